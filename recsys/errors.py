@@ -1,0 +1,83 @@
+"""Every error the domain can raise.
+
+RecsysError
+├── InvalidInput          the caller sent something wrong; names the field
+├── NotFound              no such item, version, alias or user
+├── Conflict              somebody else got there first, or it already exists
+├── Unavailable           another system cannot take this now; try again after `retry_after`
+│   ├── TopicUnavailable
+│   ├── StoreUnavailable
+│   ├── LogUnavailable
+│   └── RegistryUnavailable
+├── CorruptArtefact       a checksum, shape or format does not hold; never serve it
+├── GateRefused           a version did not pass the quality gate
+└── NotEnoughData         training was asked to learn from too little
+
+No status codes here: `app.problems` maps these to HTTP, `millirec` maps them to exit codes.
+"""
+
+
+class RecsysError(Exception):
+    """Base of every error raised on purpose; `str(error)` is fit to show to a user."""
+
+
+class InvalidInput(RecsysError):
+    """The input is wrong. `field` is a path such as `interactions.3.user_id`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class NotFound(RecsysError):
+    """`what` (item, version, alias, user) named `name` does not exist."""
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(f"{what} {name!r} does not exist")
+        self.what = what
+        self.name = name
+
+
+class Conflict(RecsysError):
+    """The state changed under the caller, or the thing to create exists already."""
+
+
+class Unavailable(RecsysError):
+    """Another system cannot take this now. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TopicUnavailable(Unavailable):
+    """The interaction topic did not acknowledge in time, or is full."""
+
+
+class StoreUnavailable(Unavailable):
+    """The feature store did not answer in time."""
+
+
+class LogUnavailable(Unavailable):
+    """The interaction log could not be read or written."""
+
+
+class RegistryUnavailable(Unavailable):
+    """The index registry could not be read or written."""
+
+
+class CorruptArtefact(RecsysError):
+    """An artefact's checksum, shape or format version does not hold."""
+
+
+class GateRefused(RecsysError):
+    """A version did not pass the quality gate. `reasons` lists every reason."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+class NotEnoughData(RecsysError):
+    """The log holds too little to train or to evaluate on."""

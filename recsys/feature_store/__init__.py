@@ -1,0 +1,17 @@
+"""Seam: ingest writes user features and items, app reads them."""
+
+from recsys.feature_store.protocol import FeatureStore, ItemChanges
+from recsys.settings import StoreSettings
+
+__all__ = ["FeatureStore", "ItemChanges", "open_feature_store"]
+
+
+def open_feature_store(settings: StoreSettings) -> FeatureStore:
+    """The store that `settings.backend` names; connects on first use."""
+    if settings.backend == "memory":
+        from recsys.feature_store.memory import MemoryFeatureStore
+
+        return MemoryFeatureStore(settings)
+    from recsys.feature_store.redis import RedisFeatureStore
+
+    return RedisFeatureStore(settings)

@@ -1,0 +1,67 @@
+"""The feature store: per-user features and the item catalogue; written by ingest, read by app."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from recsys.item import Item
+from recsys.user_features import UserFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChanges:
+    """Items changed after some revision, each once in its newest state, and the revision reached."""
+
+    revision: int
+    items: list[Item]
+    complete: bool
+    """False when more changes wait (call again with `revision`)."""
+
+
+class FeatureStore(Protocol):
+    async def read(self, user_ids: Sequence[str], version: str | None = None) -> list[UserFeatures]:
+        """History, revision and the one embedding of `version` per user, in one round trip.
+
+        `offsets` stay empty: this is the serving read. Unknown users come back empty with revision 0.
+        Raises `StoreUnavailable` on any failure, including an unreadable record.
+        """
+        ...
+
+    async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        """The whole record (offsets and every embedding) per user, for a writer."""
+        ...
+
+    async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        """Write each record atomically where its stored revision still is `features.revision`.
+
+        True where written (the stored revision is then one higher), False where somebody else wrote
+        first: load and reduce again. Replaces the record whole and renews its TTL.
+        """
+        ...
+
+    async def put_items(self, items: Sequence[Item]) -> None:
+        """Merge each update into the catalogue (`Item.updated_by`; the newer `updated_at` wins) and nudge readers."""
+        ...
+
+    async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]: ...
+
+    async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
+        """Changes after revision `since` (0: the whole catalogue), oldest first."""
+        ...
+
+    async def nudge(self, channel: str, payload: str = "") -> None:
+        """Wake every listener of `channel`; best effort, readers poll as a safety net."""
+        ...
+
+    async def wait_for_nudge(self, channel: str, timeout: float) -> str | None:
+        """The next payload on `channel`, or `None` after `timeout` seconds.
+
+        A first call subscribes; nudges between calls are kept (at least one of them), not lost.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Raises `StoreUnavailable`."""
+        ...
+
+    async def aclose(self) -> None: ...

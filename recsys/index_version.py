@@ -1,0 +1,64 @@
+"""IndexVersion words: the manifest that describes a version and the alias moves that put it in service."""
+
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Annotated, Any
+
+import msgspec
+
+FORMAT_VERSION = 1
+"""Of the artefact's files. A reader refuses a manifest whose format it does not know."""
+
+VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,31}$"
+LIVE = "live"
+
+VersionId = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
+Alias = Annotated[str, msgspec.Meta(pattern=ALIAS_PATTERN)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of a version: lower-case hex SHA-256 and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a version; written last, so a version without one does not exist.
+
+    `parameters` and `metrics` are flat enough to print. `log_version` is the interaction log's table
+    version that was learned from and `watermark` the newest event time in it.
+    """
+
+    version: VersionId
+    created_at: Timestamp
+    algorithm: str
+    dimensions: int
+    items: int
+    users: int
+    log_version: int
+    watermark: Timestamp
+    code_version: str
+    files: dict[str, FileEntry]
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+    format_version: int = FORMAT_VERSION
+
+
+class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of an alias's append-only history; `sequence` counts from 1."""
+
+    alias: Alias
+    version: VersionId
+    sequence: int
+    moved_at: Timestamp
+    actor: str
+    reason: str
+
+
+def new_version_id(now: datetime | None = None) -> str:
+    """Sorts by time and does not collide: `20101209-134502-9f3a1c`."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{token_hex(3)}"

@@ -1,0 +1,60 @@
+"""Interaction: one thing one user did with one item."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import xxhash
+
+MAX_ID_LENGTH = 128
+ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+TYPE_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN)]
+"""A bounded identifier without control characters."""
+
+InteractionType = Annotated[str, msgspec.Meta(pattern=TYPE_PATTERN)]
+"""What happened: `view`, `click`, `add_to_cart`, `purchase`, or a type of the shop's own."""
+
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Interaction(msgspec.Struct, frozen=True, kw_only=True, tag="interaction", tag_field="kind"):
+    """One interaction, as it travels on the topic and rests in the log.
+
+    `event_id` makes it idempotent, `occurred_at` (with time zone) orders it. `quantity` is how
+    many units, `price` the price of one unit in the shop's currency. `session_id` and
+    `recommendation_id` tie it to a visit and to the answer that caused it (attribution).
+    """
+
+    event_id: Id
+    user_id: Id
+    item_id: Id
+    type: InteractionType
+    occurred_at: Timestamp
+    quantity: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 1.0
+    price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    session_id: Id | None = None
+    recommendation_id: Id | None = None
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True, tag="erasure", tag_field="kind"):
+    """A user asked to be forgotten: everything of theirs before this record goes."""
+
+    event_id: Id
+    user_id: Id
+    occurred_at: Timestamp
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970-01-01 UTC; the unit of time inside the feature store."""
+    return round(moment.timestamp() * 1000)
+
+
+def from_epoch_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def event_key(event_id: str) -> int:
+    """A signed 64-bit XXH3 of the event id: eight bytes instead of up to 128 per remembered event."""
+    return xxhash.xxh3_64_intdigest(event_id) - (1 << 63)

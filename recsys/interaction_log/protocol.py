@@ -1,0 +1,62 @@
+"""The interaction log: append-only, each event once, versioned; written by ingest, read by training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import polars as pl
+
+from recsys.item import Item
+from recsys.user_features import Positioned
+
+INTERACTION_SCHEMA: dict[str, pl.DataType] = {
+    "event_id": pl.String(),
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "type": pl.String(),
+    "occurred_at": pl.Datetime("us", "UTC"),
+    "quantity": pl.Float64(),
+    "price": pl.Float64(),
+    "session_id": pl.String(),
+    "recommendation_id": pl.String(),
+    "partition": pl.String(),
+    "offset": pl.Int64(),
+    "date": pl.Date(),
+}
+"""One row per interaction; `partition` and `offset` say where on the topic (or in which file) it stood."""
+
+
+class InteractionLog(Protocol):
+    """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
+
+    def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
+        """Append `rows` (of INTERACTION_SCHEMA) with the application transactions `watermarks` in one commit.
+
+        `watermarks` maps a partition (or import) to its last offset in this batch. Rows at or below
+        a partition's stored watermark are dropped; False when nothing was left to write. Raises
+        `Conflict` when another writer moved one of these watermarks meanwhile (read it and try again).
+        """
+        ...
+
+    def watermark(self, partition: str) -> int:
+        """The last offset appended for `partition`; -1 for none."""
+        ...
+
+    def version(self) -> int:
+        """The newest table version; -1 while nothing was ever appended."""
+        ...
+
+    def read(self, version: int | None = None) -> pl.LazyFrame:
+        """The interactions as of `version` (default: newest), without what was erased by then."""
+        ...
+
+    def append_items(self, items: Sequence[Item]) -> None:
+        """Record catalogue updates; they merge by `updated_at` when read."""
+        ...
+
+    def items(self) -> list[Item]:
+        """The catalogue: every item once, in its newest merged state, ordered by item_id."""
+        ...
+
+    def erase(self, erasures: Sequence[Positioned]) -> None:
+        """Forget every interaction of these users up to each erasure's place; idempotent."""
+        ...

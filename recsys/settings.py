@@ -1,0 +1,82 @@
+"""Settings of the seams; each program adds its own section and `millirec.settings` is the whole tree."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Section(BaseModel):
+    """A frozen part of the tree in which a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TopicBackend(StrEnum):
+    KAFKA = "kafka"
+    REDIS = "redis"
+    MEMORY = "memory"
+
+
+class KafkaSettings(Section):
+    """Connection to Kafka. SASL and TLS as in librdkafka's and aiokafka's words."""
+
+    bootstrap: str = Field("localhost:9092", description="host:port[,host:port...]")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_file: Path | None = Field(None, description="CA bundle; the system's when unset")
+    ssl_cert_file: Path | None = Field(None, description="client certificate, for mutual TLS")
+    ssl_key_file: Path | None = None
+    idempotent: bool = Field(True, description="exactly one copy per send; turn off only for brokers without it")
+    session_timeout: Seconds = 10.0
+    replication_factor: int = Field(-1, ge=-1, description="of topics created here; -1: the broker's default")
+
+
+class TopicSettings(Section):
+    """The interaction topic."""
+
+    backend: TopicBackend = TopicBackend.REDIS
+    name: str = Field("interactions", pattern=r"^[a-zA-Z0-9._-]{1,200}$")
+    partitions: int = Field(4, ge=1, le=1024)
+    send_timeout: Seconds = Field(2.0, description="how long an event may wait for its acknowledgement")
+    max_in_flight: int = Field(10_000, ge=1, description="messages waiting for acknowledgement before 503")
+    max_length: int = Field(1_000_000, ge=1, description="Streams: messages kept per partition before 503")
+    retention: float = Field(7 * 86400, gt=0, description="Streams: seconds until an idle topic expires")
+    lease: Seconds = Field(5.0, description="Streams: seconds until a silent consumer's partitions pass on")
+    kafka: KafkaSettings = KafkaSettings()
+
+
+class StoreSettings(Section):
+    """The feature store; Streams use the same server."""
+
+    backend: Literal["redis", "memory"] = "redis"
+    url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis://, rediss:// or unix://")
+    prefix: str = Field("millirec:", max_length=64)
+    read_timeout: float = Field(0.05, gt=0, le=10, description="seconds a serving read may take")
+    timeout: Seconds = Field(2.0, description="seconds any other call may take")
+    connections: int = Field(16, ge=1, le=1000)
+    history_length: int = Field(200, ge=1, le=10_000, description="interactions remembered per user")
+    user_ttl: float = Field(400 * 86400, gt=0, description="seconds until a silent user is forgotten")
+    item_ttl: float = Field(400 * 86400, gt=0)
+
+
+class LogSettings(Section):
+    """The interaction log: a folder of Delta tables."""
+
+    backend: Literal["delta", "memory"] = "delta"
+    path: str = Field(
+        "var/log", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
+    )
+
+
+class RegistrySettings(Section):
+    """The index registry."""
+
+    backend: Literal["object_store", "memory"] = "object_store"
+    url: str = Field("var/registry", description="a local folder, or s3://, gs://, az://")
+    cache: Path = Field(Path("var/cache"), description="where this machine keeps the versions it serves")
