@@ -57,4 +57,4 @@ def from_epoch_ms(milliseconds: int) -> datetime:
 
 def event_key(event_id: str) -> int:
     """A signed 64-bit XXH3 of the event id: eight bytes instead of up to 128 per remembered event."""
-    return xxhash.xxh3_64_intdigest(event_id) - (1 << 63)
+    return xxhash.xxh3_64_intdigest(event_id.encode()) - (1 << 63)

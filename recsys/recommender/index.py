@@ -1,0 +1,127 @@
+"""Index: one version opened for use. Immutable; everything a request needs of it is memory-mapped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import faiss
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import CorruptArtefact
+from recsys.index_version import FORMAT_VERSION, Manifest
+from recsys.item import Item
+from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, gram
+from recsys.recommender.id_map import UNKNOWN, IdMap
+from recsys.user_features import HistoryEntry, Vector
+
+_item_decoder = msgspec.json.Decoder(Item)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Item factors (n, d), user snapshot (m, d), popularity (n,) with its order, ids and items of one version."""
+
+    manifest: Manifest
+    item_id: IdMap
+    item_factors: Matrix
+    user_id: IdMap
+    user_factors: Matrix
+    popularity: NDArray[np.float32]
+    popular_rows: NDArray[np.int64]
+    item_blob: NDArray[np.uint8]
+    item_offsets: NDArray[np.int64]
+    search_index: faiss.Index
+    parameters: ConfidenceParameters
+    gram: Matrix = field(repr=False)
+    inverse_norms: NDArray[np.float32] = field(repr=False)
+
+    @classmethod
+    def open(cls, directory: Path, manifest: Manifest) -> "Index":
+        """Memory-map a version whose checksums were verified. Raises `CorruptArtefact`."""
+        if manifest.format_version != FORMAT_VERSION:
+            raise CorruptArtefact(
+                f"version {manifest.version} has artefact format {manifest.format_version}, "
+                f"this release reads {FORMAT_VERSION}"
+            )
+        try:
+            return cls._open(directory, manifest)
+        except (OSError, ValueError, RuntimeError, msgspec.ValidationError) as error:
+            raise CorruptArtefact(f"version {manifest.version} cannot be opened: {error}") from error
+
+    @classmethod
+    def _open(cls, directory: Path, manifest: Manifest) -> "Index":
+        factors, users, popularity, blob, offsets = (
+            np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("item_factors", "user_factors", "popularity", "items.blob", "items.offsets")
+        )
+        index = cls(
+            manifest=manifest,
+            item_id=IdMap.open(directory, "item_id"),
+            item_factors=factors,
+            user_id=IdMap.open(directory, "user_id"),
+            user_factors=users,
+            popularity=popularity,
+            popular_rows=np.argsort(-popularity, kind="stable"),
+            item_blob=blob,
+            item_offsets=offsets,
+            search_index=faiss.read_index(str(directory / "items.faiss"), faiss.IO_FLAG_MMAP_IFC),
+            parameters=msgspec.convert(manifest.parameters["confidence"], ConfidenceParameters),
+            gram=gram(factors),
+            inverse_norms=(1.0 / np.maximum(np.linalg.norm(factors, axis=1), 1e-12)).astype(np.float32),
+        )
+        index._check()
+        return index
+
+    def _check(self) -> None:
+        shape = (self.manifest.items, self.manifest.dimensions)
+        sizes = {len(self.item_id), len(self.popularity), len(self.item_offsets) - 1, self.search_index.ntotal}
+        if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.d != shape[1]:
+            raise CorruptArtefact(f"version {self.version}: arrays do not have the manifest's shape {shape}")
+        if self.user_factors.shape != (len(self.user_id), shape[1]):
+            raise CorruptArtefact(f"version {self.version}: the user snapshot has shape {self.user_factors.shape}")
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    def __len__(self) -> int:
+        return len(self.item_id)
+
+    def item(self, row: int) -> Item | None:
+        """What the trainer knew of the item at `row`."""
+        raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
+        return _item_decoder.decode(raw) if raw else None
+
+    def snapshot(self, user_id: str) -> Vector | None:
+        """The user's vector (d,) as of training, or `None` for a user who was not there."""
+        row = self.user_id.row(user_id)
+        return None if row == UNKNOWN else np.asarray(self.user_factors[row])
+
+    def fold_in_many(self, histories: Sequence[Sequence[HistoryEntry]]) -> list[Vector | None]:
+        """One vector (d,) per history in one batched solve; `None` where no item of it is known here."""
+        vectors: list[Vector | None] = [None] * len(histories)
+        places, liked, weights = [], [], []
+        for place, history in enumerate(histories):
+            rows = self.item_id.rows(entry.item_id for entry in history)
+            if not (rows >= 0).any():
+                continue
+            distinct, confidence = confidences(rows, decayed_weights(history, self.parameters), self.parameters.alpha)
+            places.append(place)
+            liked.append(self.item_factors[distinct])
+            weights.append(confidence)
+        if places:
+            solved = fold_in(self.gram, liked, weights, self.parameters.regularization)
+            for place, vector in zip(places, solved, strict=True):
+                vectors[place] = vector
+        return vectors
+
+    def fold_in(self, history: Sequence[HistoryEntry]) -> Vector | None:
+        return self.fold_in_many((history,))[0]
+
+    def search(self, vector: Vector, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k items with the largest inner product with `vector` (d,): (rows, scores), best first."""
+        scores, rows = self.search_index.search(vector[None, :], min(k, len(self)))
+        kept = rows[0] >= 0
+        return rows[0][kept], scores[0][kept]
