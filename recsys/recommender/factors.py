@@ -64,8 +64,8 @@ def gram(item_factors: Matrix) -> Matrix:
 
 def normal_equations(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.float32]) -> tuple[Matrix, Vector]:
     """The left side (d, d), without regularisation, and right side (d,) for one user's liked items (m, d)."""
-    left: Matrix = gram_matrix + (liked.T * (confidence - np.float32(1.0))) @ liked
-    right: Vector = liked.T @ confidence
+    left: Matrix = (gram_matrix + (liked.T * (confidence - 1.0)) @ liked).astype(np.float32)
+    right: Vector = (liked.T @ confidence).astype(np.float32)
     return left, right
 
 
