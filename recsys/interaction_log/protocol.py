@@ -32,8 +32,10 @@ class InteractionLog(Protocol):
         """Append `rows` (of INTERACTION_SCHEMA) with the application transactions `watermarks` in one commit.
 
         `watermarks` maps a partition (or import) to its last offset in this batch. Rows at or below
-        a partition's stored watermark are dropped; False when nothing was left to write. Raises
-        `Conflict` when another writer moved one of these watermarks meanwhile (read it and try again).
+        a partition's stored watermark are dropped; False when every watermark was reached before and
+        nothing was written (a batch without rows still moves a watermark). Raises `Conflict` when another
+        writer moved one of these watermarks meanwhile (read it and try again) and `InvalidInput` when a
+        row lies above its partition's watermark.
         """
         ...
 
@@ -46,7 +48,10 @@ class InteractionLog(Protocol):
         ...
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
-        """The interactions as of `version` (default: newest), without what was erased by then."""
+        """The interactions as of `version` (default: newest), in no particular order; `NotFound` for no such version.
+
+        What was ever erased stays out of every version: an old snapshot must not bring a forgotten user back.
+        """
         ...
 
     def append_items(self, items: Sequence[Item]) -> None:

@@ -1,0 +1,99 @@
+"""What every interaction log does with rows, whatever it is kept in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
+
+import polars as pl
+
+from recsys.errors import InvalidInput
+from recsys.interaction import Interaction
+from recsys.interaction_log.protocol import INTERACTION_SCHEMA
+from recsys.item import Item
+from recsys.user_features import Positioned
+
+ERASURE_SCHEMA: dict[str, pl.DataType] = {
+    "user_id": pl.String(),
+    "partition": pl.String(),
+    "offset": pl.Int64(),
+    "occurred_at": pl.Datetime("us", "UTC"),
+}
+
+
+def interaction_rows(records: Iterable[Positioned]) -> pl.DataFrame:
+    """The interactions among `records` as rows of INTERACTION_SCHEMA; `date` is the UTC date they occurred on."""
+    rows = [_interaction_row(r.partition, r.offset, r.message) for r in records if isinstance(r.message, Interaction)]
+    return pl.DataFrame(rows, schema=INTERACTION_SCHEMA, orient="row")
+
+
+def _interaction_row(partition: str, offset: int, interaction: Interaction) -> tuple[object, ...]:
+    at = interaction.occurred_at.astimezone(UTC)
+    return (
+        interaction.event_id,
+        interaction.user_id,
+        interaction.item_id,
+        interaction.type,
+        at,
+        interaction.quantity,
+        interaction.price,
+        interaction.session_id,
+        interaction.recommendation_id,
+        partition,
+        offset,
+        at.date(),
+    )
+
+
+def erasure_rows(records: Iterable[Positioned]) -> pl.DataFrame:
+    rows = [(r.message.user_id, r.partition, r.offset, r.message.occurred_at.astimezone(UTC)) for r in records]
+    return pl.DataFrame(rows, schema=ERASURE_SCHEMA, orient="row")
+
+
+def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[str, int]) -> pl.DataFrame:
+    """The rows above their partition's `stored` watermark.
+
+    Raises `InvalidInput` when a row lies outside `watermarks`: it would be written again on redelivery.
+    """
+    last = rows.group_by("partition").agg(pl.col("offset").max())
+    for partition, offset in last.iter_rows():
+        if offset > watermarks.get(partition, -1):
+            raise InvalidInput("watermarks", f"{partition} has a row at {offset}, above its watermark")
+    known = pl.col("partition").replace_strict(dict(stored), default=-1, return_dtype=pl.Int64())
+    return rows.filter(pl.col("offset") > known).select(INTERACTION_SCHEMA.keys())
+
+
+def without_erased(rows: pl.LazyFrame, erasures: pl.DataFrame) -> pl.LazyFrame:
+    """`rows` minus what an erasure of their user covers.
+
+    On the erasure's own partition everything up to its offset goes. Another partition (an import, or the
+    topic before it was repartitioned) shares no order with it, so there event time decides.
+    """
+    if erasures.is_empty():
+        return rows
+    here = erasures.group_by("user_id", "partition").agg(
+        pl.col("offset").max().alias("erased_to"), pl.col("occurred_at").max().alias("at")
+    )
+    elsewhere = (
+        here.join(here, on="user_id", suffix="_other")
+        .filter(pl.col("partition") != pl.col("partition_other"))
+        .group_by("user_id", "partition")
+        .agg(pl.col("at_other").max().alias("erased_elsewhere"))
+    )
+    own = here.drop("at").join(elsewhere, on=["user_id", "partition"], how="left")
+    anywhere = erasures.group_by("user_id").agg(pl.col("occurred_at").max().alias("erased_anywhere"))
+    by_time = pl.when(pl.col("erased_to").is_null()).then("erased_anywhere").otherwise("erased_elsewhere")
+    covered = (pl.col("offset") <= pl.col("erased_to")) | (pl.col("occurred_at") <= by_time)
+    return (
+        rows.join(own.lazy(), on=["user_id", "partition"], how="left")
+        .join(anywhere.lazy(), on="user_id", how="left")
+        .filter(~covered.fill_null(value=False))
+        .select(INTERACTION_SCHEMA.keys())
+    )
+
+
+def merged_items(updates: Sequence[Item]) -> list[Item]:
+    """Every item once, its updates applied in `updated_at` order; ordered by item_id."""
+    merged: dict[str, Item] = {}
+    for update in sorted(updates, key=lambda item: (item.item_id, item.updated_at)):
+        known = merged.get(update.item_id)
+        merged[update.item_id] = update if known is None else known.updated_by(update)
+    return list(merged.values())

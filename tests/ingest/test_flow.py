@@ -1,0 +1,81 @@
+"""decode_batch: every message ends up somewhere, refused ones with a reason."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ingest.dead_letter import DeadLetterFolder
+from ingest.flow import decode_batch
+from ingest.settings import IngestSettings
+from recsys import wire
+from recsys.interaction import Erasure, Interaction
+from recsys.interaction_topic.protocol import Delivered
+from recsys.item import Item
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SETTINGS = IngestSettings()
+
+
+def delivered(offset: int, value: bytes, partition: str = "p-0") -> Delivered:
+    return Delivered(partition, offset, "key", value, {}, 0)
+
+
+def view(user: str = "ada", at: datetime = NOW) -> Interaction:
+    return Interaction(event_id="e", user_id=user, item_id="i", type="view", occurred_at=at)
+
+
+def test_messages_are_sorted_by_kind_with_their_places() -> None:
+    item = Item(item_id="i", updated_at=NOW, title="A lamp")
+    erasure = Erasure(event_id="x", user_id="ada", occurred_at=NOW)
+    messages: list[wire.Message] = [view(), item, erasure, view("bob")]
+    batch = decode_batch([delivered(n, wire.encode(m)) for n, m in enumerate(messages)], NOW, SETTINGS)
+    assert [(r.offset, r.message) for r in batch.interactions] == [(0, view()), (3, view("bob"))]
+    assert [(r.offset, r.message) for r in batch.erasures] == [(2, erasure)]
+    assert batch.items == [item]
+    assert batch.rejected == []
+    assert batch.offsets == {"p-0": 3}
+
+
+def test_a_users_records_keep_their_order_with_erasures_in_between() -> None:
+    erasure = Erasure(event_id="x", user_id="ada", occurred_at=NOW)
+    messages: list[wire.Message] = [view(), erasure, view(), view("bob")]
+    batch = decode_batch([delivered(n, wire.encode(m)) for n, m in enumerate(messages)], NOW, SETTINGS)
+    assert [r.offset for r in batch.by_user()["ada"]] == [0, 1, 2]
+
+
+def test_what_cannot_be_applied_becomes_a_dead_letter_and_its_offset_counts() -> None:
+    future, ancient = view(at=NOW + timedelta(hours=1)), view(at=datetime(1999, 12, 31, tzinfo=UTC))
+    values = [
+        b"\xff\xfe not json",
+        b'{"kind":"interaction","event_id":""}',
+        wire.encode(future),
+        wire.encode(ancient),
+        wire.encode(view()),
+        wire.encode(Item(item_id="i", updated_at=NOW + timedelta(days=1))),
+    ]
+    batch = decode_batch([delivered(n, value) for n, value in enumerate(values)], NOW, SETTINGS)
+    assert [(letter.offset, letter.field) for letter in batch.rejected] == [
+        (0, "message"),
+        (1, "event_id"),
+        (2, "occurred_at"),
+        (3, "occurred_at"),
+        (5, "updated_at"),
+    ]
+    assert [letter.value for letter in batch.rejected] == [*values[:4], values[5]]
+    assert "in the future" in batch.rejected[2].reason
+    assert "before 2000-01-01" in batch.rejected[3].reason
+    assert batch.offsets == {"p-0": 5}
+
+
+def test_a_clock_slightly_ahead_is_tolerated() -> None:
+    batch = decode_batch([delivered(0, wire.encode(view(at=NOW + timedelta(seconds=299))))], NOW, SETTINGS)
+    assert len(batch.interactions) == 1
+
+
+def test_dead_letters_written_twice_are_told_once(tmp_path: Path) -> None:
+    letters = decode_batch([delivered(n, b"\xff\x00", "p-1") for n in range(3)], NOW, SETTINGS).rejected
+    folder = DeadLetterFolder(tmp_path / "dead")
+    folder.write(letters)
+    folder.write(letters)
+    folder.write(letters[1:])
+    folder.write([])
+    assert sorted(folder.read(), key=lambda letter: letter.offset) == letters
