@@ -10,6 +10,9 @@ MAX_ID_LENGTH = 128
 ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 TYPE_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
 
+FUTURE_TOLERANCE = 300.0
+"""Seconds an event may lie ahead of the clock before it is refused as a broken clock."""
+
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN)]
 """A bounded identifier without control characters."""
 

@@ -1,5 +1,7 @@
 """How messages look on the interaction topic: one JSON object each, told apart by `kind`."""
 
+import re
+
 import msgspec
 
 from recsys.errors import InvalidInput
@@ -8,6 +10,8 @@ from recsys.item import Item
 
 Message = Interaction | Item | Erasure
 MAX_MESSAGE_BYTES = 64 * 1024
+WHOLE_NAMES = ("message", "body")
+"""Stand for all of it, and so are no part of a field's path."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
@@ -22,12 +26,21 @@ def decode(value: bytes) -> Message:
     if len(value) > MAX_MESSAGE_BYTES:
         raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
     try:
-        return _decoder.decode(value)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        raise InvalidInput(path.rstrip("`") or "message", reason) from error
+        message: Message = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput("message", f"is not JSON: {error}") from error
+        raise invalid_input(error, "message") from error
+    return message
+
+
+def invalid_input(error: Exception, whole: str) -> InvalidInput:
+    """What msgspec objects to, as the path of a field below `whole`: `events.3.user_id`."""
+    if not isinstance(error, msgspec.ValidationError):
+        return InvalidInput(whole, f"is not valid JSON: {error}")
+    reason, _, place = str(error).partition(" - at `$")
+    path = re.sub(r"\[(\d+)\]", r".\1", place.rstrip("`")).strip(".")
+    named = re.search(r"(?:missing required|unknown) field `([^`]*)`", reason)
+    parts = [whole if whole not in WHOLE_NAMES else "", path, named[1] if named else ""]
+    return InvalidInput(".".join(part for part in parts if part) or whole, reason)
 
 
 def key_of(message: Message) -> str:

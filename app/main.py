@@ -1,0 +1,86 @@
+"""create_app: the only place where the service is put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import faiss
+import structlog
+from fastapi import FastAPI
+
+from app import openapi, problems
+from app.catalogue_watcher import CatalogueWatcher
+from app.dependencies import Services
+from app.feature_reader import FeatureReader
+from app.index_watcher import IndexWatcher
+from app.interaction_producer import InteractionProducer
+from app.live_index import LiveIndex
+from app.middleware import RequestMetrics
+from app.routes import health, index_versions, interactions, recommendations, users
+from app.serving import Serving
+from app.settings import AppSettings
+from recsys.feature_store import open_feature_store
+from recsys.index_registry import open_index_registry
+from recsys.interaction_topic import open_interaction_topic
+
+log = structlog.get_logger()
+
+DESCRIPTION = """Personal recommendations in milliseconds, from a service that learns from the next event.
+
+Errors are RFC 9457 problem+json and name the field that is wrong. When keys are configured, send one in
+`X-API-Key` or as a bearer token."""
+
+
+def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
+    """The service, ready for an ASGI server; everything it needs is opened in its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.services = await _open_services(settings, stack)
+            yield
+
+    app = FastAPI(
+        title="millirec",
+        version=version,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    for router in (recommendations.router, interactions.router, users.router, index_versions.router, health.router):
+        app.include_router(router)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(problems.LastResort, max_body_bytes=settings.serve.max_body_bytes)
+    app.add_middleware(RequestMetrics)
+    return app
+
+
+async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Services:
+    serve = settings.serve
+    if not serve.keys:
+        log.warning("authentication is off: no API keys are configured (make one with: millirec key)")
+    # Requests share the cores among themselves; a search that takes them all would make others wait.
+    faiss.omp_set_num_threads(1)
+    store = open_feature_store(settings.store)
+    stack.push_async_callback(store.aclose)
+    registry = open_index_registry(settings.registry)
+    producer = InteractionProducer(open_interaction_topic(settings.topic, settings.store))
+    stack.push_async_callback(producer.aclose)
+    features = FeatureReader(store)
+    stack.push_async_callback(features.aclose)
+    live_index = LiveIndex()
+    watcher = IndexWatcher(
+        registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval
+    )
+    await watcher.check()
+    for watch in (watcher, CatalogueWatcher(live_index, store, serve.poll_interval)):
+        stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
+    return Services(serve, Serving(live_index, features), live_index, watcher, producer, store, registry)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a watcher had died", error=repr(error))

@@ -1,0 +1,35 @@
+"""The service's metrics. With several workers they meet in PROMETHEUS_MULTIPROC_DIR."""
+
+import os
+
+from prometheus_client import REGISTRY as PROCESS_REGISTRY
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from recsys.telemetry import LATENCY_BUCKETS
+
+REQUESTS = Counter("millirec_requests", "Requests answered", ["route", "method", "status"])
+REQUEST_SECONDS = Histogram("millirec_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS)
+IN_FLIGHT = Gauge("millirec_requests_in_flight", "Requests being answered now", multiprocess_mode="livesum")
+RUNGS = Counter("millirec_recommendations", "Recommendations by fallback rung", ["rung", "degraded"])
+SEARCH_SECONDS = Histogram("millirec_search_seconds", "Time in the recommender", buckets=LATENCY_BUCKETS)
+FEATURE_READ_SECONDS = Histogram("millirec_feature_read_seconds", "Time reading features", buckets=LATENCY_BUCKETS)
+FEATURE_READ_ERRORS = Counter("millirec_feature_read_errors", "Feature reads that failed")
+EVENTS = Counter("millirec_events", "Events received", ["outcome"])
+SWAPS = Counter("millirec_index_swaps", "Index versions swapped in")
+SWAP_SECONDS = Histogram(
+    "millirec_index_load_seconds", "Time to load, verify and swap a version", buckets=(0.05, 0.1, 0.5, 1, 5, 20, 60)
+)
+LOAD_FAILURES = Counter("millirec_index_load_failures", "Versions refused or not loadable", ["reason"])
+INDEX_INFO = Gauge(
+    "millirec_index_version_info", "1 for the version in service", ["version"], multiprocess_mode="mostrecent"
+)
+
+
+def exposition() -> bytes:
+    """The text format, over all workers when there are several."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(PROCESS_REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,78 @@
+"""OpenAPI from the same msgspec Structs that decode and encode, so that the two cannot drift apart."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+from app import schemas
+from app.problems import MEDIA_TYPE
+
+_REF = "#/components/schemas/{name}"
+_BODIES = (
+    schemas.RecommendBody,
+    schemas.Answer,
+    schemas.EventBody,
+    schemas.EventsBody,
+    schemas.ItemBody,
+    schemas.ItemsBody,
+    schemas.Receipts,
+    schemas.UserAnswer,
+    schemas.VersionsAnswer,
+    schemas.MoveBody,
+    schemas.MoveAnswer,
+    schemas.Health,
+    schemas.Problem,
+)
+
+
+@cache
+def _components() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    return msgspec.json.schema_components(_BODIES, ref_template=_REF)
+
+
+def schema_of(body: type[msgspec.Struct]) -> dict[str, Any]:
+    return _components()[0][_BODIES.index(body)]
+
+
+def takes(*bodies: type[msgspec.Struct], example: Any) -> dict[str, Any]:
+    """`openapi_extra` of a route whose JSON body is one of `bodies`."""
+    schemas_ = [schema_of(body) for body in bodies]
+    schema = schemas_[0] if len(schemas_) == 1 else {"anyOf": schemas_}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
+
+
+def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: Any = None) -> dict[int | str, Any]:
+    """`responses` of a route: `body` on success, a problem for each of `statuses`."""
+    content: dict[str, Any] = {"schema": schema_of(body)}
+    if example is not None:
+        content["example"] = example
+    problem = {MEDIA_TYPE: {"schema": schema_of(schemas.Problem)}}
+    reasons = {
+        401: "No valid key",
+        403: "The key lacks the scope",
+        404: "No such thing",
+        409: "The state forbids it",
+        413: "The body is too large",
+        422: "Invalid input; names the field",
+        503: "Try again after Retry-After",
+    }
+    answers: dict[int | str, Any] = {ok: {"description": "Success", "content": {"application/json": content}}}
+    for status in (401, 403, *statuses):
+        answers[status] = {"description": reasons[status], "content": problem}
+        if status == 503:
+            answers[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+    return answers
+
+
+def install(app: FastAPI) -> None:
+    """Add the Structs to the components of FastAPI's own document."""
+    generate = app.openapi
+
+    def document() -> dict[str, Any]:
+        described = generate()
+        described.setdefault("components", {}).setdefault("schemas", {}).update(_components()[1])
+        return described
+
+    app.openapi = document  # type: ignore[method-assign]

@@ -1,0 +1,28 @@
+"""GET /health/live, /health/ready, /metrics: for machines, without a key."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app import metrics
+from app.dependencies import Use, json_response
+from app.openapi import gives
+from app.schemas import Health
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live", responses=gives(Health), response_class=Response)
+async def live() -> Response:
+    """200 while the process answers at all."""
+    return json_response(Health("alive"))
+
+
+@router.get("/health/ready", responses=gives(Health, 503), response_class=Response)
+async def ready(use: Use) -> Response:
+    """200 once a version is loaded: a store or topic that is down does not make a replica useless."""
+    return json_response(Health("ready", use.serving.live().index.version))
+
+
+@router.get("/metrics", response_class=Response, include_in_schema=False)
+def prometheus() -> Response:
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,78 @@
+"""GET /versions, POST /versions/{id}/promote, POST /versions/rollback."""
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Path, Request, Response
+
+from app.dependencies import Administering, Services, Use, decode_body, json_response
+from app.index_watcher import NUDGE_CHANNEL
+from app.openapi import gives, takes
+from app.schemas import MoveAnswer, MoveBody, VersionAnswer, VersionsAnswer
+from recsys.errors import StoreUnavailable
+from recsys.index_registry.aliases import aliases_of, promote, rollback
+from recsys.index_version import VERSION_PATTERN, AliasMove
+
+router = APIRouter(prefix="/versions", tags=["index versions"])
+log = structlog.get_logger()
+VersionId = Annotated[str, Path(pattern=VERSION_PATTERN, description="an index version")]
+
+
+@router.get("", responses=gives(VersionsAnswer, 503), response_class=Response)
+async def list_versions(use: Use, _: Administering) -> Response:
+    """Every complete version, oldest first, and which one this replica serves."""
+    manifests = await asyncio.to_thread(use.registry.versions)
+    aliases = await asyncio.to_thread(aliases_of, use.registry)
+    current = use.live_index.current
+    return json_response(
+        VersionsAnswer(
+            serving=current.index.version if current else None,
+            versions=[
+                VersionAnswer(
+                    version=one.version,
+                    created_at=one.created_at,
+                    algorithm=one.algorithm,
+                    items=one.items,
+                    users=one.users,
+                    aliases=sorted(alias for alias, version in aliases.items() if version == one.version),
+                    metrics=one.metrics,
+                )
+                for one in manifests
+            ],
+        )
+    )
+
+
+@router.post(
+    "/rollback",
+    responses=gives(MoveAnswer, 404, 409, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(MoveBody, example={"reason": "click rate fell"}),
+)
+async def roll_back(use: Use, actor: Administering, request: Request) -> Response:
+    """Promote the version that was live before this one. Effective on this replica before the answer."""
+    body = await decode_body(request, MoveBody)
+    return await _moved(use, await asyncio.to_thread(rollback, use.registry, actor=actor, reason=body.reason))
+
+
+@router.post(
+    "/{version}/promote",
+    responses=gives(MoveAnswer, 404, 409, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(MoveBody, example={"reason": "better recall on the last weeks"}),
+)
+async def promote_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+    """Put a version in service everywhere. Effective on this replica before the answer."""
+    body = await decode_body(request, MoveBody)
+    return await _moved(use, await asyncio.to_thread(promote, use.registry, version, actor=actor, reason=body.reason))
+
+
+async def _moved(use: Services, move: AliasMove) -> Response:
+    try:
+        await use.store.nudge(NUDGE_CHANNEL, move.version)
+    except StoreUnavailable as error:
+        log.warning("other replicas will notice by polling", error=str(error))
+    await use.watcher.check()
+    return json_response(msgspec.convert(move, MoveAnswer, from_attributes=True))

@@ -1,0 +1,120 @@
+"""POST /events and PUT /items: onto the topic, acknowledged before the answer."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from app.dependencies import Producing, Services, Use, decode, decode_body, json_response
+from app.metrics import EVENTS
+from app.openapi import gives, takes
+from app.schemas import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
+from recsys.errors import InvalidInput, Unavailable
+from recsys.interaction import FUTURE_TOLERANCE, Interaction
+from recsys.item import Item
+from recsys.wire import Message
+
+router = APIRouter(tags=["interactions"])
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class _Batch(msgspec.Struct):
+    """A batch whose entries are looked at one by one, so that one bad entry does not spoil the rest."""
+
+    events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    items: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+
+
+@router.post(
+    "/events",
+    status_code=202,
+    responses=gives(Receipts, 413, 422, 503, ok=202),
+    response_class=Response,
+    openapi_extra=takes(
+        EventBody, EventsBody, example={"user_id": "17850", "item_id": "85123A", "type": "purchase", "event_id": "o-1"}
+    ),
+)
+async def post_events(use: Use, _: Producing, request: Request) -> Response:
+    """One event, or up to 1,000 as `{"events": [...]}`; idempotent by `event_id`.
+
+    202 means: every receipt marked `accepted` is safely on the topic; a `rejected` one names the field
+    that is wrong. 422 when none can be accepted. 503 when the topic did not take them all: send the
+    same request again, what was taken before is not counted twice.
+    """
+    now = datetime.now(UTC)
+    return await _publish(use, request, "events", EventBody, lambda body: _interaction(body, now))
+
+
+@router.put(
+    "/items",
+    status_code=202,
+    responses=gives(Receipts, 413, 422, 503, ok=202),
+    response_class=Response,
+    openapi_extra=takes(ItemBody, ItemsBody, example={"item_id": "85123A", "available": False}),
+)
+async def put_items(use: Use, _: Producing, request: Request) -> Response:
+    """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
+
+    `available: false` hides an item from every answer within a second. A new item can be recommended
+    from the next index version on.
+    """
+    now = datetime.now(UTC)
+    return await _publish(use, request, "items", ItemBody, lambda body: body.to_item(now))
+
+
+def _interaction(body: EventBody, now: datetime) -> Interaction:
+    if body.occurred_at is not None and body.occurred_at > now + timedelta(seconds=FUTURE_TOLERANCE):
+        raise InvalidInput("occurred_at", f"lies more than {FUTURE_TOLERANCE:.0f} seconds in the future")
+    try:
+        return body.to_interaction(now)
+    except OverflowError as error:
+        raise InvalidInput("occurred_at", "is outside the range of dates") from error
+
+
+async def _publish(
+    use: Services, request: Request, name: str, kind: type[B], to_message: Callable[[B], Message]
+) -> Response:
+    batch = await decode_body(request, _Batch)
+    entries = getattr(batch, name)
+    single = entries is msgspec.UNSET
+    raws: Sequence[msgspec.Raw | bytes] = [await request.body()] if single else entries
+    if not 1 <= len(raws) <= use.settings.max_batch:
+        raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {use.settings.max_batch} are allowed")
+    decoded: list[Message | InvalidInput] = []
+    for place, raw in enumerate(raws):
+        try:
+            decoded.append(to_message(decode(raw, kind, "" if single else f"{name}.{place}")))
+        except InvalidInput as error:
+            decoded.append(error)
+    errors = [one for one in decoded if isinstance(one, InvalidInput)]
+    if len(errors) == len(decoded):
+        EVENTS.labels("rejected").inc(len(errors))
+        raise errors[0]
+    return await _send(use, decoded)
+
+
+async def _send(use: Services, decoded: list[Message | InvalidInput]) -> Response:
+    messages = [one for one in decoded if not isinstance(one, InvalidInput)]
+    failures = iter(await use.producer.send(messages))
+    receipts = []
+    retry_after = 0.0
+    for one in decoded:
+        if isinstance(one, InvalidInput):
+            receipts.append(Receipt(None, "rejected", one.field, one.reason))
+            continue
+        failure = next(failures)
+        identifier = one.item_id if isinstance(one, Item) else one.event_id
+        receipts.append(Receipt(identifier, "unavailable" if failure else "accepted"))
+        if failure:
+            retry_after = max(retry_after, getattr(failure, "retry_after", 1.0))
+    counts = {
+        status: sum(one.status == status for one in receipts) for status in ("accepted", "rejected", "unavailable")
+    }
+    for status, count in counts.items():
+        EVENTS.labels(status).inc(count)
+    if counts["unavailable"]:
+        detail = f"the topic took {counts['accepted']} of {len(messages)} messages; send the same request again"
+        raise Unavailable(detail, retry_after)
+    return json_response(Receipts(counts["accepted"], counts["rejected"], receipts), 202)

@@ -1,0 +1,48 @@
+"""GET and DELETE /users/{id}."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from fastapi import APIRouter, Response
+
+from app.dependencies import Administering, Use, json_response
+from app.openapi import gives
+from app.routes.recommendations import Id
+from app.schemas import Receipt, Receipts, RememberedInteraction, UserAnswer
+from recsys.interaction import Erasure, from_epoch_ms
+
+router = APIRouter(prefix="/users", tags=["users"])
+
+
+@router.get("/{user_id}", responses=gives(UserAnswer, 422, 503), response_class=Response)
+async def get_user(use: Use, _: Administering, user_id: Id) -> Response:
+    """What is known of a user online: remembered interactions, newest first. An unknown user is no error."""
+    live = use.serving.live()
+    features = (await use.store.read([user_id], live.index.version))[0]
+    return json_response(
+        UserAnswer(
+            user_id=user_id,
+            known=features.revision > 0,
+            revision=features.revision,
+            in_snapshot=live.index.snapshot(user_id) is not None,
+            embedding_stored=live.index.version in features.embeddings,
+            interactions=[
+                RememberedInteraction(one.item_id, one.type, from_epoch_ms(one.at_ms))
+                for one in reversed(features.history)
+            ],
+        )
+    )
+
+
+@router.delete("/{user_id}", status_code=202, responses=gives(Receipts, 422, 503, ok=202), response_class=Response)
+async def delete_user(use: Use, _: Administering, user_id: Id) -> Response:
+    """Forget a user: on the topic, behind everything they did before, so that nothing of it comes back.
+
+    202 means the request is safely kept; features go as soon as the consumer reaches it, the next index
+    version learns nothing from them. The receipt's id is the erasure's event id.
+    """
+    erasure = Erasure(event_id=f"erasure-{uuid4()}", user_id=user_id, occurred_at=datetime.now(UTC))
+    failure = (await use.producer.send([erasure]))[0]
+    if failure is not None:
+        raise failure
+    return json_response(Receipts(1, 0, [Receipt(erasure.event_id, "accepted")]), 202)

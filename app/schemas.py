@@ -1,0 +1,212 @@
+"""HTTP bodies, as msgspec Structs: decoded, encoded and documented (app.openapi) from one definition."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import uuid4
+
+import msgspec
+
+from recsys.interaction import Id, Interaction, InteractionType, Timestamp
+from recsys.item import Item, PropertyName, PropertyValue, Text
+from recsys.recommendation import MAX_K, Filter, Query
+
+MAX_IDS = 1000
+K = Annotated[int, msgspec.Meta(ge=1, le=MAX_K, description="how many items")]
+Ids = Annotated[list[Id], msgspec.Meta(max_length=MAX_IDS)]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of request bodies: a misspelt field is an error that names it."""
+
+
+class FilterBody(Body, frozen=True):
+    """Only items of any of `categories` and with every one of `properties`."""
+
+    categories: Annotated[list[Text], msgspec.Meta(max_length=64)] = []
+    properties: Annotated[dict[PropertyName, PropertyValue], msgspec.Meta(max_length=16)] = {}
+
+    def to_filter(self) -> Filter | None:
+        if not self.categories and not self.properties:
+            return None
+        return Filter(frozenset(self.categories), self.properties)
+
+
+class RecommendBody(Body, frozen=True):
+    """What `POST /recommend` takes. Without `user_id` and `session_items` the answer is popular items."""
+
+    user_id: Id | None = None
+    k: K | None = None
+    placement: Annotated[str, msgspec.Meta(max_length=64)] = "default"
+    session_items: Ids = []
+    exclude: Ids = []
+    filter: FilterBody | None = None
+    properties: Annotated[list[PropertyName], msgspec.Meta(max_length=64)] | None = None
+
+
+class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    item_id: str
+    score: float
+    source: str
+    properties: dict[str, PropertyValue] | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Items best first. `rung` says how the answer came about; `degraded` that features could not be read."""
+
+    recommendation_id: str
+    index_version: str
+    degraded: bool
+    rung: str
+    items: list[AnswerItem]
+
+
+class EventBody(Body, frozen=True):
+    """One interaction. `event_id` makes a repeat harmless: send the same one again after a doubt."""
+
+    user_id: Id
+    item_id: Id
+    type: InteractionType
+    event_id: Id | None = None
+    occurred_at: Timestamp | None = None
+    quantity: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 1.0
+    price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    session_id: Id | None = None
+    recommendation_id: Id | None = None
+
+    def to_interaction(self, now: datetime) -> Interaction:
+        return Interaction(
+            event_id=self.event_id or str(uuid4()),
+            user_id=self.user_id,
+            item_id=self.item_id,
+            type=self.type,
+            occurred_at=(self.occurred_at or now).astimezone(UTC),
+            quantity=self.quantity,
+            price=self.price,
+            session_id=self.session_id,
+            recommendation_id=self.recommendation_id,
+        )
+
+
+class EventsBody(Body, frozen=True):
+    events: list[EventBody]
+
+
+class ItemBody(Body, frozen=True):
+    """One item, or what changes of it: a field left out stays as it was."""
+
+    item_id: Id
+    title: Text | None = None
+    price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    categories: Annotated[list[Text], msgspec.Meta(max_length=64)] | None = None
+    available: bool | None = None
+    properties: Annotated[dict[PropertyName, PropertyValue], msgspec.Meta(max_length=64)] | None = None
+
+    def to_item(self, now: datetime) -> Item:
+        return Item(
+            item_id=self.item_id,
+            updated_at=now,
+            title=self.title,
+            price=self.price,
+            categories=self.categories,
+            available=self.available,
+            properties=self.properties,
+        )
+
+
+class ItemsBody(Body, frozen=True):
+    items: list[ItemBody]
+
+
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`."""
+
+    id: str | None
+    status: str
+    field: str | None = None
+    reason: str | None = None
+
+
+class Receipts(msgspec.Struct, frozen=True):
+    accepted: int
+    rejected: int
+    receipts: list[Receipt]
+
+
+class RememberedInteraction(msgspec.Struct, frozen=True):
+    item_id: str
+    type: str
+    occurred_at: datetime
+
+
+class UserAnswer(msgspec.Struct, frozen=True):
+    """What is known of a user online, newest interaction first."""
+
+    user_id: str
+    known: bool
+    revision: int
+    in_snapshot: bool
+    embedding_stored: bool
+    interactions: list[RememberedInteraction]
+
+
+class VersionAnswer(msgspec.Struct, frozen=True):
+    version: str
+    created_at: datetime
+    algorithm: str
+    items: int
+    users: int
+    aliases: list[str]
+    metrics: dict[str, float]
+
+
+class VersionsAnswer(msgspec.Struct, frozen=True):
+    serving: str | None
+    versions: list[VersionAnswer]
+
+
+class MoveBody(Body, frozen=True):
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+
+
+class MoveAnswer(msgspec.Struct, frozen=True):
+    alias: str
+    version: str
+    sequence: int
+    moved_at: datetime
+    actor: str
+    reason: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+    index_version: str | None = None
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    field: str
+    reason: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem details; `errors` names each field that is wrong."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    errors: list[FieldError] = []
+
+
+def query_of(body: RecommendBody, k: int, *, exclude_seen: bool, categories: frozenset[str]) -> Query:
+    """The recommender's question; the placement's categories hold where the request names none."""
+    condition = body.filter.to_filter() if body.filter else None
+    if condition is None and categories:
+        condition = Filter(categories)
+    return Query(
+        k=k,
+        user_id=body.user_id,
+        session_items=tuple(body.session_items),
+        exclude=tuple(body.exclude),
+        exclude_seen=exclude_seen,
+        filter=condition,
+    )
