@@ -42,12 +42,14 @@ class IndexWatcher:
         self._poll_interval = poll_interval
         self._checking = asyncio.Lock()
         self._refused: dict[str, tuple[float, float]] = {}
+        self._preload_due = False
 
     async def run(self) -> None:
         """Follow the alias until cancelled."""
         while True:
             await self.check()
-            await self._preload_previous()
+            if self._preload_due:
+                await self._preload_previous()
             try:
                 await self._store.wait_for_nudge(NUDGE_CHANNEL, self._poll_interval)
             except StoreUnavailable:
@@ -73,6 +75,7 @@ class IndexWatcher:
         if loaded is None:
             return
         self._live_index.swap(loaded)
+        self._preload_due = True
         SWAP_SECONDS.observe(perf_counter() - began)
         log.info("index version live", version=version, seconds=round(perf_counter() - began, 3))
 
@@ -117,17 +120,17 @@ class IndexWatcher:
         return loaded
 
     async def _preload_previous(self) -> None:
-        """Have the version before the live one in memory too, so that a rollback after a restart is instant."""
-        live = self._live_index
-        if live.current is None or live.previous is not None:
-            return
+        """Have the version that a rollback would bring back in memory too, so that it is instant."""
         try:
             earlier = await asyncio.to_thread(previous, self._registry, self._alias)
         except RegistryUnavailable:
             return
-        loaded = await self._load_or_refuse(earlier) if earlier else None
-        if loaded is not None and live.previous is None and live.current.index.version != earlier:
-            live.previous = loaded
+        self._preload_due = False
+        if earlier is None or self._live_index.loaded(earlier) is not None:
+            return
+        loaded = await self._load_or_refuse(earlier)
+        if loaded is not None:
+            self._live_index.previous = loaded
 
 
 def newer(items: list[Item], loaded: LoadedVersion) -> list[Item]:

@@ -22,17 +22,17 @@ def rollback(registry: IndexRegistry, *, actor: str, reason: str, alias: str = L
 
 
 def previous(registry: IndexRegistry, alias: str = LIVE) -> str | None:
-    """The version that `alias` pointed at before its current one, if it still exists.
+    """The version that a rollback of `alias` would bring back, if one still exists.
 
-    Each version counts at its last move: after A, B, rollback to A, the version before A is B, so that
-    a second rollback undoes the first.
+    A move back to an earlier version undoes all that came after it: after A, B, C and a rollback to B, the
+    next rollback goes on to A, never forward to the C that was just found wanting.
     """
-    history = registry.history(alias)
-    if not history:
-        return None
+    path: list[str] = []
+    for move in registry.history(alias):
+        path = path[: path.index(move.version)] if move.version in path else path
+        path.append(move.version)
     existing = {manifest.version for manifest in registry.versions()}
-    current = history[-1].version
-    return next((one.version for one in reversed(history) if one.version != current and one.version in existing), None)
+    return next((version for version in reversed(path[:-1]) if version in existing), None)
 
 
 def versions_in_service(registry: IndexRegistry, alias: str = LIVE) -> list[str]:
