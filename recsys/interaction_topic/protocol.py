@@ -63,6 +63,8 @@ class TopicConsumer(Protocol):
 
 
 class InteractionTopic(Protocol):
+    """Entering a producer or consumer never fails because the topic is down: it connects when first used."""
+
     def producer(self) -> AbstractAsyncContextManager[TopicProducer]: ...
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[TopicConsumer]:
