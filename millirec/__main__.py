@@ -1,0 +1,3 @@
+from millirec.main import main
+
+main()

@@ -1,0 +1,27 @@
+"""millirec key: make an API key."""
+
+from hashlib import sha256
+from secrets import token_urlsafe
+from typing import Annotated
+
+import typer
+
+from app.settings import Scope
+from millirec.terminal import console
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("key")
+    def key(
+        name: Annotated[str, typer.Argument(help="Who will hold the key; appears in logs and audit entries.")],
+        scope: Annotated[list[Scope], typer.Option(help="What it may do; repeat for several.")] = [Scope.RECOMMEND],  # noqa: B006
+    ) -> None:
+        """Make an API key: shown once, stored only as a hash."""
+        secret = f"mr_{token_urlsafe(32)}"
+        scopes = ", ".join(f'"{one.value}"' for one in scope)
+        console.print("The key, shown only now:", highlight=False)
+        console.print(f"  {secret}\n", highlight=False, soft_wrap=True)
+        console.print("For the configuration file:", highlight=False)
+        digest = sha256(secret.encode()).hexdigest()
+        lines = ["[[serve.keys]]", f'name = "{name}"', f'sha256 = "{digest}"', f"scopes = [{scopes}]"]
+        console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,54 @@
+"""millirec serve: the HTTP service."""
+
+import os
+import tempfile
+from typing import Annotated
+
+import typer
+from fastapi import FastAPI
+
+from millirec import __version__
+from millirec.settings import load_settings
+from recsys.telemetry import configure_logging
+
+MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("serve")
+    def serve(
+        host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+        port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+        workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that share the port.")] = None,
+    ) -> None:
+        """Answer HTTP requests. OpenAPI documentation is at /docs."""
+        import uvicorn
+
+        settings = load_settings().serve
+        count = workers or settings.workers
+        with tempfile.TemporaryDirectory(prefix="millirec-metrics-") as metrics:
+            if count > 1:
+                os.environ.setdefault(MULTIPROC, metrics)
+            uvicorn.run(
+                "millirec.commands.serve:create",
+                factory=True,
+                host=host or settings.host,
+                port=settings.port if port is None else port,
+                workers=count,
+                loop="uvloop",
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=round(settings.shutdown_timeout),
+            )
+
+
+def create() -> FastAPI:
+    """The service, in each worker process."""
+    # Imported here: metrics decide by the environment, at import, whether workers share them.
+    from app.main import create_app
+
+    settings = load_settings()
+    configure_logging(settings.serve.log_level)
+    return create_app(settings.app(), __version__)

@@ -1,0 +1,50 @@
+"""millirec up: a small real deployment on one machine."""
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millirec.terminal import console
+
+Data = Annotated[Path, typer.Option(help="The folder that keeps everything.")]
+Port = Annotated[int, typer.Option(help="Port of the HTTP service.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP service.")]
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("up")
+    def up(
+        data: Data = Path("var/millirec"),
+        port: Port = 8000,
+        workers: Workers = 1,
+        retrain_hours: Annotated[float, typer.Option(min=0, help="Hours between trainings; 0: never.")] = 24.0,
+    ) -> None:
+        """Run everything on this machine: embedded store, consumers, service, scheduled retraining.
+
+        Import your own data with `millirec --data DIR import`, or post events; then train.
+        """
+        from millirec import standalone
+
+        extra = {"train": ["train", "--every", str(retrain_hours)]} if retrain_hours else {}
+        with standalone.embedded_store(data), standalone.services(data, port=port, workers=workers, extra=extra) as run:
+            console.print(
+                f"millirec is up on http://127.0.0.1:{port}/docs, keeping everything in {data}. Ctrl-C stops it."
+            )
+            wait_for_end(run.tend)
+
+
+def wait_for_end(tend: Callable[[], None], interval: float = 0.5) -> None:
+    """Call `tend` until SIGINT or SIGTERM."""
+    ended = threading.Event()
+    before = {one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not ended.wait(interval):
+            tend()
+    finally:
+        for one, previous in before.items():
+            signal.signal(one, previous)
+    console.print("stopping: finishing what is in hand")

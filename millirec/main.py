@@ -1,0 +1,78 @@
+"""The `millirec` command: every subcommand is one file in `millirec/commands`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from millirec import __version__, standalone
+from millirec.commands import (
+    config,
+    consume,
+    demo,
+    doctor,
+    import_,
+    key,
+    seed,
+    serve,
+    train,
+    up,
+    versions,
+)
+from millirec.settings import use_config
+from millirec.terminal import errors, explain, explain_settings
+from recsys.errors import RecsysError
+from recsys.telemetry import configure_logging
+
+app = typer.Typer(
+    name="millirec",
+    help="Recommendations in milliseconds: import, train, serve, learn from the next event, roll back.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    epilog="Start with: millirec demo",
+)
+for command in (demo, up, serve, consume, import_, train, seed, doctor, config, key):
+    command.register(app)
+app.add_typer(versions.app, name="versions")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"millirec {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="A TOML file with settings; MILLIREC_CONFIG does the same.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Use the standalone deployment in this folder (as demo and up make it).")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,  # noqa: ARG001
+) -> None:
+    """Settings come from environment variables MILLIREC_..., then a TOML file, then defaults."""
+    configure_logging(log_level)
+    if config_file is not None:
+        use_config(config_file)
+    if data is not None:
+        os.environ.update(standalone.environment(data))
+
+
+def main() -> None:
+    """Run the command; expected errors become one line and an exit code, not a traceback."""
+    try:
+        app()
+    except RecsysError as error:
+        sys.exit(explain(error))
+    except ValidationError as error:
+        sys.exit(explain_settings(error))
+    except FileNotFoundError as error:
+        errors.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(2)

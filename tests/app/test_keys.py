@@ -1,0 +1,48 @@
+"""Who may do what, once keys are configured."""
+
+import httpx
+import pytest
+
+from tests.app.conftest import KEYS
+
+CALLS = [
+    ("recommend", "GET", "/recommend", None),
+    ("recommend", "GET", "/popular", None),
+    ("events", "POST", "/events", {"user_id": "u1", "item_id": "i1", "type": "view"}),
+    ("events", "PUT", "/items", {"item_id": "i1", "title": "New"}),
+    ("admin", "GET", "/users/u1", None),
+    ("admin", "GET", "/versions", None),
+]
+
+
+@pytest.mark.parametrize(("scope", "method", "path", "body"), CALLS)
+async def test_each_call_takes_the_key_of_its_scope_only(
+    guarded_client: httpx.AsyncClient, scope: str, method: str, path: str, body: object
+) -> None:
+    for name, key in KEYS.items():
+        response = await guarded_client.request(method, path, json=body, headers={"X-API-Key": key})
+        assert response.status_code == (403 if name != scope else 202 if scope == "events" else 200), response.text
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}])
+async def test_no_key_and_a_wrong_key_are_401(guarded_client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    response = await guarded_client.get("/recommend", headers=headers)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_key_may_come_as_a_bearer_token(guarded_client: httpx.AsyncClient) -> None:
+    headers = {"Authorization": f"Bearer {KEYS['recommend']}"}
+    assert (await guarded_client.get("/recommend", headers=headers)).status_code == 200
+
+
+async def test_the_actor_of_a_move_is_the_holder_of_the_key(guarded_client: httpx.AsyncClient) -> None:
+    headers = {"X-API-Key": KEYS["admin"]}
+    response = await guarded_client.post("/versions/second/promote", json={"reason": "test"}, headers=headers)
+    assert response.json()["actor"] == "admin"
+
+
+async def test_health_and_metrics_need_no_key(guarded_client: httpx.AsyncClient) -> None:
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        assert (await guarded_client.get(path)).status_code == 200
