@@ -1,0 +1,239 @@
+"""The interaction topic on Kafka (aiokafka): idempotent producer, all acknowledgements, explicit commits."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.codec import has_lz4
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+from recsys.errors import TopicUnavailable
+from recsys.interaction_topic import kafka_client
+from recsys.interaction_topic.kafka_client import Starting, translated
+from recsys.interaction_topic.protocol import Delivered, Outgoing
+from recsys.settings import TopicSettings
+
+log = structlog.get_logger(__name__)
+
+LINGER_MS = 1
+CLOSE_TIMEOUT = 5.0
+"""Seconds that messages still unacknowledged, and the farewell to the group, may take at the end."""
+
+LOST_PARTITION = (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+
+class KafkaTopic:
+    """An `InteractionTopic` on a Kafka cluster. Creates the topic where it is missing."""
+
+    def __init__(self, topic: TopicSettings) -> None:
+        self._topic = topic
+
+    @asynccontextmanager
+    async def producer(self) -> AsyncIterator["KafkaProducer"]:
+        producer = KafkaProducer(self._topic)
+        try:
+            yield producer
+        finally:
+            await producer.aclose()
+
+    @asynccontextmanager
+    async def consumer(self, group: str) -> AsyncIterator["KafkaConsumer"]:
+        consumer = KafkaConsumer(self._topic, group)
+        try:
+            yield consumer
+        finally:
+            await consumer.aclose()
+
+    async def ping(self) -> None:
+        await kafka_client.ping(self._topic)
+
+
+class KafkaProducer:
+    def __init__(self, topic: TopicSettings) -> None:
+        self._topic = topic
+        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build)
+        self._in_flight = 0
+
+    def _build(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **kafka_client.client_options(self._topic.kafka),
+            acks="all",
+            enable_idempotence=self._topic.kafka.idempotent,
+            compression_type="lz4" if has_lz4() else None,
+            linger_ms=LINGER_MS,
+        )
+
+    async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._topic.send_timeout
+        taken = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
+        waiting, failure = await self._hand_over(taken, deadline)
+        if waiting:
+            await asyncio.wait(waiting, timeout=max(0.0, deadline - loop.time()))
+        results = [self._result(future) for future in waiting] + [failure] * (len(taken) - len(waiting))
+        busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
+        return results + [busy] * (len(messages) - len(taken))
+
+    async def _hand_over(
+        self, messages: Sequence[Outgoing], deadline: float
+    ) -> tuple[list["asyncio.Future[Any]"], Exception | None]:
+        """One future per message that the client took, in order, and why it took no more."""
+        waiting: list[asyncio.Future[Any]] = []
+        self._in_flight += len(messages)
+        try:
+            with translated():
+                async with asyncio.timeout_at(deadline):
+                    client = await self._client.get()
+                    for message in messages:
+                        headers = list(message.headers.items())
+                        future = await client.send(
+                            self._topic.name, message.value, message.key.encode(), headers=headers
+                        )
+                        future.add_done_callback(self._landed)
+                        waiting.append(future)
+        except TopicUnavailable as failure:
+            self._judge(failure.__cause__)
+            return waiting, failure
+        finally:
+            self._in_flight -= len(messages) - len(waiting)
+        return waiting, None
+
+    def _landed(self, future: "asyncio.Future[Any]") -> None:
+        self._in_flight -= 1
+        if not future.cancelled():
+            self._judge(future.exception())
+
+    def _judge(self, error: BaseException | None) -> None:
+        """An idempotent producer that lost its place (a fatal error) refuses for ever: start another."""
+        if isinstance(error, KafkaError) and not error.retriable and not isinstance(error, MessageSizeTooLargeError):
+            self._client.discard(_close_producer)
+
+    def _result(self, future: "asyncio.Future[Any]") -> Exception | None:
+        if not future.done():
+            return TopicUnavailable(f"Kafka did not acknowledge within {self._topic.send_timeout} s")
+        if (error := future.exception()) is not None:
+            return TopicUnavailable(f"Kafka refused the message: {error}")
+        return None
+
+    async def aclose(self) -> None:
+        await self._client.aclose(_close_producer)
+
+
+async def _close_producer(client: AIOKafkaProducer) -> None:
+    """Flush for a while, then let go of what nobody acknowledges (an idempotent producer would wait for ever)."""
+    stopping = asyncio.create_task(client.stop())
+    done, _ = await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
+    if not done:
+        client._message_accumulator.fail_all(KafkaError("the producer was closed"))
+    await stopping
+
+
+class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A `TopicConsumer`."""
+
+    def __init__(self, topic: TopicSettings, group: str) -> None:
+        self._topic = topic
+        self._group = group
+        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build)
+        self._delivered: dict[str, TopicPartition] = {}
+        """Partitions of the present assignment of which something was delivered, by name."""
+
+    def _build(self) -> AIOKafkaConsumer:
+        session_ms = round(self._topic.kafka.session_timeout * 1000)
+        client = AIOKafkaConsumer(
+            **kafka_client.client_options(self._topic.kafka),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // 3,
+        )
+        client.subscribe([self._topic.name], listener=self)
+        return client
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """What was delivered of them is no longer ours to commit."""
+        for partition in revoked:
+            self._delivered.pop(_name(partition), None)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """They start after what was committed."""
+
+    async def poll(self, limit: int, timeout: float) -> list[Delivered]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                client = await self._client.get()
+        except TimeoutError:
+            return []  # the group is still sharing out its partitions
+        with translated():
+            left_ms = max(0, round((deadline - loop.time()) * 1000))
+            records = await client.getmany(timeout_ms=left_ms, max_records=limit)
+        self._delivered.update((_name(partition), partition) for partition in records)
+        return [_delivered(record) for batch in records.values() for record in batch]
+
+    async def commit(self, offsets: Mapping[str, int]) -> None:
+        ours = {self._delivered[name]: offset + 1 for name, offset in offsets.items() if name in self._delivered}
+        if not ours:
+            return
+        with translated():
+            async with asyncio.timeout(self._topic.kafka.session_timeout):
+                client = await self._client.get()
+                try:
+                    await client.commit(ours)
+                except LOST_PARTITION as error:
+                    log.info("topic.commit_left_out", group=self._group, reason=str(error))
+
+    async def lag(self) -> dict[str, int]:
+        with translated():
+            async with asyncio.timeout(self._topic.kafka.session_timeout):
+                client = await self._client.get()
+                partitions = sorted(client.assignment())
+                ends = await client.end_offsets(partitions)
+                starts = await client.beginning_offsets(partitions)
+                committed = [await client.committed(partition) for partition in partitions]
+        return {
+            _name(partition): max(0, ends[partition] - (starts[partition] if done is None else done))
+            for partition, done in zip(partitions, committed, strict=True)
+        }
+
+    async def aclose(self) -> None:
+        await self._client.aclose(_close_consumer)
+
+
+async def _close_consumer(client: AIOKafkaConsumer) -> None:
+    await client.stop()
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}-{partition.partition}"
+
+
+def _delivered(record: Any) -> Delivered:
+    """A tombstone's value, and a key or header that is missing, are empty."""
+    return Delivered(
+        f"{record.topic}-{record.partition}",
+        record.offset,
+        (record.key or b"").decode(errors="replace"),
+        record.value or b"",
+        {name: value or b"" for name, value in record.headers},
+        max(0, record.timestamp),
+    )

@@ -1,0 +1,141 @@
+"""What every Kafka client of ours shares: its options, its errors, and a start that does not hold anybody up."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, Protocol, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from recsys.errors import TopicUnavailable
+from recsys.settings import KafkaSettings, TopicSettings
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds after which a broker that does not answer counts as gone."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The client's errors and timeouts as `TopicUnavailable`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise TopicUnavailable("Kafka did not answer in time") from error
+    except (KafkaError, OSError) as error:
+        raise TopicUnavailable(f"Kafka cannot be used: {error}") from error
+
+
+def client_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments of every aiokafka client. Raises `OSError` where a certificate cannot be read."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap,
+        "security_protocol": kafka.security_protocol,
+        "request_timeout_ms": round(REQUEST_TIMEOUT * 1000),
+    }
+    if kafka.security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(kafka)
+    if kafka.security_protocol.startswith("SASL"):
+        password = kafka.sasl_password
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.sasl_username
+        options["sasl_plain_password"] = None if password is None else password.get_secret_value()
+    return options
+
+
+def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=kafka.ssl_ca_file)
+    if kafka.ssl_cert_file is not None:
+        context.load_cert_chain(kafka.ssl_cert_file, kafka.ssl_key_file)
+    return context
+
+
+async def ping(settings: TopicSettings) -> None:
+    """Raises `TopicUnavailable`."""
+    with translated():
+        async with asyncio.timeout(settings.send_timeout):
+            admin = AIOKafkaAdminClient(**client_options(settings.kafka))
+            try:
+                await admin.start()
+            finally:
+                await admin.close()
+
+
+async def create_topic(settings: TopicSettings) -> None:
+    """Create the topic where it is missing; needs no right to create where it is there."""
+    admin = AIOKafkaAdminClient(**client_options(settings.kafka))
+    try:
+        await admin.start()
+        if settings.name in await admin.list_topics():
+            return
+        topic = NewTopic(settings.name, settings.partitions, settings.kafka.replication_factor)
+        response = await admin.create_topics([topic])
+        for _, code, *_ in response.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise for_code(code)(f"topic {settings.name} could not be created")
+    finally:
+        await admin.close()
+
+
+class Startable(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+ClientT = TypeVar("ClientT", bound=Startable)
+
+
+class Starting(Generic[ClientT]):
+    """A client that starts in the background when first asked for, and anew after it failed.
+
+    Starting may take longer than a caller can wait (a broker that is down, a group that rebalances):
+    the caller gives up, the start goes on, and the next caller finds it done.
+    """
+
+    def __init__(self, settings: TopicSettings, build: Callable[[], ClientT]) -> None:
+        self._settings = settings
+        self._build = build
+        self._starting: asyncio.Task[ClientT] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._created = False
+
+    async def get(self) -> ClientT:
+        """Cancel or time out at will. Raises `TopicUnavailable` where the start failed."""
+        if self._starting is None or _failed(self._starting):
+            self._starting = asyncio.create_task(self._start())
+        with translated():
+            return await asyncio.shield(self._starting)
+
+    async def _start(self) -> ClientT:
+        if not self._created:
+            await create_topic(self._settings)
+            self._created = True
+        client = self._build()
+        try:
+            await client.start()
+        except BaseException:
+            await client.stop()
+            raise
+        return client
+
+    def discard(self, close: Callable[[ClientT], Awaitable[None]]) -> None:
+        """Close the client that is there; whoever asks next starts another."""
+        if self._starting is not None:
+            closing = asyncio.create_task(self._close(self._starting, close))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._starting = None
+
+    async def _close(self, starting: asyncio.Task[ClientT], close: Callable[[ClientT], Awaitable[None]]) -> None:
+        starting.cancel()
+        with suppress(asyncio.CancelledError, KafkaError, OSError):
+            await close(await starting)
+
+    async def aclose(self, close: Callable[[ClientT], Awaitable[None]]) -> None:
+        self.discard(close)
+        await asyncio.gather(*self._closing)
+
+
+def _failed(task: "asyncio.Task[Any]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
