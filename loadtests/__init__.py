@@ -1,0 +1,1 @@
+"""Locust scenarios, the capacity benchmark and the baselines it is compared with."""

@@ -1,0 +1,1 @@
+"""What millirec is measured against, in the same run."""

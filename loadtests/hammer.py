@@ -1,0 +1,24 @@
+"""Locust as fast as it goes: the benchmark's generator where wrk is not installed."""
+
+import random
+from argparse import ArgumentParser
+
+from locust import FastHttpUser, constant, events, task
+
+
+@events.init_command_line_parser.add_listener
+def _options(parser: ArgumentParser) -> None:
+    parser.add_argument("--population", type=int, default=1000, help="users are user-0 to user-(N-1)")
+    parser.add_argument("--api-key", default="", help="sent as X-API-Key")
+
+
+class Hammer(FastHttpUser):
+    wait_time = constant(0)
+
+    @task
+    def recommend(self) -> None:
+        options = self.environment.parsed_options
+        user = random.randrange(options.population)
+        self.client.get(
+            f"/recommend?k=10&user_id=user-{user}", name="/recommend", headers={"X-API-Key": options.api_key}
+        )
