@@ -17,4 +17,5 @@ class IngestSettings(Section):
     earliest: AwareDatetime = Field(
         datetime(2000, 1, 1, tzinfo=UTC), description="events before this are refused as broken clocks"
     )
+    import_rows: int = Field(50_000, ge=1, description="rows an import maps and commits at a time")
     rejected: Path = Field(Path("var/rejected"), description="a local folder for dead letters and rejected rows")

@@ -1,0 +1,39 @@
+"""Sources: files of any format as batches of raw text rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ingest.record import RawRows
+from ingest.sources.delimited import DelimitedSource
+from ingest.sources.detect import Format, compression_of, encoding_of, format_of, head_of
+from ingest.sources.json_lines import JsonLinesSource
+from ingest.sources.parquet import ParquetSource
+
+__all__ = ["Source", "open_source"]
+
+
+class Source(Protocol):
+    """One file. `total` is what `position()` reaches at the end: bytes on disk, or rows."""
+
+    columns: list[str]
+    total: int
+
+    def position(self) -> int: ...
+
+    def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        """Rows from number `start` on, `size` at a time. Raises `InvalidInput` for a damaged file."""
+        ...
+
+
+def open_source(path: Path, encoding: str = "utf-8", delimiter: str | None = None) -> Source:
+    """Raises `InvalidInput` naming the file when it cannot be read or is nothing we know."""
+    compression = compression_of(path)
+    head = head_of(path, compression)
+    kind = format_of(path, head)
+    if kind is Format.PARQUET:
+        return ParquetSource(path, compression)
+    encoding = encoding_of(head, encoding)
+    if kind is Format.JSON_LINES:
+        return JsonLinesSource(path, compression, encoding)
+    return DelimitedSource(path, compression, encoding, delimiter)

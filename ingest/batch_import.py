@@ -1,0 +1,175 @@
+"""Import files into the log: `millirec import`.
+
+An import is one more partition of the log, named by a digest of the file and its mapping, in which a row's
+number is its offset. So the log's own watermark says where an import that was killed goes on, and that a file
+was imported already; and a row is committed together with the watermark that passes it, or not at all.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from ingest.checkpoint import BatchCounts, ImportFolder
+from ingest.mapping import Mapping, mapping_by_name
+from ingest.quality_report import Counts, FileReport, QualityReport
+from ingest.record import ROW, RawRows
+from ingest.row_flow import MappedRows, interactions_of, items_of, map_rows
+from ingest.seen_events import SeenEvents
+from ingest.settings import IngestSettings
+from ingest.sources import Source, open_source
+from recsys.errors import Conflict, InvalidInput
+from recsys.interaction import event_key
+from recsys.interaction_log import INTERACTION_SCHEMA, InteractionLog
+from recsys.item import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one file is: `done` of `total` (bytes, or rows where the format knows them), and `rows` so far."""
+
+    file: Path
+    rows: int
+    done: int
+    total: int
+
+
+def import_files(
+    paths: Sequence[Path],
+    mapping: Mapping | None,
+    log: InteractionLog,
+    settings: IngestSettings,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    now: datetime | None = None,
+) -> QualityReport:
+    """Import each file, or the rest of it. Without a mapping the columns must carry our field names.
+
+    Memory stays bounded by `settings.import_rows`, plus 8 bytes per interaction for recognising repeats.
+    Raises `InvalidInput` before anything is written when a file or the mapping is unfit, and at the place
+    of the damage when a file turns out damaged (what came before it stays imported); `Conflict` when the same
+    file is being imported by another process; `LogUnavailable`.
+    """
+    moment = now or datetime.now(UTC)
+    prepared = [_prepare(path, mapping, log, settings, moment) for path in paths]
+    return QualityReport(files=[one.run(progress) for one in prepared])
+
+
+def _prepare(
+    path: Path, mapping: Mapping | None, log: InteractionLog, settings: IngestSettings, now: datetime
+) -> "_FileImport":
+    given = mapping or Mapping.model_construct()
+    source = open_source(path, given.encoding, given.delimiter)
+    if ROW in source.columns:
+        raise InvalidInput(str(path), f"has a column named {ROW!r}: rename it")
+    mapping = mapping or mapping_by_name(source.columns)
+    mapping.check_columns(source.columns)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(mapping.model_dump_json().encode())
+    partition = f"import:{digest.hexdigest()[:16]}"
+    folder = ImportFolder(settings.rejected / f"{path.name}-{digest.hexdigest()[:16]}")
+    return _FileImport(path, source, mapping, partition, folder, log, settings, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileImport:
+    path: Path
+    source: Source
+    mapping: Mapping
+    partition: str
+    folder: ImportFolder
+    log: InteractionLog
+    settings: IngestSettings
+    now: datetime
+
+    def run(self, progress: Callable[[Progress], None]) -> FileReport:
+        start = self.log.watermark(self.partition)
+        report = self.folder.report()
+        if report is not None and start >= 0:
+            progress(Progress(self.path, start + 1, self.source.total, self.source.total))
+            return msgspec.structs.replace(report, already_imported=True)
+        self.folder.open(start)
+        seen = SeenEvents(self.log, self.partition)
+        last = start
+        for raw in self.source.batches(self.settings.import_rows, start + 1):
+            self._import_batch(raw, seen)
+            last = raw.end - 1
+            progress(Progress(self.path, raw.end, self.source.position(), self.source.total))
+        report = self.folder.finish(str(self.path), self.partition, last)
+        return msgspec.structs.replace(report, already_imported=start >= 0 and last == start)
+
+    def _import_batch(self, taken: RawRows, seen: SeenEvents) -> None:
+        raw = _with_every_column(taken, self.mapping)
+        mapped = map_rows(raw, self.mapping, self.now, self.settings)
+        counts = Counts(
+            rows=raw.end - raw.start,
+            rejected=dict(mapped.rejected.get_column("reason").value_counts().iter_rows()),
+            problems=dict(mapped.problems),
+        )
+        rows, items = self._fresh(mapped, seen, counts)
+        counts.check()
+        last = raw.end - 1
+        keys = self._keys(raw, rows, items)
+        self.folder.write(last, BatchCounts(counts=counts, keys=keys), _kept(self.path, raw, mapped))
+        self.log.append_items(items)
+        if not self.log.append(rows, {self.partition: last}):
+            raise Conflict(f"{self.path} is being imported by another process")
+
+    def _fresh(self, mapped: MappedRows, seen: SeenEvents, counts: Counts) -> tuple[pl.DataFrame, list[Item]]:
+        """The rows to append and the items they speak of; counts what was accepted and what was merged.
+
+        Of rows that are the same interaction the first is kept as it stands. Nothing is summed: a later row
+        may come when the first is long committed, and a file must mean the same however it is cut into batches.
+        """
+        fit = mapped.fit
+        if self.mapping.interaction is None:
+            counts.accepted = fit.height
+            return pl.DataFrame(schema=INTERACTION_SCHEMA), items_of(fit, self.mapping, self.now)
+        interactions = interactions_of(fit, self.mapping.interaction)
+        new, known = seen.sort_out(interactions)
+        counts.accepted, counts.known = int(new.sum()), int(known.sum())
+        counts.repeats = len(new) - counts.accepted - counts.known
+        rows = interactions.filter(new).with_columns(
+            pl.lit(self.partition).alias("partition"),
+            pl.col(ROW).alias("offset"),
+            pl.col("occurred_at").dt.date().alias("date"),
+        )
+        counts.first, counts.last = rows.select(
+            pl.col("occurred_at").min().alias("first"), pl.col("occurred_at").max().alias("last")
+        ).row(0)
+        return rows.select(INTERACTION_SCHEMA.keys()), items_of(fit.filter(new), self.mapping, self.now)
+
+    def _keys(self, raw: RawRows, rows: pl.DataFrame, items: list[Item]) -> dict[str, list[int]]:
+        """Of what is counted by distinct values: users and items of accepted rows, the mapping's own of all rows."""
+        item_ids = {*rows.get_column("item_id"), *(item.item_id for item in items)}
+        counted: dict[str, Iterable[str | None]] = {"users": rows.get_column("user_id").unique(), "items": item_ids}
+        counted |= {name: raw.frame.get_column(column).unique() for name, column in self.mapping.count.items()}
+        return {name: [event_key(v) for v in values if v is not None] for name, values in counted.items()}
+
+
+def _with_every_column(raw: RawRows, mapping: Mapping) -> RawRows:
+    """Columns that the mapping calls optional, or that no JSON object of this batch has, are there and empty."""
+    named = {name for _, field in mapping.fields() for name in field.needed()}
+    named |= {rule.column for rule in mapping.reject} | set(mapping.count.values())
+    absent = sorted(named.difference(raw.frame.columns))
+    frame = raw.frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
+    return RawRows(raw.start, raw.end, frame, raw.broken)
+
+
+def _kept(path: Path, raw: RawRows, mapped: MappedRows) -> bytes:
+    """The rejected rows as they came, each with where it stood (counted from 1) and why, as JSON Lines."""
+    columns = [name for name in raw.frame.columns if name != ROW]
+    why = mapped.rejected.select(
+        pl.lit(path.name).alias("file"), (pl.col(ROW) + 1).alias("row"), "field", "reason", ROW
+    )
+    whole = raw.frame.select(ROW, pl.struct(columns).alias("raw"))
+    kept = why.join(whole, on=ROW, how="inner", maintain_order="left").drop(ROW)
+    broken = [
+        {"file": path.name, "row": row.row + 1, "field": "", "reason": row.reason, "raw": row.raw} for row in raw.broken
+    ]
+    return kept.write_ndjson().encode() + msgspec.json.Encoder().encode_lines(broken)

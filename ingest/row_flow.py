@@ -1,0 +1,108 @@
+"""The path a batch of raw rows takes: cleanse, validate, sort into what it is; `flow` for files."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+import xxhash
+
+from ingest import cleansing
+from ingest.mapping import InteractionMapping, Mapping
+from ingest.record import ROW, RawRows
+from ingest.settings import IngestSettings
+from ingest.validation import Check, checks
+from recsys.interaction_log import INTERACTION_SCHEMA
+from recsys.item import Item
+
+FROM_PLACE = ("partition", "offset", "date")
+CONTENT_SCHEMA = {name: dtype for name, dtype in INTERACTION_SCHEMA.items() if name not in FROM_PLACE}
+"""The log's columns that come from a row's content; the others come from where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappedRows:
+    """Every raw row is either in `fit` or in `rejected`.
+
+    `fit` has ROW, every raw column and every typed one (TYPED + field path). `rejected` has ROW, `field`
+    and `reason`. `problems` counts every problem of every row; a row's first problem is its reason.
+    """
+
+    fit: pl.DataFrame
+    rejected: pl.DataFrame
+    problems: Counter[str]
+
+
+def map_rows(raw: RawRows, mapping: Mapping, now: datetime, settings: IngestSettings) -> MappedRows:
+    """Pure; never raises for a row's sake."""
+    typed = raw.frame.with_columns(
+        cleansing.typed(field).alias(cleansing.TYPED + path) for path, field in mapping.fields()
+    )
+    wanted = checks(mapping, now, settings)
+    flags = typed.with_columns(check.wrong.fill_null(value=False).alias(f"{n}") for n, check in enumerate(wanted))
+    flags = flags.select(ROW, *(f"{n}" for n in range(len(wanted))))
+    problems = Counter(row.reason for row in raw.broken)
+    for reason in dict.fromkeys(check.reason for check in wanted):
+        same = [f"{n}" for n, check in enumerate(wanted) if check.reason == reason]
+        problems[reason] += int(flags.select(pl.any_horizontal(same).sum()).item())
+    first = pl.coalesce(pl.lit(None, pl.Int32), *(pl.when(f"{n}").then(n) for n in range(len(wanted))))
+    verdicts = flags.select(ROW, first.alias("check"))
+    return MappedRows(
+        fit=typed.filter(verdicts.get_column("check").is_null()),
+        rejected=_rejected(verdicts.drop_nulls("check"), wanted, raw),
+        problems=+problems,
+    )
+
+
+def _rejected(verdicts: pl.DataFrame, wanted: list[Check], raw: RawRows) -> pl.DataFrame:
+    schema = {ROW: pl.Int64(), "field": pl.String(), "reason": pl.String()}
+    named = pl.DataFrame(
+        [(n, check.field, check.reason) for n, check in enumerate(wanted)],
+        schema={"check": pl.Int32(), "field": pl.String(), "reason": pl.String()},
+        orient="row",
+    )
+    broken = pl.DataFrame([(row.row, "", row.reason) for row in raw.broken], schema=schema, orient="row")
+    return pl.concat([verdicts.join(named, on="check", how="left").select(schema.keys()), broken]).sort(ROW)
+
+
+def interactions_of(fit: pl.DataFrame, mapping: InteractionMapping) -> pl.DataFrame:
+    """ROW and CONTENT_SCHEMA, one row for each row of `fit`, in its order."""
+    present = {name: cleansing.TYPED + f"interaction.{name}" for name in CONTENT_SCHEMA}
+    columns = [
+        (pl.col(source) if source in fit.columns else pl.lit(None)).cast(CONTENT_SCHEMA[name]).alias(name)
+        for name, source in present.items()
+    ]
+    rows = fit.select(ROW, *columns).with_columns(pl.col("quantity").fill_null(1.0))
+    return rows if mapping.event_id is not None else rows.with_columns(_content_digest(rows).alias("event_id"))
+
+
+def _content_digest(rows: pl.DataFrame) -> pl.Series:
+    """128-bit XXH3 of everything else in the row, as hex: rows that say the same are the same interaction."""
+    parts = [
+        (pl.col(name).dt.epoch("us") if name == "occurred_at" else pl.col(name)).cast(pl.String).fill_null("")
+        for name in CONTENT_SCHEMA
+        if name != "event_id"
+    ]
+    contents = rows.select(pl.concat_str(parts, separator="\x1f").alias("content")).get_column("content")
+    return pl.Series([xxhash.xxh3_128_hexdigest(content) for content in contents], dtype=pl.String)
+
+
+def items_of(fit: pl.DataFrame, mapping: Mapping, now: datetime) -> list[Item]:
+    """One update per item: of each field the newest value that is not empty, the later row among equals."""
+    if mapping.item is None:
+        return []
+    prefix = cleansing.TYPED + "item."
+    fields = {column.removeprefix(prefix): column for column in fit.columns if column.startswith(prefix)}
+    fields.setdefault("item_id", cleansing.TYPED + "interaction.item_id")
+    at = fields.pop("updated_at", cleansing.TYPED + "interaction.occurred_at")
+    updated_at = (pl.col(at) if at in fit.columns else pl.lit(None)).cast(pl.Datetime("us", "UTC")).fill_null(now)
+    rows = fit.select(pl.col(column).alias(name) for name, column in fields.items())
+    rows = rows.with_columns(fit.select(updated_at.alias("updated_at"), ROW)).sort("updated_at", ROW).drop(ROW)
+    newest = rows.group_by("item_id", maintain_order=True).agg(pl.all().drop_nulls().last())
+    return [_item(row) for row in newest.iter_rows(named=True)]
+
+
+def _item(row: dict[str, object]) -> Item:
+    properties = {name.removeprefix("properties."): row.pop(name) for name in [*row] if name.startswith("properties.")}
+    given = {name: value for name, value in properties.items() if value is not None}
+    return Item(**row, properties=given or None)  # type: ignore[arg-type]  # typed by the expressions that made it

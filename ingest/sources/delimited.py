@@ -1,0 +1,91 @@
+"""CSV, TSV and their like, by Python's csv reader: it survives what a faster parser would give up on."""
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+
+from ingest.record import ROW, BrokenRow, RawRows
+from ingest.sources.detect import Compression, delimiter_of
+from ingest.sources.text_lines import TextLines, is_text, shown
+from recsys.errors import InvalidInput
+
+Taken = tuple[int, list[str] | None, str, str]
+"""Row number, its fields or `None`, and then why not and its text."""
+
+
+class DelimitedSource:
+    """Rows are numbered from 0, the header and blank lines not counted."""
+
+    def __init__(self, path: Path, compression: Compression, encoding: str, delimiter: str | None) -> None:
+        self._how = path, compression, encoding
+        self._lines = TextLines(*self._how)
+        self._delimiter = delimiter or delimiter_of(next(iter(self._lines), ""))
+        self._lines.close()
+        self._lines = TextLines(*self._how)
+        try:
+            self.columns = [name.strip() for name in next(csv.reader(self._lines, delimiter=self._delimiter), [])]
+        except csv.Error as error:
+            raise InvalidInput(str(path), f"has a header that cannot be read: {error}") from error
+        finally:
+            self._lines.close()
+        self.total = path.stat().st_size
+        twice = [name for name in self.columns if self.columns.count(name) > 1]
+        if twice:
+            raise InvalidInput(str(path), f"has two columns named {twice[0]!r}")
+        if not is_text("".join(self.columns)):
+            raise InvalidInput(str(path), "is not in the encoding given; set `encoding:` in the mapping, often latin-1")
+
+    def position(self) -> int:
+        return self._lines.position()
+
+    def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        self._lines = TextLines(*self._how)
+        try:
+            fresh = islice(self._taken_apart(), start, None)
+            while batch := list(islice(fresh, size)):
+                rows = [(number, row) for number, row, _, _ in batch if row is not None]
+                broken = [BrokenRow(number, reason, text) for number, row, reason, text in batch if row is None]
+                yield RawRows(batch[0][0], batch[-1][0] + 1, self._frame(rows), broken)
+        finally:
+            self._lines.close()
+
+    def _taken_apart(self) -> Iterator[Taken]:
+        consumed: list[str] = []
+        reader = csv.reader(_remembering(self._lines, consumed), delimiter=self._delimiter)
+        next(reader, None)
+        number, width = 0, len(self.columns)
+        while True:
+            consumed.clear()
+            reason = ""
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                row, reason = [""], f"cannot be taken apart: {error}"
+            if not row:
+                continue
+            reason = reason or _what_is_wrong(row, width)
+            yield (number, None, reason, shown("".join(consumed))) if reason else (number, row, "", "")
+            number += 1
+
+    def _frame(self, rows: list[tuple[int, list[str]]]) -> pl.DataFrame:
+        columns = zip(*(row for _, row in rows), strict=True) if rows else [()] * len(self.columns)
+        data = {name: pl.Series(values, dtype=pl.String) for name, values in zip(self.columns, columns, strict=True)}
+        return pl.DataFrame({ROW: pl.Series([number for number, _ in rows], dtype=pl.Int64), **data})
+
+
+def _what_is_wrong(row: list[str], width: int) -> str:
+    if len(row) != width:
+        return "has another number of fields than the header"
+    together = "".join(row)
+    return "" if together.isascii() or is_text(together) else "has bytes that are not in the file's encoding"
+
+
+def _remembering(lines: TextLines, consumed: list[str]) -> Iterator[str]:
+    for line in lines:
+        consumed.append(line)
+        yield line

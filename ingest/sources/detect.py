@@ -1,0 +1,89 @@
+"""What a file is, told by its content; names lie."""
+
+import codecs
+import gzip
+import zlib
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, cast
+
+from backports import zstd
+
+from recsys.errors import InvalidInput
+
+HEAD = 64 * 1024
+DAMAGE = (EOFError, OSError, zlib.error, zstd.ZstdError)
+"""What the decompressors raise for a truncated or corrupt file."""
+CANDIDATES = (",", "\t", ";", "|")
+
+
+class Compression(StrEnum):
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+class Format(StrEnum):
+    PARQUET = "Parquet"
+    JSON_LINES = "JSON Lines"
+    DELIMITED = "delimited text"
+
+
+def compression_of(path: Path) -> Compression:
+    """Raises `InvalidInput` for a file that is not there or is empty."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise InvalidInput(str(path), f"cannot be read: {error.strerror}") from error
+    if not magic:
+        raise InvalidInput(str(path), "is empty")
+    if magic[:2] == b"\x1f\x8b":
+        return Compression.GZIP
+    return Compression.ZSTD if magic == b"\x28\xb5\x2f\xfd" else Compression.NONE
+
+
+def decompressed(file: IO[bytes], compression: Compression) -> IO[bytes]:
+    if compression is Compression.GZIP:
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if compression is Compression.ZSTD:
+        return cast("IO[bytes]", zstd.ZstdFile(file))
+    return file
+
+
+def head_of(path: Path, compression: Compression) -> bytes:
+    """The first bytes of what is inside the compression. Raises `InvalidInput` when they cannot be got at."""
+    with path.open("rb") as file:
+        try:
+            return decompressed(file, compression).read(HEAD)
+        except DAMAGE as error:
+            raise InvalidInput(str(path), f"is damaged: {error}") from error
+
+
+def format_of(path: Path, head: bytes) -> Format:
+    """Raises `InvalidInput`, saying what to do, for what looks like something else."""
+    if head.startswith(b"PAR1"):
+        return Format.PARQUET
+    if head.startswith(b"PK\x03\x04"):
+        raise InvalidInput(str(path), "is a zip or Excel file: unpack it, or save the sheet as CSV")
+    first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if not first:
+        raise InvalidInput(str(path), "holds nothing but space")
+    if first == b"[":
+        raise InvalidInput(str(path), "is one JSON array: write one object per line (jq -c '.[]')")
+    return Format.JSON_LINES if first == b"{" else Format.DELIMITED
+
+
+def encoding_of(head: bytes, wanted: str) -> str:
+    """A byte order mark outranks the mapping."""
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return wanted
+
+
+def delimiter_of(header: str) -> str:
+    """The candidate found most often outside quotes in the header line; a comma for a single column."""
+    bare = "".join(header.split('"')[::2])
+    return max(CANDIDATES, key=bare.count)

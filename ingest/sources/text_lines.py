@@ -1,0 +1,55 @@
+"""Text files line by line, in bounded memory."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ingest.sources.detect import DAMAGE, Compression, decompressed
+from recsys.errors import InvalidInput
+
+MAX_LINE = 1 << 20
+"""Characters; what is longer is cut, so that a file without line ends cannot fill the memory."""
+
+
+class TextLines:
+    """Iterates lines with their ends. Bytes that are no text come as surrogates: `is_text` tells."""
+
+    def __init__(self, path: Path, compression: Compression, encoding: str) -> None:
+        self._path = path
+        self._file: IO[bytes] = path.open("rb")
+        errors = "replace" if encoding.startswith("utf-16") else "surrogateescape"
+        inside = decompressed(self._file, compression)
+        self._text = io.TextIOWrapper(inside, encoding, errors, newline="")
+
+    def __iter__(self) -> Iterator[str]:
+        readline = self._text.readline
+        try:
+            while line := readline(MAX_LINE):
+                if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
+                    while (rest := readline(MAX_LINE)) and not rest.endswith(("\n", "\r")):
+                        pass
+                yield line
+        except DAMAGE as error:
+            raise InvalidInput(str(self._path), f"is damaged: {error}") from error
+
+    def position(self) -> int:
+        """Bytes of the file, as it lies on disk, read so far."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._text.close()
+        self._file.close()
+
+
+def is_text(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(line: str) -> str:
+    """The line with its end cut off and its broken bytes marked, fit for a JSON file."""
+    return line.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
