@@ -81,7 +81,7 @@ def show_lines_to_copy(url: str) -> None:
             f'\'{{"user_id": "{customer}", "item_id": "{item}", "type": "purchase", "event_id": "try-1"}}\'',
         ),
         ("get changed recommendations", f"curl '{url}/recommend?user_id={customer}&k=5&properties=title,price'"),
-        ("roll back to last year's model", f"curl -X POST {url}/versions/rollback -d '{{\"reason\": \"just trying\"}}'"),
+        ("roll back to last year's model", f'curl -X POST {url}/versions/rollback -d \'{{"reason": "just trying"}}\''),
     ]
     console.print("\n[bold]Try it[/bold] (documentation: " + f"{url}/docs)\n", highlight=False)
     for what, line in lines:

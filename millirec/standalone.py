@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,11 +61,11 @@ def embedded_store(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Conflict(f"{data} is in use by another millirec; stop that one, or use another --data") from error
-        socket = socket_path(data)
-        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _end_orphan(socket)
+        path = socket_path(data)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _end_orphan(path)
         server = ValkeyServer(
-            port=0, data_dir=data / "valkey", persist=True, config=VALKEY, unix_socket_path=socket, unix_socket_perm=600
+            port=0, data_dir=data / "valkey", persist=True, config=VALKEY, unix_socket_path=path, unix_socket_perm=600
         )
         # Ctrl-C must reach this process only: the store goes last, after those who still write to it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -93,12 +94,24 @@ def services(data: Path, *, port: int, workers: int, extra: Mapping[str, list[st
         supervisor.stop()
 
 
-def _end_orphan(socket: Path) -> None:
+def check_port(port: int) -> None:
+    """Raises `Conflict` when something listens on `port` already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Conflict(
+                f"port {port} is taken ({error.strerror}): stop what uses it, or give another --port"
+            ) from error
+
+
+def _end_orphan(path: Path) -> None:
     """A store that outlived a killed supervisor saves what it has and goes."""
-    if not socket.exists():
+    if not path.exists():
         return
     try:
-        with redis.Redis(unix_socket_path=str(socket), socket_timeout=10) as orphan:
+        with redis.Redis(unix_socket_path=str(path), socket_timeout=10) as orphan:
             orphan.shutdown()
     except redis.ConnectionError:
         return

@@ -15,7 +15,9 @@ from recsys.errors import StoreUnavailable
 def register(app: typer.Typer) -> None:
     @app.command("import")
     def import_(
-        files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, JSON Lines, Parquet.")],
+        files: Annotated[
+            list[Path], typer.Argument(exists=True, dir_okay=False, help="CSV, TSV, JSON Lines, Parquet.")
+        ],
         mapping: Annotated[
             Path | None, typer.Option(exists=True, dir_okay=False, help="YAML or TOML: columns to fields.")
         ] = None,

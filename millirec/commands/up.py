@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
         """
         from millirec import standalone
 
+        standalone.check_port(port)
         extra = {"train": ["train", "--every", str(retrain_hours)]} if retrain_hours else {}
         with standalone.embedded_store(data), standalone.services(data, port=port, workers=workers, extra=extra) as run:
             console.print(

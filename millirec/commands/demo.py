@@ -1,0 +1,91 @@
+"""millirec demo: the whole loop on two years of a real shop."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millirec.commands.import_ import import_into_log, seed_store
+from millirec.commands.train import train_version
+from millirec.commands.up import wait_for_end
+from millirec.settings import Settings, load_settings
+from millirec.terminal import console
+from recsys.errors import NotFound
+from recsys.index_registry import open_index_registry
+from recsys.index_version import LIVE
+
+FIRST_YEAR = "online_retail_ii_2009_2010.parquet"
+SECOND_YEAR = "online_retail.parquet"
+MAPPING = "online_retail.yaml"
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("demo")
+    def demo(
+        data: Annotated[Path, typer.Option(help="The folder that keeps everything.")] = Path("var/demo"),
+        port: Annotated[int, typer.Option(help="Port of the HTTP service.")] = 8000,
+        workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP service.")] = 1,
+        check: Annotated[bool, typer.Option("--check", help="Try every promise over HTTP, then stop.")] = False,
+        fresh: Annotated[bool, typer.Option("--fresh", help="Delete the folder first.")] = False,
+    ) -> None:
+        """Import two years of a real shop, train, serve, and learn from the next event. Nothing to install.
+
+        The first start takes a minute or two, the next a few seconds. Ctrl-C stops everything and loses nothing.
+        """
+        from millirec import standalone
+        from millirec.demo_check import check as check_promises
+        from millirec.shop_window import show_customers, show_lines_to_copy, wait_ready
+
+        began = time.monotonic()
+        standalone.check_port(port)
+        if fresh and data.exists():
+            shutil.rmtree(data)
+        url = f"http://127.0.0.1:{port}"
+        with standalone.embedded_store(data):
+            os.environ.update(standalone.environment(data))
+            settings = load_settings()
+            prepare(settings)
+            with standalone.services(data, port=port, workers=workers, extra={}) as supervisor:
+                wait_ready(url)
+                show_customers(url, settings)
+                console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)
+                if check:
+                    check_promises(url, settings)
+                    return
+                show_lines_to_copy(url)
+                console.print(
+                    f"\nOther commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it."
+                )
+                wait_for_end(supervisor.tend)
+
+
+def prepare(settings: Settings) -> None:
+    """Import, train and promote what is not there yet: a model of the first year, then one of both.
+
+    Two versions, so that there is something to roll back to.
+    """
+    registry = open_index_registry(settings.registry)
+    source = shipped_data()
+    if registry.alias(LIVE) is None:
+        console.rule("the shop's first year")
+        import_into_log([source / FIRST_YEAR], source / MAPPING, settings)
+        train_version(settings, reason="demo: the first year")
+    if len(registry.history(LIVE)) < 2:
+        console.rule("the shop's second year")
+        import_into_log([source / SECOND_YEAR], source / MAPPING, settings)
+        seed_store(settings)
+        train_version(settings, reason="demo: both years")
+
+
+def shipped_data() -> Path:
+    """The folder with the shop's data: beside the packages in a checkout, inside one when installed."""
+    import millirec
+
+    package = Path(millirec.__file__).parent
+    for folder in (package.parent / "data", package / "data"):
+        if (folder / MAPPING).is_file():
+            return folder
+    raise NotFound("the demo's data folder", str(package / "data"))
