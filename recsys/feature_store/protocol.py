@@ -7,6 +7,12 @@ from typing import Protocol
 from recsys.item import Item
 from recsys.user_features import UserFeatures
 
+ITEMS_CHANNEL = "items"
+"""Nudged by `put_items`."""
+
+UNREADABLE = -1
+"""The revision of a record that is stored but cannot be read. A save of it replaces whatever is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemChanges:
@@ -23,12 +29,13 @@ class FeatureStore(Protocol):
         """History, revision and the one embedding of `version` per user, in one round trip.
 
         `offsets` stay empty: this is the serving read. Unknown users come back empty with revision 0.
-        Raises `StoreUnavailable` on any failure, including an unreadable record.
+        An unreadable record is logged and comes back empty with revision `UNREADABLE`, so that it spoils
+        nobody else's answer. Raises `StoreUnavailable` on any other failure, within `read_timeout`.
         """
         ...
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
-        """The whole record (offsets and every embedding) per user, for a writer."""
+        """The whole record (offsets and every embedding) per user, for a writer; `UNREADABLE` as in `read`."""
         ...
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
@@ -46,7 +53,11 @@ class FeatureStore(Protocol):
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]: ...
 
     async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
-        """Changes after revision `since` (0: the whole catalogue), oldest first."""
+        """Changes after revision `since` (0: the whole catalogue), oldest first.
+
+        A `since` above all that is stored means that the store was lost meanwhile: everything comes again,
+        and the revision reached is lower. Callers keep what they are given, whichever way it went.
+        """
         ...
 
     async def nudge(self, channel: str, payload: str = "") -> None:

@@ -1,0 +1,98 @@
+"""The feature store inside one process, for tests and experiments; nothing outlives it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from recsys.feature_store.items import in_one, merged
+from recsys.feature_store.protocol import ITEMS_CHANNEL, ItemChanges
+from recsys.item import Item
+from recsys.settings import StoreSettings
+from recsys.user_features import UserFeatures
+
+
+@dataclass(slots=True)
+class _Channel:
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    payload: str = ""
+
+
+class MemoryFeatureStore:
+    """A `FeatureStore` in dictionaries."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._users: dict[str, UserFeatures] = {}
+        self._items: dict[str, Item] = {}
+        self._changed: dict[str, int] = {}
+        self._revision = 0
+        self._channels: dict[str, _Channel] = {}
+
+    async def read(self, user_ids: Sequence[str], version: str | None = None) -> list[UserFeatures]:
+        found = []
+        for features in await self.load(user_ids):
+            embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
+            found.append(replace(features, offsets={}, embeddings=embeddings))
+        return found
+
+    async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        return [self._users.get(user_id) or UserFeatures(user_id) for user_id in user_ids]
+
+    async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        return [self._save(one) for one in features]
+
+    def _save(self, features: UserFeatures) -> bool:
+        known = self._users.get(features.user_id)
+        if features.revision != (known.revision if known else 0):
+            return False
+        self._users[features.user_id] = replace(features, revision=features.revision + 1)
+        return True
+
+    async def put_items(self, items: Sequence[Item]) -> None:
+        changed = False
+        for item_id, update in in_one(items).items():
+            known = self._items.get(item_id)
+            new = merged(known, update)
+            if new == known:
+                continue
+            changed = True
+            self._revision += 1
+            self._items[item_id] = new
+            self._changed.pop(item_id, None)
+            self._changed[item_id] = self._revision
+        if changed:
+            await self.nudge(ITEMS_CHANNEL)
+
+    async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
+        return [self._items.get(item_id) for item_id in item_ids]
+
+    async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
+        after = since if since <= self._revision else 0
+        news = [(revision, item_id) for item_id, revision in self._changed.items() if revision > after]
+        page = news[:limit]
+        return ItemChanges(
+            revision=page[-1][0] if page else self._revision,
+            items=[self._items[item_id] for _, item_id in page],
+            complete=len(news) <= limit,
+        )
+
+    async def nudge(self, channel: str, payload: str = "") -> None:
+        if channel in self._channels:
+            self._channels[channel].payload = payload
+            self._channels[channel].news.set()
+
+    async def wait_for_nudge(self, channel: str, timeout: float) -> str | None:
+        listened = self._channels.setdefault(channel, _Channel())
+        try:
+            async with asyncio.timeout(timeout):
+                await listened.news.wait()
+        except TimeoutError:
+            return None
+        listened.news.clear()
+        return listened.payload
+
+    async def ping(self) -> None:
+        """Always there."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""

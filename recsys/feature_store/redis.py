@@ -1,0 +1,110 @@
+"""The feature store on Redis or Valkey; the layout is in `keys`, what is atomic is in `scripts`.
+
+The server needs `maxmemory-policy noeviction` or `volatile-*` with room to spare: an evicted record is a
+user forgotten. Everything written carries a TTL.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+
+from recsys.feature_store import scripts
+from recsys.feature_store.exchange import Command, Exchange, ScriptCall, checked
+from recsys.feature_store.items import ItemCatalogue
+from recsys.feature_store.keys import (
+    HISTORY,
+    REVISION,
+    Keys,
+    embedding_field,
+    from_fields,
+    revision_of,
+    to_fields,
+)
+from recsys.feature_store.nudges import Nudges
+from recsys.feature_store.protocol import ITEMS_CHANNEL, UNREADABLE, ItemChanges
+from recsys.item import Item
+from recsys.settings import StoreSettings
+from recsys.user_features import UserFeatures
+
+log = structlog.get_logger()
+
+CHUNK = 500
+"""Users per round trip."""
+
+
+class RedisFeatureStore:
+    """A `FeatureStore`."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.prefix)
+        self._exchange = Exchange(settings)
+        self._catalogue = ItemCatalogue(self._exchange, self._keys, settings.item_ttl)
+        self._nudges = Nudges(settings)
+
+    async def read(self, user_ids: Sequence[str], version: str | None = None) -> list[UserFeatures]:
+        names = [HISTORY, REVISION] if version is None else [HISTORY, REVISION, embedding_field(version)]
+        commands: list[Command] = [("HMGET", self._keys.user(user_id), *names) for user_id in user_ids]
+        replies = await self._exchange.once(commands, self._settings.read_timeout)
+        return [
+            _record(user_id, reply if isinstance(reply, Exception) else dict(zip(names, reply, strict=True)))
+            for user_id, reply in zip(user_ids, replies, strict=True)
+        ]
+
+    async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        loaded: list[UserFeatures] = []
+        for start in range(0, len(user_ids), CHUNK):
+            chunk = user_ids[start : start + CHUNK]
+            replies = await self._exchange.retrying([("HGETALL", self._keys.user(user_id)) for user_id in chunk])
+            for user_id, reply in zip(chunk, replies, strict=True):
+                fields = reply if isinstance(reply, Exception) else dict(zip(reply[::2], reply[1::2], strict=True))
+                loaded.append(_record(user_id, fields))
+        return loaded
+
+    async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        written: list[bool] = []
+        for start in range(0, len(features), CHUNK):
+            calls = [self._save_call(one) for one in features[start : start + CHUNK]]
+            written += map(bool, await self._exchange.scripted(scripts.SAVE, calls))
+        return written
+
+    def _save_call(self, features: UserFeatures) -> ScriptCall:
+        fields = [part for field in to_fields(features).items() for part in field]
+        return [self._keys.user(features.user_id)], [features.revision, round(self._settings.user_ttl * 1000), *fields]
+
+    async def put_items(self, items: Sequence[Item]) -> None:
+        if await self._catalogue.put(items):
+            await self.nudge(ITEMS_CHANNEL)
+
+    async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
+        return await self._catalogue.get(item_ids)
+
+    async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
+        return await self._catalogue.changed(since, limit)
+
+    async def nudge(self, channel: str, payload: str = "") -> None:
+        await self._nudges.send(channel, payload)
+
+    async def wait_for_nudge(self, channel: str, timeout: float) -> str | None:
+        return await self._nudges.wait(channel, timeout)
+
+    async def ping(self) -> None:
+        checked(await self._exchange.retrying([("PING",)]))
+
+    async def aclose(self) -> None:
+        await self._nudges.aclose()
+        await self._exchange.aclose()
+
+
+def _record(user_id: str, fields: Mapping[bytes, bytes | None] | Exception) -> UserFeatures:
+    if isinstance(fields, Exception):
+        if not str(fields).startswith("WRONGTYPE"):
+            checked([fields])
+        log.error("user record cannot be read", user_id=user_id, error=str(fields))
+        return UserFeatures(user_id, revision=UNREADABLE)
+    try:
+        return from_fields(user_id, fields)
+    except (msgspec.DecodeError, ValueError) as error:
+        log.error("user record cannot be read", user_id=user_id, error=str(error))
+        return UserFeatures(user_id, revision=revision_of(fields))

@@ -1,0 +1,58 @@
+"""The Lua scripts of the feature store: compare-and-set on one user, and on catalogue entries.
+
+Each writes before it deletes: a server out of memory refuses a script's first write, and then nothing has changed.
+"""
+
+SAVE = """
+-- KEYS user; ARGV expected revision, ttl_ms, then field, value, ... -> 1 where written
+-- A revision that is no number, or a key that is no hash, counts as revision -1 (keys.UNREADABLE).
+local stored = redis.pcall('HGET', KEYS[1], 'r')
+if not stored then
+  stored = '0'
+elseif type(stored) == 'table' then
+  if not string.find(stored.err, 'WRONGTYPE') then return stored end
+  stored = '-1'
+elseif not string.match(stored, '^%d+$') then
+  stored = '-1'
+end
+if tonumber(stored) ~= tonumber(ARGV[1]) then return 0 end
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
+redis.call('HSET', KEYS[1], 'r', string.format('%.0f', math.max(tonumber(stored), 0) + 1), unpack(ARGV, 3))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local kept = {r = true}
+for i = 3, #ARGV, 2 do kept[ARGV[i]] = true end
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if not kept[field] then redis.call('HDEL', KEYS[1], field) end
+end
+return 1
+"""
+
+PUT_ITEMS = """
+-- KEYS items:changed, items; ARGV ttl_ms, then per item: expected value ('' for none), new value, item_id
+-- -> per item 1 where written
+-- A revision is the time in microseconds, or one more than the last: it grows on even when all data was lost,
+-- and tells which members have outlived their item.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local top = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local revision = math.max(now, top[2] and tonumber(top[2]) + 1 or 0)
+local written, any = {}, false
+for i = 2, #KEYS do
+  local at = 2 + (i - 2) * 3
+  local stored = redis.pcall('GET', KEYS[i])
+  if not stored or type(stored) == 'table' then stored = '' end
+  if stored == ARGV[at] then
+    redis.call('SET', KEYS[i], ARGV[at + 1], 'PX', ARGV[1])
+    redis.call('ZADD', KEYS[1], string.format('%.0f', revision), ARGV[at + 2])
+    revision, any = revision + 1, true
+    written[i - 1] = 1
+  else
+    written[i - 1] = 0
+  end
+end
+if any then
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - 1000 * tonumber(ARGV[1])))
+end
+return written
+"""
