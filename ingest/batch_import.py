@@ -43,8 +43,8 @@ def import_files(
     mapping: Mapping | None,
     log: InteractionLog,
     settings: IngestSettings,
-    *,
     progress: Callable[[Progress], None] = lambda _: None,
+    *,
     now: datetime | None = None,
 ) -> QualityReport:
     """Import each file, or the rest of it. Without a mapping the columns must carry our field names.

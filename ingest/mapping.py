@@ -202,7 +202,7 @@ class Mapping(Section):
                 raise InvalidInput(path, f"no column {name!r} in the file; its columns are {', '.join(columns)}")
 
 
-def load_mapping(path: Path) -> Mapping:
+def read_mapping(path: Path) -> Mapping:
     """Read a YAML or TOML mapping file. Raises `InvalidInput` naming the wrong field."""
     try:
         text = path.read_text("utf-8")
