@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from app import schemas
 from app.problems import MEDIA_TYPE
 
+PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 _REF = "#/components/schemas/{name}"
 _BODIES = (
     schemas.RecommendBody,
@@ -60,6 +61,10 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
     }
     answers: dict[int | str, Any] = {ok: {"description": "Success", "content": {"application/json": content}}}
     for status in (401, 403, *statuses):
+        if status == 400:
+            # From the HTTP parser, before any of our code: a request line over 64 KiB.
+            answers[status] = {"description": "Not HTTP, or a URL over 64 KiB: send a body instead", "content": PLAIN}
+            continue
         answers[status] = {"description": reasons[status], "content": problem}
         if status == 503:
             answers[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}

@@ -5,6 +5,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.schemas import FieldError, Problem
@@ -55,10 +56,22 @@ async def _bad_request(_: Request, error: Exception) -> Response:
     return problem_response(Problem("Invalid input", 422, detail, errors=errors))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     title = _HTTP_TITLES.get(error.status_code, "Request failed")
-    return problem_response(Problem(title, error.status_code, error.detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return problem_response(Problem(title, error.status_code, error.detail), headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of every route at this path; the router alone names only the first one's."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
 
 
 class LastResort:

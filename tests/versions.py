@@ -28,8 +28,8 @@ def publish_small_version(registry: IndexRegistry, directory: Path, version: str
     turn = np.linalg.qr(rng.normal(size=(DIMENSIONS, DIMENSIONS)))[0]
     tastes = np.zeros((2, DIMENSIONS))
     tastes[0, 0] = tastes[1, 1] = 1.0
-    items = tastes[np.arange(ITEMS) % 2] + 0.1 * rng.normal(size=(ITEMS, DIMENSIONS))
-    users = tastes[np.arange(USERS) % 2] + 0.1 * rng.normal(size=(USERS, DIMENSIONS))
+    items = tastes[np.arange(ITEMS) % 2] + 0.03 * rng.normal(size=(ITEMS, DIMENSIONS))
+    users = tastes[np.arange(USERS) % 2] + 0.03 * rng.normal(size=(USERS, DIMENSIONS))
     factors = (items @ turn).astype(np.float32)
     search_index = faiss.IndexFlatIP(DIMENSIONS)
     search_index.add(factors)

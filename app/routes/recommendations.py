@@ -17,7 +17,7 @@ router = APIRouter(tags=["recommendations"])
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Category = Annotated[str, StringConstraints(max_length=2048)]
+Category = Annotated[str, StringConstraints(max_length=256)]
 ItemId = Annotated[Id, Path(description="the item")]
 
 
@@ -71,7 +71,7 @@ EXAMPLE = {
 }
 
 
-@router.get("/recommend", responses=gives(Answer, 422, 503, example=EXAMPLE), response_class=Response)
+@router.get("/recommend", responses=gives(Answer, 400, 422, 503, example=EXAMPLE), response_class=Response)
 async def recommend(use: Use, _: Recommending, params: Annotated[RecommendParams, Query()]) -> Response:
     """Personal items for a user, best first; session or popular items where nothing is known of them."""
     return await _recommend(use, params.to_body())
@@ -91,7 +91,7 @@ async def recommend_by_body(use: Use, _: Recommending, request: Request) -> Resp
     return await _recommend(use, await decode_body(request, RecommendBody))
 
 
-@router.get("/items/{item_id}/similar", responses=gives(Answer, 404, 422, 503), response_class=Response)
+@router.get("/items/{item_id}/similar", responses=gives(Answer, 400, 404, 422, 503), response_class=Response)
 async def similar(use: Use, _: Recommending, item_id: ItemId, params: Annotated[Shown, Query()]) -> Response:
     """Items that go to the same people as this one."""
     placement = placement_of(use, "default")
@@ -99,7 +99,7 @@ async def similar(use: Use, _: Recommending, item_id: ItemId, params: Annotated[
     return json_response(use.serving.similar(item_id, params.k or placement.k, params.condition(), names))
 
 
-@router.get("/popular", responses=gives(Answer, 422, 503), response_class=Response)
+@router.get("/popular", responses=gives(Answer, 400, 422, 503), response_class=Response)
 async def popular(use: Use, _: Recommending, params: Annotated[Shown, Query()]) -> Response:
     """What most people want now, the same for everybody."""
     placement = placement_of(use, "default")

@@ -1,0 +1,32 @@
+"""Anything that OpenAPI allows (and much that it does not) gets an answer that OpenAPI describes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys.index_registry.aliases import promote
+from recsys.settings import StoreSettings
+from tests.deployment import deployed
+from tests.versions import publish_small_version
+
+EXAMPLES = 40
+
+
+@pytest.mark.timeout(300)
+def test_schemathesis_finds_no_server_error_and_no_violation(store_settings: StoreSettings, tmp_path: Path) -> None:
+    with deployed(store_settings, tmp_path) as deployment:
+        registry = deployment.registry
+        for seed, version in enumerate(("first", "second")):
+            publish_small_version(registry, tmp_path / "built", version, seed)
+            promote(registry, version, actor="test", reason="start")
+        deployment.serve()
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{deployment.url}/openapi.json"),
+            *("--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "20111209", "--workers", "2"),
+            *("--exclude-checks", "unsupported_method,positive_data_acceptance,ignored_auth,missing_required_header"),
+            *("--request-timeout", "10", "--suppress-health-check", "all", "--no-color"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2_000:]
