@@ -35,7 +35,8 @@ class Services:
     registry: IndexRegistry
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
+    # async, because FastAPI runs plain functions in a thread, which costs more than the whole answer.
     found: Services = request.app.state.services
     return found
 

@@ -1,6 +1,6 @@
 """The request path on one screen: live index -> features -> recommend -> answer."""
 
-from secrets import randbits
+from random import getrandbits
 from time import perf_counter, time_ns
 
 import numpy as np
@@ -68,4 +68,4 @@ def answer(
 
 def recommendation_id() -> str:
     """Unique, sorts by time: microseconds since 1970 and 48 random bits, in hexadecimal."""
-    return f"{time_ns() // 1000:014x}{randbits(48):012x}"
+    return f"{time_ns() // 1000:014x}{getrandbits(48):012x}"

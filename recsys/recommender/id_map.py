@@ -8,6 +8,7 @@ right; an unknown id is mistaken for a known one with a chance of n / 2**64 (5e-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -16,6 +17,11 @@ from numpy.typing import NDArray
 from recsys.errors import CorruptArtefact, InvalidInput
 
 UNKNOWN = -1
+
+
+def memory_mapped(path: Path) -> Any:
+    """The array in `path`, shared between processes; a plain ndarray, because indexing a memmap runs a Python hook."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,7 @@ class IdMap:
     def open(cls, directory: Path, name: str) -> "IdMap":
         """Memory-map what `save` wrote. Raises `CorruptArtefact`."""
         blob, offsets, hashes, order = (
-            np.load(directory / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False)
-            for part in ("blob", "offsets", "hashes", "order")
+            memory_mapped(directory / f"{name}.{part}.npy") for part in ("blob", "offsets", "hashes", "order")
         )
         n = len(order)
         if len(offsets) != n + 1 or len(hashes) != n or (n and offsets[-1] != len(blob)):

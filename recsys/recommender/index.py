@@ -13,7 +13,7 @@ from recsys.errors import CorruptArtefact
 from recsys.index_version import FORMAT_VERSION, Manifest
 from recsys.item import Item
 from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, gram
-from recsys.recommender.id_map import UNKNOWN, IdMap
+from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
 from recsys.user_features import HistoryEntry, Vector
 
 _item_decoder = msgspec.json.Decoder(Item)
@@ -53,7 +53,7 @@ class Index:
     @classmethod
     def _open(cls, directory: Path, manifest: Manifest) -> "Index":
         factors, users, popularity, blob, offsets = (
-            np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            memory_mapped(directory / f"{name}.npy")
             for name in ("item_factors", "user_factors", "popularity", "items.blob", "items.offsets")
         )
         index = cls(

@@ -47,7 +47,7 @@ def similar(item_id: str, k: int, catalogue: Catalogue, condition: Filter | None
     if row == UNKNOWN:
         raise NotFound("item", item_id)
     cosine = (index.item_factors @ index.item_factors[row]) * (index.inverse_norms * index.inverse_norms[row])
-    rows, scores = _best(cosine, k, np.array([row]), catalogue.allowed(condition))
+    rows, scores = _best(cosine, k, frozenset({row}), catalogue.allowed(condition))
     return Recommendation(index.version, Rung.EMBEDDING, rows, scores, (Source.SIMILAR,) * len(rows))
 
 
@@ -80,38 +80,43 @@ def session_entries(query: Query, index: Index) -> tuple[HistoryEntry, ...]:
     return tuple(HistoryEntry(at, event_key(one), one, "view") for one in query.session_items)
 
 
-def excluded_rows(query: Query, features: UserFeatures | None, index: Index) -> Rows:
+def excluded_rows(query: Query, features: UserFeatures | None, index: Index) -> frozenset[int]:
     """Rows never to show: asked to leave out, in this session, and (if the query says so) seen before."""
     ids = [*query.exclude, *query.session_items]
     if query.exclude_seen and features:
         ids += {entry.item_id for entry in features.history}
-    rows = index.item_id.rows(ids)
-    return np.unique(rows[rows >= 0])
+    return frozenset(index.item_id.rows(ids).tolist()) - {UNKNOWN}
 
 
-def popular(index: Index, k: int, excluded: Rows, allowed: NDArray[np.bool_] | None) -> tuple[Rows, Scores]:
+def popular(index: Index, k: int, excluded: frozenset[int], allowed: NDArray[np.bool_] | None) -> tuple[Rows, Scores]:
     """The k most popular rows that may be shown, with their popularity in [0, 1] as score."""
     rows = index.popular_rows
     rows = (rows if allowed is None else rows[allowed[rows]])[: k + len(excluded)]
-    rows = rows[~np.isin(rows, excluded)][:k]
+    rows = rows[_kept(rows, excluded)][:k]
     return rows, np.asarray(index.popularity[rows])
 
 
 def nearest(
-    index: Index, vector: Vector, k: int, excluded: Rows, allowed: NDArray[np.bool_] | None
+    index: Index, vector: Vector, k: int, excluded: frozenset[int], allowed: NDArray[np.bool_] | None
 ) -> tuple[Rows, Scores]:
     """The k rows that may be shown with the largest inner product with `vector`, best first."""
     if allowed is not None:
         return _best(index.item_factors @ vector, k, excluded, allowed)
     rows, scores = index.search(vector, k + len(excluded))
-    kept = ~np.isin(rows, excluded)
-    return rows[kept][:k], scores[kept][:k]
+    kept = _kept(rows, excluded)[:k]
+    return rows[kept], scores[kept]
 
 
-def _best(scores: Scores, k: int, excluded: Rows, allowed: NDArray[np.bool_] | None) -> tuple[Rows, Scores]:
+def _kept(rows: Rows, excluded: frozenset[int]) -> list[int]:
+    """Places in `rows` that are not excluded; for the few dozen rows of an answer a set beats np.isin."""
+    return [place for place, row in enumerate(rows.tolist()) if row not in excluded]
+
+
+def _best(scores: Scores, k: int, excluded: frozenset[int], allowed: NDArray[np.bool_] | None) -> tuple[Rows, Scores]:
     """The k largest of `scores` (n,) among rows allowed and not excluded; ties by row."""
     candidates = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
-    candidates = candidates[~np.isin(candidates, excluded)] if len(excluded) else candidates
+    if excluded:
+        candidates = candidates[~np.isin(candidates, list(excluded))]
     chosen = scores[candidates]
     if len(candidates) > k:
         top = np.argpartition(-chosen, k)[: k + 1]
