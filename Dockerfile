@@ -12,18 +12,22 @@ RUN pip install --quiet --require-hashes -r requirements/bootstrap.txt \
     && python -m venv --without-pip /opt/millirec
 ENV VIRTUAL_ENV=/opt/millirec
 
+FROM build AS wheel
+COPY . .
+RUN hatchling build -t wheel -d /dist
+
 # Requirements come before the code, so that a change of code does not install them again.
 FROM build AS build-serve
 COPY requirements/serve.txt requirements/
 RUN uv pip install --require-hashes --compile-bytecode -r requirements/serve.txt
-COPY . .
-RUN uv pip install --no-deps --no-build-isolation --compile-bytecode .
+COPY --from=wheel /dist /dist
+RUN uv pip install --no-deps --compile-bytecode /dist/*.whl
 
 FROM build AS build-worker
 COPY requirements/runtime.txt requirements/
 RUN uv pip install --require-hashes --compile-bytecode -r requirements/runtime.txt
-COPY . .
-RUN uv pip install --no-deps --no-build-isolation --compile-bytecode .
+COPY --from=wheel /dist /dist
+RUN uv pip install --no-deps --compile-bytecode /dist/*.whl
 
 # Runs with a read-only root: all that is written goes to /var/lib/millirec (volumes) and /tmp (tmpfs).
 FROM python:${PYTHON} AS run
