@@ -58,10 +58,15 @@ def history_entry(interaction: Interaction) -> HistoryEntry:
 
 
 def bounded(entries: Iterable[HistoryEntry], length: int) -> tuple[HistoryEntry, ...]:
-    """The newest `length` entries by event time, oldest first, each event once (the earliest telling wins)."""
+    """The newest `length` entries by event time, oldest first, each event once.
+
+    The latest telling of an event wins: were it the earliest, an event that had left the history could
+    come back with a later time, and the outcome would hang on when the history was cut.
+    """
     once: dict[int, HistoryEntry] = {}
     for entry in sorted(entries):
-        once.setdefault(entry.event, entry)
+        once.pop(entry.event, None)
+        once[entry.event] = entry
     return tuple(once.values())[-length:]
 
 
@@ -69,7 +74,7 @@ def apply(features: UserFeatures, records: Sequence[Positioned], length: int = H
     """`features` after `records` (in topic order), or `features` itself when all were applied before.
 
     A record at or below its partition's high-water offset is a redelivery and changes nothing. An event
-    id that is still in the history is a producer's repeat: its offset counts, its effect does not.
+    id that is still in the history is a producer's repeat: its offset counts, the event does so only once.
     Embeddings are dropped when the history changed, for the caller to fold in anew.
     """
     offsets = dict(features.offsets)

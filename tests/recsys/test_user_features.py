@@ -1,0 +1,131 @@
+"""The reducer: what "counted exactly once" means, whatever the topic does."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.interaction import Erasure, Interaction
+from recsys.user_features import HISTORY_LENGTH, HistoryEntry, Positioned, UserFeatures, apply, bounded, join
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SHORT = 4
+EMPTY = UserFeatures("ada")
+
+
+def interaction(event: int, minutes: int, item: str = "i") -> Interaction:
+    at = NOW + timedelta(minutes=minutes)
+    return Interaction(event_id=f"e{event}", user_id="ada", item_id=item, type="view", occurred_at=at)
+
+
+@st.composite
+def topics(draw: st.DrawFn, erasures: bool = True) -> list[Positioned]:
+    """One user's records in an order of delivery: three partitions, offsets with gaps, repeats, lateness."""
+    events = st.builds(interaction, st.integers(0, 12), st.integers(0, 30), st.sampled_from("abc"))
+    forgets = st.builds(Erasure, event_id=st.just("x"), user_id=st.just("ada"), occurred_at=st.just(NOW))
+    messages = st.one_of(events, events, events, forgets) if erasures else events
+    deliveries = st.tuples(messages, st.sampled_from(["p-0", "p-1", "p-2"]), st.integers(1, 3))
+    offsets: dict[str, int] = {}
+    records = []
+    for message, partition, step in draw(st.lists(deliveries, max_size=16)):
+        offsets[partition] = offsets.get(partition, -1) + step
+        records.append(Positioned(partition, offsets[partition], message))
+    return records
+
+
+def once(records: list[Positioned]) -> UserFeatures:
+    return apply(EMPTY, records, SHORT)
+
+
+@given(topics(), st.data())
+def test_any_redelivery_gives_the_same_state(records: list[Positioned], data: st.DataObject) -> None:
+    """A consumer that dies goes back to what was committed: any earlier place, any number of times."""
+    features, at = EMPTY, 0
+    for _ in range(data.draw(st.integers(0, 6))):
+        begin = data.draw(st.integers(0, at))
+        at = data.draw(st.integers(begin, len(records)))
+        features = apply(features, records[begin:at], SHORT)
+        at = max(at, begin)
+    assert apply(features, records, SHORT) == once(records)
+
+
+@given(topics(), st.data())
+def test_any_split_into_batches_gives_the_same_state(records: list[Positioned], data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(records)), max_size=5)))
+    features = EMPTY
+    for begin, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        features = apply(features, records[begin:end], SHORT)
+    assert features == once(records)
+
+
+@given(topics())
+def test_a_redelivered_record_changes_nothing(records: list[Positioned]) -> None:
+    features = once(records)
+    assert apply(features, records, SHORT) is features
+    for record in records:
+        assert apply(features, [record], SHORT) is features
+
+
+@given(topics())
+def test_the_history_is_bounded_ordered_and_without_repeats(records: list[Positioned]) -> None:
+    history = once(records).history
+    assert len(history) <= SHORT
+    assert list(history) == sorted(history)
+    assert len({entry.event for entry in history}) == len(history)
+
+
+@given(topics(erasures=False))
+def test_the_history_is_the_newest_of_all_events_in_any_order_of_arrival(records: list[Positioned]) -> None:
+    every = [entry for record in records for entry in once([record]).history]
+    latest = {entry.event: entry for entry in sorted(every)}
+    assert once(records).history == tuple(sorted(latest.values())[-SHORT:])
+
+
+@given(topics())
+def test_the_high_water_offsets_are_those_of_the_last_records(records: list[Positioned]) -> None:
+    assert once(records).offsets == {record.partition: record.offset for record in records}
+
+
+@given(topics(), st.integers(0, 30))
+def test_an_erasure_leaves_only_what_came_after_it(records: list[Positioned], place: int) -> None:
+    forget = Positioned("forget", 0, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
+    place = min(place, len(records))
+    after = apply(EMPTY, records[place:], SHORT)
+    assert once([*records[:place], forget, *records[place:]]).history == after.history
+
+
+@given(topics(erasures=False), topics(erasures=False), topics(erasures=False))
+def test_the_order_in_which_records_are_joined_does_not_matter(
+    first: list[Positioned], second: list[Positioned], third: list[Positioned]
+) -> None:
+    a, b, c = once(first), once(second), once(third)
+    assert join(a, b, SHORT) == join(b, a, SHORT)
+    assert join(join(a, b, SHORT), c, SHORT) == join(a, join(b, c, SHORT), SHORT)
+    assert join(a, a, SHORT) is a
+    assert join(a, EMPTY, SHORT) is a
+
+
+@given(topics(erasures=False), st.integers(0, 30), st.integers(0, 30))
+def test_joining_two_prefixes_of_one_topic_is_reading_the_longer_one(
+    records: list[Positioned], first: int, second: int
+) -> None:
+    joined = join(apply(EMPTY, records[:first], 100), apply(EMPTY, records[:second], 100), 100)
+    assert joined == apply(EMPTY, records[: max(first, second)], 100)
+
+
+def test_embeddings_stay_exactly_as_long_as_the_history_does() -> None:
+    vector = np.ones(4, dtype=np.float32)
+    known = replace(once([Positioned("p-0", 0, interaction(1, 0))]), embeddings={"v1": vector})
+    repeat = apply(known, [Positioned("p-0", 1, interaction(1, 0))])
+    assert (repeat.offsets, repeat.embeddings) == ({"p-0": 1}, {"v1": vector})
+    assert apply(known, [Positioned("p-0", 1, interaction(2, 0))]).embeddings == {}
+    assert join(known, once([Positioned("p-1", 0, interaction(2, 0))])).embeddings == {}
+
+
+@pytest.mark.parametrize("length", [1, 3, HISTORY_LENGTH])
+def test_of_too_many_events_the_oldest_by_event_time_go_first(length: int) -> None:
+    entries = [HistoryEntry(at, at, "i", "view") for at in range(length + 5)]
+    assert bounded(entries[::-1], length) == tuple(entries[5:])
