@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from locust import FastHttpUser, constant, events, task
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--population", type=int, default=1000, help="users are user-0 to user-(N-1)")
     parser.add_argument("--api-key", default="", help="sent as X-API-Key")

@@ -16,13 +16,13 @@ from locust import FastHttpUser, between, events, task
 MAX_FAILED = 0.001
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--api-key", default="", env_var="MILLIREC_KEY", help="needs scopes recommend and events")
     parser.add_argument("--max-p99", type=float, default=100.0, help="milliseconds")
 
 
-@events.quitting.add_listener
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
 def _judge(environment: Any, **_: Any) -> None:
     total = environment.stats.total
     p99 = total.get_response_time_percentile(0.99) or 0.0

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
-from training.settings import TrainSettings
 
 from app.settings import AppSettings, ServeSettings
 from ingest.settings import IngestSettings
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+from training.settings import TrainSettings
 
 CONFIG_VARIABLE = "MILLIREC_CONFIG"
 DEFAULT_CONFIG = Path("millirec.toml")

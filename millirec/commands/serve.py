@@ -1,10 +1,14 @@
 """millirec serve: the HTTP service."""
 
 import os
+import signal
+import sys
 import tempfile
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
+import uvicorn
 from fastapi import FastAPI
 
 from millirec import __version__
@@ -22,13 +26,13 @@ def register(app: typer.Typer) -> None:
         workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that share the port.")] = None,
     ) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
-        import uvicorn
-
         settings = load_settings().serve
         count = workers or settings.workers
-        with tempfile.TemporaryDirectory(prefix="millirec-metrics-") as metrics:
-            if count > 1:
-                os.environ.setdefault(MULTIPROC, metrics)
+        # uvicorn raises the signal again once it has drained; this makes it an exit that cleans up.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with ExitStack() as stack:
+            if count > 1 and MULTIPROC not in os.environ:
+                os.environ[MULTIPROC] = stack.enter_context(tempfile.TemporaryDirectory(prefix="millirec-metrics-"))
             uvicorn.run(
                 "millirec.commands.serve:create",
                 factory=True,

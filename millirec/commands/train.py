@@ -45,11 +45,10 @@ def train_version(
     settings: Settings, *, reason: str, promote: bool = True, force: bool = False, log_version: int | None = None
 ) -> str:
     """Train with a progress bar, print the report, publish, promote; the version's id. Raises `GateRefused`."""
-    from training.report import render
-    from training.run import run
-
     from recsys.index_registry import aliases
     from recsys.interaction_log import open_interaction_log
+    from training.report import render
+    from training.run import run
 
     registry = open_index_registry(settings.registry)
     with progress_bar() as bar:

@@ -1,18 +1,21 @@
 """Promote, roll back, refuse: what operators do over HTTP and what the watcher does alone."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from app.main import create_app
 from app.settings import AppSettings
+from recsys.feature_store import open_feature_store
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import promote
 from recsys.item import Item
 from tests.app.conftest import client_of
 from tests.versions import publish_small_version
+from tests.waiting import WaitUntil
 
-ASKED = {"user_id": "u2", "k": 10, "properties": "title"}
+ASKED: dict[str, str | int] = {"user_id": "u2", "k": 10, "properties": "title"}
 
 
 async def answer(client: httpx.AsyncClient) -> tuple[str, object]:
@@ -54,10 +57,9 @@ async def test_a_move_needs_a_reason(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_replica_follows_an_alias_that_somebody_else_moved(
-    client: httpx.AsyncClient, registry: IndexRegistry, wait_until: object
+    client: httpx.AsyncClient, registry: IndexRegistry, wait_until: WaitUntil
 ) -> None:
     promote(registry, "second", actor="somebody else", reason="better")
-    assert callable(wait_until)
 
     async def moved() -> bool:
         return (await answer(client))[0] == "second"
@@ -90,13 +92,8 @@ async def test_without_a_version_requests_are_503_and_readiness_is_off(settings:
 
 
 async def test_an_item_hidden_in_the_store_leaves_every_answer(
-    client: httpx.AsyncClient, settings: AppSettings, wait_until: object
+    client: httpx.AsyncClient, settings: AppSettings, wait_until: WaitUntil
 ) -> None:
-    from datetime import UTC, datetime
-
-    from recsys.feature_store import open_feature_store
-
-    assert callable(wait_until)
     store = open_feature_store(settings.store)
     try:
         await store.put_items([Item(item_id="i0", updated_at=datetime.now(UTC), available=False, title="Gone")])
@@ -104,6 +101,7 @@ async def test_an_item_hidden_in_the_store_leaves_every_answer(
         await store.aclose()
 
     async def hidden() -> bool:
-        return (await client.get("/popular", params={"k": 1})).json()["items"][0]["item_id"] == "i1"
+        first: str = (await client.get("/popular", params={"k": 1})).json()["items"][0]["item_id"]
+        return first == "i1"
 
     await wait_until(hidden)

@@ -1,0 +1,73 @@
+"""Deployments for journeys: real processes on Streams and, where the journey is about events, on Kafka."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recsys.index_registry.aliases import promote
+from recsys.settings import StoreSettings
+from tests.deployment import Deployment, deployed, free_port
+from tests.versions import publish_small_version
+from tests.waiting import wait_until_sync
+
+
+@pytest.fixture
+def deployment(store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deployment]:
+    """On Streams, with two small versions, the first of them live; no process started yet."""
+    with deployed(store_settings, tmp_path) as made:
+        yield with_versions(made)
+
+
+@pytest.fixture(params=["streams", "kafka"])
+def any_topic(request: pytest.FixtureRequest, store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deployment]:
+    """The same on each topic; Kafka is `TEST_KAFKA_BOOTSTRAP` or a broker from a wheel."""
+    extra = {}
+    if request.param == "kafka":
+        extra = {
+            "MILLIREC_TOPIC__BACKEND": "kafka",
+            "MILLIREC_TOPIC__NAME": f"journey-{os.getpid()}-{free_port()}",
+            "MILLIREC_TOPIC__KAFKA__BOOTSTRAP": request.getfixturevalue("kafka_bootstrap"),
+            "MILLIREC_TOPIC__SEND_TIMEOUT": "10",
+        }
+    with deployed(store_settings, tmp_path, extra) as made:
+        yield with_versions(made)
+
+
+def with_versions(made: Deployment) -> Deployment:
+    for seed, version in enumerate(("first", "second")):
+        publish_small_version(made.registry, made.folder / "built", version, seed)
+    promote(made.registry, "first", actor="test", reason="start")
+    return made
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory, no_processes_left: None) -> Iterator[str]:
+    """A Kafka broker for the session."""
+    given = os.environ.get("TEST_KAFKA_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    folder = tmp_path_factory.mktemp("kafka")
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("noida-db")), "start", "--only", "kafka", "--kafka-port", str(port)]
+    with (folder / "broker.out").open("wb") as output:
+        broker = subprocess.Popen(
+            [*command, "--data-dir", str(folder / "data"), "--host", "127.0.0.1"], stdout=output, stderr=output
+        )
+    try:
+        wait_until_sync(lambda: _accepts(port), 30.0)
+        yield f"127.0.0.1:{port}"
+    finally:
+        broker.terminate()
+        broker.wait(20)
+
+
+def _accepts(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
