@@ -88,6 +88,10 @@ class _FileImport:
     now: datetime
 
     def run(self, progress: Callable[[Progress], None]) -> FileReport:
+        with self.folder.locked():
+            return self._run(progress)
+
+    def _run(self, progress: Callable[[Progress], None]) -> FileReport:
         start = self.log.watermark(self.partition)
         report = self.folder.report()
         if report is not None and start >= 0:

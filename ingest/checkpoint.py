@@ -6,11 +6,15 @@ its last row, so what lies beyond the watermark was never committed and is throw
 
 import gzip
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from ingest.quality_report import Counts, FileReport, total
+from recsys.errors import Conflict
 
 
 class BatchCounts(msgspec.Struct, kw_only=True):
@@ -24,9 +28,24 @@ class ImportFolder:
     """`batches/` while the import runs; `rejected.jsonl.gz` and `report.json` when it is done."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._batches = folder / "batches"
         self._rejected = folder / "rejected.jsonl.gz"
         self._report = folder / "report.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Raises `Conflict` while another process imports the same file; a killed one holds nothing."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise Conflict(f"another process is importing the same file (it holds {lock.lock_file})") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def report(self) -> FileReport | None:
         """The report of an import that was finished before."""

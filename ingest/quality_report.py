@@ -93,7 +93,7 @@ def _outcomes(report: QualityReport) -> Table:
     for name in ("raw rows", "accepted", "merged", "rejected"):
         table.add_column(name, justify="right")
     for file in report.files:
-        table.add_row(Text(f"{Path(file.file).name}\n  ").append(_contents(file), style="dim"), *_cells(file.counts))
+        table.add_row(Text(Path(file.file).name).append(_contents(file), style="dim"), *_cells(file.counts))
     if len(report.files) > 1:
         table.add_row("together", *_cells(report.counts), style="bold")
     return table
@@ -101,8 +101,9 @@ def _outcomes(report: QualityReport) -> Table:
 
 def _contents(file: FileReport) -> str:
     first, last = file.counts.first, file.counts.last
-    period = [] if first is None or last is None else [f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"]
-    return ", ".join(period + [f"{count:,} {name}" for name, count in file.distinct.items()])
+    period = "" if first is None or last is None else f"\n  {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    distinct = ", ".join(f"{count:,} {name}" for name, count in file.distinct.items())
+    return f"{period}\n  {distinct}" if distinct else period
 
 
 def _cells(counts: Counts) -> list[str]:

@@ -84,7 +84,7 @@ def _content_digest(rows: pl.DataFrame) -> pl.Series:
         if name != "event_id"
     ]
     contents = rows.select(pl.concat_str(parts, separator="\x1f").alias("content")).get_column("content")
-    return pl.Series([xxhash.xxh3_128_hexdigest(content) for content in contents], dtype=pl.String)
+    return pl.Series([xxhash.xxh3_128_hexdigest(content.encode()) for content in contents], dtype=pl.String)
 
 
 def items_of(fit: pl.DataFrame, mapping: Mapping, now: datetime) -> list[Item]:
@@ -95,7 +95,9 @@ def items_of(fit: pl.DataFrame, mapping: Mapping, now: datetime) -> list[Item]:
     fields = {column.removeprefix(prefix): column for column in fit.columns if column.startswith(prefix)}
     fields.setdefault("item_id", cleansing.TYPED + "interaction.item_id")
     at = fields.pop("updated_at", cleansing.TYPED + "interaction.occurred_at")
-    updated_at = (pl.col(at) if at in fit.columns else pl.lit(None)).cast(pl.Datetime("us", "UTC")).fill_null(now)
+    # Rows without a time get one each, in their order, so that a later row wins in whatever batch it comes.
+    in_order = pl.lit(now).cast(pl.Datetime("us", "UTC")) + pl.duration(microseconds=pl.col(ROW))
+    updated_at = (pl.col(at) if at in fit.columns else pl.lit(None)).cast(pl.Datetime("us", "UTC")).fill_null(in_order)
     rows = fit.select(pl.col(column).alias(name) for name, column in fields.items())
     rows = rows.with_columns(fit.select(updated_at.alias("updated_at"), ROW)).sort("updated_at", ROW).drop(ROW)
     newest = rows.group_by("item_id", maintain_order=True).agg(pl.all().drop_nulls().last())

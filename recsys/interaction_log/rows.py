@@ -5,6 +5,7 @@ from datetime import UTC
 
 import polars as pl
 
+from recsys import wire
 from recsys.errors import InvalidInput
 from recsys.interaction import Interaction
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA
@@ -91,9 +92,12 @@ def without_erased(rows: pl.LazyFrame, erasures: pl.DataFrame) -> pl.LazyFrame:
 
 
 def merged_items(updates: Sequence[Item]) -> list[Item]:
-    """Every item once, its updates applied in `updated_at` order; ordered by item_id."""
+    """Every item once, its updates applied in `updated_at` order; ordered by item_id.
+
+    Updates of one moment apply in the order of their content: rows of a table have no order to go by.
+    """
     merged: dict[str, Item] = {}
-    for update in sorted(updates, key=lambda item: (item.item_id, item.updated_at)):
+    for update in sorted(updates, key=lambda item: (item.item_id, item.updated_at, wire.encode(item))):
         known = merged.get(update.item_id)
         merged[update.item_id] = update if known is None else known.updated_by(update)
     return list(merged.values())
