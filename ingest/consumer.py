@@ -1,0 +1,222 @@
+"""The consumer groups of the interaction topic: poll, apply, commit. Effects first, offsets last."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from random import uniform
+from time import monotonic, time
+from typing import Protocol, TypeVar
+
+import structlog
+from prometheus_client import start_http_server
+
+from ingest.dead_letter import DeadLetterFolder
+from ingest.features_group import FeaturesGroup
+from ingest.flow import Batch, decode_batch
+from ingest.log_group import LogGroup, dead_letter_topic
+from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, RETRIES
+from ingest.settings import IngestSettings
+from ingest.versions_in_service import VersionsInService
+from recsys.errors import InvalidInput, TopicUnavailable, Unavailable
+from recsys.feature_store import open_feature_store
+from recsys.interaction_log import open_interaction_log
+from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
+from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+
+logger = structlog.get_logger()
+
+POLL = 2_000
+"""Messages per poll at most: larger batches are gathered."""
+POLL_TIMEOUT = 0.5
+"""Also how soon an idle group notices that it shall stop."""
+LAG_INTERVAL = 1.0
+MAX_BACKOFF = 5.0
+
+T = TypeVar("T")
+
+
+class Group(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    async def apply(self, batch: Batch) -> None:
+        """Bring about every effect of `batch`; idempotent. Raises `Unavailable` when it shall be tried again."""
+        ...
+
+
+class _Stopped(Exception):
+    """Asked to stop while waiting for a system that is not available."""
+
+
+async def consume(
+    groups: Sequence[str],
+    *,
+    topic: TopicSettings,
+    store: StoreSettings,
+    log: LogSettings,
+    registry: RegistrySettings,
+    ingest: IngestSettings,
+    stop: asyncio.Event,
+) -> None:
+    """Run the named groups until `stop` is set; the batches in hand are finished and committed first.
+
+    Raises `InvalidInput` for an unknown group. A system that is down is waited for, for as long as it takes.
+    """
+    opened: dict[str, tuple[Callable[[], AbstractAsyncContextManager[Group]], int, float]] = {
+        "features": (partial(_features_group, store, registry, ingest), ingest.features_batch, 0.0),
+        "log": (partial(_log_group, topic, store, log, ingest), ingest.log_batch, ingest.log_wait),
+    }
+    for name in groups:
+        if name not in opened:
+            raise InvalidInput("groups", f"{name!r} is none of {', '.join(opened)}")
+    messages = open_interaction_topic(topic, store)
+
+    async def run(name: str) -> None:
+        open_group, limit, wait = opened[name]
+        async with open_group() as group, messages.consumer(name) as consumer:
+            await GroupLoop(group, consumer, ingest, limit, wait, stop).run()
+
+    with _metrics_server(ingest.metrics_port):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name in dict.fromkeys(groups):
+                    tasks.create_task(run(name), name=f"consume {name}")
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+
+class GroupLoop:
+    """One member of one group. Gathers up to `limit` messages, for `wait` seconds after the first."""
+
+    def __init__(
+        self,
+        group: Group,
+        consumer: TopicConsumer,
+        settings: IngestSettings,
+        limit: int,
+        wait: float,
+        stop: asyncio.Event,
+    ) -> None:
+        self._group = group
+        self._consumer = consumer
+        self._settings = settings
+        self._limit = limit
+        self._wait = wait
+        self._stop = stop
+        self._lag_due = 0.0
+        self._lagging: set[str] = set()
+
+    async def run(self) -> None:
+        logger.info("consuming", group=self._group.name)
+        with suppress(_Stopped):
+            while not self._stop.is_set():
+                messages = await self._gather()
+                if messages:
+                    await self._finish(messages)
+                await self._report_lag()
+        logger.info("stopped consuming", group=self._group.name)
+
+    async def _finish(self, messages: Sequence[Delivered]) -> None:
+        batch = decode_batch(messages, datetime.now(UTC), self._settings)
+        with BATCH_SECONDS.labels(self._group.name).time():
+            await self._until_done(lambda: self._group.apply(batch))
+        done_ms = time() * 1000
+        await self._until_done(lambda: self._consumer.commit(batch.offsets))
+        MESSAGES.labels(self._group.name, "rejected").inc(len(batch.rejected))
+        MESSAGES.labels(self._group.name, "applied").inc(len(messages) - len(batch.rejected))
+        freshness = FRESHNESS.labels(self._group.name)
+        for message in messages:
+            freshness.observe(max(0.0, done_ms - message.produced_at_ms) / 1000)
+
+    async def _gather(self) -> list[Delivered]:
+        """Each place once: a partition that was lost and won back meanwhile begins again."""
+        gathered: dict[tuple[str, int], Delivered] = {}
+        deadline = None
+        while not self._stop.is_set():
+            left = POLL_TIMEOUT if deadline is None else min(POLL_TIMEOUT, deadline - monotonic())
+            limit = min(POLL, self._limit - len(gathered))
+            if limit <= 0 or left <= 0:
+                break
+            polled = await self._until_done(partial(self._consumer.poll, limit, left))
+            gathered.update({(message.partition, message.offset): message for message in polled})
+            if deadline is None:
+                if not polled or not self._wait:
+                    break
+                deadline = monotonic() + self._wait
+        return list(gathered.values())
+
+    async def _until_done(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Again and again while a system is not available. Raises `_Stopped`."""
+        delay = 0.1
+        while True:
+            try:
+                return await call()
+            except Unavailable as error:
+                system = type(error).__name__.removesuffix("Unavailable").lower()
+                RETRIES.labels(self._group.name, system).inc()
+                logger.warning("waiting", group=self._group.name, error=str(error), seconds=round(delay, 1))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay * uniform(0.5, 1.5)):  # noqa: S311  # jitter, not a secret
+                    await self._stop.wait()
+                    raise _Stopped
+            delay = min(2 * delay, MAX_BACKOFF)
+
+    async def _report_lag(self) -> None:
+        if monotonic() < self._lag_due:
+            return
+        self._lag_due = monotonic() + LAG_INTERVAL
+        try:
+            lags = await self._consumer.lag()
+        except TopicUnavailable:
+            return
+        for partition in self._lagging - lags.keys():
+            LAG.remove(self._group.name, partition)
+        for partition, lag in lags.items():
+            LAG.labels(self._group.name, partition).set(lag)
+        self._lagging = set(lags)
+
+
+@asynccontextmanager
+async def _features_group(
+    store: StoreSettings, registry: RegistrySettings, ingest: IngestSettings
+) -> AsyncIterator[FeaturesGroup]:
+    feature_store = open_feature_store(store)
+    versions = VersionsInService(registry, feature_store, ingest.refresh)
+    try:
+        await versions.refresh()
+        following = asyncio.create_task(versions.run())
+        try:
+            yield FeaturesGroup(feature_store, versions, store.history_length)
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+    finally:
+        await feature_store.aclose()
+
+
+@asynccontextmanager
+async def _log_group(
+    topic: TopicSettings, store: StoreSettings, log: LogSettings, ingest: IngestSettings
+) -> AsyncIterator[LogGroup]:
+    async with open_interaction_topic(dead_letter_topic(topic), store).producer() as dead_letters:
+        yield LogGroup(open_interaction_log(log), dead_letters, DeadLetterFolder(ingest.rejected))
+
+
+@contextmanager
+def _metrics_server(port: int | None) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port)
+    except OSError as error:
+        raise InvalidInput("ingest.metrics_port", f"{port} cannot be listened on: {error}") from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

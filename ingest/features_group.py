@@ -1,0 +1,70 @@
+"""The features group: every event into its user's record, with an embedding for each version in service."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ingest.flow import Batch
+from ingest.metrics import FOLD_IN_SECONDS
+from ingest.versions_in_service import VersionsInService
+from recsys.errors import StoreUnavailable
+from recsys.feature_store import FeatureStore
+from recsys.recommender import Index
+from recsys.user_features import UserFeatures, Vector, apply
+
+ATTEMPTS = 10
+"""Other writers (a seeding run, a member whose lease just passed on) may get in between a few times."""
+
+
+class FeaturesGroup:
+    name = "features"
+
+    def __init__(self, store: FeatureStore, versions: VersionsInService, history_length: int) -> None:
+        self._store = store
+        self._versions = versions
+        self._length = history_length
+
+    async def apply(self, batch: Batch) -> None:
+        """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
+        pending = dict(batch.by_user())
+        for _ in range(ATTEMPTS):
+            if not pending:
+                break
+            loaded = await self._store.load(list(pending))
+            reduced = [apply(features, pending[features.user_id], self._length) for features in loaded]
+            changed = [new for new, old in zip(reduced, loaded, strict=True) if new is not old]
+            # In a thread: solving takes a while, and leases must be renewed meanwhile.
+            folded = await asyncio.to_thread(with_embeddings, changed, self._versions.indexes)
+            written = await self._store.save(folded)
+            lost = {features.user_id for features, done in zip(folded, written, strict=True) if not done}
+            pending = {user_id: records for user_id, records in pending.items() if user_id in lost}
+        if pending:
+            raise StoreUnavailable(f"{len(pending)} users' records keep changing under this writer")
+        if batch.items:
+            await self._store.put_items(batch.items)
+
+
+def with_embeddings(features: Sequence[UserFeatures], indexes: Sequence[Index]) -> list[UserFeatures]:
+    """The same records with an embedding per version in `indexes` (where it knows an item of theirs), and no other.
+
+    One batched solve per version. While no version is known, embeddings stay as they are.
+    """
+    if not indexes:
+        return list(features)
+    embeddings: list[dict[str, Vector]] = [{} for _ in features]
+    for index in indexes:
+        missing = []
+        for place, one in enumerate(features):
+            known = one.embeddings.get(index.version)
+            if known is not None:
+                embeddings[place][index.version] = known
+            elif one.history:
+                missing.append(place)
+        if not missing:
+            continue
+        with FOLD_IN_SECONDS.time():
+            vectors = index.fold_in_many([features[place].history for place in missing])
+        for place, vector in zip(missing, vectors, strict=True):
+            if vector is not None:
+                embeddings[place][index.version] = vector
+    return [replace(one, embeddings=own) for one, own in zip(features, embeddings, strict=True)]

@@ -1,0 +1,16 @@
+"""The consumers' metrics."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+FRESHNESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 3600)
+BATCH_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+MESSAGES = Counter("millirec_consumed_messages", "Messages done with", ["group", "outcome"])
+BATCH_SECONDS = Histogram("millirec_batch_seconds", "Time to apply a batch", ["group"], buckets=BATCH_BUCKETS)
+LAG = Gauge("millirec_consumer_lag", "Messages not committed yet", ["group", "partition"])
+FRESHNESS = Histogram(
+    "millirec_freshness_seconds", "From an event's acknowledgement to its effect", ["group"], buckets=FRESHNESS_BUCKETS
+)
+RETRIES = Counter("millirec_consumer_retries", "Waits for a system that was not available", ["group", "system"])
+FOLD_IN_SECONDS = Histogram("millirec_fold_in_seconds", "Time to fold a batch into one version", buckets=BATCH_BUCKETS)
+IN_SERVICE = Gauge("millirec_folding_version_info", "1 for a version that events are folded into", ["version"])

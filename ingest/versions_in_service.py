@@ -1,0 +1,81 @@
+"""VersionsInService: the index versions that the features group folds events into."""
+
+import asyncio
+from collections.abc import Iterator
+from time import monotonic
+
+import structlog
+
+from ingest.metrics import IN_SERVICE
+from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
+from recsys.feature_store import FeatureStore
+from recsys.index_registry import IndexRegistry, open_index_registry
+from recsys.index_registry.aliases import versions_in_service
+from recsys.recommender import Index
+from recsys.settings import RegistrySettings
+
+log = structlog.get_logger()
+NUDGE_CHANNEL = "versions"
+REFUSED_FOR = 60.0
+
+
+class VersionsInService:
+    """The live version and the one a rollback would bring back, as they change.
+
+    A user who does nothing after a new version came has no embedding of it: whoever reads folds it in. So
+    nothing is computed anew in bulk here.
+    """
+
+    def __init__(self, settings: RegistrySettings, store: FeatureStore, interval: float) -> None:
+        self._settings = settings
+        self._store = store
+        self._interval = interval
+        self._registry: IndexRegistry | None = None
+        self._refused: dict[str, float] = {}
+        self.indexes: tuple[Index, ...] = ()
+
+    async def run(self) -> None:
+        """Keep up until cancelled."""
+        while True:
+            try:
+                await self._store.wait_for_nudge(NUDGE_CHANNEL, self._interval)
+            except StoreUnavailable:
+                await asyncio.sleep(self._interval)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Never raises for the registry's sake: without it, the versions known stay."""
+        try:
+            self._replace(tuple(await asyncio.to_thread(self._open_all)))
+        except RegistryUnavailable as error:
+            log.warning("the registry cannot be read, folding into the versions known", error=str(error))
+
+    def _open_all(self) -> list[Index]:
+        self._registry = self._registry or open_index_registry(self._settings)
+        return list(self._open_each(self._registry, versions_in_service(self._registry)))
+
+    def _open_each(self, registry: IndexRegistry, versions: list[str]) -> Iterator[Index]:
+        opened = {index.version: index for index in self.indexes}
+        for version in versions:
+            index = opened.get(version) or self._open(registry, version)
+            if index is not None:
+                yield index
+
+    def _open(self, registry: IndexRegistry, version: str) -> Index | None:
+        if monotonic() < self._refused.get(version, 0.0):
+            return None
+        try:
+            return Index.open(registry.fetch(version, self._settings.cache), registry.manifest(version))
+        except (CorruptArtefact, NotFound) as error:
+            self._refused[version] = monotonic() + REFUSED_FOR
+            log.error("version refused, not folding into it", version=version, error=str(error))
+            return None
+
+    def _replace(self, indexes: tuple[Index, ...]) -> None:
+        before, now = ({index.version for index in some} for some in (self.indexes, indexes))
+        for version in before - now:
+            IN_SERVICE.remove(version)
+        for version in now - before:
+            IN_SERVICE.labels(version).set(1)
+            log.info("folding into version", version=version)
+        self.indexes = indexes
