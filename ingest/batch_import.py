@@ -56,7 +56,11 @@ def import_files(
     """
     moment = now or datetime.now(UTC)
     prepared = [_prepare(path, mapping, log, settings, moment) for path in paths]
-    return QualityReport(files=[one.run(progress) for one in prepared])
+    report = QualityReport(files=[one.run(progress) for one in prepared])
+    if not all(file.already_imported for file in report.files):
+        # Rows in no order of time leave a small file per batch and date.
+        log.compact()
+    return report
 
 
 def _prepare(

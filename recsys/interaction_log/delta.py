@@ -1,7 +1,7 @@
 """The interaction log as Delta Lake tables: any engine that reads Delta reads it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
@@ -86,6 +86,14 @@ class DeltaInteractionLog:
         fresh = erasure_rows(erasures).join(known, on=["user_id", "partition", "offset"], how="anti")
         if not fresh.is_empty():
             self._append(self._erasures, fresh)
+
+    def compact(self) -> None:
+        with _translated():
+            for uri in (self._interactions, self._items, self._erasures):
+                table = _open(uri)
+                if table is not None:
+                    with suppress(CommitFailedError):
+                        table.optimize.compact()
 
     @staticmethod
     def _append(uri: str, rows: pl.DataFrame) -> None:

@@ -57,3 +57,6 @@ class MemoryInteractionLog:
     def erase(self, erasures: Sequence[Positioned]) -> None:
         with self._lock:
             self._erasures = self._erasures.vstack(erasure_rows(erasures)).unique()
+
+    def compact(self) -> None:
+        """Nothing to do: there are no files."""

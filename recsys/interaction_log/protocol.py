@@ -65,3 +65,10 @@ class InteractionLog(Protocol):
     def erase(self, erasures: Sequence[Positioned]) -> None:
         """Forget every interaction of these users up to each erasure's place; idempotent."""
         ...
+
+    def compact(self) -> None:
+        """Rewrite many small files into few, for faster reading; no version's content changes.
+
+        Safe beside writers, and best effort: when another process compacts at the same time, one gives way.
+        """
+        ...

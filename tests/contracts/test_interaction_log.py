@@ -176,6 +176,38 @@ def test_item_updates_merge_by_time_and_not_by_arrival(log: InteractionLog) -> N
     ]
 
 
+def test_compacting_changes_no_content_of_any_version(log: InteractionLog) -> None:
+    for offset in range(6):
+        log.append(batch(offset), {"p-0": offset})
+        log.append_items([Item(item_id="a", updated_at=START + timedelta(hours=offset), price=float(offset))])
+    log.erase([forget("ada", "p-0", 0, START)])
+    versions = range(log.version() + 1)
+    before = [offsets_in(log, version) for version in versions], log.items(), log.watermark("p-0")
+    log.compact()
+    assert ([offsets_in(log, version) for version in versions], log.items(), log.watermark("p-0")) == before
+    assert log.append(batch(6), {"p-0": 6})
+    assert [offset for _, offset in offsets_in(log)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_compacting_leaves_few_files(tmp_path: Path) -> None:
+    log = DeltaInteractionLog(str(tmp_path))
+    for offset in range(20):
+        log.append(batch(offset), {"p-0": offset})
+    log.compact()
+    assert len(DeltaTable(str(tmp_path / "interactions")).file_uris()) == 2
+
+
+def test_compacting_beside_a_writer_loses_nothing(tmp_path: Path) -> None:
+    log = DeltaInteractionLog(str(tmp_path))
+    writer = threading.Thread(target=append_one_by_one, args=(log, "p-0", 25))
+    writer.start()
+    while writer.is_alive():
+        log.compact()
+    writer.join()
+    log.compact()
+    assert offsets_in(log) == [("p-0", offset) for offset in range(25)]
+
+
 def race(log: InteractionLog, partitions: list[str], repeats: int) -> None:
     """One writer per entry, each appending offsets 0..repeats-1 one by one, trying again when it lost."""
     barrier = threading.Barrier(len(partitions))

@@ -205,11 +205,23 @@ def test_an_items_file_fills_the_catalogue(shop: Shop) -> None:
     assert report.counts.rejected == {"available is neither yes nor no": 1, "item_id is missing": 1}
     assert report.distinct["items"] == 2
     assert shop.log.items() == [
-        Item(item_id="a", updated_at=moment + timedelta(microseconds=4), title="Lamp", price=3.0, categories=["light", "home"], available=True,
-             properties={"colour": "red"}),
-        Item(item_id="b", updated_at=moment + timedelta(microseconds=1), title="Chair", available=False,
-             properties={"material": "oak", "weight": "2.5"}),
-    ]  # fmt: skip
+        Item(
+            item_id="a",
+            updated_at=moment + timedelta(microseconds=4),
+            title="Lamp",
+            price=3.0,
+            categories=["light", "home"],
+            available=True,
+            properties={"colour": "red"},
+        ),
+        Item(
+            item_id="b",
+            updated_at=moment + timedelta(microseconds=1),
+            title="Chair",
+            available=False,
+            properties={"material": "oak", "weight": "2.5"},
+        ),
+    ]
 
 
 def test_titles_come_from_accepted_rows_the_latest_winning(shop: Shop) -> None:
