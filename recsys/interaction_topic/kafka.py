@@ -20,7 +20,7 @@ from aiokafka.errors import (
 
 from recsys.errors import TopicUnavailable
 from recsys.interaction_topic import kafka_client
-from recsys.interaction_topic.kafka_client import Starting, translated
+from recsys.interaction_topic.kafka_client import REQUEST_TIMEOUT, Starting, translated
 from recsys.interaction_topic.protocol import Delivered, Outgoing
 from recsys.settings import TopicSettings
 
@@ -68,7 +68,7 @@ class KafkaTopic:
 class KafkaProducer:
     def __init__(self, topic: TopicSettings) -> None:
         self._topic = topic
-        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build)
+        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build, _stop_producer)
         self._in_flight = 0
 
     def _build(self) -> AIOKafkaProducer:
@@ -123,7 +123,7 @@ class KafkaProducer:
     def _judge(self, error: BaseException | None) -> None:
         """An idempotent producer that lost its place (a fatal error) refuses for ever: start another."""
         if isinstance(error, KafkaError) and not error.retriable and not isinstance(error, MessageSizeTooLargeError):
-            self._client.discard(_close_producer)
+            self._client.discard()
 
     def _result(self, future: "asyncio.Future[Any]") -> Exception | None:
         if not future.done():
@@ -133,10 +133,10 @@ class KafkaProducer:
         return None
 
     async def aclose(self) -> None:
-        await self._client.aclose(_close_producer)
+        await self._client.aclose()
 
 
-async def _close_producer(client: AIOKafkaProducer) -> None:
+async def _stop_producer(client: AIOKafkaProducer) -> None:
     """Flush for a while, then let go of what nobody acknowledges (an idempotent producer would wait for ever)."""
     stopping = asyncio.create_task(client.stop())
     done, _ = await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
@@ -151,7 +151,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, topic: TopicSettings, group: str) -> None:
         self._topic = topic
         self._group = group
-        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build)
+        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build, _stop_consumer)
         self._delivered: dict[str, TopicPartition] = {}
         """Partitions of the present assignment of which something was delivered, by name."""
 
@@ -159,7 +159,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         session_ms = round(self._topic.kafka.session_timeout * 1000)
         client = AIOKafkaConsumer(
             **kafka_client.client_options(self._topic.kafka),
-            group_id=self._group,
+            group_id=f"{self._topic.name}.{self._group}",  # a group belongs to one topic, as on Streams
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=session_ms,
@@ -177,35 +177,35 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """They start after what was committed."""
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        try:
-            async with asyncio.timeout_at(deadline):
-                client = await self._client.get()
-        except TimeoutError:
-            return []  # the group is still sharing out its partitions
+        # Bounded from outside too: while the group shares out its partitions, the client waits without a limit.
         with translated():
-            left_ms = max(0, round((deadline - loop.time()) * 1000))
-            records = await client.getmany(timeout_ms=left_ms, max_records=limit)
+            try:
+                async with asyncio.timeout(timeout):
+                    client = await self._client.get()
+                    records = await client.getmany(timeout_ms=round(timeout * 1000), max_records=limit)
+            except TimeoutError:
+                return []
         self._delivered.update((_name(partition), partition) for partition in records)
         return [_delivered(record) for batch in records.values() for record in batch]
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
         ours = {self._delivered[name]: offset + 1 for name, offset in offsets.items() if name in self._delivered}
-        if not ours:
+        client = self._client.started
+        if client is None or not ours:
             return
         with translated():
-            async with asyncio.timeout(self._topic.kafka.session_timeout):
-                client = await self._client.get()
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 try:
                     await client.commit(ours)
                 except LOST_PARTITION as error:
                     log.info("topic.commit_left_out", group=self._group, reason=str(error))
 
     async def lag(self) -> dict[str, int]:
+        client = self._client.started
+        if client is None:
+            return {}
         with translated():
-            async with asyncio.timeout(self._topic.kafka.session_timeout):
-                client = await self._client.get()
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 partitions = sorted(client.assignment())
                 ends = await client.end_offsets(partitions)
                 starts = await client.beginning_offsets(partitions)
@@ -216,11 +216,16 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
 
     async def aclose(self) -> None:
-        await self._client.aclose(_close_consumer)
+        await self._client.aclose()
 
 
-async def _close_consumer(client: AIOKafkaConsumer) -> None:
-    await client.stop()
+async def _stop_consumer(client: AIOKafkaConsumer) -> None:
+    """Leave the group; hang up where the group is stuck in a rebalance."""
+    stopping = asyncio.create_task(client.stop())
+    done, _ = await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
+    if not done:
+        await client._client.close()
+    await stopping
 
 
 def _name(partition: TopicPartition) -> str:

@@ -69,7 +69,9 @@ async def create_topic(settings: TopicSettings) -> None:
         await admin.start()
         if settings.name in await admin.list_topics():
             return
-        topic = NewTopic(settings.name, settings.partitions, settings.kafka.replication_factor)
+        factor = settings.kafka.replication_factor
+        # aiokafka lets -1, the broker's default, through only where replicas are assigned: none, in an empty mapping
+        topic = NewTopic(settings.name, settings.partitions, factor, {} if factor == -1 else None)
         response = await admin.create_topics([topic])
         for _, code, *_ in response.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
@@ -80,7 +82,6 @@ async def create_topic(settings: TopicSettings) -> None:
 
 class Startable(Protocol):
     async def start(self) -> None: ...
-    async def stop(self) -> None: ...
 
 
 ClientT = TypeVar("ClientT", bound=Startable)
@@ -93,9 +94,12 @@ class Starting(Generic[ClientT]):
     the caller gives up, the start goes on, and the next caller finds it done.
     """
 
-    def __init__(self, settings: TopicSettings, build: Callable[[], ClientT]) -> None:
+    def __init__(
+        self, settings: TopicSettings, build: Callable[[], ClientT], stop: Callable[[ClientT], Awaitable[None]]
+    ) -> None:
         self._settings = settings
         self._build = build
+        self._stop = stop
         self._starting: asyncio.Task[ClientT] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._created = False
@@ -107,6 +111,12 @@ class Starting(Generic[ClientT]):
         with translated():
             return await asyncio.shield(self._starting)
 
+    @property
+    def started(self) -> ClientT | None:
+        """The client, if its start is over and went well."""
+        starting = self._starting
+        return None if starting is None or not starting.done() or _failed(starting) else starting.result()
+
     async def _start(self) -> ClientT:
         if not self._created:
             await create_topic(self._settings)
@@ -115,25 +125,25 @@ class Starting(Generic[ClientT]):
         try:
             await client.start()
         except BaseException:
-            await client.stop()
+            await self._stop(client)
             raise
         return client
 
-    def discard(self, close: Callable[[ClientT], Awaitable[None]]) -> None:
+    def discard(self) -> None:
         """Close the client that is there; whoever asks next starts another."""
         if self._starting is not None:
-            closing = asyncio.create_task(self._close(self._starting, close))
+            closing = asyncio.create_task(self._close(self._starting))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
             self._starting = None
 
-    async def _close(self, starting: asyncio.Task[ClientT], close: Callable[[ClientT], Awaitable[None]]) -> None:
+    async def _close(self, starting: asyncio.Task[ClientT]) -> None:
         starting.cancel()
         with suppress(asyncio.CancelledError, KafkaError, OSError):
-            await close(await starting)
+            await self._stop(await starting)
 
-    async def aclose(self, close: Callable[[ClientT], Awaitable[None]]) -> None:
-        self.discard(close)
+    async def aclose(self) -> None:
+        self.discard()
         await asyncio.gather(*self._closing)
 
 
