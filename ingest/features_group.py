@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from random import uniform
 
 from ingest.flow import Batch
 from ingest.metrics import FOLD_IN_SECONDS
@@ -14,6 +15,8 @@ from recsys.user_features import UserFeatures, Vector, apply
 
 ATTEMPTS = 10
 """Other writers (a seeding run, a member whose lease just passed on) may get in between a few times."""
+
+RIVAL_PAUSE = 0.01
 
 
 class FeaturesGroup:
@@ -27,9 +30,11 @@ class FeaturesGroup:
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
         pending = dict(batch.by_user())
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             if not pending:
                 break
+            # Out of step with whoever else writes, so that nobody always comes second.
+            await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
             loaded = await self._store.load(list(pending))
             reduced = [apply(features, pending[features.user_id], self._length) for features in loaded]
             changed = [new for new, old in zip(reduced, loaded, strict=True) if new is not old]

@@ -33,6 +33,19 @@ def store_settings(valkey_url: str) -> StoreSettings:
 
 
 @pytest.fixture
+def own_server(store_settings: StoreSettings) -> Iterator[tuple[ValkeyServer, StoreSettings]]:
+    """A Valkey that a test may stop, start and starve; it keeps what it acknowledged."""
+    with tempfile.TemporaryDirectory(prefix="millirec-") as folder:
+        socket = Path(folder) / "valkey.sock"
+        config = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+        server = ValkeyServer(port=0, data_dir=Path(folder) / "data", unix_socket_path=socket, config=config)
+        server.start()
+        yield server, store_settings.model_copy(update={"url": SecretStr(f"unix://{socket}")})
+        if server.is_running():
+            server.stop()
+
+
+@pytest.fixture
 def wait_until() -> WaitUntil:
     """`await wait_until(condition)`; `condition` may be async."""
     return waiting.wait_until

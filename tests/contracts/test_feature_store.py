@@ -1,9 +1,8 @@
 """The contract of the feature store, on every backend; and what only a server can get wrong."""
 
 import asyncio
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -381,24 +380,11 @@ async def test_a_slow_server_costs_a_read_no_more_than_its_deadline(
     await store.aclose()
 
 
-@pytest.fixture
-def own_server(store_settings: StoreSettings) -> Iterator[tuple[ValkeyServer, StoreSettings]]:
-    """A server that a test may stop, with settings that reach it quickly."""
-    with tempfile.TemporaryDirectory(prefix="millirec-") as folder:
-        socket = Path(folder) / "valkey.sock"
-        config = {"maxmemory": "8mb", "maxmemory-policy": "noeviction", "appendonly": "yes"}
-        server = ValkeyServer(port=0, data_dir=Path(folder) / "data", unix_socket_path=socket, config=config)
-        server.start()
-        update = {"url": SecretStr(f"unix://{socket}"), "read_timeout": 0.2, "timeout": 1.0}
-        yield server, store_settings.model_copy(update=update)
-        if server.is_running():
-            server.stop()
-
-
 async def test_a_store_that_is_gone_is_unavailable_in_time_and_comes_back(
     own_server: tuple[ValkeyServer, StoreSettings],
 ) -> None:
     server, settings = own_server
+    settings = settings.model_copy(update={"read_timeout": 0.2, "timeout": 1.0})
     store = RedisFeatureStore(settings)
     await store.save([record()])
     assert await store.wait_for_nudge("items", 0.01) is None
