@@ -10,7 +10,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from recsys import wire
 from recsys.errors import Conflict, LogUnavailable, NotFound
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA
-from recsys.interaction_log.rows import ERASURE_SCHEMA, erasure_rows, merged_items, unseen, without_erased
+from recsys.interaction_log.rows import (
+    ERASURE_SCHEMA,
+    each_event_once,
+    erasure_rows,
+    merged_items,
+    unseen,
+    without_erased,
+)
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -67,7 +74,7 @@ class DeltaInteractionLog:
             if version is not None:
                 table.load_as_version(version)
             rows = pl.scan_delta(table).select(INTERACTION_SCHEMA.keys())
-            return without_erased(rows, self._read(self._erasures, ERASURE_SCHEMA))
+            return each_event_once(without_erased(rows, self._read(self._erasures, ERASURE_SCHEMA)))
 
     def append_items(self, items: Sequence[Item]) -> None:
         if items:

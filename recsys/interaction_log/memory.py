@@ -7,7 +7,14 @@ import polars as pl
 
 from recsys.errors import NotFound
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA
-from recsys.interaction_log.rows import ERASURE_SCHEMA, erasure_rows, merged_items, unseen, without_erased
+from recsys.interaction_log.rows import (
+    ERASURE_SCHEMA,
+    each_event_once,
+    erasure_rows,
+    merged_items,
+    unseen,
+    without_erased,
+)
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -45,7 +52,7 @@ class MemoryInteractionLog:
         with self._lock:
             frames = self._frames if version is None else self._frames[: version + 1]
             rows = pl.concat([pl.DataFrame(schema=INTERACTION_SCHEMA), *frames])
-            return without_erased(rows.lazy(), self._erasures)
+            return each_event_once(without_erased(rows.lazy(), self._erasures))
 
     def append_items(self, items: Sequence[Item]) -> None:
         with self._lock:

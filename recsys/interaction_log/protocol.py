@@ -48,8 +48,9 @@ class InteractionLog(Protocol):
         ...
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
-        """The interactions as of `version` (default: newest), in no particular order; `NotFound` for no such version.
+        """The interactions as of `version` (default: newest), by partition and offset; `NotFound` for no such version.
 
+        Each event is there once: of rows of one user with one event id on one date the first counts.
         What was ever erased stays out of every version: an old snapshot must not bring a forgotten user back.
         """
         ...

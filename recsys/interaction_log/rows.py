@@ -91,6 +91,16 @@ def without_erased(rows: pl.LazyFrame, erasures: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
+def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """`rows` by partition and offset, a producer's repeats left out: it sends again what was not acknowledged.
+
+    A repeat carries the time of the event, so its date is the same; naming the date here lets polars push a
+    filter on it down to the files.
+    """
+    in_order = rows.sort("partition", "offset")
+    return in_order.unique(["date", "user_id", "event_id"], keep="first", maintain_order=True)
+
+
 def merged_items(updates: Sequence[Item]) -> list[Item]:
     """Every item once, its updates applied in `updated_at` order; ordered by item_id.
 

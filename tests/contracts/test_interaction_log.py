@@ -98,6 +98,22 @@ def test_a_batch_of_refused_records_still_moves_the_watermark(log: InteractionLo
     assert offsets_in(log) == [("p-0", 10)]
 
 
+def test_an_event_that_its_producer_sent_twice_is_read_once(log: InteractionLog) -> None:
+    first, other = bought(0), bought(0, user="bob")
+    again = Positioned("p-0", 3, first.message)
+    imported = Positioned("p-1", 9, first.message)
+    log.append(interaction_rows([Positioned("p-0", 1, other.message), again]), {"p-0": 3})
+    log.append(interaction_rows([Positioned("p-0", 4, first.message), imported]), {"p-0": 4, "p-1": 9})
+    assert offsets_in(log) == [("p-0", 1), ("p-0", 3)]
+
+
+def test_rows_are_read_by_partition_and_offset(log: InteractionLog) -> None:
+    log.append(pl.concat([batch(5, 9, partition="p-1"), batch(3, 8)]), {"p-1": 9, "p-0": 8})
+    log.append(batch(10, partition="p-0"), {"p-0": 10})
+    rows = log.read().select("partition", "offset").collect().rows()
+    assert rows == [("p-0", 3), ("p-0", 8), ("p-0", 10), ("p-1", 5), ("p-1", 9)]
+
+
 def test_a_row_above_its_watermark_is_refused(log: InteractionLog) -> None:
     with pytest.raises(InvalidInput, match="p-0 has a row at 3"):
         log.append(batch(1, 3), {"p-0": 2})
