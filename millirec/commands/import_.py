@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Settings) -> bytes:
     """Import with a progress bar, print the data-quality report and return it as JSON."""
     from ingest.batch_import import Progress, import_files
-    from ingest.mapping import load_mapping
+    from ingest.mapping import read_mapping
     from ingest.quality_report import render
     from recsys.interaction_log import open_interaction_log
 
@@ -56,7 +56,7 @@ def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Setti
         def show(progress: Progress) -> None:
             bar.update(tasks[progress.file], completed=progress.done, total=progress.total)
 
-        read = load_mapping(mapping) if mapping is not None else None
+        read = read_mapping(mapping) if mapping is not None else None
         quality = import_files(files, read, open_interaction_log(settings.log), settings.ingest, show)
     console.print(render(quality))
     return quality.to_json()

@@ -38,10 +38,16 @@ def decayed_weights(history: Sequence[HistoryEntry], parameters: ConfidenceParam
     """The weight of each entry before `alpha`; shape (len(history),)."""
     weights, other = parameters.type_weights, parameters.other_weight
     base = np.array([weights.get(entry.type, other) for entry in history], dtype=np.float64)
+    return decayed(base, np.array([entry.at_ms for entry in history], dtype=np.float64), parameters)
+
+
+def decayed(
+    base: NDArray[np.float64], at_ms: NDArray[np.float64], parameters: ConfidenceParameters
+) -> NDArray[np.float64]:
+    """Type weights `base` (m,) of interactions at `at_ms` (m,), after time decay; training uses the same."""
     if not parameters.half_life_days:
         return base
-    at = np.array([entry.at_ms for entry in history], dtype=np.float64)
-    age_days = (parameters.reference_ms - at) / DAY_MS
+    age_days = (parameters.reference_ms - at_ms) / DAY_MS
     # Events after the watermark weigh more than old ones, but not without bound.
     return base * np.exp2(np.clip(-age_days / parameters.half_life_days, -60.0, 1.0))
 

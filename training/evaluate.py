@@ -1,0 +1,152 @@
+"""Evaluation through the recommender that serves: each held-out user is asked about as the service would ask."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.recommendation import Query
+from recsys.recommender import Catalogue, Index, recommend
+from recsys.recommender.recommend import excluded_rows, popular
+from recsys.user_features import HistoryEntry, UserFeatures
+from training import metrics
+from training.dataset import histories, newest_per_user
+from training.split import Split
+
+KS = (5, 10, 20, 50)
+HEADLINE_K = 20
+BATCH = 256
+SEGMENTS = {"light": (1, 20), "medium": (21, 100), "heavy": (101, None)}
+"""Users by how many interactions they had before the holdout."""
+
+Progress = Callable[[str, int, int], None]
+Ranked = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutUser:
+    """What the service would remember of a user at the cutoff, and what they wanted afterwards."""
+
+    user_id: str
+    history: tuple[HistoryEntry, ...]
+    past_interactions: int
+    wanted: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Means over users by metric name (`recall@20`), per-user recall@20, and what the lists showed.
+
+    `shown` counts, per item row, the top-20 lists it was in; `segments` is (users, recall@20) by segment.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    recall: NDArray[np.float64]
+    segments: dict[str, tuple[int, float]]
+    shown: NDArray[np.int64]
+
+
+def held_out_users(split: Split, history_length: int, *, exclude_seen: bool) -> list[HeldOutUser]:
+    """Users of the future who have a past; what lists leave out by themselves (`exclude_seen`) is not asked for."""
+    future = split.future.group_by("user_id").agg(pl.col("item_id").unique())
+    wanted = {user: frozenset(items) for user, items in future.iter_rows()}
+    past = split.past.filter(pl.col("user_id").is_in(list(wanted)))
+    lengths = dict(past.group_by("user_id").len().iter_rows())
+    users = []
+    for user, history in histories(newest_per_user(past, history_length)):
+        asked = wanted[user] - {entry.item_id for entry in history} if exclude_seen else wanted[user]
+        if asked:
+            users.append(HeldOutUser(user, history, lengths[user], asked))
+    return users
+
+
+def evaluate_model(
+    name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
+) -> Evaluation:
+    """Ask `recommend` as the service does, with the embedding the consumer would have stored."""
+
+    def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        vectors = catalogue.index.fold_in_many([features.history for features in batch])
+        answers = []
+        for features, vector in zip(batch, vectors, strict=True):
+            stored = {} if vector is None else {catalogue.index.version: vector}
+            known = UserFeatures(features.user_id, features.history, {}, stored, 1)
+            query = Query(k=max(KS), user_id=features.user_id, exclude_seen=exclude_seen)
+            answers.append(recommend(query, known, catalogue).rows)
+        return answers
+
+    return _evaluate(name, catalogue, users, ranked, progress)
+
+
+def evaluate_popularity(
+    catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
+) -> Evaluation:
+    """The popular rung for everybody: what the service answers when it knows nothing of a user."""
+    allowed = catalogue.allowed(None)
+
+    def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        query = Query(k=max(KS), exclude_seen=exclude_seen)
+        index = catalogue.index
+        return [popular(index, query.k, excluded_rows(query, one, index), allowed)[0] for one in batch]
+
+    return _evaluate("popularity", catalogue, users, ranked, progress)
+
+
+def _evaluate(
+    name: str, catalogue: Catalogue, users: list[HeldOutUser], ranked: Ranked, progress: Progress
+) -> Evaluation:
+    index = catalogue.index
+    scores: dict[str, list[float]] = {f"{metric}@{k}": [] for metric in _METRICS for k in KS}
+    shown = np.zeros(len(index), dtype=np.int64)
+    waiting = iter(users)
+    done = 0
+    while batch := list(islice(waiting, BATCH)):
+        answers = ranked([UserFeatures(one.user_id, one.history, {}, {}, 1) for one in batch])
+        for user, rows in zip(batch, answers, strict=True):
+            wanted = index.item_id.rows(user.wanted)
+            hits = np.isin(rows, wanted[wanted >= 0])
+            shown[rows[:HEADLINE_K]] += 1
+            for metric, function in _METRICS.items():
+                for k in KS:
+                    # Wanted items that the index does not know count as missed, not as absent.
+                    scores[f"{metric}@{k}"].append(function(hits, len(user.wanted), k))
+        done += len(batch)
+        progress(f"evaluating {name}", done, len(users))
+    means = {key: float(np.mean(values)) if values else 0.0 for key, values in scores.items()}
+    means[f"coverage@{HEADLINE_K}"] = float((shown > 0).mean())
+    means[f"novelty@{HEADLINE_K}"] = novelty(index, shown, users)
+    recalls = np.array(scores[f"recall@{HEADLINE_K}"])
+    return Evaluation(name, means, recalls, _segments(users, recalls), shown)
+
+
+def novelty(index: Index, shown: NDArray[np.int64], users: list[HeldOutUser]) -> float:
+    """Mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
+
+    Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item nobody
+    knows counts as known by one user.
+    """
+    if not users or not shown.sum():
+        return 0.0
+    known_by = np.zeros(len(index))
+    for user in users:
+        rows = np.unique(index.item_id.rows(entry.item_id for entry in user.history))
+        known_by[rows[rows >= 0]] += 1
+    information = -np.log2(np.maximum(known_by, 1.0) / len(users))
+    return float((information * shown).sum() / shown.sum())
+
+
+def _segments(users: list[HeldOutUser], recalls: NDArray[np.float64]) -> dict[str, tuple[int, float]]:
+    lengths = np.array([user.past_interactions for user in users])
+    found = {}
+    for name, (low, high) in SEGMENTS.items():
+        inside = (lengths >= low) & (lengths <= (np.inf if high is None else high))
+        if inside.any():
+            found[name] = (int(inside.sum()), float(recalls[inside].mean()))
+    return found
+
+
+_METRICS = {"recall": metrics.recall, "ndcg": metrics.ndcg, "map": metrics.average_precision, "hit": metrics.hit}

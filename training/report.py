@@ -1,0 +1,193 @@
+"""The report of a training run: a table for the terminal and one self-contained HTML page with plots."""
+
+import html
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.dates as mdates
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from recsys.recommender import Catalogue
+from training.evaluate import HEADLINE_K, KS, SEGMENTS, Evaluation
+from training.result import TrainingResult
+
+SHOWN = tuple(f"{name}@{HEADLINE_K}" for name in ("recall", "ndcg", "map", "hit", "coverage", "novelty"))
+COLOURS = {"candidate": "#2f7ed8", "popularity": "#b0803a", "live": "#3a9d6c"}
+INK = "#8a8f98"
+"""Grey that reads on a white and on a dark page alike."""
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 2rem 0; } figcaption { opacity: .75; } svg { max-width: 100%; height: auto; }
+.passed { color: #2e9e5b; } .refused { color: #d0533f; }
+"""
+
+
+def render(result: TrainingResult) -> RenderableType:
+    """What a terminal shows."""
+    table = Table(
+        title=f"{len(result.candidate.recall):,} held-out users, asked as the service would", title_justify="left"
+    )
+    table.add_column("model")
+    for name in SHOWN:
+        table.add_column(name, justify="right")
+    for one in _evaluations(result):
+        table.add_row(one.name, *(f"{one.metrics[name]:.4f}" for name in SHOWN))
+    ratio = _ratio(result.candidate, result.popularity)
+    lines = [Text(f"recall@{HEADLINE_K} is {ratio:.2f} times that of popular items")]
+    if result.live_note:
+        lines.append(Text(result.live_note, style="dim"))
+    lines += [Text(f"refused: {reason}", style="red") for reason in result.reasons]
+    lines.append(Text(f"version {result.manifest.version}, report {result.report}"))
+    return Group(table, *lines)
+
+
+def write_html(result: TrainingResult, candidate: Catalogue) -> None:
+    """Write the page to `result.report`; it needs no other file and no network."""
+    verdict = (
+        '<p class="passed">Passed the quality gate.</p>'
+        if not result.reasons
+        else '<p class="refused">Refused by the quality gate:</p><ul>'
+        + "".join(f"<li>{html.escape(reason)}</li>" for reason in result.reasons)
+        + "</ul>"
+    )
+    note = f"<p>{html.escape(result.live_note)}</p>" if result.live_note else ""
+    manifest, split = result.manifest, result.split
+    facts = {
+        "algorithm": f"{manifest.algorithm}, {manifest.dimensions} dimensions",
+        "items, users": f"{manifest.items:,}, {manifest.users:,}",
+        "learned from": f"log version {manifest.log_version}, up to {manifest.watermark:%Y-%m-%d %H:%M} UTC",
+        "held out from": f"{split.cutoff:%Y-%m-%d %H:%M} UTC ({split.future.height:,} interactions)",
+        "evaluated users": f"{len(result.candidate.recall):,}",
+    }
+    page = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>millirec {manifest.version}</title><style>{STYLE}</style>
+<h1>Index version {manifest.version}</h1>{verdict}{note}
+<table>{"".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())}</table>
+<h2>Quality on the held-out weeks</h2>{_metrics_table(result)}
+{_figure("Share of the wanted items shown in the first k places.", lambda axes: _by_k(axes, result))}
+{_figure(f"recall@{HEADLINE_K} by how much the user had bought before.", lambda axes: _by_segment(axes, result))}
+{_figure("Who gets how much: users by their own recall.", lambda axes: _distribution(axes, result))}
+{_figure("The long tail: lists each item is in, the most shown first.", lambda axes: _tail(axes, result, candidate))}
+{_figure("Interactions per week; the line is where the holdout begins.", lambda axes: _timeline(axes, result))}
+</html>
+"""
+    result.report.parent.mkdir(parents=True, exist_ok=True)
+    Path(result.report).write_text(page, encoding="utf-8")
+
+
+def _metrics_table(result: TrainingResult) -> str:
+    header = "".join(f"<th>{name}</th>" for name in ("model", *SHOWN))
+    rows = "".join(
+        f"<tr><td>{one.name}</td>" + "".join(f"<td>{one.metrics[name]:.4f}</td>" for name in SHOWN) + "</tr>"
+        for one in _evaluations(result)
+    )
+    return f"<table><tr>{header}</tr>{rows}</table>"
+
+
+def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
+    """An inline SVG with a transparent ground."""
+    style: dict[Any, Any] = {
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "svg.hashsalt": "millirec",
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+        draw(figure.subplots())
+        output = io.StringIO()
+        figure.savefig(output, format="svg", transparent=True, metadata={"Date": None})
+    svg = output.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _by_k(axes: Axes, result: TrainingResult) -> None:
+    for one in _evaluations(result):
+        values = [one.metrics[f"recall@{k}"] for k in KS]
+        axes.plot(KS, values, marker="o", label=one.name, color=COLOURS[one.name])
+    axes.set_xticks(KS)
+    axes.set_xlabel("k")
+    axes.set_ylabel("recall@k")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def _by_segment(axes: Axes, result: TrainingResult) -> None:
+    present = [name for name in SEGMENTS if name in result.candidate.segments]
+    evaluations = _evaluations(result)
+    width = 0.8 / len(evaluations)
+    for place, one in enumerate(evaluations):
+        at = np.arange(len(present)) + (place - (len(evaluations) - 1) / 2) * width
+        axes.bar(at, [one.segments[name][1] for name in present], width, label=one.name, color=COLOURS[one.name])
+    labels = [f"{name}: {_range(name)}\n{result.candidate.segments[name][0]:,} users" for name in present]
+    axes.set_xticks(np.arange(len(present)), labels)
+    axes.set_ylabel(f"recall@{HEADLINE_K}")
+    axes.legend()
+
+
+def _range(segment: str) -> str:
+    low, high = SEGMENTS[segment]
+    return f"{low} to {high}" if high else f"{low} and more"
+
+
+def _distribution(axes: Axes, result: TrainingResult) -> None:
+    bins = np.linspace(0, 1, 21)
+    for one in _evaluations(result):
+        axes.hist(
+            one.recall, bins=bins.tolist(), histtype="step", label=one.name, color=COLOURS[one.name], linewidth=1.5
+        )
+    axes.set_xlabel(f"recall@{HEADLINE_K} of one user")
+    axes.set_ylabel("users")
+    axes.legend()
+
+
+def _tail(axes: Axes, result: TrainingResult, candidate: Catalogue) -> None:
+    shown = np.sort(result.candidate.shown)[::-1]
+    wanted = result.split.future.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
+    bought = np.sort(wanted["users"].to_numpy())[::-1]
+    axes.plot(np.arange(1, len(shown) + 1), shown, color=COLOURS["candidate"], label="lists it is in")
+    axes.plot(np.arange(1, len(bought) + 1), bought, color=INK, label="users who wanted it")
+    axes.set_xscale("log")
+    axes.set_yscale("symlog")
+    axes.set_xlim(1, len(candidate.index))
+    axes.set_xlabel("item, by rank")
+    axes.legend()
+
+
+def _timeline(axes: Axes, result: TrainingResult) -> None:
+    for frame, colour in ((result.split.past, INK), (result.split.future, COLOURS["candidate"])):
+        weekly = frame.group_by(pl.col("occurred_at").dt.truncate("1w").alias("week")).len().sort("week")
+        axes.bar(weekly["week"].dt.date().to_list(), weekly["len"].to_list(), width=6.0, color=colour)
+    cutoff = mdates.date2num(result.split.cutoff)  # type: ignore[no-untyped-call]
+    axes.axvline(cutoff, color=COLOURS["popularity"], linestyle="--")
+    axes.set_ylabel("interactions")
+
+
+def _evaluations(result: TrainingResult) -> list[Evaluation]:
+    live = [result.live] if result.live is not None else []
+    return [result.candidate, result.popularity, *live]
+
+
+def _ratio(candidate: Evaluation, popularity: Evaluation) -> float:
+    name = f"recall@{HEADLINE_K}"
+    return candidate.metrics[name] / max(popularity.metrics[name], 1e-9)

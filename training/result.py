@@ -1,0 +1,25 @@
+"""What a training run came to."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recsys.index_version import Manifest
+from training.evaluate import Evaluation
+from training.split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """`live` is the live version on the same users, `live_note` why the gate does not count it (empty: it does).
+
+    `reasons` are the gate's refusals; a version that was published in spite of them was forced.
+    """
+
+    manifest: Manifest
+    report: Path
+    split: Split
+    candidate: Evaluation
+    popularity: Evaluation
+    live: Evaluation | None
+    live_note: str
+    reasons: list[str] = field(default_factory=list)

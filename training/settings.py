@@ -1,0 +1,55 @@
+"""Settings of training."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+
+from recsys.recommender.factors import DEFAULT_TYPE_WEIGHTS
+from recsys.settings import Section
+
+
+class Algorithm(StrEnum):
+    ALS = "als"
+    BPR = "bpr"
+
+
+class GateSettings(Section):
+    """What a version must reach to be published; every reason for a refusal is listed."""
+
+    min_recall: float = Field(0.01, ge=0, le=1, description="floor of recall@20")
+    min_ratio_to_popularity: float = Field(1.1, ge=0, description="recall@20 over that of popular items")
+    max_drop_to_live: float = Field(
+        0.1, ge=0, le=1, description="share of the live version's recall@20 that may be lost"
+    )
+    min_coverage: float = Field(0.01, ge=0, le=1, description="share of the catalogue that top-20 lists show")
+    min_users: int = Field(20, ge=1, description="held-out users below which an evaluation says nothing")
+
+
+class TrainSettings(Section):
+    """Learning, evaluation and publishing. The defaults were chosen on Online Retail (docs/quality.md)."""
+
+    algorithm: Algorithm = Algorithm.ALS
+    factors: int = Field(128, ge=1, le=1024, description="dimensions of user and item factors")
+    regularization: float = Field(1.0, gt=0)
+    alpha: float = Field(10.0, gt=0, description="confidence is 1 + alpha * weight of the interactions")
+    iterations: int = Field(15, ge=1, le=1000)
+    learning_rate: float = Field(0.05, gt=0, description="BPR only")
+    half_life_days: float = Field(60.0, ge=0, description="an interaction weighs half after so long; 0: no decay")
+    type_weights: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_TYPE_WEIGHTS), description="weight of one interaction by type"
+    )
+    other_weight: float = Field(0.2, gt=0, description="weight of types not named")
+    history_length: int = Field(
+        200, ge=1, le=10_000, description="newest interactions per user that make the vector, as in the feature store"
+    )
+    popularity_days: float = Field(14.0, gt=0, description="popular is what most users wanted in so many last days")
+    holdout_days: float = Field(28.0, gt=0, description="the evaluation holds out so many last days")
+    exclude_seen: bool = Field(
+        False, description="evaluate lists without what the user had before; a shop sells the same thing twice"
+    )
+    min_interactions: int = Field(100, ge=1, description="below this there is nothing to learn from")
+    seed: int = Field(20111209, ge=0)
+    threads: int = Field(0, ge=0, description="0: all cores")
+    gate: GateSettings = GateSettings()
+    reports: Path = Field(Path("var/reports"), description="a folder for the HTML reports")
