@@ -27,7 +27,9 @@ class Placement(Section):
     """How answers for one place in the frontend are made."""
 
     k: int = Field(10, ge=1, le=500, description="items when the request names no k")
-    exclude_seen: bool = Field(True, description="leave out what the user interacted with before")
+    exclude_seen: bool = Field(
+        False, description="leave out what the user interacted with before; a shop sells the same thing twice"
+    )
     categories: frozenset[str] = Field(frozenset(), description="only items of any of these; empty: all")
     properties: tuple[str, ...] = Field((), description="item properties returned when the request names none")
 
@@ -40,7 +42,9 @@ class ServeSettings(Section):
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     keys: tuple[ApiKey, ...] = Field((), description="none: authentication is off, with a warning")
     placements: dict[str, Placement] = Field(
-        default_factory=lambda: {"default": Placement()}, description="`default` answers when none is named"
+        default_factory=dict,
+        validate_default=True,
+        description="by name; `default` answers when none is named, `discover` shows only new items",
     )
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
@@ -51,8 +55,8 @@ class ServeSettings(Section):
 
     @field_validator("placements")
     @classmethod
-    def _has_default(cls, placements: dict[str, Placement]) -> dict[str, Placement]:
-        return {"default": Placement(), **placements}
+    def _with_ready_made(cls, placements: dict[str, Placement]) -> dict[str, Placement]:
+        return {"default": Placement(), "discover": Placement(exclude_seen=True), **placements}
 
 
 class AppSettings(Section):

@@ -51,7 +51,7 @@ class Query:
     user_id: str | None = None
     session_items: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    exclude_seen: bool = True
+    exclude_seen: bool = False
     filter: Filter | None = None
 
 

@@ -83,7 +83,7 @@ def evaluate_model(
 
 
 def evaluate_popularity(
-    catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
+    name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
     """The popular rung for everybody: what the service answers when it knows nothing of a user."""
     allowed = catalogue.allowed(None)
@@ -93,7 +93,7 @@ def evaluate_popularity(
         index = catalogue.index
         return [popular(index, query.k, excluded_rows(query, one, index), allowed)[0] for one in batch]
 
-    return _evaluate("popularity", catalogue, users, ranked, progress)
+    return _evaluate(name, catalogue, users, ranked, progress)
 
 
 def _evaluate(

@@ -44,7 +44,7 @@ def render(result: TrainingResult) -> RenderableType:
     table.add_column("model")
     for name in SHOWN:
         table.add_column(name, justify="right")
-    for one in _evaluations(result):
+    for one in (*_evaluations(result), *result.discovery):
         table.add_row(one.name, *(f"{one.metrics[name]:.4f}" for name in SHOWN))
     ratio = _ratio(result.candidate, result.popularity)
     lines = [Text(f"recall@{HEADLINE_K} is {ratio:.2f} times that of popular items")]
@@ -94,7 +94,7 @@ def _metrics_table(result: TrainingResult) -> str:
     header = "".join(f"<th>{name}</th>" for name in ("model", *SHOWN))
     rows = "".join(
         f"<tr><td>{one.name}</td>" + "".join(f"<td>{one.metrics[name]:.4f}</td>" for name in SHOWN) + "</tr>"
-        for one in _evaluations(result)
+        for one in (*_evaluations(result), *result.discovery)
     )
     return f"<table><tr>{header}</tr>{rows}</table>"
 

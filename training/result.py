@@ -12,7 +12,8 @@ from training.split import Split
 class TrainingResult:
     """`live` is the live version on the same users, `live_note` why the gate does not count it (empty: it does).
 
-    `reasons` are the gate's refusals; a version that was published in spite of them was forced.
+    `discovery` is candidate and popularity asked only for items that are new to each user. `reasons` are the
+    gate's refusals; a version that was published in spite of them was forced.
     """
 
     manifest: Manifest
@@ -22,4 +23,5 @@ class TrainingResult:
     popularity: Evaluation
     live: Evaluation | None
     live_note: str
+    discovery: tuple[Evaluation, ...] = ()
     reasons: list[str] = field(default_factory=list)

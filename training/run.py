@@ -45,14 +45,20 @@ def run(
     users = held_out_users(split, settings.history_length, exclude_seen=settings.exclude_seen)
     if split.past.is_empty() or not users:
         raise NotEnoughData("no user of the held-out days has a past: more history is needed to judge a model")
+    discoverers = held_out_users(split, settings.history_length, exclude_seen=True)
     with tempfile.TemporaryDirectory(prefix="millirec-train-") as folder:
         candidate = _candidate(Path(folder), settings, dataset, split, progress)
         asked = _Asked(users, settings.exclude_seen, progress)
-        measured = asked.model("candidate", candidate)
-        popular = evaluate_popularity(candidate, users, exclude_seen=settings.exclude_seen, progress=progress)
+        measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
+        new = _Asked(discoverers, True, progress)
+        discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
         live, live_note = _live(registry, Path(folder), split, asked)
         reasons = refusals(settings.gate, measured, popular, live if not live_note else None)
-        metrics = {**measured.metrics, **{f"popularity {key}": value for key, value in popular.metrics.items()}}
+        metrics = {
+            **measured.metrics,
+            **{f"popularity {key}": value for key, value in popular.metrics.items()},
+            **{f"new items {key}": value for key, value in discovery[0].metrics.items()},
+        }
         notes = _notes(split, users, reasons, actor=actor, reason=reason, force=force)
         manifest, files = _final(Path(folder), settings, dataset, metrics, notes, progress)
         result = TrainingResult(
@@ -63,6 +69,7 @@ def run(
             popular,
             live,
             live_note,
+            discovery,
             reasons,
         )
         write_html(result, candidate)
@@ -83,6 +90,9 @@ class _Asked:
 
     def model(self, name: str, catalogue: Catalogue) -> Evaluation:
         return evaluate_model(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
+
+    def popularity(self, name: str, catalogue: Catalogue) -> Evaluation:
+        return evaluate_popularity(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
 
 
 def _candidate(
