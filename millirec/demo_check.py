@@ -69,7 +69,7 @@ def _purchase(client: httpx.Client, url: str, seconds: list[float]) -> str:
 
     def changed() -> bool:
         body = recommendations(url, customer)
-        return body["rung"] == "embedding" and body["items"] != before["items"]
+        return bool(body["rung"] == "embedding" and body["items"] != before["items"])
 
     _until(changed, f"the answer for {customer} did not change")
     seconds.append(time.monotonic() - posted)

@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.table import Table
@@ -19,7 +20,7 @@ from recsys.interaction_topic import open_interaction_topic
 from recsys.settings import TopicBackend
 
 MIN_FREE_BYTES = 1 << 30
-Check = Callable[[Settings], Awaitable[str]]
+Check = Callable[[Settings], Coroutine[Any, Any, str]]
 
 
 def register(app: typer.Typer) -> None:
