@@ -27,7 +27,7 @@ from recsys.settings import TopicSettings
 log = structlog.get_logger(__name__)
 
 LINGER_MS = 1
-CLOSE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 3.0
 """Seconds that messages still unacknowledged, and the farewell to the group, may take at the end."""
 
 LOST_PARTITION = (
@@ -72,13 +72,15 @@ class KafkaProducer:
         self._in_flight = 0
 
     def _build(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(
+        client = AIOKafkaProducer(
             **kafka_client.client_options(self._topic.kafka),
             acks="all",
             enable_idempotence=self._topic.kafka.idempotent,
             compression_type="lz4" if has_lz4() else None,
             linger_ms=LINGER_MS,
         )
+        kafka_client.paced(client.client)
+        return client
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         loop = asyncio.get_running_loop()
@@ -137,12 +139,16 @@ class KafkaProducer:
 
 
 async def _stop_producer(client: AIOKafkaProducer) -> None:
-    """Flush for a while, then let go of what nobody acknowledges (an idempotent producer would wait for ever)."""
-    stopping = asyncio.create_task(client.stop())
-    done, _ = await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
-    if not done:
-        client._message_accumulator.fail_all(KafkaError("the producer was closed"))
-    await stopping
+    """Flush for a while, then let go of what nobody acknowledges: an idempotent producer would wait for ever."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await client.flush()
+    except TimeoutError:
+        client._closed = True
+        await client._sender.close()
+        await client.client.close()
+    else:
+        await client.stop()
 
 
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -165,6 +171,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=session_ms // 3,
         )
+        kafka_client.paced(client._client)
         client.subscribe([self._topic.name], listener=self)
         return client
 
@@ -222,9 +229,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 async def _stop_consumer(client: AIOKafkaConsumer) -> None:
     """Leave the group; hang up where the group is stuck in a rebalance."""
     stopping = asyncio.create_task(client.stop())
-    done, _ = await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
-    if not done:
-        await client._client.close()
+    await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
+    await client._client.close()
     await stopping
 
 

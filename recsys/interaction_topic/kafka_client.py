@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from recsys.errors import TopicUnavailable
@@ -14,6 +15,7 @@ from recsys.settings import KafkaSettings, TopicSettings
 
 REQUEST_TIMEOUT = 10.0
 """Seconds after which a broker that does not answer counts as gone."""
+METADATA_PAUSE = 0.5
 
 
 @contextmanager
@@ -78,6 +80,23 @@ async def create_topic(settings: TopicSettings) -> None:
                 raise for_code(code)(f"topic {settings.name} could not be created")
     finally:
         await admin.close()
+
+
+def paced(client: AIOKafkaClient) -> None:
+    """Pause after each failed refresh of the metadata.
+
+    aiokafka asks again at once: with every broker down it would keep a processor and the log busy
+    (thousands of attempts a second, as seen with 0.14).
+    """
+    update = client._metadata_update
+
+    async def update_and_pause(*args: Any) -> bool:
+        updated: bool = await update(*args)
+        if not updated:
+            await asyncio.sleep(METADATA_PAUSE)
+        return updated
+
+    client._metadata_update = update_and_pause
 
 
 class Startable(Protocol):
