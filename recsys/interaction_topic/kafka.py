@@ -70,6 +70,7 @@ class KafkaProducer:
         self._topic = topic
         self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build, _stop_producer)
         self._in_flight = 0
+        self._waiting: set[asyncio.Future[Any]] = set()
 
     def _build(self) -> AIOKafkaProducer:
         client = AIOKafkaProducer(
@@ -108,6 +109,7 @@ class KafkaProducer:
                         future = await client.send(
                             self._topic.name, message.value, message.key.encode(), headers=headers
                         )
+                        self._waiting.add(future)
                         future.add_done_callback(self._landed)
                         waiting.append(future)
         except TopicUnavailable as failure:
@@ -119,16 +121,25 @@ class KafkaProducer:
 
     def _landed(self, future: "asyncio.Future[Any]") -> None:
         self._in_flight -= 1
+        self._waiting.discard(future)
         if not future.cancelled():
             self._judge(future.exception())
 
     def _judge(self, error: BaseException | None) -> None:
-        """An idempotent producer that lost its place (a fatal error) refuses for ever: start another."""
+        """An idempotent producer that lost its place (a fatal error) refuses for ever: start another.
+
+        What still waits counts as failed from now on, so that it cannot be acknowledged after newer messages.
+        """
         if isinstance(error, KafkaError) and not error.retriable and not isinstance(error, MessageSizeTooLargeError):
+            self._let_go()
             self._client.discard()
 
+    def _let_go(self) -> None:
+        for future in self._waiting:
+            future.cancel()
+
     def _result(self, future: "asyncio.Future[Any]") -> Exception | None:
-        if not future.done():
+        if not future.done() or future.cancelled():
             return TopicUnavailable(f"Kafka did not acknowledge within {self._topic.send_timeout} s")
         if (error := future.exception()) is not None:
             return TopicUnavailable(f"Kafka refused the message: {error}")
@@ -136,6 +147,7 @@ class KafkaProducer:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+        self._let_go()
 
 
 async def _stop_producer(client: AIOKafkaProducer) -> None:

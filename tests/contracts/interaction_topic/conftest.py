@@ -104,7 +104,14 @@ class Bench:
                 idempotent=self.backend != "kafka-tansu",
                 session_timeout=1 if self.backend == "kafka-tansu" else 6,
             )
-        defaults: dict[str, Any] = {"name": self.name, "lease": 0.6, "send_timeout": 10, "kafka": kafka}
+        backend = self.backend.partition("-")[0]
+        defaults: dict[str, Any] = {
+            "backend": backend,
+            "name": self.name,
+            "lease": 0.6,
+            "send_timeout": 10,
+            "kafka": kafka,
+        }
         return TopicSettings(**defaults | changes)
 
     def topic(self, **changes: Any) -> InteractionTopic:

@@ -8,13 +8,13 @@ import sys
 
 import msgspec
 
-from recsys.interaction_topic.redis_stream import RedisStreamTopic
+from recsys.interaction_topic import open_interaction_topic
 from recsys.settings import StoreSettings, TopicSettings
 
 
 async def obey(topic: TopicSettings, store: StoreSettings, group: str) -> None:
     delivered: dict[str, int] = {}
-    async with RedisStreamTopic(topic, store).consumer(group) as consumer:
+    async with open_interaction_topic(topic, store).consumer(group) as consumer:
         while line := await asyncio.to_thread(sys.stdin.readline):
             command, *rest = line.split()
             answer: list[str] = []
@@ -29,6 +29,6 @@ async def obey(topic: TopicSettings, store: StoreSettings, group: str) -> None:
 
 
 if __name__ == "__main__":
-    url, prefix, name, group, lease = sys.argv[1:]
-    topic = TopicSettings.model_validate({"name": name, "lease": lease})
-    asyncio.run(obey(topic, StoreSettings.model_validate({"url": url, "prefix": prefix}), group))
+    topic, url, prefix, group = sys.argv[1:]
+    store = StoreSettings.model_validate({"url": url, "prefix": prefix})
+    asyncio.run(obey(TopicSettings.model_validate_json(topic), store, group))

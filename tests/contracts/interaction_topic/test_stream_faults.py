@@ -1,14 +1,10 @@
 """Streams under faults: members killed and stopped, a store that restarts, garbage, and what is left behind."""
 
-import asyncio
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,54 +18,12 @@ from recsys.interaction_topic.redis_stream import RedisStreamTopic
 from recsys.interaction_topic.stream_group import offset_of, stream_id_of
 from recsys.settings import StoreSettings, TopicSettings
 from tests.contracts.interaction_topic.conftest import free_port
+from tests.contracts.interaction_topic.members import member_process
 from tests.contracts.interaction_topic.reading import by_key, ends, messages, put, take
 from tests.waiting import wait_until
 
 LEASE = 0.5
 TOPIC = TopicSettings(lease=LEASE, send_timeout=1)
-
-
-class MemberProcess:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def order(self, line: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(line.encode() + b"\n")
-        await self.process.stdin.drain()
-
-    async def answer(self) -> list[str]:
-        assert self.process.stdout
-        return msgspec.json.decode(await asyncio.wait_for(self.process.stdout.readline(), 10), type=list[str])
-
-    async def ask(self, line: str) -> list[str]:
-        await self.order(line)
-        return await self.answer()
-
-    async def poll(self, count: int) -> list[str]:
-        values: list[str] = []
-        while len(values) < count:
-            values += await self.ask(f"poll {count - len(values)}")
-        return values
-
-
-@asynccontextmanager
-async def member_process(store: StoreSettings) -> AsyncIterator[MemberProcess]:
-    program = Path(__file__).with_name("member_process.py")
-    settings = [store.url.get_secret_value(), store.prefix, TOPIC.name, "features", str(LEASE)]
-    pipe = asyncio.subprocess.PIPE
-    root = Path(__file__).parents[3]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(program), *settings, stdin=pipe, stdout=pipe, cwd=root, env={"PYTHONPATH": str(root)}
-    )
-    try:
-        yield MemberProcess(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        assert process.stdin
-        process.stdin.close()
 
 
 @pytest.fixture
@@ -83,31 +37,13 @@ async def client(store_settings: StoreSettings) -> AsyncIterator["Redis"]:
         yield client
 
 
-async def test_what_a_killed_member_had_not_committed_passes_on_in_order_once_its_lease_is_over(
-    topic: RedisStreamTopic, store_settings: StoreSettings
-) -> None:
-    sent = messages(200, keys=20)
-    await put(topic, sent)
-    async with member_process(store_settings) as member, topic.consumer("features") as heir:
-        done = set(await member.poll(60))
-        await member.ask("commit")
-        await member.poll(50)
-        member.process.kill()
-        killed_at = time.monotonic()
-        rest = await take(heir, 200 - len(done), limit=33)
-        assert time.monotonic() - killed_at < 3 * LEASE + 1
-        assert await heir.poll(10, 0.1) == []
-    assert done.isdisjoint(message.value.decode() for message in rest)
-    assert by_key(rest) == by_key(message for message in sent if message.value.decode() not in done)
-
-
 async def test_a_member_that_slept_through_its_lease_can_neither_take_nor_commit(
     topic: RedisStreamTopic, store_settings: StoreSettings
 ) -> None:
     await put(topic, messages(80, keys=20))
     late = messages(20, keys=20, start=80)
     async with topic.consumer("features") as heir:
-        async with member_process(store_settings) as sleeper:
+        async with member_process(TOPIC, store_settings) as sleeper:
             await sleeper.poll(40)
             sleeper.process.send_signal(signal.SIGSTOP)
             # Ordered while it sleeps, so that they are the first things it does when it wakes.
@@ -125,7 +61,7 @@ async def test_a_member_that_slept_through_its_lease_can_neither_take_nor_commit
 
 async def test_a_member_that_woke_up_takes_part_again(topic: RedisStreamTopic, store_settings: StoreSettings) -> None:
     await put(topic, messages(20, keys=20))
-    async with member_process(store_settings) as sleeper, topic.consumer("features") as heir:
+    async with member_process(TOPIC, store_settings) as sleeper, topic.consumer("features") as heir:
         await sleeper.poll(20)
         sleeper.process.send_signal(signal.SIGSTOP)
         await heir.commit(ends(await take(heir, 20)))
