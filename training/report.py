@@ -169,6 +169,7 @@ def _tail(axes: Axes, result: TrainingResult, candidate: Catalogue) -> None:
     axes.plot(np.arange(1, len(bought) + 1), bought, color=INK, label="users who wanted it")
     axes.set_xscale("log")
     axes.set_yscale("symlog")
+    axes.set_ylim(bottom=0)
     axes.set_xlim(1, len(candidate.index))
     axes.set_xlabel("item, by rank")
     axes.legend()
