@@ -17,6 +17,8 @@ from recsys.settings import StoreSettings
 from tests import waiting
 from tests.waiting import WaitUntil
 
+pytest_plugins = ["tests.deployment_fixtures"]
+
 
 @pytest.fixture(scope="session")
 def valkey_url(no_processes_left: None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Deployments for journeys: real processes on Streams and, where the journey is about events, on Kafka."""
+"""Fixtures: deployments of real processes on Streams and, where a test is about events, on Kafka."""
 
 import os
 import subprocess
