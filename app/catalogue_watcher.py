@@ -7,10 +7,9 @@ import structlog
 from app.index_watcher import newer
 from app.live_index import LiveIndex, LoadedVersion
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import FeatureStore
+from recsys.feature_store import ITEMS_CHANNEL, FeatureStore
 
 log = structlog.get_logger()
-NUDGE_CHANNEL = "items"
 
 
 class CatalogueWatcher:
@@ -26,7 +25,7 @@ class CatalogueWatcher:
                 for loaded in (self._live_index.current, self._live_index.previous):
                     if loaded is not None:
                         await self._catch_up(loaded)
-                await self._store.wait_for_nudge(NUDGE_CHANNEL, self._poll_interval)
+                await self._store.wait_for_nudge(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
                 log.warning("item changes cannot be read, serving on", error=str(error))
                 await asyncio.sleep(self._poll_interval)

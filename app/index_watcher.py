@@ -8,7 +8,7 @@ import structlog
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import LOAD_FAILURES, SWAP_SECONDS
 from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
-from recsys.feature_store import FeatureStore
+from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import previous
 from recsys.item import Item
@@ -17,7 +17,6 @@ from recsys.recommender import Catalogue, Index, recommend
 from recsys.settings import RegistrySettings
 
 log = structlog.get_logger()
-NUDGE_CHANNEL = "versions"
 MAX_BACKOFF = 60.0
 
 
@@ -51,7 +50,7 @@ class IndexWatcher:
             if self._preload_due:
                 await self._preload_previous()
             try:
-                await self._store.wait_for_nudge(NUDGE_CHANNEL, self._poll_interval)
+                await self._store.wait_for_nudge(VERSIONS_CHANNEL, self._poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._poll_interval)
 

@@ -8,14 +8,13 @@ import structlog
 
 from ingest.metrics import IN_SERVICE
 from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
-from recsys.feature_store import FeatureStore
+from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import versions_in_service
 from recsys.recommender import Index
 from recsys.settings import RegistrySettings
 
 log = structlog.get_logger()
-NUDGE_CHANNEL = "versions"
 REFUSED_FOR = 60.0
 
 
@@ -38,7 +37,7 @@ class VersionsInService:
         """Keep up until cancelled."""
         while True:
             try:
-                await self._store.wait_for_nudge(NUDGE_CHANNEL, self._interval)
+                await self._store.wait_for_nudge(VERSIONS_CHANNEL, self._interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._interval)
             await self.refresh()

@@ -1,5 +1,6 @@
 """Interaction: one thing one user did with one item."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -18,6 +19,9 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern
 
 InteractionType = Annotated[str, msgspec.Meta(pattern=TYPE_PATTERN)]
 """What happened: `view`, `click`, `add_to_cart`, `purchase`, or a type of the shop's own."""
+
+DEFAULT_TYPE_WEIGHTS: Mapping[str, float] = {"view": 0.2, "click": 0.3, "add_to_cart": 0.6, "purchase": 1.0}
+"""How much an interaction says about taste, by type, unless the training settings say otherwise."""
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 

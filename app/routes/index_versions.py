@@ -8,10 +8,10 @@ import structlog
 from fastapi import APIRouter, Path, Request, Response
 
 from app.dependencies import Administering, Services, Use, decode_body, json_response
-from app.index_watcher import NUDGE_CHANNEL
 from app.openapi import gives, takes
 from app.schemas import MoveAnswer, MoveBody, VersionAnswer, VersionsAnswer
 from recsys.errors import StoreUnavailable
+from recsys.feature_store import VERSIONS_CHANNEL
 from recsys.index_registry.aliases import aliases_of, promote, rollback
 from recsys.index_version import VERSION_PATTERN, AliasMove
 
@@ -71,7 +71,7 @@ async def promote_version(use: Use, actor: Administering, version: VersionId, re
 
 async def _moved(use: Services, move: AliasMove) -> Response:
     try:
-        await use.store.nudge(NUDGE_CHANNEL, move.version)
+        await use.store.nudge(VERSIONS_CHANNEL, move.version)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await use.watcher.check()

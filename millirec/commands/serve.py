@@ -8,12 +8,8 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-import uvicorn
-from fastapi import FastAPI
 
-from millirec import __version__
 from millirec.settings import load_settings
-from recsys.telemetry import configure_logging
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -26,6 +22,8 @@ def register(app: typer.Typer) -> None:
         workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that share the port.")] = None,
     ) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
+        import uvicorn
+
         settings = load_settings().serve
         count = workers or settings.workers
         # uvicorn raises the signal again once it has drained; this makes it an exit that cleans up.
@@ -34,7 +32,7 @@ def register(app: typer.Typer) -> None:
             if count > 1 and MULTIPROC not in os.environ:
                 os.environ[MULTIPROC] = stack.enter_context(tempfile.TemporaryDirectory(prefix="millirec-metrics-"))
             uvicorn.run(
-                "millirec.commands.serve:create",
+                "millirec.service:create",
                 factory=True,
                 host=host or settings.host,
                 port=settings.port if port is None else port,
@@ -46,13 +44,3 @@ def register(app: typer.Typer) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=round(settings.shutdown_timeout),
             )
-
-
-def create() -> FastAPI:
-    """The service, in each worker process."""
-    # Imported here: metrics decide by the environment, at import, whether workers share them.
-    from app.main import create_app
-
-    settings = load_settings()
-    configure_logging(settings.serve.log_level)
-    return create_app(settings.app(), __version__)

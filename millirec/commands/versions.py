@@ -8,11 +8,10 @@ import msgspec
 import typer
 from rich.table import Table
 
-from app.index_watcher import NUDGE_CHANNEL
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, errors
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import open_feature_store
+from recsys.feature_store import VERSIONS_CHANNEL, open_feature_store
 from recsys.index_registry import IndexRegistry, aliases, open_index_registry
 from recsys.index_version import LIVE, AliasMove
 
@@ -89,7 +88,7 @@ async def nudge(settings: Settings, version: str) -> None:
     """Tell every replica now; without the store they notice by polling."""
     store = open_feature_store(settings.store)
     try:
-        await store.nudge(NUDGE_CHANNEL, version)
+        await store.nudge(VERSIONS_CHANNEL, version)
     except StoreUnavailable as error:
         errors.print(f"replicas could not be told and will notice by polling: {error}", highlight=False)
     finally:

@@ -8,6 +8,7 @@ from recsys.item import Item
 from recsys.user_features import UserFeatures
 
 ITEMS_CHANNEL = "items"
+VERSIONS_CHANNEL = "versions"
 """Nudged by `put_items`."""
 
 UNREADABLE = -1

@@ -6,17 +6,17 @@ item factors Y (n, d), confidences c_i of the user's items and everything else a
 which is what `implicit.als.recalculate_user` solves, so an embedding folded in online equals the trained one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.interaction import DEFAULT_TYPE_WEIGHTS
 from recsys.user_features import HistoryEntry, Vector
 
 Matrix = NDArray[np.float32]
 DAY_MS = 86_400_000
-DEFAULT_TYPE_WEIGHTS: Mapping[str, float] = {"view": 0.2, "click": 0.3, "add_to_cart": 0.6, "purchase": 1.0}
 
 
 class ConfidenceParameters(msgspec.Struct, frozen=True, kw_only=True):
