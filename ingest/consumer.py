@@ -202,7 +202,8 @@ async def _log_group(
     topic: TopicSettings, store: StoreSettings, log: LogSettings, ingest: IngestSettings
 ) -> AsyncIterator[LogGroup]:
     async with open_interaction_topic(dead_letter_topic(topic), store).producer() as dead_letters:
-        yield LogGroup(open_interaction_log(log), dead_letters, DeadLetterFolder(ingest.rejected))
+        overflow = DeadLetterFolder(ingest.rejected)
+        yield LogGroup(open_interaction_log(log), dead_letters, overflow, ingest.compact_every)
 
 
 @contextmanager

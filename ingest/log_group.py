@@ -25,11 +25,17 @@ class LogGroup:
     name = "log"
 
     def __init__(
-        self, interaction_log: InteractionLog, dead_letters: TopicProducer, overflow: DeadLetterFolder
+        self,
+        interaction_log: InteractionLog,
+        dead_letters: TopicProducer,
+        overflow: DeadLetterFolder,
+        compact_every: int = 0,
     ) -> None:
         self._log = interaction_log
         self._dead_letters = dead_letters
         self._overflow = overflow
+        self._compact_every = compact_every
+        self._commits = 0
 
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `LogUnavailable`, with any part of the batch applied."""
@@ -42,6 +48,16 @@ class LogGroup:
             self._log.append_items(batch.items)
         if batch.erasures:
             self._log.erase(batch.erasures)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Small commits make small files, and those make slow reads."""
+        self._commits += 1
+        if self._compact_every and self._commits % self._compact_every == 0:
+            try:
+                self._log.compact()
+            except LogUnavailable as error:
+                log.warning("the log could not be compacted", error=str(error))
 
     def _append(self, batch: Batch) -> None:
         """A conflict means that a watermark moved: the log looks at it anew and drops what it has."""

