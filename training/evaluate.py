@@ -1,6 +1,6 @@
 """Evaluation through the recommender that serves: each held-out user is asked about as the service would ask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -40,6 +40,8 @@ class HeldOutUser:
 class Evaluation:
     """Means over users by metric name (`recall@20`), per-user recall@20, and what the lists showed.
 
+    Without users there is no metric: nobody was asked.
+
     `shown` counts, per item row, the top-20 lists it was in; `segments` is (users, recall@20) by segment.
     """
 
@@ -50,9 +52,16 @@ class Evaluation:
     shown: NDArray[np.int64]
 
 
-def held_out_users(split: Split, history_length: int, *, exclude_seen: bool) -> list[HeldOutUser]:
+def nobody_asked(name: str) -> Evaluation:
+    return Evaluation(name, {}, np.empty(0), {}, np.empty(0, dtype=np.int64))
+
+
+def held_out_users(
+    split: Split, history_length: int, *, exclude_seen: bool, wanted_types: Collection[str] = ()
+) -> list[HeldOutUser]:
     """Users of the future who have a past; what lists leave out by themselves (`exclude_seen`) is not asked for."""
-    future = split.future.group_by("user_id").agg(pl.col("item_id").unique())
+    counted = split.future.filter(pl.col("type").is_in(list(wanted_types))) if wanted_types else split.future
+    future = counted.group_by("user_id").agg(pl.col("item_id").unique())
     wanted = {user: frozenset(items) for user, items in future.iter_rows()}
     past = split.past.filter(pl.col("user_id").is_in(list(wanted)))
     lengths = dict(past.group_by("user_id").len().iter_rows())
@@ -116,7 +125,9 @@ def _evaluate(
                     scores[f"{metric}@{k}"].append(function(hits, len(user.wanted), k))
         done += len(batch)
         progress(f"evaluating {name}", done, len(users))
-    means = {key: float(np.mean(values)) if values else 0.0 for key, values in scores.items()}
+    if not users:
+        return nobody_asked(name)
+    means = {key: float(np.mean(values)) for key, values in scores.items()}
     means[f"coverage@{HEADLINE_K}"] = float((shown > 0).mean())
     means[f"novelty@{HEADLINE_K}"] = novelty(index, shown, users)
     recalls = np.array(scores[f"recall@{HEADLINE_K}"])
@@ -129,7 +140,7 @@ def novelty(index: Index, shown: NDArray[np.int64], users: list[HeldOutUser]) ->
     Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item nobody
     knows counts as known by one user.
     """
-    if not users or not shown.sum():
+    if not shown.sum():
         return 0.0
     known_by = np.zeros(len(index))
     for user in users:

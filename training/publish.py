@@ -40,7 +40,7 @@ def write_version(
         item_factors=item_factors,
         popularity=data.popularity(interactions, item_ids, settings.popularity_days),
         user_ids=users.user_ids,
-        user_factors=user_factors(users.matrix, item_factors, settings.regularization),
+        user_factors=user_factors(users.matrix, item_factors, settings.regularization, settings.threads),
         items=[dataset.items.get(item_id) for item_id in item_ids],
     )
     files = write_artefact(directory, contents, build_search_index(item_factors))

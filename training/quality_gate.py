@@ -7,8 +7,19 @@ RECALL = f"recall@{HEADLINE_K}"
 COVERAGE = f"coverage@{HEADLINE_K}"
 
 
-def refusals(gate: GateSettings, candidate: Evaluation, popularity: Evaluation, live: Evaluation | None) -> list[str]:
-    """Why the candidate is refused; empty when it passes. `live` is `None` where comparing would not be fair."""
+def refusals(
+    gate: GateSettings,
+    candidate: Evaluation,
+    popularity: Evaluation,
+    live: Evaluation | None = None,
+    live_lead: float | None = None,
+) -> list[str]:
+    """Why the candidate is refused; empty when it passes.
+
+    `live` is the live version on the same users, where it has not seen the answers. Where it has, `live_lead`
+    is how many times popularity's recall it reached on days that were held out from it: weeks differ in how
+    predictable they are, and that moves popularity too.
+    """
     users = len(candidate.recall)
     if users < gate.min_users:
         return [f"only {users} held-out users have a past: {gate.min_users} are needed to judge (gate.min_users)"]
@@ -28,5 +39,11 @@ def refusals(gate: GateSettings, candidate: Evaluation, popularity: Evaluation, 
         reasons.append(
             f"{RECALL} is {recall:.4f}, the live version reaches {live.metrics[RECALL]:.4f} on the same users; "
             f"at most {gate.max_drop_to_live:.0%} may be lost (gate.max_drop_to_live)"
+        )
+    if live_lead is not None and recall < (1.0 - gate.max_lead_lost) * live_lead * popular:
+        reasons.append(
+            f"{RECALL} is {recall / popular:.2f} times that of popular items, the live version reached "
+            f"{live_lead:.2f} times when it was trained; at most {gate.max_lead_lost:.0%} of the lead may be lost "
+            "(gate.max_lead_lost)"
         )
     return reasons

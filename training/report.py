@@ -16,7 +16,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from recsys.recommender import Catalogue
 from training.evaluate import HEADLINE_K, KS, SEGMENTS, Evaluation
 from training.result import TrainingResult
 
@@ -45,9 +44,8 @@ def render(result: TrainingResult) -> RenderableType:
     for name in SHOWN:
         table.add_column(name, justify="right")
     for one in (*_evaluations(result), *result.discovery):
-        table.add_row(one.name, *(f"{one.metrics[name]:.4f}" for name in SHOWN))
-    ratio = _ratio(result.candidate, result.popularity)
-    lines = [Text(f"recall@{HEADLINE_K} is {ratio:.2f} times that of popular items")]
+        table.add_row(one.name, *_cells(one))
+    lines = [Text(_summary(result))]
     if result.live_note:
         lines.append(Text(result.live_note, style="dim"))
     lines += [Text(f"refused: {reason}", style="red") for reason in result.reasons]
@@ -55,7 +53,7 @@ def render(result: TrainingResult) -> RenderableType:
     return Group(table, *lines)
 
 
-def write_html(result: TrainingResult, candidate: Catalogue) -> None:
+def write_html(result: TrainingResult) -> None:
     """Write the page to `result.report`; it needs no other file and no network."""
     verdict = (
         '<p class="passed">Passed the quality gate.</p>'
@@ -76,24 +74,45 @@ def write_html(result: TrainingResult, candidate: Catalogue) -> None:
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>millirec {manifest.version}</title><style>{STYLE}</style>
-<h1>Index version {manifest.version}</h1>{verdict}{note}
+<h1>Index version {manifest.version}</h1>{verdict}<p>{html.escape(_summary(result))}.</p>{note}
 <table>{"".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())}</table>
-<h2>Quality on the held-out weeks</h2>{_metrics_table(result)}
-{_figure("Share of the wanted items shown in the first k places.", lambda axes: _by_k(axes, result))}
-{_figure(f"recall@{HEADLINE_K} by how much the user had bought before.", lambda axes: _by_segment(axes, result))}
-{_figure("Who gets how much: users by their own recall.", lambda axes: _distribution(axes, result))}
-{_figure("The long tail: lists each item is in, the most shown first.", lambda axes: _tail(axes, result, candidate))}
+{_quality(result)}
+<h2>What it learned from</h2>
 {_figure("Interactions per week; the line is where the holdout begins.", lambda axes: _timeline(axes, result))}
+{_figure(f"{result.fit.history_name.capitalize()} of the final model, pass by pass.", lambda axes: _fit(axes, result))}
 </html>
 """
     result.report.parent.mkdir(parents=True, exist_ok=True)
     Path(result.report).write_text(page, encoding="utf-8")
 
 
+def _quality(result: TrainingResult) -> str:
+    if not len(result.candidate.recall):
+        return "<h2>Quality</h2><p>Nobody of the held-out days has a past, so nothing was measured.</p>"
+    return f"""<h2>Quality on the held-out days</h2>{_metrics_table(result)}
+<p>The candidate learned only from what came before the holdout. What is published is the same recipe on everything.
+"New items" asks only for items the user did not have before.</p>
+{_figure("Share of the wanted items shown in the first k places.", lambda axes: _by_k(axes, result))}
+{_figure(f"recall@{HEADLINE_K} by how many interactions a user had.", lambda axes: _by_segment(axes, result))}
+{_figure("Who gets how much: users by their own recall.", lambda axes: _distribution(axes, result))}
+{_figure("The long tail: lists each item is in, the most shown first.", lambda axes: _tail(axes, result))}"""
+
+
+def _summary(result: TrainingResult) -> str:
+    if not len(result.candidate.recall):
+        return "nothing was measured: nobody of the held-out days has a past"
+    ratio = _ratio(result.candidate, result.popularity)
+    return f"recall@{HEADLINE_K} is {ratio:.2f} times that of popular items"
+
+
+def _cells(one: Evaluation) -> list[str]:
+    return [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in SHOWN]
+
+
 def _metrics_table(result: TrainingResult) -> str:
     header = "".join(f"<th>{name}</th>" for name in ("model", *SHOWN))
     rows = "".join(
-        f"<tr><td>{one.name}</td>" + "".join(f"<td>{one.metrics[name]:.4f}</td>" for name in SHOWN) + "</tr>"
+        f"<tr><td>{one.name}</td>" + "".join(f"<td>{cell}</td>" for cell in _cells(one)) + "</tr>"
         for one in (*_evaluations(result), *result.discovery)
     )
     return f"<table><tr>{header}</tr>{rows}</table>"
@@ -161,7 +180,7 @@ def _distribution(axes: Axes, result: TrainingResult) -> None:
     axes.legend()
 
 
-def _tail(axes: Axes, result: TrainingResult, candidate: Catalogue) -> None:
+def _tail(axes: Axes, result: TrainingResult) -> None:
     shown = np.sort(result.candidate.shown)[::-1]
     wanted = result.split.future.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
     bought = np.sort(wanted["users"].to_numpy())[::-1]
@@ -170,7 +189,7 @@ def _tail(axes: Axes, result: TrainingResult, candidate: Catalogue) -> None:
     axes.set_xscale("log")
     axes.set_yscale("symlog")
     axes.set_ylim(bottom=0)
-    axes.set_xlim(1, len(candidate.index))
+    axes.set_xlim(1, max(len(shown), 2))
     axes.set_xlabel("item, by rank")
     axes.legend()
 
@@ -182,6 +201,12 @@ def _timeline(axes: Axes, result: TrainingResult) -> None:
     cutoff = mdates.date2num(result.split.cutoff)  # type: ignore[no-untyped-call]
     axes.axvline(cutoff, color=COLOURS["popularity"], linestyle="--")
     axes.set_ylabel("interactions")
+
+
+def _fit(axes: Axes, result: TrainingResult) -> None:
+    axes.plot(np.arange(1, len(result.fit.history) + 1), result.fit.history, marker="o", color=COLOURS["candidate"])
+    axes.set_xlabel("pass over the data")
+    axes.set_ylabel(result.fit.history_name)
 
 
 def _evaluations(result: TrainingResult) -> list[Evaluation]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys.index_version import Manifest
+from training.als import Fit
 from training.evaluate import Evaluation
 from training.split import Split
 
@@ -23,5 +24,6 @@ class TrainingResult:
     popularity: Evaluation
     live: Evaluation | None
     live_note: str
+    fit: Fit
     discovery: tuple[Evaluation, ...] = ()
     reasons: list[str] = field(default_factory=list)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from recsys.recommender.factors import DEFAULT_TYPE_WEIGHTS
+from recsys.interaction import DEFAULT_TYPE_WEIGHTS
 from recsys.settings import Section
 
 
@@ -20,7 +20,14 @@ class GateSettings(Section):
     min_recall: float = Field(0.01, ge=0, le=1, description="floor of recall@20")
     min_ratio_to_popularity: float = Field(1.1, ge=0, description="recall@20 over that of popular items")
     max_drop_to_live: float = Field(
-        0.1, ge=0, le=1, description="share of the live version's recall@20 that may be lost"
+        0.1, ge=0, le=1, description="share of the live version's recall@20 on the same users that may be lost"
+    )
+    max_lead_lost: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="share of the live version's lead over popular items, as measured when it was trained, that may "
+        "be lost; holds where the live version has seen the held-out days, so that it cannot be asked again",
     )
     min_coverage: float = Field(0.01, ge=0, le=1, description="share of the catalogue that top-20 lists show")
     min_users: int = Field(20, ge=1, description="held-out users below which an evaluation says nothing")
@@ -31,10 +38,12 @@ class TrainSettings(Section):
 
     algorithm: Algorithm = Algorithm.ALS
     factors: int = Field(128, ge=1, le=1024, description="dimensions of user and item factors")
-    regularization: float = Field(1.0, gt=0)
-    alpha: float = Field(10.0, gt=0, description="confidence is 1 + alpha * weight of the interactions")
-    iterations: int = Field(15, ge=1, le=1000)
-    learning_rate: float = Field(0.05, gt=0, description="BPR only")
+    regularization: float = Field(20.0, gt=0, description="of ALS and of fold-in")
+    alpha: float = Field(20.0, gt=0, description="confidence is 1 + alpha * weight of the interactions")
+    iterations: int = Field(15, ge=1, le=1000, description="passes of ALS over the data")
+    bpr_iterations: int = Field(150, ge=1, le=10_000, description="passes of BPR over the data")
+    bpr_learning_rate: float = Field(0.05, gt=0)
+    bpr_regularization: float = Field(0.01, ge=0)
     half_life_days: float = Field(60.0, ge=0, description="an interaction weighs half after so long; 0: no decay")
     type_weights: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_TYPE_WEIGHTS), description="weight of one interaction by type"
@@ -45,6 +54,9 @@ class TrainSettings(Section):
     )
     popularity_days: float = Field(14.0, gt=0, description="popular is what most users wanted in so many last days")
     holdout_days: float = Field(28.0, gt=0, description="the evaluation holds out so many last days")
+    wanted_types: frozenset[str] = Field(
+        frozenset(), description="interaction types that count as wanted in the held-out days; none: every type"
+    )
     exclude_seen: bool = Field(
         False, description="evaluate lists without what the user had before; a shop sells the same thing twice"
     )

@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_version(small: TrainSettings) -> None:
 
 def test_the_report_is_one_page_that_needs_nothing_else(small: TrainSettings) -> None:
     page = run(small, log_of(checkerboard()), MemoryIndexRegistry(), **WHO).report.read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert not re.search(r"""(?:src|href)=["'](?!#)|@import|url\((?!#)""", page.replace("xlink:href", "href"))
 
 
