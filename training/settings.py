@@ -42,7 +42,7 @@ class TrainSettings(Section):
     alpha: float = Field(20.0, gt=0, description="confidence is 1 + alpha * weight of the interactions")
     iterations: int = Field(15, ge=1, le=1000, description="passes of ALS over the data")
     bpr_iterations: int = Field(150, ge=1, le=10_000, description="passes of BPR over the data")
-    bpr_learning_rate: float = Field(0.05, gt=0)
+    bpr_learning_rate: float = Field(0.02, gt=0)
     bpr_regularization: float = Field(0.01, ge=0)
     half_life_days: float = Field(60.0, ge=0, description="an interaction weighs half after so long; 0: no decay")
     type_weights: dict[str, float] = Field(

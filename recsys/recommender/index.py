@@ -47,7 +47,7 @@ class Index:
             )
         try:
             return cls._open(directory, manifest)
-        except (OSError, ValueError, RuntimeError, msgspec.ValidationError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
             raise CorruptArtefact(f"version {manifest.version} cannot be opened: {error}") from error
 
     @classmethod

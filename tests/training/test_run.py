@@ -121,7 +121,7 @@ def test_on_the_shop_the_model_beats_popularity_twice(shop: InteractionLog, tmp_
     result = run(settings, shop, MemoryIndexRegistry(), **WHO)
     recall = result.candidate.metrics["recall@20"]
     popular = result.popularity.metrics["recall@20"]
-    assert recall >= 0.22
+    assert recall >= 0.23
     assert popular >= 0.09, "the yardstick must not be a weak one"
     assert recall >= 2.0 * popular
     new, popular_new = (one.metrics["recall@20"] for one in result.discovery)

@@ -1,0 +1,158 @@
+"""Each held-out user is asked about as the service would ask, and the gate says every reason for a no."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.index_registry.memory import MemoryIndexRegistry
+from recsys.recommender import Catalogue, Index
+from recsys.user_features import HistoryEntry
+from tests.training.conftest import DAYS, START, checkerboard
+from tests.versions import ITEMS, publish_small_version
+from training.evaluate import (
+    Evaluation,
+    HeldOutUser,
+    evaluate_model,
+    evaluate_popularity,
+    held_out_users,
+    nobody_asked,
+)
+from training.quality_gate import refusals
+from training.settings import GateSettings
+from training.split import split_by_time
+
+TEA = HistoryEntry(1, 1, "i4", "purchase")
+
+
+def silent(*_: object) -> None:
+    return
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Iterator[Catalogue]:
+    """Items `i0`..`i39`, even ones tea; the lower the number the more popular; `i7` is unavailable."""
+    with TemporaryDirectory() as folder:
+        manifest = publish_small_version(MemoryIndexRegistry(), Path(folder), "small")
+        yield Catalogue.of(Index.open(Path(folder) / "small", manifest))
+
+
+def user(*wanted: str, past: int = 5) -> HeldOutUser:
+    return HeldOutUser("someone", (TEA,), past, frozenset(wanted))
+
+
+def test_popularity_has_a_known_answer(catalogue: Catalogue) -> None:
+    users = [user("i0", "i1"), user("i39"), user("i0", "never sold before")]
+    judged = evaluate_popularity("popularity", catalogue, users, exclude_seen=False, progress=silent)
+    assert judged.recall.tolist() == [1.0, 0.0, 0.5], "what the index does not know counts as missed"
+    assert judged.metrics["recall@20"] == pytest.approx(0.5)
+    assert judged.metrics["hit@5"] == pytest.approx(2 / 3)
+    assert judged.metrics["coverage@20"] == pytest.approx(20 / ITEMS)
+    assert np.flatnonzero(judged.shown).tolist() == [row for row in range(21) if row != 7]
+
+
+def test_novelty_counts_in_bits_how_few_users_know_what_is_shown(catalogue: Catalogue) -> None:
+    users = [HeldOutUser(f"u{n}", (TEA,) if n < 2 else (), 1, frozenset({"i0"})) for n in range(8)]
+    judged = evaluate_popularity("popularity", catalogue, users, exclude_seen=False, progress=silent)
+    known_by_two, known_by_nobody = 2.0, 3.0
+    assert judged.metrics["novelty@20"] == pytest.approx((known_by_two + 19 * known_by_nobody) / 20)
+
+
+def test_a_model_is_asked_with_the_history_folded_in(catalogue: Catalogue) -> None:
+    tea = [f"i{n}" for n in range(0, ITEMS, 2)]
+    judged = evaluate_model("candidate", catalogue, [user(*tea)], exclude_seen=False, progress=silent)
+    assert judged.metrics["recall@20"] > 0.8
+    assert judged.shown[4] == 1
+    without = evaluate_model("candidate", catalogue, [user(*tea)], exclude_seen=True, progress=silent)
+    assert without.shown[4] == 0
+
+
+def test_users_are_told_apart_by_how_much_they_did(catalogue: Catalogue) -> None:
+    users = [user("i0", past=20), user("i39", past=21), user("i0", past=100), user("i0", past=101)]
+    judged = evaluate_popularity("popularity", catalogue, users, exclude_seen=False, progress=silent)
+    assert judged.segments == {"light": (1, 1.0), "medium": (2, 0.5), "heavy": (1, 1.0)}
+
+
+def test_progress_reaches_the_number_of_users(catalogue: Catalogue) -> None:
+    told: list[tuple[str, int, int]] = []
+    users = [user("i0")] * 600
+    evaluate_popularity("x", catalogue, users, exclude_seen=False, progress=lambda *step: told.append(step))
+    assert told[-1] == ("evaluating x", 600, 600)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_only_users_with_a_past_are_asked_about_and_only_what_came_later() -> None:
+    rows = checkerboard()
+    newcomer = rows.tail(1).with_columns(user_id=pl.lit("newcomer"), event_id=pl.lit("new"))
+    split = split_by_time(pl.concat([rows, newcomer]), holdout_days=5)
+    users = held_out_users(split, 3, exclude_seen=False)
+    assert sorted(one.user_id for one in users) == sorted({f"u{n}" for n in range(40)})
+    for one in users:
+        mine = rows.filter(pl.col("user_id") == one.user_id)
+        later = mine.filter(pl.col("occurred_at") >= split.cutoff)["item_id"]
+        assert one.wanted == set(later)
+        assert len(one.history) == 3
+        assert one.past_interactions == mine.height - len(later)
+        assert max(entry.at_ms for entry in one.history) < split.cutoff.timestamp() * 1000
+
+
+def test_what_a_list_leaves_out_by_itself_is_not_asked_for() -> None:
+    split = split_by_time(checkerboard(), holdout_days=20)
+    for one in held_out_users(split, 10, exclude_seen=True):
+        assert not one.wanted & {entry.item_id for entry in one.history}
+
+
+def test_only_the_named_types_count_as_wanted() -> None:
+    rows = checkerboard().with_columns(pl.Series("type", ["purchase", "view", "view", "view"] * 1000))
+    split = split_by_time(rows, holdout_days=5)
+    buyers = held_out_users(split, 10, exclude_seen=False, wanted_types={"purchase"})
+    assert {int(one.user_id[1:]) % 4 for one in buyers} == {0}
+    assert len(held_out_users(split, 10, exclude_seen=False)) == 40
+
+
+def test_a_holdout_longer_than_the_log_still_leaves_a_past() -> None:
+    split = split_by_time(checkerboard(), holdout_days=10_000)
+    assert split.cutoff - START > timedelta(days=DAYS * 0.75)
+
+
+def judged(recall: float, coverage: float = 0.5, users: int = 100) -> Evaluation:
+    metrics = {"recall@20": recall, "coverage@20": coverage}
+    return Evaluation("x", metrics, np.full(users, recall), {}, np.zeros(1, dtype=np.int64))
+
+
+def names(reasons: list[str]) -> list[str]:
+    return sorted(reason.rpartition("(gate.")[2].removesuffix(")") for reason in reasons)
+
+
+def test_a_good_version_passes() -> None:
+    assert refusals(GateSettings(), judged(0.24), judged(0.09), judged(0.25), live_lead=2.8) == []
+
+
+def test_the_gate_lists_every_reason() -> None:
+    gate = GateSettings(min_recall=0.3, min_ratio_to_popularity=3.0, min_coverage=0.6)
+    reasons = refusals(gate, judged(0.2), judged(0.1), judged(0.25), live_lead=3.5)
+    wanted = ["max_drop_to_live", "max_lead_lost", "min_coverage", "min_ratio_to_popularity", "min_recall"]
+    assert names(reasons) == wanted
+
+
+@pytest.mark.parametrize(("recall", "passes"), [(0.225, True), (0.224, False)])
+def test_a_tenth_of_the_live_versions_recall_may_be_lost(recall: float, passes: bool) -> None:
+    assert (refusals(GateSettings(), judged(recall), judged(0.09), judged(0.25)) == []) is passes
+
+
+@pytest.mark.parametrize(("recall", "passes"), [(0.211, True), (0.209, False)])
+def test_three_tenths_of_the_live_versions_lead_may_be_lost(recall: float, passes: bool) -> None:
+    assert (refusals(GateSettings(), judged(recall), judged(0.1), live_lead=3.0) == []) is passes
+
+
+def test_too_few_users_say_nothing() -> None:
+    assert names(refusals(GateSettings(), judged(0.9, users=19), judged(0.1))) == ["min_users"]
+    assert names(refusals(GateSettings(), nobody_asked("x"), nobody_asked("y"))) == ["min_users"]
+
+
+def test_popularity_that_hits_nothing_is_no_division_by_zero() -> None:
+    assert refusals(GateSettings(), judged(0.1), judged(0.0), live_lead=2.0) == []
