@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.recommendation import Query
 from recsys.recommender import Catalogue, Index, recommend
+from recsys.recommender.factors import confidences, decayed_weights
 from recsys.recommender.recommend import excluded_rows, popular
 from recsys.user_features import HistoryEntry, UserFeatures
 from training import metrics
@@ -103,6 +104,27 @@ def evaluate_popularity(
         return [popular(index, query.k, excluded_rows(query, one, index), allowed)[0] for one in batch]
 
     return _evaluate(name, catalogue, users, ranked, progress)
+
+
+def evaluate_own_history(
+    name: str, catalogue: Catalogue, users: list[HeldOutUser], *, progress: Progress
+) -> Evaluation:
+    """Each user's own items again, the largest confidence first, then popular ones.
+
+    The yardstick of whoever sells the same thing twice, and a hard one: Li et al., "A Next Basket Recommendation
+    Reality Check" (TOIS 2023).
+    """
+    index = catalogue.index
+
+    def own_first(features: UserFeatures) -> NDArray[np.int64]:
+        rows = index.item_id.rows(entry.item_id for entry in features.history)
+        weights = decayed_weights(features.history, index.parameters)
+        own, confidence = confidences(rows, weights, index.parameters.alpha)
+        own = own[np.lexsort((-index.popularity[own], -confidence))][: max(KS)]
+        others, _ = popular(index, max(KS), frozenset(own.tolist()), None)
+        return np.concatenate([own, others])[: max(KS)]
+
+    return _evaluate(name, catalogue, users, lambda batch: [own_first(one) for one in batch], progress)
 
 
 def _evaluate(

@@ -20,7 +20,7 @@ from training.evaluate import HEADLINE_K, KS, SEGMENTS, Evaluation
 from training.result import TrainingResult
 
 SHOWN = tuple(f"{name}@{HEADLINE_K}" for name in ("recall", "ndcg", "map", "hit", "coverage", "novelty"))
-COLOURS = {"candidate": "#2f7ed8", "popularity": "#b0803a", "live": "#3a9d6c"}
+COLOURS = {"candidate": "#2f7ed8", "popularity": "#b0803a", "live": "#3a9d6c", "own history": "#9b6fc0"}
 INK = "#8a8f98"
 """Grey that reads on a white and on a dark page alike."""
 
@@ -91,7 +91,8 @@ def _quality(result: TrainingResult) -> str:
         return "<h2>Quality</h2><p>Nobody of the held-out days has a past, so nothing was measured.</p>"
     return f"""<h2>Quality on the held-out days</h2>{_metrics_table(result)}
 <p>The candidate learned only from what came before the holdout. What is published is the same recipe on everything.
-"New items" asks only for items the user did not have before.</p>
+"Own history" shows each user what they had before, then what is popular: a hard yardstick where the same thing
+is bought again, and of no use for discovery. "New items" asks only for items the user did not have before.</p>
 {_figure("Share of the wanted items shown in the first k places.", lambda axes: _by_k(axes, result))}
 {_figure(f"recall@{HEADLINE_K} by how many interactions a user had.", lambda axes: _by_segment(axes, result))}
 {_figure("Who gets how much: users by their own recall.", lambda axes: _distribution(axes, result))}
@@ -210,8 +211,7 @@ def _fit(axes: Axes, result: TrainingResult) -> None:
 
 
 def _evaluations(result: TrainingResult) -> list[Evaluation]:
-    live = [result.live] if result.live is not None else []
-    return [result.candidate, result.popularity, *live]
+    return [result.candidate, result.popularity, *filter(None, (result.own_history, result.live))]
 
 
 def _ratio(candidate: Evaluation, popularity: Evaluation) -> float:

@@ -13,8 +13,9 @@ from training.split import Split
 class TrainingResult:
     """`live` is the live version on the same users, `live_note` why the gate does not count it (empty: it does).
 
-    `discovery` is candidate and popularity asked only for items that are new to each user. `reasons` are the
-    gate's refusals; a version that was published in spite of them was forced.
+    `discovery` is candidate and popularity asked only for items that are new to each user, `own_history` each
+    user's own items again (`None` where lists leave those out). `reasons` are the gate's refusals; a version that
+    was published in spite of them was forced.
     """
 
     manifest: Manifest
@@ -26,4 +27,5 @@ class TrainingResult:
     live_note: str
     fit: Fit
     discovery: tuple[Evaluation, ...] = ()
+    own_history: Evaluation | None = None
     reasons: list[str] = field(default_factory=list)

@@ -20,6 +20,7 @@ from training.evaluate import (
     Evaluation,
     HeldOutUser,
     evaluate_model,
+    evaluate_own_history,
     evaluate_popularity,
     held_out_users,
     nobody_asked,
@@ -82,6 +83,7 @@ def run(
             live_note=judged.live_note,
             fit=learned,
             discovery=judged.discovery,
+            own_history=judged.own_history,
             reasons=reasons,
         )
         write_html(result)
@@ -103,12 +105,14 @@ class _Judged:
     candidate: Evaluation
     popularity: Evaluation
     discovery: tuple[Evaluation, ...] = ()
+    own_history: Evaluation | None = None
     live: Evaluation | None = None
     live_note: str = ""
     live_lead: float | None = None
 
     def metrics(self) -> dict[str, float]:
         named = [("", self.candidate), ("popularity ", self.popularity)]
+        named += [("own history ", self.own_history)] if self.own_history else []
         named += zip(("new items ", "popularity new items "), self.discovery, strict=False)
         return {f"{prefix}{key}": value for prefix, one in named for key, value in one.metrics.items()}
 
@@ -130,8 +134,9 @@ def _judge(
     asked, new = _Asked(users, settings.exclude_seen, progress), _Asked(discoverers, True, progress)
     measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
     discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
+    own = None if asked.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
     live, note, lead = _live(registry, folder, split, asked)
-    return _Judged(len(users), measured, popular, discovery if discoverers else (), live, note, lead)
+    return _Judged(len(users), measured, popular, discovery if discoverers else (), own, live, note, lead)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from training.evaluate import (
     Evaluation,
     HeldOutUser,
     evaluate_model,
+    evaluate_own_history,
     evaluate_popularity,
     held_out_users,
     nobody_asked,
@@ -69,6 +70,15 @@ def test_a_model_is_asked_with_the_history_folded_in(catalogue: Catalogue) -> No
     assert judged.shown[4] == 1
     without = evaluate_model("candidate", catalogue, [user(*tea)], exclude_seen=True, progress=silent)
     assert without.shown[4] == 0
+
+
+def test_own_history_shows_what_a_user_did_most_and_last_then_what_is_popular(catalogue: Catalogue) -> None:
+    history = tuple(HistoryEntry(n, n, item, "purchase") for n, item in enumerate(["i30", "i31", "i30", "i39"]))
+    wanted = [HeldOutUser("u", history, 4, frozenset({item})) for item in ("i30", "i31", "i39", "i0", "i29")]
+    judged = evaluate_own_history("own history", catalogue, wanted, progress=silent)
+    assert judged.recall.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
+    places = [1, 2, 3, 4]  # of two items bought once, the more popular comes first
+    assert judged.metrics["ndcg@5"] == pytest.approx(sum(1 / np.log2(place + 1) for place in places) / len(wanted))
 
 
 def test_users_are_told_apart_by_how_much_they_did(catalogue: Catalogue) -> None:
