@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -37,12 +38,15 @@ figure { margin: 2rem 0; } figcaption { opacity: .75; } svg { max-width: 100%; h
 
 def render(result: TrainingResult) -> RenderableType:
     """What a terminal shows."""
+    # Narrow enough for 80 columns.
     table = Table(
-        title=f"{len(result.candidate.recall):,} held-out users, asked as the service would", title_justify="left"
+        title=f"{len(result.candidate.recall):,} held-out users, asked as the service would for {HEADLINE_K} items",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
     )
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for name in SHOWN:
-        table.add_column(name, justify="right")
+        table.add_column(name.partition("@")[0], justify="right", no_wrap=True)
     for one in (*_evaluations(result), *result.discovery):
         table.add_row(one.name, *_cells(one))
     lines = [Text(_summary(result))]
@@ -107,7 +111,7 @@ def _summary(result: TrainingResult) -> str:
 
 
 def _cells(one: Evaluation) -> list[str]:
-    return [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in SHOWN]
+    return [f"{one.metrics[name]:.3f}" if name in one.metrics else "-" for name in SHOWN]
 
 
 def _metrics_table(result: TrainingResult) -> str:
