@@ -19,6 +19,7 @@ from app.middleware import RequestMetrics
 from app.routes import health, index_versions, interactions, recommendations, users
 from app.serving import Serving
 from app.settings import AppSettings
+from recsys.background import end
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.interaction_topic import open_interaction_topic
@@ -80,7 +81,6 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+    await end(task)
     if not task.cancelled() and (error := task.exception()):
         log.error("a watcher had died", error=repr(error))

@@ -19,6 +19,7 @@ from ingest.log_group import LogGroup, dead_letter_topic
 from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, RETRIES
 from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
+from recsys.background import end
 from recsys.errors import InvalidInput, TopicUnavailable, Unavailable
 from recsys.feature_store import open_feature_store
 from recsys.interaction_log import open_interaction_log
@@ -190,9 +191,7 @@ async def _features_group(
         try:
             yield FeaturesGroup(feature_store, versions, store.history_length)
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            await end(following)
     finally:
         await feature_store.aclose()
 

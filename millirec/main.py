@@ -1,6 +1,7 @@
 """The `millirec` command: every subcommand is one file in `millirec/commands`."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -67,6 +68,8 @@ def options(
 
 def main() -> None:
     """Run the command; expected errors become one line and an exit code, not a traceback."""
+    # So that SIGTERM, like Ctrl-C, unwinds: an embedded store must not outlive its command.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except RecsysError as error:

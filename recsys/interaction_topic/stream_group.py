@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import RedisError
 
+from recsys.background import end
 from recsys.errors import TopicUnavailable
 from recsys.interaction_topic import stream_scripts
 from recsys.interaction_topic.protocol import Delivered
@@ -123,9 +124,7 @@ class StreamMember:
         try:
             yield
         finally:
-            beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await beating
+            await end(beating)
             with suppress(TopicUnavailable), translated():
                 await self._leave_script(keys=self._keys.group(self._group), args=[self._token])
 
