@@ -39,6 +39,7 @@ RUN groupadd --gid 10001 millirec \
 ENV PATH=/opt/millirec/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    OPENBLAS_NUM_THREADS=1 \
     USER=millirec \
     MILLIREC_LOG__PATH=/var/lib/millirec/log \
     MILLIREC_REGISTRY__URL=/var/lib/millirec/registry \

@@ -77,7 +77,16 @@ def install(app: FastAPI) -> None:
 
     def document() -> dict[str, Any]:
         described = generate()
-        described.setdefault("components", {}).setdefault("schemas", {}).update(_components()[1])
+        components = described.setdefault("components", {})
+        components.setdefault("schemas", {}).update(_components()[1])
+        components["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
+        for path, operations in described["paths"].items():
+            for operation in operations.values():
+                if not path.startswith("/health"):
+                    operation["security"] = [{"key": []}, {"bearer": []}]
         return described
 
     app.openapi = document  # type: ignore[method-assign]

@@ -1,6 +1,11 @@
 """The roof: the `millirec` command and the standalone composition. Only it may import all three programs."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+
+# Before anything imports numpy: the matrices of one request are small, and BLAS threads that wait for each other
+# on a busy machine turn microseconds into tens of milliseconds (docs/performance.md). Processes scale, not these.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 try:
     __version__ = version("millirec")
