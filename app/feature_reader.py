@@ -1,6 +1,7 @@
 """FeatureReader: reads that wait in the same turn of the event loop leave as one round trip."""
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
 
 import structlog
@@ -15,7 +16,7 @@ MAX_BATCH = 512
 
 
 class FeatureReader:
-    """Reads through `store`; a failed read is `None`, counted and logged, never an exception."""
+    """Reads through `store`; a failed or unreadable record is `None`, counted and logged, never an exception."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
@@ -44,15 +45,15 @@ class FeatureReader:
 
     async def _read(self, version: str, questions: list[tuple[str, asyncio.Future[UserFeatures | None]]]) -> None:
         began = perf_counter()
-        found: list[UserFeatures] | list[None]
+        found: Sequence[UserFeatures | None] = [None] * len(questions)
         try:
             found = await self._store.read([user_id for user_id, _ in questions], version)
         except StoreUnavailable as error:
             FEATURE_READ_ERRORS.inc()
             log.warning("feature read failed, answering without", error=str(error), users=len(questions))
-            found = [None] * len(questions)
         finally:
+            # Whatever happened, nobody may be left waiting.
             FEATURE_READ_SECONDS.observe(perf_counter() - began)
-        for (_, answer), features in zip(questions, found, strict=True):
-            if not answer.done():
-                answer.set_result(features)
+            for (_, answer), features in zip(questions, found, strict=True):
+                if not answer.done():
+                    answer.set_result(features if features is None or features.revision >= 0 else None)
