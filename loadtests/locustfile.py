@@ -51,11 +51,12 @@ class Shopper(FastHttpUser):
             headers=self.headers,
             catch_response=True,
         ) as response:
-            if response.status_code != 200 or not response.js or not response.js["items"]:
-                response.failure("no items")
+            body = response.json() if response.status_code == 200 else {"items": []}
+            if not body["items"]:
+                response.failure(f"no items, status {response.status_code}")
                 return
-            self.shown = [one["item_id"] for one in response.js["items"]]
-            self.recommendation = response.js["recommendation_id"]
+            self.shown = [one["item_id"] for one in body["items"]]
+            self.recommendation = body["recommendation_id"]
 
     @task(4)
     def similar(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, errors
@@ -18,7 +18,7 @@ from recsys.index_version import LIVE, AliasMove
 app = typer.Typer(help="List, inspect, promote, roll back and prune index versions.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]
-SHOWN_METRICS = ("recall@20", "ndcg@20", "coverage@20")
+SHOWN_METRICS = ("recall@20", "ndcg@20")
 
 
 @app.command("list")
@@ -28,12 +28,13 @@ def list_versions() -> None:
     pointing: dict[str, list[str]] = {}
     for alias, version in aliases.aliases_of(registry).items():
         pointing.setdefault(version, []).append(alias)
-    table = Table("version", "alias", "created", "algorithm", "items", "users", *SHOWN_METRICS)
+    table = Table(Column("version", no_wrap=True), "alias", "learned", Column("items", justify="right"))
+    for name in SHOWN_METRICS:
+        table.add_column(name, justify="right")
     for one in registry.versions():
         metrics = [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in SHOWN_METRICS]
         names = ", ".join(sorted(pointing.get(one.version, [])))
-        created = f"{one.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(one.version, names, created, one.algorithm, f"{one.items:,}", f"{one.users:,}", *metrics)
+        table.add_row(one.version, names, one.algorithm, f"{one.items:,}", *metrics)
     console.print(table)
 
 
@@ -66,7 +67,7 @@ def rollback(reason: Reason) -> None:
 def history(alias: Annotated[str, typer.Argument(help="The alias.")] = LIVE) -> None:
     """Who moved an alias, when and why."""
     registry: IndexRegistry = open_index_registry(load_settings().registry)
-    table = Table("#", "moved at", "version", "actor", "reason")
+    table = Table("#", "moved at", Column("version", no_wrap=True), "actor", "reason")
     for move in registry.history(alias):
         table.add_row(str(move.sequence), f"{move.moved_at:%Y-%m-%d %H:%M:%S}", move.version, move.actor, move.reason)
     console.print(table)
