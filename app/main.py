@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import faiss
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app import openapi, problems
 from app.catalogue_watcher import CatalogueWatcher
@@ -53,6 +54,10 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     problems.install(app)
     openapi.install(app)
     app.add_middleware(problems.LastResort, max_body_bytes=settings.serve.max_body_bytes)
+    if settings.serve.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
     app.add_middleware(RequestMetrics)
     return app
 

@@ -46,6 +46,7 @@ class ServeSettings(Section):
         validate_default=True,
         description="by name; `default` answers when none is named, `discover` shows only new items",
     )
+    cors_origins: tuple[str, ...] = Field((), description="web origins whose pages may call from the browser")
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
     alias: str = Field("live", description="the alias this service follows")

@@ -3,7 +3,10 @@
 import httpx
 import pytest
 
-from tests.app.conftest import KEYS
+from app.main import create_app
+from app.settings import AppSettings
+from recsys.index_registry import IndexRegistry
+from tests.app.conftest import KEYS, client_of
 
 CALLS = [
     ("recommend", "GET", "/recommend", None),
@@ -46,3 +49,13 @@ async def test_the_actor_of_a_move_is_the_holder_of_the_key(guarded_client: http
 async def test_health_and_metrics_need_no_key(guarded_client: httpx.AsyncClient) -> None:
     for path in ("/health/live", "/health/ready", "/metrics"):
         assert (await guarded_client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [("https://shop.example", True), ("https://else.example", False)])
+async def test_only_named_web_origins_may_call_from_the_browser(
+    settings: AppSettings, registry: IndexRegistry, origin: str, allowed: bool
+) -> None:
+    serve = settings.serve.model_copy(update={"cors_origins": ("https://shop.example",)})
+    async with client_of(create_app(settings.model_copy(update={"serve": serve}))) as client:
+        response = await client.get("/popular", headers={"Origin": origin})
+        assert (response.headers.get("access-control-allow-origin") == origin) is allowed
