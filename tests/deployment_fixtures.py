@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,7 +53,12 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory, no_processes_left:
         return
     folder = tmp_path_factory.mktemp("kafka")
     port = free_port()
-    command = [str(Path(sys.executable).with_name("noida-db")), "start", "--only", "kafka", "--kafka-port", str(port)]
+    # The binary itself: the script of that name leaves the server running when it is stopped.
+    wheel = find_spec("noida_db")
+    assert wheel is not None
+    assert wheel.origin is not None
+    binary = str(Path(wheel.origin).with_name("noida-db"))
+    command = [binary, "start", "--only", "kafka", "--kafka-port", str(port)]
     with (folder / "broker.out").open("wb") as output:
         broker = subprocess.Popen(
             [*command, "--data-dir", str(folder / "data"), "--host", "127.0.0.1"], stdout=output, stderr=output
