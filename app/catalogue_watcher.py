@@ -4,8 +4,7 @@ import asyncio
 
 import structlog
 
-from app.index_watcher import newer
-from app.live_index import LiveIndex, LoadedVersion
+from app.live_index import LiveIndex, caught_up
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import ITEMS_CHANNEL, FeatureStore
 
@@ -24,18 +23,8 @@ class CatalogueWatcher:
             try:
                 for loaded in (self._live_index.current, self._live_index.previous):
                     if loaded is not None:
-                        await self._catch_up(loaded)
+                        self._live_index.change_items(await caught_up(loaded, self._store))
                 await self._store.wait_for_nudge(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
                 log.warning("item changes cannot be read, serving on", error=str(error))
                 await asyncio.sleep(self._poll_interval)
-
-    async def _catch_up(self, loaded: LoadedVersion) -> None:
-        changes = await self._store.items_changed(loaded.item_revision)
-        while changes.revision != loaded.item_revision:
-            # Off the loop: a large change must not delay a request.
-            loaded = await asyncio.to_thread(loaded.with_changes, newer(changes.items, loaded), changes.revision)
-            self._live_index.change_items(loaded)
-            if changes.complete:
-                return
-            changes = await self._store.items_changed(loaded.item_revision)

@@ -5,13 +5,12 @@ from time import monotonic, perf_counter
 
 import structlog
 
-from app.live_index import LiveIndex, LoadedVersion
+from app.live_index import LiveIndex, LoadedVersion, caught_up
 from app.metrics import LOAD_FAILURES, SWAP_SECONDS
 from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import previous
-from recsys.item import Item
 from recsys.recommendation import Query
 from recsys.recommender import Catalogue, Index, recommend
 from recsys.settings import RegistrySettings
@@ -97,12 +96,7 @@ class IndexWatcher:
     async def _load(self, version: str) -> LoadedVersion:
         loaded = await asyncio.to_thread(self._open, version)
         try:
-            changes = await self._store.items_changed(0)
-            while True:
-                loaded = await asyncio.to_thread(loaded.with_changes, newer(changes.items, loaded), changes.revision)
-                if changes.complete:
-                    return loaded
-                changes = await self._store.items_changed(changes.revision)
+            return await caught_up(loaded, self._store)
         except StoreUnavailable as error:
             log.warning("item changes cannot be read yet", version=version, error=str(error))
             return loaded
@@ -130,14 +124,3 @@ class IndexWatcher:
         loaded = await self._load_or_refuse(earlier)
         if loaded is not None:
             self._live_index.previous = loaded
-
-
-def newer(items: list[Item], loaded: LoadedVersion) -> list[Item]:
-    """Those of `items` that changed after the trainer looked."""
-    index = loaded.index
-    changed = []
-    for item, row in zip(items, index.item_id.rows(one.item_id for one in items).tolist(), strict=True):
-        known = index.item(row) if row >= 0 else None
-        if row >= 0 and (known is None or item.updated_at > known.updated_at):
-            changed.append(item)
-    return changed

@@ -1,9 +1,11 @@
 """LiveIndex: the version that answers now, and the one that answered before, ready for a rollback."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.metrics import INDEX_INFO, SWAPS
+from recsys.feature_store import FeatureStore
 from recsys.item import Item
 from recsys.recommender import Catalogue, Index
 
@@ -16,8 +18,26 @@ class LoadedVersion:
     catalogue: Catalogue
     item_revision: int = 0
 
-    def with_changes(self, items: Iterable[Item], revision: int) -> "LoadedVersion":
-        return replace(self, catalogue=self.catalogue.updated(items), item_revision=revision)
+    def with_changes(self, items: Sequence[Item], revision: int) -> "LoadedVersion":
+        """With those of `items` that changed after the trainer looked; for a thread: it decodes every one."""
+        rows = self.index.item_id.rows(one.item_id for one in items).tolist()
+        newer = [item for item, row in zip(items, rows, strict=True) if row >= 0 and self._is_newer(item, row)]
+        return replace(self, catalogue=self.catalogue.updated(newer), item_revision=revision)
+
+    def _is_newer(self, item: Item, row: int) -> bool:
+        known = self.index.item(row)
+        return known is None or item.updated_at > known.updated_at
+
+
+async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
+    """`loaded` with every item change there is, or `loaded` itself when there is none. Raises `StoreUnavailable`."""
+    changes = await store.items_changed(loaded.item_revision)
+    while changes.revision != loaded.item_revision:
+        loaded = await asyncio.to_thread(loaded.with_changes, changes.items, changes.revision)
+        if changes.complete:
+            break
+        changes = await store.items_changed(loaded.item_revision)
+    return loaded
 
 
 class LiveIndex:

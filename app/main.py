@@ -16,6 +16,7 @@ from app.feature_reader import FeatureReader
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
+from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.routes import health, index_versions, interactions, recommendations, users
 from app.serving import Serving
@@ -26,6 +27,7 @@ from recsys.index_registry import open_index_registry
 from recsys.interaction_topic import open_interaction_topic
 
 log = structlog.get_logger()
+WATCHER_PAUSE = 1.0
 
 DESCRIPTION = """Personal recommendations in milliseconds, from a service that learns from the next event.
 
@@ -81,11 +83,16 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     )
     await watcher.check()
     for watch in (watcher, CatalogueWatcher(live_index, store, serve.poll_interval)):
-        stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
+        stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
     return Services(serve, Serving(live_index, features), live_index, watcher, producer, store, registry)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    await end(task)
-    if not task.cancelled() and (error := task.exception()):
-        log.error("a watcher had died", error=repr(error))
+async def _keep_running(watcher: IndexWatcher | CatalogueWatcher) -> None:
+    """A bug in a watcher must neither stop what is served nor go unnoticed until the next promote does nothing."""
+    while True:
+        try:
+            await watcher.run()
+        except Exception:
+            WATCHER_FAILURES.labels(type(watcher).__name__).inc()
+            log.exception("a watcher failed, starting it again", watcher=type(watcher).__name__)
+            await asyncio.sleep(WATCHER_PAUSE)

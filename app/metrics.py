@@ -21,6 +21,7 @@ SWAP_SECONDS = Histogram(
     "millirec_index_load_seconds", "Time to load, verify and swap a version", buckets=(0.05, 0.1, 0.5, 1, 5, 20, 60)
 )
 LOAD_FAILURES = Counter("millirec_index_load_failures", "Versions refused or not loadable", ["reason"])
+WATCHER_FAILURES = Counter("millirec_watcher_failures", "Watchers that failed and were started again", ["watcher"])
 INDEX_INFO = Gauge(
     "millirec_index_version_info", "1 for the version in service", ["version"], multiprocess_mode="mostrecent"
 )
