@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the artefact's files. A reader refuses a manifest whose format it does not know."""
 
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"

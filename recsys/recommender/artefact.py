@@ -4,6 +4,14 @@ item_factors.npy   float32 (n, d)      items.faiss           the search index ov
 item_id.*.npy      IdMap, n items      popularity.npy        float32 (n,), 1.0 for the most popular
 user_factors.npy   float32 (m, d)      user_id.*.npy         IdMap, m users
 items.blob.npy     uint8, JSON of each item one after the other; items.offsets.npy int64 (n+1,)
+trending.npy       float32 (n,), how much more than usual an item was wanted at the watermark; 0: not
+together.*.npy     what is bought together with each item, best first: indptr int64 (n+1,), rows int32, scores
+cold.npy           bool (n,), items nobody has touched, placed by what they are
+content.npy        float32 (buckets, d), content to factors (recsys.recommender.content); (0, d) without one
+
+Derived when written, so that opening a version computes nothing that grows with it:
+popular_rows.npy, trending_rows.npy   int64, best first
+gram.npy           float32 (d, d), YtY; inverse_norms.npy   float32 (n,)
 """
 
 from collections.abc import Sequence
@@ -19,8 +27,25 @@ from numpy.typing import NDArray
 from recsys.errors import InvalidInput
 from recsys.index_version import FileEntry
 from recsys.item import Item
-from recsys.recommender.factors import Matrix
+from recsys.recommender.factors import Matrix, gram
 from recsys.recommender.id_map import IdMap
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Row i's neighbours are `rows[indptr[i]:indptr[i + 1]]` with `scores`, best first."""
+
+    indptr: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, n: int) -> "Neighbours":
+        return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+
+    def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        place = slice(self.indptr[row], self.indptr[row + 1])
+        return self.rows[place], self.scores[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +53,7 @@ class IndexContents:
     """What a training run hands over. `items[i]` describes `item_ids[i]`, `None` where nothing is known.
 
     `popularity` (n,) is any non-negative measure of how often an item is wanted now; it is scaled to 1.
+    The rest is as in the files above and may be left out.
     """
 
     item_ids: Sequence[str]
@@ -36,6 +62,10 @@ class IndexContents:
     user_ids: Sequence[str]
     user_factors: Matrix
     items: Sequence[Item | None]
+    trending: NDArray[np.float32] | None = None
+    together: Neighbours | None = None
+    cold: NDArray[np.bool_] | None = None
+    content: Matrix | None = None
 
 
 def write_artefact(directory: Path, contents: IndexContents, search_index: faiss.Index) -> dict[str, Path]:
@@ -46,14 +76,28 @@ def write_artefact(directory: Path, contents: IndexContents, search_index: faiss
         *IdMap.build(contents.item_ids).save(directory, "item_id"),
         *IdMap.build(contents.user_ids).save(directory, "user_id"),
     ]
-    top = float(contents.popularity.max(initial=0.0)) or 1.0
+    n, d = contents.item_factors.shape
+    factors = np.ascontiguousarray(contents.item_factors, dtype=np.float32)
+    popularity = (contents.popularity / (float(contents.popularity.max(initial=0.0)) or 1.0)).astype(np.float32)
+    trending = np.zeros(n, np.float32) if contents.trending is None else contents.trending.astype(np.float32)
+    together = contents.together or Neighbours.none(n)
     blobs = [msgspec.json.encode(item) if item is not None else b"" for item in contents.items]
     offsets = np.zeros(len(blobs) + 1, dtype=np.int64)
     np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
     arrays: dict[str, NDArray[np.generic]] = {
-        "item_factors.npy": np.ascontiguousarray(contents.item_factors, dtype=np.float32),
+        "item_factors.npy": factors,
         "user_factors.npy": np.ascontiguousarray(contents.user_factors, dtype=np.float32),
-        "popularity.npy": (contents.popularity / top).astype(np.float32),
+        "popularity.npy": popularity,
+        "popular_rows.npy": np.argsort(-popularity, kind="stable"),
+        "trending.npy": trending,
+        "trending_rows.npy": np.argsort(-trending, kind="stable")[: np.count_nonzero(trending > 0)],
+        "together.indptr.npy": together.indptr,
+        "together.rows.npy": together.rows,
+        "together.scores.npy": together.scores,
+        "cold.npy": np.zeros(n, np.bool_) if contents.cold is None else contents.cold,
+        "content.npy": np.empty((0, d), np.float32) if contents.content is None else contents.content,
+        "gram.npy": gram(factors),
+        "inverse_norms.npy": (1.0 / np.maximum(np.linalg.norm(factors, axis=1), 1e-12)).astype(np.float32),
         "items.blob.npy": np.frombuffer(b"".join(blobs), dtype=np.uint8),
         "items.offsets.npy": offsets,
     }

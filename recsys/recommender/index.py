@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import faiss
 import msgspec
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from recsys.errors import CorruptArtefact
 from recsys.index_version import FORMAT_VERSION, Manifest
 from recsys.item import Item
-from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, gram
+from recsys.recommender.artefact import Neighbours
+from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in
 from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
 from recsys.user_features import HistoryEntry, Vector
 
@@ -30,6 +32,11 @@ class Index:
     user_factors: Matrix
     popularity: NDArray[np.float32]
     popular_rows: NDArray[np.int64]
+    trending: NDArray[np.float32]
+    trending_rows: NDArray[np.int64]
+    together: Neighbours
+    cold: NDArray[np.bool_]
+    content: Matrix
     item_blob: NDArray[np.uint8]
     item_offsets: NDArray[np.int64]
     search_index: faiss.Index
@@ -52,31 +59,37 @@ class Index:
 
     @classmethod
     def _open(cls, directory: Path, manifest: Manifest) -> "Index":
-        factors, users, popularity, blob, offsets = (
-            memory_mapped(directory / f"{name}.npy")
-            for name in ("item_factors", "user_factors", "popularity", "items.blob", "items.offsets")
-        )
+        def array(name: str) -> Any:
+            return memory_mapped(directory / f"{name}.npy")
+
         index = cls(
             manifest=manifest,
             item_id=IdMap.open(directory, "item_id"),
-            item_factors=factors,
+            item_factors=array("item_factors"),
             user_id=IdMap.open(directory, "user_id"),
-            user_factors=users,
-            popularity=popularity,
-            popular_rows=np.argsort(-popularity, kind="stable"),
-            item_blob=blob,
-            item_offsets=offsets,
+            user_factors=array("user_factors"),
+            popularity=array("popularity"),
+            popular_rows=array("popular_rows"),
+            trending=array("trending"),
+            trending_rows=array("trending_rows"),
+            together=Neighbours(array("together.indptr"), array("together.rows"), array("together.scores")),
+            cold=array("cold"),
+            content=array("content"),
+            item_blob=array("items.blob"),
+            item_offsets=array("items.offsets"),
             search_index=faiss.read_index(str(directory / "items.faiss"), faiss.IO_FLAG_MMAP_IFC),
             parameters=msgspec.convert(manifest.parameters["confidence"], ConfidenceParameters),
-            gram=gram(factors),
-            inverse_norms=(1.0 / np.maximum(np.linalg.norm(factors, axis=1), 1e-12)).astype(np.float32),
+            gram=array("gram"),
+            inverse_norms=array("inverse_norms"),
         )
         index._check()
         return index
 
     def _check(self) -> None:
         shape = (self.manifest.items, self.manifest.dimensions)
-        sizes = {len(self.item_id), len(self.popularity), len(self.item_offsets) - 1, self.search_index.ntotal}
+        per_item = (self.item_id, self.popularity, self.popular_rows, self.trending, self.cold, self.inverse_norms)
+        sizes = {len(self.item_offsets) - 1, len(self.together.indptr) - 1, self.search_index.ntotal}
+        sizes |= {len(one) for one in per_item}
         if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.d != shape[1]:
             raise CorruptArtefact(f"version {self.version}: arrays do not have the manifest's shape {shape}")
         if self.user_factors.shape != (len(self.user_id), shape[1]):

@@ -1,0 +1,111 @@
+"""Placement: how answers for one place in the frontend are made; settings, the admin API and requests share it."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from recsys.errors import InvalidInput
+from recsys.expression import compile_expression
+from recsys.interaction import TYPE_PATTERN
+from recsys.item import PropertyName
+
+MAX_K = 500
+ANY_TYPE = "*"
+NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
+
+SourceShare = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
+SeenType = Annotated[str, msgspec.Meta(pattern=rf"{TYPE_PATTERN}|^\*$")]
+ExpressionText = Annotated[str, msgspec.Meta(max_length=2048)]
+PlacementName = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+
+
+class Source(StrEnum):
+    """Where candidates come from, and so where one recommended item came from."""
+
+    PERSONAL = "personal"
+    """Nearest to the user's vector."""
+    SESSION = "session"
+    """Nearest to a vector folded in from this visit and cart alone."""
+    SIMILAR = "similar"
+    """Nearest by cosine to the items of this visit, the cart, or the user's last ones."""
+    TOGETHER = "together"
+    """Most often bought together with those."""
+    TRENDING = "trending"
+    """Wanted more than usual within the last `trending_hours`."""
+    NEW = "new"
+    """Not in anybody's hands yet; placed by what they are (categories, text)."""
+    POPULAR = "popular"
+    """Wanted by most users."""
+
+
+class Candidates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One source and its share of the answer's places, relative to the other sources' shares."""
+
+    source: Source
+    share: SourceShare = 1.0
+
+
+class Boost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Scores of items that match `when` are multiplied by `factor` (divided where they are negative)."""
+
+    when: ExpressionText
+    factor: Annotated[float, msgspec.Meta(gt=0, le=100)]
+
+    def __post_init__(self) -> None:
+        _check("when", self.when)
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How answers are made. Everything off but `personal` and `popular`: the model's own ranking.
+
+    `exclude_seen` leaves out what the user had before: days by interaction type, `*` for types not named.
+    `diversity` (0 to 1) trades relevance for difference by MMR; `rotate_hours` moves items that were shown to
+    the user (events of type `impression`) so lately behind the others; `min_score` drops personal items below it;
+    `fallback` fills what is missing, in order. `trending_hours` is the window of `trending`.
+    """
+
+    k: Annotated[int, msgspec.Meta(ge=1, le=MAX_K)] = 10
+    sources: Annotated[tuple[Candidates, ...], msgspec.Meta(min_length=1, max_length=8)] = (
+        Candidates(Source.PERSONAL),
+    )
+    filter: ExpressionText = ""
+    exclude_seen: Annotated[dict[SeenType, Days], msgspec.Meta(max_length=32)] = {}
+    boosts: Annotated[tuple[Boost, ...], msgspec.Meta(max_length=16)] = ()
+    diversity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    max_per_category: Annotated[int, msgspec.Meta(ge=1, le=MAX_K)] | None = None
+    rotate_hours: Annotated[float, msgspec.Meta(ge=0, le=8760)] = 0.0
+    min_score: float | None = None
+    fallback: Annotated[tuple[Source, ...], msgspec.Meta(max_length=8)] = (Source.POPULAR,)
+    trending_hours: Annotated[float, msgspec.Meta(ge=1, le=168)] = 24.0
+    properties: Annotated[tuple[PropertyName, ...], msgspec.Meta(max_length=64)] = ()
+
+    def __post_init__(self) -> None:
+        _check("filter", self.filter)
+
+
+SEEN_EVER: dict[str, float] = {ANY_TYPE: 36_500.0}
+READY_MADE: dict[str, Placement] = {
+    "default": Placement(),
+    "discover": Placement(exclude_seen=SEEN_EVER),
+    "product": Placement(sources=(Candidates(Source.SIMILAR), Candidates(Source.TOGETHER))),
+    "cart": Placement(sources=(Candidates(Source.TOGETHER, 2.0), Candidates(Source.SIMILAR))),
+    "home": Placement(
+        sources=(Candidates(Source.PERSONAL, 6.0), Candidates(Source.TRENDING, 2.0), Candidates(Source.NEW)),
+        diversity=0.2,
+        rotate_hours=12.0,
+    ),
+    "trending": Placement(sources=(Candidates(Source.TRENDING),)),
+    "new": Placement(sources=(Candidates(Source.NEW),), fallback=()),
+}
+"""Answer without being configured; a configured placement of the same name takes their place."""
+
+
+def _check(field: str, text: str) -> None:
+    if text:
+        try:
+            compile_expression(text)
+        except InvalidInput as error:
+            # msgspec reports a ValueError with the path of the struct it was raised for.
+            raise ValueError(f"{field}: {error.reason}") from error
