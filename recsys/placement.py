@@ -21,6 +21,15 @@ ExpressionText = Annotated[str, msgspec.Meta(max_length=2048)]
 PlacementName = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 
 
+def _check(field: str, text: str) -> None:
+    if text:
+        try:
+            compile_expression(text)
+        except InvalidInput as error:
+            # msgspec reports a ValueError with the path of the struct it was raised for.
+            raise ValueError(f"{field}: {error.reason}") from error
+
+
 class Source(StrEnum):
     """Where candidates come from, and so where one recommended item came from."""
 
@@ -100,12 +109,3 @@ READY_MADE: dict[str, Placement] = {
     "new": Placement(sources=(Candidates(Source.NEW),), fallback=()),
 }
 """Answer without being configured; a configured placement of the same name takes their place."""
-
-
-def _check(field: str, text: str) -> None:
-    if text:
-        try:
-            compile_expression(text)
-        except InvalidInput as error:
-            # msgspec reports a ValueError with the path of the struct it was raised for.
-            raise ValueError(f"{field}: {error.reason}") from error
