@@ -15,6 +15,10 @@ RUNGS = Counter("millirec_recommendations", "Recommendations by fallback rung", 
 SEARCH_SECONDS = Histogram("millirec_search_seconds", "Time in the recommender", buckets=LATENCY_BUCKETS)
 FEATURE_READ_SECONDS = Histogram("millirec_feature_read_seconds", "Time reading features", buckets=LATENCY_BUCKETS)
 FEATURE_READ_ERRORS = Counter("millirec_feature_read_errors", "Feature reads that failed")
+CIRCUIT_OPEN = Gauge(
+    "millirec_circuit_open", "Processes that have stopped asking the feature store", multiprocess_mode="livesum"
+)
+REQUESTS_SHED = Counter("millirec_requests_shed", "Requests turned away at once because too many were being answered")
 EVENTS = Counter("millirec_events", "Events received", ["outcome"])
 SWAPS = Counter("millirec_index_swaps", "Index versions swapped in")
 SWAP_SECONDS = Histogram(
