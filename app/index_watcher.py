@@ -1,22 +1,33 @@
 """IndexWatcher: alias moved -> load in a thread -> verify checksums -> warm up -> swap."""
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from time import monotonic, perf_counter
+from typing import TypeVar
 
 import structlog
 
 from app.live_index import LiveIndex, LoadedVersion, caught_up
 from app.metrics import LOAD_FAILURES, SWAP_SECONDS
+from recsys.background import Bounded
 from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import previous
+from recsys.index_registry.local_copy import remember, remembered
+from recsys.index_version import Manifest
 from recsys.recommendation import Query
 from recsys.recommender import Catalogue, Index, recommend
 from recsys.settings import RegistrySettings
 
+T = TypeVar("T")
 log = structlog.get_logger()
 MAX_BACKOFF = 60.0
+READ_DEADLINE = 5.0
+LOAD_DEADLINE = 900.0
+FIRST_LOAD_DEADLINE = 30.0
+"""Seconds. The first load keeps the process from starting, and a version served before may stand in for it."""
 
 
 class IndexWatcher:
@@ -35,6 +46,7 @@ class IndexWatcher:
         self._registry = registry
         self._cache = settings.cache
         self._live_index = live_index
+        self._calls = Bounded()
         self._store = store
         self._alias = alias
         self._poll_interval = poll_interval
@@ -54,18 +66,45 @@ class IndexWatcher:
                 await asyncio.sleep(self._poll_interval)
 
     async def check(self) -> None:
-        """Swap if the alias has moved; log and count what goes wrong."""
+        """Swap if the alias has moved; log and count what goes wrong.
+
+        Where nothing is live after that, the version that was served here last is: a replica must be able to start
+        while the registry is away, or was emptied.
+        """
         async with self._checking:
-            try:
-                move = await asyncio.to_thread(self._registry.alias, self._alias)
-            except RegistryUnavailable as error:
-                LOAD_FAILURES.labels("registry_unavailable").inc()
-                log.warning("the registry cannot be read, serving on", error=str(error))
-                return
-            current = self._live_index.current
-            if move is None or (current is not None and current.index.version == move.version):
-                return
+            await self._follow()
+            if self._live_index.current is None:
+                await self._serve_remembered()
+
+    async def _follow(self) -> None:
+        try:
+            move = await self._from_registry(READ_DEADLINE, self._registry.alias, self._alias)
+        except RegistryUnavailable as error:
+            LOAD_FAILURES.labels("registry_unavailable").inc()
+            log.warning("the registry cannot be read, serving on", error=str(error))
+            return
+        current = self._live_index.current
+        if move is not None and (current is None or current.index.version != move.version):
             await self._swap_to(move.version)
+
+    async def _serve_remembered(self) -> None:
+        found = await asyncio.to_thread(remembered, self._cache, self._alias)
+        if found is None:
+            return
+        manifest, directory = found
+        try:
+            loaded = await self._caught_up(await asyncio.to_thread(_opened, directory, manifest))
+        except CorruptArtefact as error:
+            log.error("the version served here last cannot be opened", version=manifest.version, error=str(error))
+            return
+        self._live_index.swap(loaded)
+        log.warning("serving the version served here last, until the registry names one", version=manifest.version)
+
+    async def _from_registry(self, deadline: float, call: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await self._calls.run(deadline, call, *arguments)
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"the index registry did not answer in {deadline:g} s") from error
 
     async def _swap_to(self, version: str) -> None:
         began = perf_counter()
@@ -74,6 +113,7 @@ class IndexWatcher:
             return
         self._live_index.swap(loaded)
         self._preload_due = True
+        await asyncio.to_thread(remember, self._cache, self._alias, loaded.index.manifest)
         SWAP_SECONDS.observe(perf_counter() - began)
         log.info("index version live", version=version, seconds=round(perf_counter() - began, 3))
 
@@ -94,28 +134,24 @@ class IndexWatcher:
         return loaded
 
     async def _load(self, version: str) -> LoadedVersion:
-        loaded = await asyncio.to_thread(self._open, version)
+        deadline = FIRST_LOAD_DEADLINE if self._live_index.current is None else LOAD_DEADLINE
+        return await self._caught_up(await self._from_registry(deadline, self._fetched, version))
+
+    async def _caught_up(self, loaded: LoadedVersion) -> LoadedVersion:
         try:
             return await caught_up(loaded, self._store)
         except StoreUnavailable as error:
-            log.warning("item changes cannot be read yet", version=version, error=str(error))
+            log.warning("item changes cannot be read yet", version=loaded.index.version, error=str(error))
             return loaded
 
-    def _open(self, version: str) -> LoadedVersion:
+    def _fetched(self, version: str) -> LoadedVersion:
         manifest = self._registry.manifest(version)
-        directory = self._registry.fetch(version, self._cache)
-        index = Index.open(directory, manifest)
-        loaded = LoadedVersion(index, Catalogue.of(index))
-        # Touch what a request touches, so that the first one does not pay for page faults.
-        probe = index.user_id.ids(index.user_id.order[:1].astype("int64"))
-        for query in (Query(k=10), *(Query(k=10, user_id=one) for one in probe)):
-            recommend(query, None, loaded.catalogue)
-        return loaded
+        return _opened(self._registry.fetch(version, self._cache), manifest)
 
     async def _preload_previous(self) -> None:
         """Have the version that a rollback would bring back in memory too, so that it is instant."""
         try:
-            earlier = await asyncio.to_thread(previous, self._registry, self._alias)
+            earlier = await self._from_registry(READ_DEADLINE, previous, self._registry, self._alias)
         except RegistryUnavailable:
             return
         self._preload_due = False
@@ -124,3 +160,13 @@ class IndexWatcher:
         loaded = await self._load_or_refuse(earlier)
         if loaded is not None:
             self._live_index.previous = loaded
+
+
+def _opened(directory: Path, manifest: Manifest) -> LoadedVersion:
+    index = Index.open(directory, manifest)
+    loaded = LoadedVersion(index, Catalogue.of(index))
+    # Touch what a request touches, so that the first one does not pay for page faults.
+    probe = index.user_id.ids(index.user_id.order[:1].astype("int64"))
+    for query in (Query(k=10), *(Query(k=10, user_id=one) for one in probe)):
+        recommend(query, None, loaded.catalogue)
+    return loaded

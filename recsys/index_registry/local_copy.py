@@ -1,4 +1,8 @@
-"""This machine's copies of versions: `into/{version}/`, complete and verified or not there at all."""
+"""This machine's copies of versions: `into/{version}/`, complete and verified or not there at all.
+
+`into/.served-{alias}.json` says which of them an alias put in service here last, so that a service that starts while
+the registry is away has something to answer from.
+"""
 
 import fcntl
 import os
@@ -8,6 +12,7 @@ from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from recsys.errors import CorruptArtefact, RegistryUnavailable
@@ -39,6 +44,34 @@ def local_copy(manifest: Manifest, into: Path, chunks: Chunks) -> Path:
     return target
 
 
+def remember(into: Path, alias: str, manifest: Manifest) -> None:
+    """Note that `alias` put this version in service here; where that fails, only a start without registry suffers."""
+    record = _record(into, alias)
+    partial = record.with_suffix(f".{os.getpid()}")
+    try:
+        partial.write_bytes(msgspec.json.encode(manifest))
+        partial.replace(record)
+    except OSError as error:
+        log.warning("what is served cannot be recorded", record=str(record), error=str(error))
+
+
+def remembered(into: Path, alias: str) -> tuple[Manifest, Path] | None:
+    """The version that `alias` put in service here last, if its copy is there and holds."""
+    try:
+        manifest = msgspec.json.decode(_record(into, alias).read_bytes(), type=Manifest)
+        target = into / manifest.version
+        return (manifest, target) if _holds(target, manifest) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("the record of what was served cannot be read", alias=alias, error=str(error))
+        return None
+
+
+def _record(into: Path, alias: str) -> Path:
+    return into / f".served-{alias}.json"
+
+
 def digest_of(path: Path) -> str:
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
@@ -58,7 +91,7 @@ def _holds(target: Path, manifest: Manifest) -> bool:
     broken = next((name for name, entry in manifest.files.items() if not _matches(target / name, entry)), None)
     if broken is None:
         return True
-    log.warning("local copy is corrupt, copying again", version=manifest.version, file=broken)
+    log.warning("local copy is corrupt", version=manifest.version, file=broken)
     return False
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,11 +61,15 @@ def object_store(url: str) -> "ObjectStore":
 
 
 class ObjectStoreRegistry:
-    """An `IndexRegistry`."""
+    """An `IndexRegistry`, opened on first use: one that is away must not keep a service from starting."""
 
     def __init__(self, url: str) -> None:
-        self._store = object_store(url)
+        self._url = url
         self._remembered: dict[tuple[str, str | None], object] = {}
+
+    @cached_property
+    def _store(self) -> "ObjectStore":
+        return object_store(self._url)
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         _check_id(manifest.version, VersionId, "version")

@@ -433,10 +433,11 @@ def test_a_version_in_service_is_not_deleted(registry: ObjectStoreRegistry, publ
 def test_a_registry_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryUnavailable, match="file/registry"):
-        ObjectStoreRegistry(str(tmp_path / "file" / "registry"))
+        ObjectStoreRegistry(str(tmp_path / "file" / "registry")).alias("live")
     with pytest.raises(RegistryUnavailable, match="ftp://nowhere"):
-        ObjectStoreRegistry("ftp://nowhere/registry")
+        ObjectStoreRegistry("ftp://nowhere/registry").alias("live")
     registry = ObjectStoreRegistry(str(tmp_path / "registry"))
+    assert registry.versions() == []
     shutil.rmtree(tmp_path / "registry")
     (tmp_path / "registry").write_text("a file where a folder should be")
     with pytest.raises(RegistryUnavailable, match="index registry"):
