@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
+import httpx
 import numpy as np
 import pytest
 from pydantic import SecretStr
@@ -136,3 +137,13 @@ async def remember_customers(settings: StoreSettings) -> None:
     finally:
         await store.aclose()
     assert all(written)
+
+
+def post_event(deployment: Deployment) -> httpx.Response:
+    event = {"user_id": "visitor", "item_id": "i1", "type": "view"}
+    return httpx.post(f"{deployment.url}/events", json={"events": [event]}, timeout=10.0)
+
+
+def refused_for_now(response: httpx.Response) -> None:
+    assert response.status_code == 503, response.text
+    assert int(response.headers["retry-after"]) >= 1

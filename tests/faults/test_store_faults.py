@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
 
-from tests.faults.conftest import Shop, Store, healthy, without_store
+from tests.faults.conftest import Shop, Store, healthy, post_event, refused_for_now, without_store
 from tests.faults.shoppers import Answered, Shoppers, latency, shopping
 from tests.faults.tcp_proxy import TcpProxy
 from tests.waiting import wait_until_sync
@@ -106,12 +105,12 @@ def test_a_store_out_of_memory_takes_no_events_and_answers_everybody(shop: Shop)
     with nobody_is_turned_away(shop, "out of memory") as shoppers, shop.store.client as client:
         client.config_set("maxmemory", 1)
         try:
-            refused_for_now(post_event(shop))
+            refused_for_now(post_event(shop.deployment))
             shoppers.go_on(50)
             shoppers.until(healthy)
         finally:
             client.config_set("maxmemory", 0)
-        wait_until_sync(lambda: post_event(shop).status_code == 202)
+        wait_until_sync(lambda: post_event(shop.deployment).status_code == 202)
 
 
 def test_the_registry_gone_is_nothing_to_those_who_are_served(shop: Shop) -> None:
@@ -135,14 +134,14 @@ def test_everything_at_once_is_survived(shop: Shop) -> None:
         proxy.swallows()
 
     def mend(proxy: TcpProxy, store: Store) -> None:
-        refused_for_now(post_event(shop))
+        refused_for_now(post_event(shop.deployment))
         aside.rename(shop.registry)
         store.start()
         proxy.passes()
 
     during = break_and_mend(shop, "everything", fail, mend)
     assert all(map(without_store, during))
-    wait_until_sync(lambda: post_event(shop).status_code == 202)
+    wait_until_sync(lambda: post_event(shop.deployment).status_code == 202)
 
 
 @pytest.mark.slow
@@ -162,13 +161,3 @@ def test_an_outage_of_half_a_minute_ends_as_a_short_one_does(shop: Shop, fault: 
         recovered(shoppers, fault)
     log.info("%s: during: %s", fault, latency(during))
     assert all(map(without_store, during))
-
-
-def post_event(shop: Shop) -> httpx.Response:
-    event = {"user_id": "visitor", "item_id": "i1", "type": "view"}
-    return httpx.post(f"{shop.deployment.url}/events", json={"events": [event]}, timeout=10.0)
-
-
-def refused_for_now(response: httpx.Response) -> None:
-    assert response.status_code == 503, response.text
-    assert int(response.headers["retry-after"]) >= 1
