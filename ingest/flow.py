@@ -1,7 +1,7 @@
 """The one path every record takes: decode, validate, and sort into what it is."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,10 +10,18 @@ from ingest.settings import IngestSettings
 from ingest.validation import validate
 from recsys import wire
 from recsys.errors import InvalidInput
-from recsys.interaction import Erasure
+from recsys.interaction import Erasure, Merge
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
 from recsys.user_features import Positioned
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What may be applied at once: records per user, and after these merges that share no user."""
+
+    users: defaultdict[str, list[Positioned]] = field(default_factory=lambda: defaultdict(list))
+    merges: list[Positioned] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +35,27 @@ class Batch:
     interactions: list[Positioned] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     erasures: list[Positioned] = field(default_factory=list)
+    merges: list[Positioned] = field(default_factory=list)
     rejected: list[DeadLetter] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
 
-    def by_user(self) -> Mapping[str, list[Positioned]]:
-        """Interactions and erasures per user, in topic order within each partition."""
-        users: defaultdict[str, list[Positioned]] = defaultdict(list)
-        for record in sorted((*self.interactions, *self.erasures), key=lambda record: record.offset):
-            users[record.message.user_id].append(record)
-        return users
+    def rounds(self) -> list[Round]:
+        """All that concerns users, in topic order within each partition. One round, unless users merge."""
+        rounds: list[Round] = []
+        reached: defaultdict[str, int] = defaultdict(int)
+        for record in sorted((*self.interactions, *self.erasures, *self.merges), key=lambda record: record.offset):
+            message = record.message
+            number = reached[message.user_id]
+            if isinstance(message, Merge):
+                number = max(number, reached[message.into])
+                reached[message.user_id] = reached[message.into] = number + 1
+            while len(rounds) <= number:
+                rounds.append(Round())
+            if isinstance(message, Merge):
+                rounds[number].merges.append(record)
+            else:
+                rounds[number].users[message.user_id].append(record)
+        return rounds
 
 
 def decode_batch(messages: Sequence[Delivered], now: datetime, settings: IngestSettings) -> Batch:
@@ -53,7 +73,13 @@ def decode_batch(messages: Sequence[Delivered], now: datetime, settings: IngestS
             continue
         if isinstance(message, Item):
             batch.items.append(message)
-        else:
-            records = batch.erasures if isinstance(message, Erasure) else batch.interactions
-            records.append(Positioned(delivered.partition, delivered.offset, message))
+            continue
+        record = Positioned(delivered.partition, delivered.offset, message)
+        match message:
+            case Erasure():
+                batch.erasures.append(record)
+            case Merge():
+                batch.merges.append(record)
+            case _:
+                batch.interactions.append(record)
     return batch

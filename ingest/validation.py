@@ -10,7 +10,7 @@ from ingest import cleansing
 from ingest.mapping import ColumnField, FlagField, Mapping, NumberField, TextField, TimeField
 from ingest.settings import IngestSettings
 from recsys.errors import InvalidInput
-from recsys.interaction import MAX_ID_LENGTH, TYPE_PATTERN
+from recsys.interaction import MAX_ID_LENGTH, TYPE_PATTERN, Merge
 from recsys.item import Item
 from recsys.wire import Message
 
@@ -33,6 +33,8 @@ def validate(message: Message, now: datetime, settings: IngestSettings) -> None:
         raise InvalidInput(field, f"{at.isoformat()} is in the future")
     if at < settings.earliest:
         raise InvalidInput(field, f"{at.isoformat()} is before {settings.earliest.date()}")
+    if isinstance(message, Merge) and message.into == message.user_id:
+        raise InvalidInput("into", "is the user itself")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,19 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True, tag="erasure", tag_fiel
     occurred_at: Timestamp
 
 
+class Merge(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_field="kind"):
+    """Two ids turned out to be one user: everything of `user_id` before this record is `into`'s from now on.
+
+    It is a message of the user that ends, and so stands behind everything that moves. Between users, whose
+    messages share no order, `occurred_at` decides what came first.
+    """
+
+    event_id: Id
+    user_id: Id
+    into: Id
+    occurred_at: Timestamp
+
+
 def epoch_ms(moment: datetime) -> int:
     """Milliseconds since 1970-01-01 UTC; the unit of time inside the feature store."""
     return round(moment.timestamp() * 1000)

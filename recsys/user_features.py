@@ -11,28 +11,49 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.interaction import Erasure, Interaction, epoch_ms, event_key
+from recsys.interaction import Erasure, Interaction, Merge, epoch_ms, event_key
 
 Vector = NDArray[np.float32]
 HISTORY_LENGTH = 200
+DEPARTURES = 16
+"""Remembered per user; only what another partition brings late is measured against them."""
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """One remembered interaction; field order is sort order (event time, then event)."""
+    """One remembered interaction; field order is sort order (event time, then event).
+
+    `merged_ms` is when a merge brought it here, 0 for what is the user's own.
+    """
 
     at_ms: int
     event: int
     item_id: str
     type: str
+    merged_ms: int = 0
+
+
+class Departure(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """All that a user had left: it was merged `into` another, or erased where that is empty."""
+
+    at_ms: int
+    into: str = ""
+
+    def takes(self, merged_ms: int) -> bool:
+        """Whether what a merge brought at `merged_ms` left with it.
+
+        The user's own (0) always does: it stood before this on the topic. A merge shares no order with it,
+        so there the times of the two decide; an erasure also takes what came at the same moment.
+        """
+        return merged_ms < self.at_ms or (merged_ms == self.at_ms and not self.into)
 
 
 @dataclass(frozen=True, slots=True)
 class Positioned:
-    """An interaction or erasure with its place on the topic: `partition` such as `interactions-3`."""
+    """What concerns one user, with its place on the topic: `partition` such as `interactions-3`."""
 
     partition: str
     offset: int
-    message: Interaction | Erasure
+    message: Interaction | Erasure | Merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +61,15 @@ class UserFeatures:
     """One user's record.
 
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
-    `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
-    writes and is 0 for a user who is not stored.
+    `embeddings` holds one user-factor vector of shape (d,) per index version; `departures` are the
+    newest few, oldest first; `revision` counts writes and is 0 for a user who is not stored.
     """
 
     user_id: str
     history: tuple[HistoryEntry, ...] = ()
     offsets: Mapping[str, int] = field(default_factory=dict)
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
+    departures: tuple[Departure, ...] = ()
     revision: int = 0
 
 
@@ -55,6 +77,10 @@ def history_entry(interaction: Interaction) -> HistoryEntry:
     return HistoryEntry(
         epoch_ms(interaction.occurred_at), event_key(interaction.event_id), interaction.item_id, interaction.type
     )
+
+
+def departure(message: Interaction | Erasure | Merge) -> Departure:
+    return Departure(epoch_ms(message.occurred_at), message.into if isinstance(message, Merge) else "")
 
 
 def bounded(entries: Iterable[HistoryEntry], length: int) -> tuple[HistoryEntry, ...]:
@@ -75,25 +101,43 @@ def apply(features: UserFeatures, records: Sequence[Positioned], length: int = H
 
     A record at or below its partition's high-water offset is a redelivery and changes nothing. An event
     id that is still in the history is a producer's repeat: its offset counts, the event does so only once.
-    Embeddings are dropped when the history changed, for the caller to fold in anew.
+    Embeddings are dropped when the history changed, for the caller to fold in anew. Of a merge this is the
+    half of the user that ends; `received` is the other, and must have been stored before.
     """
     offsets = dict(features.offsets)
     entries = list(features.history)
+    departures = features.departures
     fresh = False
     for record in records:
         if record.offset <= offsets.get(record.partition, -1):
             continue
         fresh = True
         offsets[record.partition] = record.offset
-        if isinstance(record.message, Erasure):
-            entries.clear()
-        else:
+        if isinstance(record.message, Interaction):
             entries.append(history_entry(record.message))
+        else:
+            left = departure(record.message)
+            entries = [entry for entry in entries if not left.takes(entry.merged_ms)]
+            departures = _newest((*departures, left))
     if not fresh:
         return features
-    history = bounded(entries, length)
-    embeddings = features.embeddings if history == features.history else {}
-    return replace(features, history=history, offsets=offsets, embeddings=embeddings)
+    return _changed(features, bounded(entries, length), offsets, departures)
+
+
+def received(
+    features: UserFeatures, source: UserFeatures, left: Departure, at_ms: int, length: int = HISTORY_LENGTH
+) -> UserFeatures:
+    """`features` with what `left` took from `source`, as merged at `at_ms` (later than `left` where it was passed on).
+
+    Idempotent; `features` itself when there is nothing new in it.
+    """
+    moved = [msgspec.structs.replace(entry, merged_ms=at_ms) for entry in source.history if left.takes(entry.merged_ms)]
+    return _changed(features, bounded((*features.history, *moved), length), features.offsets, features.departures)
+
+
+def left_since(features: UserFeatures, at_ms: int) -> Departure | None:
+    """The first departure of what a merge brings as of `at_ms`; it may come to know of it late."""
+    return next((one for one in features.departures if one.takes(at_ms)), None)
 
 
 def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENGTH) -> UserFeatures:
@@ -105,7 +149,20 @@ def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENG
     offsets = dict(features.offsets)
     for partition, offset in other.offsets.items():
         offsets[partition] = max(offset, offsets.get(partition, -1))
-    if history == features.history and offsets == features.offsets:
+    return _changed(features, history, offsets, _newest((*features.departures, *other.departures)))
+
+
+def _changed(
+    features: UserFeatures,
+    history: tuple[HistoryEntry, ...],
+    offsets: Mapping[str, int],
+    departures: tuple[Departure, ...],
+) -> UserFeatures:
+    if (history, offsets, departures) == (features.history, features.offsets, features.departures):
         return features
     embeddings = features.embeddings if history == features.history else {}
-    return replace(features, history=history, offsets=offsets, embeddings=embeddings)
+    return replace(features, history=history, offsets=offsets, embeddings=embeddings, departures=departures)
+
+
+def _newest(departures: Iterable[Departure]) -> tuple[Departure, ...]:
+    return tuple(sorted(set(departures))[-DEPARTURES:])

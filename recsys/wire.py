@@ -5,10 +5,10 @@ import re
 import msgspec
 
 from recsys.errors import InvalidInput
-from recsys.interaction import Erasure, Interaction
+from recsys.interaction import Erasure, Interaction, Merge
 from recsys.item import Item
 
-Message = Interaction | Item | Erasure
+Message = Interaction | Item | Erasure | Merge
 MAX_MESSAGE_BYTES = 64 * 1024
 WHOLE_NAMES = ("message", "body")
 """Stand for all of it, and so are no part of a field's path."""

@@ -39,7 +39,7 @@ def test_a_users_records_keep_their_order_with_erasures_in_between() -> None:
     erasure = Erasure(event_id="x", user_id="ada", occurred_at=NOW)
     messages: list[wire.Message] = [view(), erasure, view(), view("bob")]
     batch = decode_batch([delivered(n, wire.encode(m)) for n, m in enumerate(messages)], NOW, SETTINGS)
-    assert [r.offset for r in batch.by_user()["ada"]] == [0, 1, 2]
+    assert [r.offset for r in batch.rounds()[0].users["ada"]] == [0, 1, 2]
 
 
 def test_what_cannot_be_applied_becomes_a_dead_letter_and_its_offset_counts() -> None:
