@@ -43,6 +43,10 @@ class LogGroup:
         await asyncio.to_thread(self._write, batch)
 
     def _write(self, batch: Batch) -> None:
+        # Merges first and erasures last: a row must be seen neither under an id that has ended, nor after it is erased
+        # and then, before its erasure is known.
+        if batch.merges:
+            self._log.merge(batch.merges)
         self._append(batch)
         if batch.items:
             self._log.append_items(batch.items)

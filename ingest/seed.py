@@ -11,7 +11,7 @@ from recsys.errors import Conflict
 from recsys.feature_store import FeatureStore
 from recsys.interaction import event_key
 from recsys.interaction_log import InteractionLog
-from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, join
+from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, join, left_since
 
 USERS_AT_ONCE = 500
 ITEMS_AT_ONCE = 1000
@@ -32,9 +32,16 @@ class _Logged:
         """`stored` with what it has not seen.
 
         What lies at or below a stored offset was applied before, and may have been erased since: the log may
-        learn of an erasure later than the store, and must not bring back what the store has forgotten.
+        learn of an erasure later than the store, and must not bring back what the store has forgotten. What
+        came by a merge has its offset from another user, so there the departures say it.
         """
-        fresh = [entry for partition, offset, entry in self.entries if offset > stored.offsets.get(partition, -1)]
+
+        def is_fresh(partition: str, offset: int, entry: HistoryEntry) -> bool:
+            if entry.merged_ms:
+                return left_since(stored, entry.merged_ms) is None
+            return offset > stored.offsets.get(partition, -1)
+
+        fresh = [entry for partition, offset, entry in self.entries if is_fresh(partition, offset, entry)]
         return join(stored, UserFeatures(self.user_id, tuple(fresh), self.offsets), length)
 
 
@@ -83,10 +90,12 @@ def _size(log: InteractionLog) -> tuple[int, int]:
 
 
 def _read(log: InteractionLog, length: int, number: int, passes: int) -> list[_Logged]:
-    rows = log.read().select("user_id", "event_id", "item_id", "type", "occurred_at", "partition", "offset")
+    rows = log.read().select(
+        "user_id", "event_id", "item_id", "type", "occurred_at", "partition", "offset", "merged_at"
+    )
     mine = rows.filter(pl.col("user_id").hash() % passes == number).collect()
     newest = (
-        mine.with_columns(pl.col("occurred_at").dt.epoch("us"))
+        mine.with_columns(pl.col("occurred_at", "merged_at").dt.epoch("us"))
         .sort("user_id", "occurred_at")
         .group_by("user_id", maintain_order=True)
         .tail(length)
@@ -94,14 +103,17 @@ def _read(log: InteractionLog, length: int, number: int, passes: int) -> list[_L
         .agg(pl.all())
     )
     reached: dict[str, dict[str, int]] = {}
-    for user_id, partition, offset in mine.group_by("user_id", "partition").agg(pl.col("offset").max()).iter_rows():
+    own = mine.filter(pl.col("merged_at").is_null()).group_by("user_id", "partition").agg(pl.col("offset").max())
+    for user_id, partition, offset in own.iter_rows():
         reached.setdefault(user_id, {})[partition] = offset
     return [
-        _Logged(row["user_id"], list(_entries(row)), reached[row["user_id"]]) for row in newest.iter_rows(named=True)
+        _Logged(row["user_id"], list(_entries(row)), reached.get(row["user_id"], {}))
+        for row in newest.iter_rows(named=True)
     ]
 
 
 def _entries(row: dict[str, Any]) -> Iterator[tuple[str, int, HistoryEntry]]:
-    columns = (row[name] for name in ("partition", "offset", "occurred_at", "event_id", "item_id", "type"))
-    for partition, offset, at_us, event_id, item_id, kind in zip(*columns, strict=True):
-        yield partition, offset, HistoryEntry(round(at_us / 1000), event_key(event_id), item_id, kind)
+    columns = (row[name] for name in ("partition", "offset", "occurred_at", "event_id", "item_id", "type", "merged_at"))
+    for partition, offset, at_us, event_id, item_id, kind, merged_us in zip(*columns, strict=True):
+        at_ms, merged_ms = round(at_us / 1000), round((merged_us or 0) / 1000)
+        yield partition, offset, HistoryEntry(at_ms, event_key(event_id), item_id, kind, merged_ms)

@@ -61,16 +61,16 @@ class UserFeatures:
     """One user's record.
 
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
-    `embeddings` holds one user-factor vector of shape (d,) per index version; `departures` are the
-    newest few, oldest first; `revision` counts writes and is 0 for a user who is not stored.
+    `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
+    writes and is 0 for a user who is not stored; `departures` are the newest few, oldest first.
     """
 
     user_id: str
     history: tuple[HistoryEntry, ...] = ()
     offsets: Mapping[str, int] = field(default_factory=dict)
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
-    departures: tuple[Departure, ...] = ()
     revision: int = 0
+    departures: tuple[Departure, ...] = ()
 
 
 def history_entry(interaction: Interaction) -> HistoryEntry:

@@ -1,10 +1,10 @@
 """Seam: ingest appends interactions, training reads them as of a version."""
 
-from recsys.interaction_log.protocol import INTERACTION_SCHEMA, InteractionLog
+from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, InteractionLog
 from recsys.interaction_log.rows import interaction_rows
 from recsys.settings import LogSettings
 
-__all__ = ["INTERACTION_SCHEMA", "InteractionLog", "interaction_rows", "open_interaction_log"]
+__all__ = ["INTERACTION_SCHEMA", "READ_SCHEMA", "InteractionLog", "interaction_rows", "open_interaction_log"]
 
 
 def open_interaction_log(settings: LogSettings) -> InteractionLog:

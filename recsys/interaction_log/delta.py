@@ -9,15 +9,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from recsys import wire
 from recsys.errors import Conflict, LogUnavailable, NotFound
-from recsys.interaction_log.protocol import INTERACTION_SCHEMA
-from recsys.interaction_log.rows import (
-    ERASURE_SCHEMA,
-    each_event_once,
-    erasure_rows,
-    merged_items,
-    unseen,
-    without_erased,
-)
+from recsys.interaction_log.departures import ERASURE_SCHEMA, MERGE_SCHEMA, erasure_rows, merge_rows, settled
+from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA
+from recsys.interaction_log.rows import each_event_once, merged_items, unseen
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -30,7 +24,7 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
 
 
 class DeltaInteractionLog:
-    """Three tables under `path`: `interactions` (partitioned by date), `items` and `erasures`.
+    """Four tables under `path`: `interactions` (partitioned by date), `items`, `erasures` and `merges`.
 
     Nothing is cached between calls, so one object may serve any number of threads.
     """
@@ -39,6 +33,7 @@ class DeltaInteractionLog:
         self._interactions = f"{path.rstrip('/')}/interactions"
         self._items = f"{path.rstrip('/')}/items"
         self._erasures = f"{path.rstrip('/')}/erasures"
+        self._merges = f"{path.rstrip('/')}/merges"
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
         with _translated():
@@ -70,11 +65,12 @@ class DeltaInteractionLog:
             if version is not None and (table is None or not 0 <= version <= table.version()):
                 raise NotFound("interaction log version", str(version))
             if table is None:
-                return pl.LazyFrame(schema=INTERACTION_SCHEMA)
+                return pl.LazyFrame(schema=READ_SCHEMA)
             if version is not None:
                 table.load_as_version(version)
             rows = pl.scan_delta(table).select(INTERACTION_SCHEMA.keys())
-            return each_event_once(without_erased(rows, self._read(self._erasures, ERASURE_SCHEMA)))
+            erasures, merges = self._read(self._erasures, ERASURE_SCHEMA), self._read(self._merges, MERGE_SCHEMA)
+            return each_event_once(settled(rows, erasures, merges))
 
     def append_items(self, items: Sequence[Item]) -> None:
         if items:
@@ -88,19 +84,26 @@ class DeltaInteractionLog:
             return merged_items([message for message in messages if isinstance(message, Item)])
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
-        with _translated():
-            known = self._read(self._erasures, ERASURE_SCHEMA)
-        fresh = erasure_rows(erasures).join(known, on=["user_id", "partition", "offset"], how="anti")
-        if not fresh.is_empty():
-            self._append(self._erasures, fresh)
+        self._append_once(self._erasures, erasure_rows(erasures))
+
+    def merge(self, merges: Sequence[Positioned]) -> None:
+        self._append_once(self._merges, merge_rows(merges))
 
     def compact(self) -> None:
         with _translated():
-            for uri in (self._interactions, self._items, self._erasures):
+            for uri in (self._interactions, self._items, self._erasures, self._merges):
                 table = _open(uri)
                 if table is not None:
                     with suppress(CommitFailedError):
                         table.optimize.compact()
+
+    def _append_once(self, uri: str, rows: pl.DataFrame) -> None:
+        """Rows of users at places that are not there yet."""
+        with _translated():
+            known = self._read(uri, rows.schema)
+        fresh = rows.unique(maintain_order=True).join(known, on=["user_id", "partition", "offset"], how="anti")
+        if not fresh.is_empty():
+            self._append(uri, fresh)
 
     @staticmethod
     def _append(uri: str, rows: pl.DataFrame) -> None:

@@ -6,15 +6,9 @@ from threading import Lock
 import polars as pl
 
 from recsys.errors import NotFound
+from recsys.interaction_log.departures import ERASURE_SCHEMA, MERGE_SCHEMA, erasure_rows, merge_rows, settled
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA
-from recsys.interaction_log.rows import (
-    ERASURE_SCHEMA,
-    each_event_once,
-    erasure_rows,
-    merged_items,
-    unseen,
-    without_erased,
-)
+from recsys.interaction_log.rows import each_event_once, merged_items, unseen
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -28,6 +22,7 @@ class MemoryInteractionLog:
         self._watermarks: dict[str, int] = {}
         self._updates: list[Item] = []
         self._erasures = pl.DataFrame(schema=ERASURE_SCHEMA)
+        self._merges = pl.DataFrame(schema=MERGE_SCHEMA)
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
         with self._lock:
@@ -52,7 +47,7 @@ class MemoryInteractionLog:
         with self._lock:
             frames = self._frames if version is None else self._frames[: version + 1]
             rows = pl.concat([pl.DataFrame(schema=INTERACTION_SCHEMA), *frames])
-            return each_event_once(without_erased(rows.lazy(), self._erasures))
+            return each_event_once(settled(rows.lazy(), self._erasures, self._merges))
 
     def append_items(self, items: Sequence[Item]) -> None:
         with self._lock:
@@ -64,6 +59,10 @@ class MemoryInteractionLog:
     def erase(self, erasures: Sequence[Positioned]) -> None:
         with self._lock:
             self._erasures = self._erasures.vstack(erasure_rows(erasures)).unique()
+
+    def merge(self, merges: Sequence[Positioned]) -> None:
+        with self._lock:
+            self._merges = self._merges.vstack(merge_rows(merges)).unique()
 
     def compact(self) -> None:
         """Nothing to do: there are no files."""

@@ -25,6 +25,10 @@ INTERACTION_SCHEMA: dict[str, pl.DataType] = {
 """One row per interaction; `partition` and `offset` say where on the topic (or in which file) it stood."""
 
 
+READ_SCHEMA: dict[str, pl.DataType] = {**INTERACTION_SCHEMA, "merged_at": pl.Datetime("us", "UTC")}
+"""The same as read: `merged_at` is when a merge made the row this user's, null where it always was."""
+
+
 class InteractionLog(Protocol):
     """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
 
@@ -48,10 +52,11 @@ class InteractionLog(Protocol):
         ...
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
-        """The interactions as of `version` (default: newest), by partition and offset; `NotFound` for no such version.
+        """READ_SCHEMA as of `version` (default: newest), by partition and offset; `NotFound` for no such version.
 
         Each event is there once: of rows of one user with one event id on one date the first counts.
         What was ever erased stays out of every version: an old snapshot must not bring a forgotten user back.
+        What was ever merged stands under the user who has it now, in every version too.
         """
         ...
 
@@ -65,6 +70,13 @@ class InteractionLog(Protocol):
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
         """Forget every interaction of these users up to each erasure's place; idempotent."""
+        ...
+
+    def merge(self, merges: Sequence[Positioned]) -> None:
+        """Every interaction of these users up to each merge's place becomes the other's; idempotent.
+
+        To be called before rows of the same batch are appended: whoever sees the rows then sees whose they are.
+        """
         ...
 
     def compact(self) -> None:

@@ -12,13 +12,6 @@ from recsys.interaction_log.protocol import INTERACTION_SCHEMA
 from recsys.item import Item
 from recsys.user_features import Positioned
 
-ERASURE_SCHEMA: dict[str, pl.DataType] = {
-    "user_id": pl.String(),
-    "partition": pl.String(),
-    "offset": pl.Int64(),
-    "occurred_at": pl.Datetime("us", "UTC"),
-}
-
 
 def interaction_rows(records: Iterable[Positioned]) -> pl.DataFrame:
     """The interactions among `records` as rows of INTERACTION_SCHEMA; `date` is the UTC date they occurred on."""
@@ -44,11 +37,6 @@ def _interaction_row(partition: str, offset: int, interaction: Interaction) -> t
     )
 
 
-def erasure_rows(records: Iterable[Positioned]) -> pl.DataFrame:
-    rows = [(r.message.user_id, r.partition, r.offset, r.message.occurred_at.astimezone(UTC)) for r in records]
-    return pl.DataFrame(rows, schema=ERASURE_SCHEMA, orient="row")
-
-
 def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[str, int]) -> pl.DataFrame:
     """The rows above their partition's `stored` watermark.
 
@@ -60,35 +48,6 @@ def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[st
             raise InvalidInput("watermarks", f"{partition} has a row at {offset}, above its watermark")
     known = pl.col("partition").replace_strict(dict(stored), default=-1, return_dtype=pl.Int64())
     return rows.filter(pl.col("offset") > known).select(INTERACTION_SCHEMA.keys())
-
-
-def without_erased(rows: pl.LazyFrame, erasures: pl.DataFrame) -> pl.LazyFrame:
-    """`rows` minus what an erasure of their user covers.
-
-    On the erasure's own partition everything up to its offset goes. Another partition (an import, or the
-    topic before it was repartitioned) shares no order with it, so there event time decides.
-    """
-    if erasures.is_empty():
-        return rows
-    here = erasures.group_by("user_id", "partition").agg(
-        pl.col("offset").max().alias("erased_to"), pl.col("occurred_at").max().alias("at")
-    )
-    elsewhere = (
-        here.join(here, on="user_id", suffix="_other")
-        .filter(pl.col("partition") != pl.col("partition_other"))
-        .group_by("user_id", "partition")
-        .agg(pl.col("at_other").max().alias("erased_elsewhere"))
-    )
-    own = here.drop("at").join(elsewhere, on=["user_id", "partition"], how="left")
-    anywhere = erasures.group_by("user_id").agg(pl.col("occurred_at").max().alias("erased_anywhere"))
-    by_time = pl.when(pl.col("erased_to").is_null()).then("erased_anywhere").otherwise("erased_elsewhere")
-    covered = (pl.col("offset") <= pl.col("erased_to")) | (pl.col("occurred_at") <= by_time)
-    return (
-        rows.join(own.lazy(), on=["user_id", "partition"], how="left")
-        .join(anywhere.lazy(), on="user_id", how="left")
-        .filter(~covered.fill_null(value=False))
-        .select(INTERACTION_SCHEMA.keys())
-    )
 
 
 def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
