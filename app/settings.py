@@ -51,7 +51,14 @@ class ServeSettings(Section):
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
     alias: str = Field("live", description="the alias this service follows")
     poll_interval: Seconds = Field(1.0, description="seconds between looks at the alias; nudges come sooner")
-    shutdown_timeout: Seconds = Field(10.0, description="seconds that requests in flight get on SIGTERM")
+    drain_wait: float = Field(
+        0.3,
+        ge=0,
+        le=300,
+        description="seconds between SIGTERM, when readiness goes off, and the closing of the port; "
+        "behind a load balancer, as long as it needs to notice",
+    )
+    shutdown_timeout: Seconds = Field(10.0, description="seconds that requests in flight get after that")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
 
     @field_validator("placements")

@@ -1,15 +1,14 @@
 """The service as uvicorn opens it, in each worker process."""
 
-from fastapi import FastAPI
-
 from app.main import create_app
 from millirec import __version__
+from millirec.draining import Draining
 from millirec.settings import load_settings
 from recsys.telemetry import configure_logging
 
 
-def create() -> FastAPI:
+def create() -> Draining:
     """Built from the settings in force. Imported only by the server, after it decided on shared metrics."""
     settings = load_settings()
     configure_logging(settings.serve.log_level)
-    return create_app(settings.app(), __version__)
+    return Draining(create_app(settings.app(), __version__), settings.serve.drain_wait)

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated
 
 import typer
@@ -24,14 +24,16 @@ def register(app: typer.Typer) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
         import uvicorn
 
+        from millirec.draining import Workers
+
         settings = load_settings().serve
         count = workers or settings.workers
-        # uvicorn raises the signal again once it has drained; this makes it an exit that cleans up.
+        # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with ExitStack() as stack:
             if count > 1 and MULTIPROC not in os.environ:
                 os.environ[MULTIPROC] = stack.enter_context(tempfile.TemporaryDirectory(prefix="millirec-metrics-"))
-            uvicorn.run(
+            config = uvicorn.Config(
                 "millirec.service:create",
                 factory=True,
                 host=host or settings.host,
@@ -44,3 +46,8 @@ def register(app: typer.Typer) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=round(settings.shutdown_timeout),
             )
+            if count > 1:
+                Workers(config).run()
+            else:
+                with suppress(KeyboardInterrupt):
+                    uvicorn.Server(config).run()

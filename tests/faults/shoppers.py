@@ -32,7 +32,10 @@ class Answered:
 
 @dataclass
 class Shoppers:
-    """GET /recommend for each of `users` in turn on so many connections, `pause` seconds between two requests."""
+    """GET /recommend for each of `users` in turn on so many connections, `pause` seconds between two requests.
+
+    `refused` counts connections that could not be made, `failures` requests that were sent and not answered.
+    """
 
     url: str
     users: Sequence[str]
@@ -82,15 +85,16 @@ class Shoppers:
             if not self.shopping_on():
                 await asyncio.sleep(0.01)
                 continue
-            try:
-                if connection is None:
+            if connection is None:
+                try:
                     connection = await asyncio.open_connection(address.hostname, address.port)
+                except OSError:
+                    self.refused += 1
+                    await asyncio.sleep(0.05)
+                    continue
+            try:
                 async with asyncio.timeout(PATIENCE):
                     keep = await self._ask(connection, self.users[next(places) % len(self.users)])
-            except ConnectionRefusedError:
-                self.refused += 1
-                await asyncio.sleep(0.05)
-                continue
             except (OSError, EOFError, TimeoutError) as error:
                 self.failures.append(repr(error))
                 keep = False

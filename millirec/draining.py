@@ -1,0 +1,119 @@
+"""Draining: what lies between SIGTERM and the closing of the port.
+
+Load balancers and keep-alive clients learn that a server leaves only from readiness and from answers. So readiness goes
+off first and every answer closes its connection, while new connections are still taken; the server itself closes the
+port after that, when nobody is coming any more.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn import Config, Server
+from uvicorn.supervisors import Multiprocess
+
+from app.problems import problem_response
+from app.schemas import Problem
+
+log = structlog.get_logger()
+READINESS = "/health/ready"
+LEAVING = problem_response(
+    Problem("Temporarily unavailable", 503, "this process is shutting down"), {"Retry-After": "1"}
+)
+LAST_WORDS = 0.1
+"""Seconds for those who came last to say what they want, before connections without a request are closed."""
+CLOSE = (b"connection", b"close")
+
+
+class Draining:
+    """The application, with a SIGTERM that waits `seconds` before the server gets it. A second one does not wait."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self._catch_sigterm()
+        elif self._leaving is not None and scope["type"] == "http":
+            await self._answer_and_close(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _catch_sigterm(self) -> None:
+        """Called by the server once its own handler is in place, which is a method of it."""
+        stop = signal.getsignal(signal.SIGTERM)
+        server = getattr(stop, "__self__", None)
+        if not isinstance(server, Server):
+            return
+        loop = asyncio.get_running_loop()
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            if self._leaving is None:
+                self._leaving = loop.create_task(self._leave(server))
+            else:
+                server.handle_exit(number, frame)
+
+        signal.signal(signal.SIGTERM, drain)
+
+    async def _leave(self, server: Server) -> None:
+        log.info("draining", seconds=self._seconds)
+        await asyncio.sleep(self._seconds)
+        loop = asyncio.get_running_loop()
+        for connection in close_ports(server):
+            await loop.connect_accepted_socket(partial(protocol_of, server), connection)
+        await asyncio.sleep(LAST_WORDS)
+        server.handle_exit(signal.SIGTERM, None)
+
+    async def _answer_and_close(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
+            await send(message)
+
+        app = LEAVING if scope["path"] == READINESS else self._app
+        await app(scope, receive, closing_send)
+
+
+def close_ports(server: Server) -> list[socket.socket]:
+    """Listen no more. Connections that the system took meanwhile are returned, since it would reset them."""
+    queued: list[socket.socket] = []
+    for listener in server.servers:
+        ports = [socket.socket(fileno=os.dup(one.fileno())) for one in listener.sockets]
+        listener.close()
+        for port in ports:
+            with port, suppress(BlockingIOError):
+                while True:
+                    queued.append(port.accept()[0])
+    for connection in queued:
+        connection.setblocking(False)
+    return queued
+
+
+def protocol_of(server: Server) -> Any:
+    """As the server makes one for each connection."""
+    made: Any = server.config.http_protocol_class
+    return made(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
+
+
+class Workers(Multiprocess):
+    """Worker processes on one port, which closes with the last of them.
+
+    Left open in this process, it would go on queueing connections that nobody takes.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, [config.bind_socket()])
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for one in self.sockets:
+            one.close()
