@@ -18,7 +18,10 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern
 """A bounded identifier without control characters."""
 
 InteractionType = Annotated[str, msgspec.Meta(pattern=TYPE_PATTERN)]
-"""What happened: `view`, `click`, `add_to_cart`, `purchase`, or a type of the shop's own."""
+"""What happened: `view`, `click`, `add_to_cart`, `purchase`, `impression`, or a type of the shop's own."""
+
+IMPRESSION = "impression"
+"""The type that says an item was shown, and nothing about taste: no history and no training knows of it."""
 
 DEFAULT_TYPE_WEIGHTS: Mapping[str, float] = {"view": 0.2, "click": 0.3, "add_to_cart": 0.6, "purchase": 1.0}
 """How much an interaction says about taste, by type, unless the training settings say otherwise."""

@@ -11,10 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.interaction import Erasure, Interaction, Merge, epoch_ms, event_key
+from recsys.interaction import IMPRESSION, Erasure, Interaction, Merge, epoch_ms, event_key
 
 Vector = NDArray[np.float32]
 HISTORY_LENGTH = 200
+SHOWN_LENGTH = 200
+"""Impressions remembered per user, and never more than interactions."""
+
 DEPARTURES = 16
 """Remembered per user; only what another partition brings late is measured against them."""
 
@@ -22,14 +25,15 @@ DEPARTURES = 16
 class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True):
     """One remembered interaction; field order is sort order (event time, then event).
 
-    `merged_ms` is when a merge brought it here, 0 for what is the user's own.
+    Departures up to `since_ms` left it here: a merge brought it then, or it was read from a log that knew them.
+    It is 0 for what the topic's order alone places.
     """
 
     at_ms: int
     event: int
     item_id: str
     type: str
-    merged_ms: int = 0
+    since_ms: int = 0
 
 
 class Departure(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -38,13 +42,13 @@ class Departure(msgspec.Struct, frozen=True, array_like=True, order=True):
     at_ms: int
     into: str = ""
 
-    def takes(self, merged_ms: int) -> bool:
-        """Whether what a merge brought at `merged_ms` left with it.
+    def takes(self, since_ms: int) -> bool:
+        """Whether what has been with the user since `since_ms` leaves.
 
-        The user's own (0) always does: it stood before this on the topic. A merge shares no order with it,
-        so there the times of the two decide; an erasure also takes what came at the same moment.
+        The user's own (0) always does: it stood before this on the topic. What a merge brought shares no order
+        with it, so there the times of the two decide; an erasure also takes what came at the same moment.
         """
-        return merged_ms < self.at_ms or (merged_ms == self.at_ms and not self.into)
+        return since_ms < self.at_ms or (since_ms == self.at_ms and not self.into)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class UserFeatures:
 
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
     `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
-    writes and is 0 for a user who is not stored; `departures` are the newest few, oldest first.
+    writes and is 0 for a user who is not stored; `departures` are the newest few, oldest first;
+    `shown` is the history of impressions, apart because they are many and no taste.
     """
 
     user_id: str
@@ -71,6 +76,7 @@ class UserFeatures:
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
     revision: int = 0
     departures: tuple[Departure, ...] = ()
+    shown: tuple[HistoryEntry, ...] = ()
 
 
 def history_entry(interaction: Interaction) -> HistoryEntry:
@@ -105,7 +111,7 @@ def apply(features: UserFeatures, records: Sequence[Positioned], length: int = H
     half of the user that ends; `received` is the other, and must have been stored before.
     """
     offsets = dict(features.offsets)
-    entries = list(features.history)
+    entries = [*features.history, *features.shown]
     departures = features.departures
     fresh = False
     for record in records:
@@ -117,11 +123,11 @@ def apply(features: UserFeatures, records: Sequence[Positioned], length: int = H
             entries.append(history_entry(record.message))
         else:
             left = departure(record.message)
-            entries = [entry for entry in entries if not left.takes(entry.merged_ms)]
+            entries = [entry for entry in entries if not left.takes(entry.since_ms)]
             departures = _newest((*departures, left))
     if not fresh:
         return features
-    return _changed(features, bounded(entries, length), offsets, departures)
+    return _changed(features, entries, length, offsets, departures)
 
 
 def received(
@@ -131,12 +137,14 @@ def received(
 
     Idempotent; `features` itself when there is nothing new in it.
     """
-    moved = [msgspec.structs.replace(entry, merged_ms=at_ms) for entry in source.history if left.takes(entry.merged_ms)]
-    return _changed(features, bounded((*features.history, *moved), length), features.offsets, features.departures)
+    theirs = (*source.history, *source.shown)
+    moved = [msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if left.takes(entry.since_ms)]
+    entries = (*features.history, *features.shown, *moved)
+    return _changed(features, entries, length, features.offsets, features.departures)
 
 
 def left_since(features: UserFeatures, at_ms: int) -> Departure | None:
-    """The first departure of what a merge brings as of `at_ms`; it may come to know of it late."""
+    """The first departure that takes what came at `at_ms`; there may be one, because partitions run apart."""
     return next((one for one in features.departures if one.takes(at_ms)), None)
 
 
@@ -145,23 +153,30 @@ def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENG
 
     Associative, commutative and idempotent, so that the order in which they meet does not matter.
     """
-    history = bounded((*features.history, *other.history), length)
+    entries = (*features.history, *features.shown, *other.history, *other.shown)
     offsets = dict(features.offsets)
     for partition, offset in other.offsets.items():
         offsets[partition] = max(offset, offsets.get(partition, -1))
-    return _changed(features, history, offsets, _newest((*features.departures, *other.departures)))
+    return _changed(features, entries, length, offsets, _newest((*features.departures, *other.departures)))
 
 
 def _changed(
     features: UserFeatures,
-    history: tuple[HistoryEntry, ...],
+    entries: Sequence[HistoryEntry],
+    length: int,
     offsets: Mapping[str, int],
     departures: tuple[Departure, ...],
 ) -> UserFeatures:
-    if (history, offsets, departures) == (features.history, features.offsets, features.departures):
+    """With what is remembered of `entries`, interactions and impressions each within their own bound."""
+    history = bounded((entry for entry in entries if entry.type != IMPRESSION), length)
+    shown = bounded((entry for entry in entries if entry.type == IMPRESSION), min(length, SHOWN_LENGTH))
+    before = (features.history, features.offsets, features.departures, features.shown)
+    if (history, offsets, departures, shown) == before:
         return features
     embeddings = features.embeddings if history == features.history else {}
-    return replace(features, history=history, offsets=offsets, embeddings=embeddings, departures=departures)
+    return replace(
+        features, history=history, offsets=offsets, embeddings=embeddings, departures=departures, shown=shown
+    )
 
 
 def _newest(departures: Iterable[Departure]) -> tuple[Departure, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recsys.errors import NotEnoughData
-from recsys.interaction import epoch_ms, event_key
+from recsys.interaction import IMPRESSION, epoch_ms, event_key
 from recsys.interaction_log import InteractionLog
 from recsys.item import Item
 from recsys.recommender.factors import ConfidenceParameters, decayed
@@ -43,7 +43,8 @@ def load(log: InteractionLog, log_version: int | None, settings: TrainSettings) 
     if version < 0:
         raise NotEnoughData("the interaction log is empty: import a file (millirec import) or post events first")
     columns = ["event_id", "user_id", "item_id", "type", "occurred_at"]
-    interactions = log.read(version).select(columns).sort("occurred_at", "event_id").collect()
+    tastes = log.read(version).filter(pl.col("type") != IMPRESSION).select(columns)
+    interactions = tastes.sort("occurred_at", "event_id").collect()
     users, items = interactions["user_id"].n_unique(), interactions["item_id"].n_unique()
     if interactions.height < settings.min_interactions or users < 2 or items < 2:
         raise NotEnoughData(

@@ -1,7 +1,7 @@
 """What the feature store looks like inside: key names, and a user's record as the fields of one hash.
 
 `{prefix}user:{user_id}`    hash: h history (msgpack), o offsets (msgpack), r revision,
-                            d departures (msgpack), where there are any,
+                            d departures, s shown (msgpack), where there are any,
                             e:{version} embedding (float32, little-endian); one key, so that a script,
                             an erasure and a TTL each concern exactly one user
 `{prefix}item:{item_id}`    string: the item as JSON
@@ -18,7 +18,7 @@ import numpy as np
 from recsys.feature_store.protocol import UNREADABLE
 from recsys.user_features import Departure, HistoryEntry, UserFeatures, Vector
 
-HISTORY, OFFSETS, DEPARTURES, REVISION, EMBEDDING = b"h", b"o", b"d", b"r", b"e:"
+HISTORY, OFFSETS, DEPARTURES, SHOWN, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"r", b"e:"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_history = msgspec.msgpack.Decoder(tuple[HistoryEntry, ...]).decode
@@ -54,6 +54,8 @@ def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
     fields = {HISTORY: _encode(features.history), OFFSETS: _encode(features.offsets)}
     if features.departures:
         fields[DEPARTURES] = _encode(features.departures)
+    if features.shown:
+        fields[SHOWN] = _encode(features.shown)
     for version, vector in features.embeddings.items():
         fields[embedding_field(version)] = np.ascontiguousarray(vector, dtype="<f4").tobytes()
     return fields
@@ -69,12 +71,13 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
         raise ValueError(f"revision {fields[REVISION]!r} is no number")
     if revision == 0:
         return UserFeatures(user_id)
-    history, offsets, departures = fields.get(HISTORY), fields.get(OFFSETS), fields.get(DEPARTURES)
+    history, offsets, departures, shown = map(fields.get, (HISTORY, OFFSETS, DEPARTURES, SHOWN))
     return UserFeatures(
         user_id,
         history=_decode_history(history) if history is not None else (),
         offsets=_decode_offsets(offsets) if offsets is not None else {},
         departures=_decode_departures(departures) if departures is not None else (),
+        shown=_decode_history(shown) if shown is not None else (),
         embeddings=dict(_embeddings(fields.items())),
         revision=revision,
     )

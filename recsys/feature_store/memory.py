@@ -28,11 +28,14 @@ class MemoryFeatureStore:
         self._revision = 0
         self._channels: dict[str, _Channel] = {}
 
-    async def read(self, user_ids: Sequence[str], version: str | None = None) -> list[UserFeatures]:
+    async def read(
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+    ) -> list[UserFeatures]:
         found = []
         for features in await self.load(user_ids):
             embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
-            found.append(replace(features, offsets={}, embeddings=embeddings))
+            seen = features.shown if shown else ()
+            found.append(replace(features, offsets={}, embeddings=embeddings, departures=(), shown=seen))
         return found
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:

@@ -15,6 +15,7 @@ from recsys.feature_store.items import ItemCatalogue
 from recsys.feature_store.keys import (
     HISTORY,
     REVISION,
+    SHOWN,
     Keys,
     embedding_field,
     from_fields,
@@ -43,8 +44,15 @@ class RedisFeatureStore:
         self._catalogue = ItemCatalogue(self._exchange, self._keys, settings.item_ttl)
         self._nudges = Nudges(settings)
 
-    async def read(self, user_ids: Sequence[str], version: str | None = None) -> list[UserFeatures]:
-        names = [HISTORY, REVISION] if version is None else [HISTORY, REVISION, embedding_field(version)]
+    async def read(
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+    ) -> list[UserFeatures]:
+        names = [
+            HISTORY,
+            REVISION,
+            *([SHOWN] if shown else []),
+            *([] if version is None else [embedding_field(version)]),
+        ]
         commands: list[Command] = [("HMGET", self._keys.user(user_id), *names) for user_id in user_ids]
         replies = await self._exchange.once(commands, self._settings.read_timeout)
         return [

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -94,6 +95,17 @@ async def test_a_read_brings_the_embedding_of_the_asked_version_only(store: Feat
     assert (nobody.revision, len(bob.history)) == (0, 1)
     assert (await store.read(["ada"], "v3"))[0].embeddings == {}
     assert (await store.read(["ada"]))[0].embeddings == {}
+
+
+async def test_impressions_are_read_when_asked_for_and_go_with_the_record(store: FeatureStore) -> None:
+    shown = (HistoryEntry(1000, 1, "a", "impression"), HistoryEntry(1001, 2, "b", "impression"))
+    await store.save([replace(record(), shown=shown), record("bob")])
+    assert [one.shown for one in await store.read(["ada", "bob"], "v1")] == [(), ()]
+    ada, bob = await store.read(["ada", "bob"], "v1", shown=True)
+    assert (ada.shown, ada.history, list(ada.embeddings), bob.shown) == (shown, record().history, ["v1"], ())
+    assert (await store.load(["ada"]))[0].shown == shown
+    await store.save([record(revision=1)])
+    assert (await store.load(["ada"]))[0].shown == ()
 
 
 async def test_a_save_replaces_the_record_whole(store: FeatureStore) -> None:

@@ -8,23 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.interaction import Erasure, Interaction
-from recsys.user_features import HISTORY_LENGTH, HistoryEntry, Positioned, UserFeatures, apply, bounded, join
+from recsys.interaction import IMPRESSION, Erasure, Interaction, epoch_ms
+from recsys.user_features import (
+    HISTORY_LENGTH,
+    SHOWN_LENGTH,
+    HistoryEntry,
+    Positioned,
+    UserFeatures,
+    apply,
+    bounded,
+    join,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SHORT = 4
 EMPTY = UserFeatures("ada")
 
 
-def interaction(event: int, minutes: int, item: str = "i") -> Interaction:
+def interaction(event: int, minutes: int, item: str = "i", kind: str = "view") -> Interaction:
     at = NOW + timedelta(minutes=minutes)
-    return Interaction(event_id=f"e{event}", user_id="ada", item_id=item, type="view", occurred_at=at)
+    return Interaction(event_id=f"e{event}", user_id="ada", item_id=item, type=kind, occurred_at=at)
 
 
 @st.composite
 def topics(draw: st.DrawFn, erasures: bool = True) -> list[Positioned]:
     """One user's records in an order of delivery: three partitions, offsets with gaps, repeats, lateness."""
-    events = st.builds(interaction, st.integers(0, 12), st.integers(0, 30), st.sampled_from("abc"))
+    kinds = st.sampled_from(["view", "view", IMPRESSION])
+    events = st.builds(interaction, st.integers(0, 12), st.integers(0, 30), st.sampled_from("abc"), kinds)
     forgets = st.builds(Erasure, event_id=st.just("x"), user_id=st.just("ada"), occurred_at=st.just(NOW))
     messages = st.one_of(events, events, events, forgets) if erasures else events
     deliveries = st.tuples(messages, st.sampled_from(["p-0", "p-1", "p-2"]), st.integers(1, 3))
@@ -70,18 +80,31 @@ def test_a_redelivered_record_changes_nothing(records: list[Positioned]) -> None
 
 
 @given(topics())
-def test_the_history_is_bounded_ordered_and_without_repeats(records: list[Positioned]) -> None:
-    history = once(records).history
-    assert len(history) <= SHORT
-    assert list(history) == sorted(history)
-    assert len({entry.event for entry in history}) == len(history)
+def test_what_is_remembered_is_bounded_ordered_and_without_repeats(records: list[Positioned]) -> None:
+    for entries in (once(records).history, once(records).shown):
+        assert len(entries) <= SHORT
+        assert list(entries) == sorted(entries)
+        assert len({entry.event for entry in entries}) == len(entries)
+
+
+@given(topics())
+def test_impressions_change_nothing_but_what_was_shown(records: list[Positioned]) -> None:
+    others = [r for r in records if not (isinstance(r.message, Interaction) and r.message.type == IMPRESSION)]
+    shown = [r for r in records if not (isinstance(r.message, Interaction) and r.message.type != IMPRESSION)]
+    assert once(records).history == once(others).history
+    assert once(records).shown == once(shown).shown
+    assert {entry.type for entry in once(records).shown} <= {IMPRESSION}
 
 
 @given(topics(erasures=False))
 def test_the_history_is_the_newest_of_all_events_in_any_order_of_arrival(records: list[Positioned]) -> None:
-    every = [entry for record in records for entry in once([record]).history]
-    latest = {entry.event: entry for entry in sorted(every)}
-    assert once(records).history == tuple(sorted(latest.values())[-SHORT:])
+    def newest(entries: list[HistoryEntry]) -> tuple[HistoryEntry, ...]:
+        latest = {entry.event: entry for entry in sorted(entries)}
+        return tuple(sorted(latest.values())[-SHORT:])
+
+    alone = [once([record]) for record in records]
+    assert once(records).history == newest([entry for one in alone for entry in one.history])
+    assert once(records).shown == newest([entry for one in alone for entry in one.shown])
 
 
 @given(topics())
@@ -93,8 +116,8 @@ def test_the_high_water_offsets_are_those_of_the_last_records(records: list[Posi
 def test_an_erasure_leaves_only_what_came_after_it(records: list[Positioned], place: int) -> None:
     forget = Positioned("forget", 0, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
     place = min(place, len(records))
-    after = apply(EMPTY, records[place:], SHORT)
-    assert once([*records[:place], forget, *records[place:]]).history == after.history
+    left, after = once([*records[:place], forget, *records[place:]]), apply(EMPTY, records[place:], SHORT)
+    assert (left.history, left.shown) == (after.history, after.shown)
 
 
 @given(topics(erasures=False), topics(erasures=False), topics(erasures=False))
@@ -121,8 +144,15 @@ def test_embeddings_stay_exactly_as_long_as_the_history_does() -> None:
     known = replace(once([Positioned("p-0", 0, interaction(1, 0))]), embeddings={"v1": vector})
     repeat = apply(known, [Positioned("p-0", 1, interaction(1, 0))])
     assert (repeat.offsets, repeat.embeddings) == ({"p-0": 1}, {"v1": vector})
+    assert apply(known, [Positioned("p-0", 1, interaction(2, 0, kind=IMPRESSION))]).embeddings == {"v1": vector}
     assert apply(known, [Positioned("p-0", 1, interaction(2, 0))]).embeddings == {}
     assert join(known, once([Positioned("p-1", 0, interaction(2, 0))])).embeddings == {}
+
+
+def test_impressions_have_a_bound_of_their_own() -> None:
+    shows = [Positioned("p-0", n, interaction(n, n, kind=IMPRESSION)) for n in range(SHOWN_LENGTH + 5)]
+    shown = apply(EMPTY, shows, 10 * SHOWN_LENGTH).shown
+    assert [entry.at_ms for entry in shown] == [epoch_ms(r.message.occurred_at) for r in shows[5:]]
 
 
 @pytest.mark.parametrize("length", [1, 3, HISTORY_LENGTH])
