@@ -9,7 +9,7 @@ import polars as pl
 
 from recsys.errors import Conflict
 from recsys.feature_store import FeatureStore
-from recsys.interaction import event_key
+from recsys.interaction import IMPRESSION, event_key
 from recsys.interaction_log import InteractionLog
 from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, join, left_since
 
@@ -22,27 +22,28 @@ ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Logged:
-    """What the log knows of one user: the newest interactions, each with its place, and how far it has seen."""
+    """What the log knows of one user: the newest interactions, each with its place."""
 
     user_id: str
     entries: list[tuple[str, int, HistoryEntry]]
-    offsets: dict[str, int]
 
     def beyond(self, stored: UserFeatures, length: int) -> UserFeatures:
         """`stored` with what it has not seen.
 
-        What lies at or below a stored offset was applied before, and may have been erased since: the log may
-        learn of an erasure later than the store, and must not bring back what the store has forgotten. What
-        came by a merge has its offset from another user, so there the departures say it.
+        What was applied before may have left since: the log may learn of that later than the store, and must not
+        bring back what the store has forgotten. It may as well be ahead of the store; so offsets stay what they
+        are, and what lies between is applied in its turn, erasures and merges too.
         """
 
         def is_fresh(partition: str, offset: int, entry: HistoryEntry) -> bool:
-            if entry.merged_ms:
-                return left_since(stored, entry.merged_ms) is None
-            return offset > stored.offsets.get(partition, -1)
+            if entry.since_ms:
+                return left_since(stored, entry.since_ms) is None
+            if partition in stored.offsets:
+                return offset > stored.offsets[partition]
+            return left_since(stored, entry.at_ms) is None
 
         fresh = [entry for partition, offset, entry in self.entries if is_fresh(partition, offset, entry)]
-        return join(stored, UserFeatures(self.user_id, tuple(fresh), self.offsets), length)
+        return join(stored, UserFeatures(self.user_id, tuple(fresh)), length)
 
 
 async def seed_features(
@@ -90,30 +91,21 @@ def _size(log: InteractionLog) -> tuple[int, int]:
 
 
 def _read(log: InteractionLog, length: int, number: int, passes: int) -> list[_Logged]:
-    rows = log.read().select(
-        "user_id", "event_id", "item_id", "type", "occurred_at", "partition", "offset", "merged_at"
-    )
+    rows = log.read().select("user_id", "event_id", "item_id", "type", "occurred_at", "partition", "offset", "since")
     mine = rows.filter(pl.col("user_id").hash() % passes == number).collect()
     newest = (
-        mine.with_columns(pl.col("occurred_at", "merged_at").dt.epoch("us"))
+        mine.with_columns(pl.col("occurred_at", "since").dt.epoch("us"))
         .sort("user_id", "occurred_at")
-        .group_by("user_id", maintain_order=True)
+        .group_by("user_id", (pl.col("type") == IMPRESSION).alias("shown"), maintain_order=True)
         .tail(length)
         .group_by("user_id", maintain_order=True)
         .agg(pl.all())
     )
-    reached: dict[str, dict[str, int]] = {}
-    own = mine.filter(pl.col("merged_at").is_null()).group_by("user_id", "partition").agg(pl.col("offset").max())
-    for user_id, partition, offset in own.iter_rows():
-        reached.setdefault(user_id, {})[partition] = offset
-    return [
-        _Logged(row["user_id"], list(_entries(row)), reached.get(row["user_id"], {}))
-        for row in newest.iter_rows(named=True)
-    ]
+    return [_Logged(row["user_id"], list(_entries(row))) for row in newest.iter_rows(named=True)]
 
 
 def _entries(row: dict[str, Any]) -> Iterator[tuple[str, int, HistoryEntry]]:
-    columns = (row[name] for name in ("partition", "offset", "occurred_at", "event_id", "item_id", "type", "merged_at"))
-    for partition, offset, at_us, event_id, item_id, kind, merged_us in zip(*columns, strict=True):
-        at_ms, merged_ms = round(at_us / 1000), round((merged_us or 0) / 1000)
-        yield partition, offset, HistoryEntry(at_ms, event_key(event_id), item_id, kind, merged_ms)
+    columns = (row[name] for name in ("partition", "offset", "occurred_at", "event_id", "item_id", "type", "since"))
+    for partition, offset, at_us, event_id, item_id, kind, since_us in zip(*columns, strict=True):
+        at_ms, since_ms = round(at_us / 1000), round((since_us or 0) / 1000)
+        yield partition, offset, HistoryEntry(at_ms, event_key(event_id), item_id, kind, since_ms)

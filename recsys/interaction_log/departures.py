@@ -22,7 +22,7 @@ MERGE_SCHEMA: dict[str, pl.DataType] = {**ERASURE_SCHEMA, "into": pl.String()}
 FATE_SCHEMA: dict[str, pl.DataType] = {
     "departure": pl.UInt32(),
     "owner": pl.String(),
-    "merged_at": pl.Datetime("us", "UTC"),
+    "since": pl.Datetime("us", "UTC"),
 }
 NOWHERE = ""
 """The home of rows whose partition no departure of their user stands on."""
@@ -46,7 +46,7 @@ def settled(rows: pl.LazyFrame, erasures: pl.DataFrame, merges: pl.DataFrame) ->
     which that is. Another partition (an import, or the topic before it was repartitioned) shares no order with
     it, so there event time decides.
     """
-    unmoved = rows.with_columns(merged_at=pl.lit(None, READ_SCHEMA["merged_at"])).select(READ_SCHEMA.keys())
+    unmoved = rows.with_columns(since=pl.lit(None, READ_SCHEMA["since"])).select(READ_SCHEMA.keys())
     departures = pl.concat([erasures, merges], how="diagonal").rename({"occurred_at": "at"}).with_row_index("departure")
     if departures.is_empty():
         return unmoved
@@ -55,7 +55,8 @@ def settled(rows: pl.LazyFrame, erasures: pl.DataFrame, merges: pl.DataFrame) ->
         _with_departure(rows.join(users, on="user_id", how="semi"), departures)
         .join(_fates(departures).lazy(), on="departure", how="left")
         .filter(pl.col("departure").is_null() | pl.col("owner").is_not_null())
-        .with_columns(user_id=pl.coalesce("owner", "user_id"))
+        .join(departures.group_by("user_id").agg(last=pl.col("at").max()).lazy(), on="user_id", how="left")
+        .with_columns(user_id=pl.coalesce("owner", "user_id"), since=pl.coalesce("since", "last"))
         .select(READ_SCHEMA.keys())
     )
     return pl.concat([unmoved.join(users, on="user_id", how="anti"), moved])

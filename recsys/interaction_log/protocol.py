@@ -25,8 +25,9 @@ INTERACTION_SCHEMA: dict[str, pl.DataType] = {
 """One row per interaction; `partition` and `offset` say where on the topic (or in which file) it stood."""
 
 
-READ_SCHEMA: dict[str, pl.DataType] = {**INTERACTION_SCHEMA, "merged_at": pl.Datetime("us", "UTC")}
-"""The same as read: `merged_at` is when a merge made the row this user's, null where it always was."""
+READ_SCHEMA: dict[str, pl.DataType] = {**INTERACTION_SCHEMA, "since": pl.Datetime("us", "UTC")}
+"""The same as read: `since` is when a merge made the row this user's, or else the user's last departure (erasure
+or merge into another), which the row stands behind; null where there is neither."""
 
 
 class InteractionLog(Protocol):

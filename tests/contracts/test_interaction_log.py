@@ -5,12 +5,13 @@ import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from deltalake import DeltaTable
 
 from recsys.errors import Conflict, InvalidInput, LogUnavailable, NotFound
-from recsys.interaction import Erasure, Interaction
+from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_log import READ_SCHEMA, InteractionLog, interaction_rows, open_interaction_log
 from recsys.interaction_log.delta import DeltaInteractionLog
 from recsys.interaction_log.memory import MemoryInteractionLog
@@ -43,6 +44,11 @@ def forget(user: str, partition: str, offset: int, at: datetime) -> Positioned:
     return Positioned(partition, offset, Erasure(event_id=f"erase-{user}-{offset}", user_id=user, occurred_at=at))
 
 
+def merge(user: str, into: str, partition: str, offset: int, at: datetime) -> Positioned:
+    message = Merge(event_id=f"merge-{user}-{offset}", user_id=user, into=into, occurred_at=at)
+    return Positioned(partition, offset, message)
+
+
 def batch(*offsets: int, partition: str = "p-0") -> pl.DataFrame:
     return interaction_rows([bought(offset, partition=partition) for offset in offsets])
 
@@ -62,7 +68,7 @@ def test_a_log_nobody_wrote_to_is_empty_and_readable(log: InteractionLog) -> Non
 def test_what_was_appended_is_read_back_whole(log: InteractionLog) -> None:
     rows = batch(0, 1, 2, 3)
     assert log.append(rows, {"p-0": 3})
-    assert log.read().drop("merged_at").sort("offset").collect().equals(rows)
+    assert log.read().drop("since").sort("offset").collect().equals(rows)
     assert rows.get_column("date").to_list() == [date(2026, 1, 31)] * 3 + [date(2026, 2, 1)]
 
 
@@ -176,6 +182,69 @@ def test_erasing_twice_is_erasing_once(log: InteractionLog) -> None:
     assert offsets_in(log) == [("p-0", 2)]
 
 
+def owners(log: InteractionLog) -> list[tuple[str, int, str]]:
+    return sorted(log.read().select("partition", "offset", "user_id").collect().rows())
+
+
+def test_a_merge_hands_over_what_came_before_it_and_nothing_after(log: InteractionLog) -> None:
+    at = START + timedelta(days=1)
+    log.merge([merge("anon", "ada", "p-0", 2, at)])
+    log.append(interaction_rows([bought(0, "anon"), bought(1, "bob"), bought(3, "anon"), bought(4)]), {"p-0": 4})
+    assert owners(log) == [("p-0", 0, "ada"), ("p-0", 1, "bob"), ("p-0", 3, "anon"), ("p-0", 4, "ada")]
+    since = dict(log.read().select("offset", "since").collect().iter_rows())
+    assert since == {0: at, 1: None, 3: at, 4: None}
+
+
+def test_a_merge_reaches_other_partitions_by_time_and_old_versions_too(log: InteractionLog) -> None:
+    imported = [bought(offset, "anon", "import:a", START + timedelta(days=offset)) for offset in range(3)]
+    log.append(interaction_rows(imported), {"import:a": 2})
+    then = log.version()
+    log.merge([merge("anon", "ada", "p-1", 0, START + timedelta(days=1))])
+    assert owners(log) == [("import:a", 0, "ada"), ("import:a", 1, "ada"), ("import:a", 2, "anon")]
+    assert set(log.read(then).collect().get_column("user_id")) == {"ada", "anon"}
+
+
+def test_merges_chain_in_the_order_of_time(log: InteractionLog) -> None:
+    log.append(interaction_rows([bought(0, "a"), bought(2, "a")]), {"p-0": 3})
+    log.merge([merge("b", "c", "p-1", 0, START + timedelta(days=2)), merge("a", "b", "p-0", 1, START)])
+    log.merge([merge("a", "b", "p-0", 3, START + timedelta(days=3))])
+    assert owners(log) == [("p-0", 0, "c"), ("p-0", 2, "b")]
+
+
+def test_merges_in_a_circle_end(log: InteractionLog) -> None:
+    log.append(interaction_rows([bought(0, "a")]), {"p-0": 0})
+    log.merge([merge("a", "b", "p-0", 1, START), merge("b", "a", "p-1", 0, START)])
+    log.merge([merge("b", "a", "p-1", 1, START + timedelta(days=1))])
+    assert owners(log) == [("p-0", 0, "a")]
+
+
+def test_an_erasure_after_a_merge_takes_what_came_with_it_and_one_of_the_id_that_ended_does_not(
+    log: InteractionLog,
+) -> None:
+    log.append(interaction_rows([bought(0, "a1"), bought(0, "a2", "p-1"), bought(9, "ada")]), {"p-0": 9, "p-1": 0})
+    log.merge([merge("a1", "ada", "p-0", 1, START), merge("a2", "ada", "p-1", 1, START + timedelta(days=2))])
+    log.erase([forget("ada", "p-0", 20, START + timedelta(days=1)), forget("a2", "p-1", 2, START + timedelta(days=9))])
+    assert owners(log) == [("p-1", 0, "ada")]
+
+
+def test_an_event_that_both_sides_of_a_merge_have_counts_once(log: InteractionLog) -> None:
+    same = bought(0).message
+    assert isinstance(same, Interaction)
+    theirs = msgspec.structs.replace(same, user_id="anon")
+    log.append(interaction_rows([Positioned("p-0", 0, same), Positioned("p-1", 0, theirs)]), {"p-0": 0, "p-1": 0})
+    log.merge([merge("anon", "ada", "p-1", 1, START + timedelta(days=1))])
+    assert owners(log) == [("p-0", 0, "ada")]
+
+
+def test_merging_twice_is_merging_once(log: InteractionLog) -> None:
+    once = merge("anon", "ada", "p-0", 1, START)
+    log.merge([once, once])
+    log.merge([once])
+    log.merge([])
+    log.append(interaction_rows([bought(0, "anon")]), {"p-0": 1})
+    assert owners(log) == [("p-0", 0, "ada")]
+
+
 def test_item_updates_merge_by_time_and_not_by_arrival(log: InteractionLog) -> None:
     later = START + timedelta(hours=1)
     log.append_items([Item(item_id="b", updated_at=later, title="New title")])
@@ -197,6 +266,7 @@ def test_compacting_changes_no_content_of_any_version(log: InteractionLog) -> No
         log.append(batch(offset), {"p-0": offset})
         log.append_items([Item(item_id="a", updated_at=START + timedelta(hours=offset), price=float(offset))])
     log.erase([forget("ada", "p-0", 0, START)])
+    log.merge([merge("bob", "ada", "p-0", 1, START)])
     versions = range(log.version() + 1)
     before = [offsets_in(log, version) for version in versions], log.items(), log.watermark("p-0")
     log.compact()

@@ -7,7 +7,7 @@ from ingest.dead_letter import DeadLetterFolder
 from ingest.flow import decode_batch
 from ingest.settings import IngestSettings
 from recsys import wire
-from recsys.interaction import Erasure, Interaction
+from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
 
@@ -40,6 +40,24 @@ def test_a_users_records_keep_their_order_with_erasures_in_between() -> None:
     messages: list[wire.Message] = [view(), erasure, view(), view("bob")]
     batch = decode_batch([delivered(n, wire.encode(m)) for n, m in enumerate(messages)], NOW, SETTINGS)
     assert [r.offset for r in batch.rounds()[0].users["ada"]] == [0, 1, 2]
+
+
+def test_users_who_merge_are_applied_in_rounds_and_everybody_else_in_the_first() -> None:
+    merge = Merge(event_id="m", user_id="anon", into="ada", occurred_at=NOW)
+    messages: list[wire.Message] = [view("anon"), view(), merge, view("anon"), view(), view("bob"), merge]
+    batch = decode_batch([delivered(n, wire.encode(m)) for n, m in enumerate(messages)], NOW, SETTINGS)
+    first, second = batch.rounds()
+    places = [
+        ({user: [r.offset for r in records] for user, records in part.users.items()}, [r.offset for r in part.merges])
+        for part in (first, second)
+    ]
+    assert places == [({"anon": [0], "ada": [1], "bob": [5]}, [2]), ({"anon": [3], "ada": [4]}, [6])]
+
+
+def test_a_merge_of_a_user_into_itself_is_a_dead_letter() -> None:
+    merge = Merge(event_id="m", user_id="ada", into="ada", occurred_at=NOW)
+    batch = decode_batch([delivered(0, wire.encode(merge))], NOW, SETTINGS)
+    assert (batch.merges, [letter.field for letter in batch.rejected]) == ([], ["into"])
 
 
 def test_what_cannot_be_applied_becomes_a_dead_letter_and_its_offset_counts() -> None:

@@ -1,0 +1,213 @@
+"""Merges of users: whatever order partitions come in, wherever the power fails, one user is left who has it all."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.features_group import FeaturesGroup
+from ingest.flow import Batch
+from ingest.seed import seed_features
+from ingest.versions_in_service import VersionsInService
+from recsys.feature_store.memory import MemoryFeatureStore
+from recsys.interaction import Erasure, Interaction, Merge
+from recsys.interaction_log import InteractionLog, interaction_rows
+from recsys.interaction_log.memory import MemoryInteractionLog
+from recsys.settings import RegistrySettings, StoreSettings
+from recsys.user_features import Positioned, UserFeatures
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+USERS = "abcd"
+MEMORY = StoreSettings(backend="memory")
+Record = Positioned
+
+
+class PowerCut(Exception):
+    """The process ends here."""
+
+
+class FailingStore(MemoryFeatureStore):
+    """Its writer dies before its `writes_left`th record from now."""
+
+    writes_left = 1_000_000
+
+    async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        written = []
+        for one in features:
+            if not self.writes_left:
+                raise PowerCut
+            self.writes_left -= 1
+            written += await super().save([one])
+        return written
+
+
+def viewed(number: int, user: str, event: str | None = None) -> Interaction:
+    return Interaction(
+        event_id=event or f"e{number}", user_id=user, item_id=f"i{number}", type="view", occurred_at=at(number)
+    )
+
+
+def at(number: int) -> datetime:
+    return START + timedelta(seconds=number)
+
+
+@st.composite
+def topics(draw: st.DrawFn) -> list[Record]:
+    """What happened, in the order it did: every user on a partition, merges and erasures among the events."""
+    home = {user: f"p-{draw(st.integers(0, 2))}" for user in USERS}
+    steps = st.tuples(st.sampled_from("vvvvmmmx"), st.sampled_from(USERS), st.sampled_from(USERS))
+    offsets: defaultdict[str, int] = defaultdict(int)
+    records = []
+    for number, (kind, user, other) in enumerate(draw(st.lists(steps, min_size=2, max_size=24))):
+        partition = home[user]
+        offsets[partition] += 1
+        message: Interaction | Erasure | Merge = viewed(number, user)
+        if kind == "x":
+            message = Erasure(event_id=f"x{number}", user_id=user, occurred_at=at(number))
+        elif kind == "m" and other != user:
+            message = Merge(event_id=f"m{number}", user_id=user, into=other, occurred_at=at(number))
+        records.append(Positioned(partition, offsets[partition], message))
+    return records
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[Record], list[list[Record]]]:
+    """What happened, and batches of it: partitions each in order, one ahead of the other by any distance."""
+    records = draw(topics())
+    waiting: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in reversed(records):
+        waiting[record.partition].append(record)
+    batches: list[list[Record]] = [[]]
+    while waiting:
+        partition = draw(st.sampled_from(sorted(waiting)))
+        batches[-1].append(waiting[partition].pop())
+        if not waiting[partition]:
+            del waiting[partition]
+        if draw(st.booleans()):
+            batches.append([])
+    return records, batches
+
+
+def expected(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Item ids per user, were it all done one after the other in one place."""
+    users: dict[str, list[str]] = {user: [] for user in USERS}
+    for record in records:
+        match record.message:
+            case Interaction() as one:
+                users[one.user_id].append(one.item_id)
+            case Erasure() as erasure:
+                users[erasure.user_id] = []
+            case Merge() as merge:
+                users[merge.into] += users[merge.user_id]
+                users[merge.user_id] = []
+    return {user: sorted(items) for user, items in users.items()}
+
+
+def batch_of(records: Sequence[Record]) -> Batch:
+    batch = Batch()
+    for record in records:
+        batch.offsets[record.partition] = record.offset
+        match record.message:
+            case Interaction():
+                batch.interactions.append(record)
+            case Erasure():
+                batch.erasures.append(record)
+            case Merge():
+                batch.merges.append(record)
+    return batch
+
+
+def group_on(store: MemoryFeatureStore) -> FeaturesGroup:
+    return FeaturesGroup(store, VersionsInService(RegistrySettings(backend="memory"), store, 60), 100)
+
+
+def log_of(batches: Sequence[Sequence[Record]]) -> InteractionLog:
+    log = MemoryInteractionLog()
+    for batch in map(batch_of, batches):
+        log.merge(batch.merges)
+        log.append(interaction_rows(batch.interactions), batch.offsets)
+        log.erase(batch.erasures)
+    return log
+
+
+async def histories(store: MemoryFeatureStore) -> dict[str, list[str]]:
+    users = await store.load(list(USERS))
+    return {features.user_id: sorted(entry.item_id for entry in features.history) for features in users}
+
+
+@given(deliveries())
+def test_live_features_are_those_of_one_place_and_one_order(given: tuple[list[Record], list[list[Record]]]) -> None:
+    records, batches = given
+
+    async def live() -> dict[str, list[str]]:
+        store = MemoryFeatureStore(MEMORY)
+        for batch in batches:
+            await group_on(store).apply(batch_of(batch))
+        return await histories(store)
+
+    assert asyncio.run(live()) == expected(records)
+
+
+@given(deliveries(), st.lists(st.integers(0, 6), max_size=6))
+def test_a_power_cut_between_any_two_writes_changes_nothing(
+    given: tuple[list[Record], list[list[Record]]], cuts: list[int]
+) -> None:
+    records, batches = given
+
+    async def live() -> dict[str, list[str]]:
+        store, left = FailingStore(MEMORY), iter(cuts)
+        for batch in batches:
+            store.writes_left = next(left, 1_000_000)
+            try:
+                await group_on(store).apply(batch_of(batch))
+            except PowerCut:
+                store.writes_left = 1_000_000
+                for part in _torn(batch):
+                    await group_on(store).apply(batch_of(part))
+        for batch in batches:
+            await group_on(store).apply(batch_of(batch))
+        return await histories(store)
+
+    assert asyncio.run(live()) == expected(records)
+
+
+def _torn(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """The same again in other batches: whoever takes over polls as much as it likes."""
+    middle = len(batch) // 2
+    yield from (batch[:middle], batch[middle:])
+
+
+@given(deliveries())
+def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Record], list[list[Record]]]) -> None:
+    records, batches = given
+    log = log_of([*batches, *batches])
+    rows = log.read().select("user_id", "item_id").collect()
+    assert {user: sorted(rows.filter(user_id=user)["item_id"]) for user in USERS} == expected(records)
+
+    async def rebuilt() -> dict[str, list[str]]:
+        store = MemoryFeatureStore(MEMORY)
+        await seed_features(log, store)
+        return await histories(store)
+
+    assert asyncio.run(rebuilt()) == expected(records)
+
+
+@given(deliveries(), st.integers(0, 24), st.integers(0, 24))
+def test_seeding_at_any_moment_changes_nothing_in_the_end(
+    given: tuple[list[Record], list[list[Record]]], applied: int, logged: int
+) -> None:
+    records, batches = given
+
+    async def live() -> dict[str, list[str]]:
+        store = MemoryFeatureStore(MEMORY)
+        for batch in batches[:applied]:
+            await group_on(store).apply(batch_of(batch))
+        await seed_features(log_of(batches[:logged]), store)
+        for batch in batches[applied:]:
+            await group_on(store).apply(batch_of(batch))
+        return await histories(store)
+
+    assert asyncio.run(live()) == expected(records)
