@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from app import schemas
+from app import admin_schemas, schemas
 from app.problems import MEDIA_TYPE
 
 PLAIN = {"text/plain": {"schema": {"type": "string"}}}
@@ -20,6 +20,7 @@ _BODIES = (
     schemas.ItemsBody,
     schemas.Receipts,
     schemas.UserAnswer,
+    admin_schemas.MergeBody,
     schemas.VersionsAnswer,
     schemas.MoveBody,
     schemas.MoveAnswer,

@@ -1,15 +1,17 @@
-"""GET and DELETE /users/{id}."""
+"""GET and DELETE /users/{id}, POST /users/{id}/merge."""
 
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from app.dependencies import Administering, Use, json_response
-from app.openapi import gives
+from app.admin_schemas import MergeBody
+from app.dependencies import Administering, Producing, Services, Use, decode_body, json_response
+from app.openapi import gives, takes
 from app.routes.recommendations import Id
 from app.schemas import Receipt, Receipts, RememberedInteraction, UserAnswer
-from recsys.interaction import Erasure, from_epoch_ms
+from recsys.errors import InvalidInput
+from recsys.interaction import Erasure, Merge, from_epoch_ms
 
 router = APIRouter(prefix="/users", tags=["users"])
 
@@ -42,7 +44,31 @@ async def delete_user(use: Use, _: Administering, user_id: Id) -> Response:
     version learns nothing from them. The receipt's id is the erasure's event id.
     """
     erasure = Erasure(event_id=f"erasure-{uuid4()}", user_id=user_id, occurred_at=datetime.now(UTC))
-    failure = (await use.producer.send([erasure]))[0]
+    return await _send(use, erasure)
+
+
+@router.post(
+    "/{user_id}/merge",
+    status_code=202,
+    responses=gives(Receipts, 413, 422, 503, ok=202),
+    response_class=Response,
+    openapi_extra=takes(MergeBody, example={"from": "anonymous-8f3a"}),
+)
+async def merge_user(use: Use, _: Producing, user_id: Id, request: Request) -> Response:
+    """A visitor logged in: everything known of `from` becomes this user's, and `from` a stranger.
+
+    It takes its place on the topic behind everything that `from` did before; what `from` does later stays with
+    `from`, until the next merge. Safe to repeat. The receipt's id is the merge's event id.
+    """
+    body = await decode_body(request, MergeBody)
+    if body.source == user_id:
+        raise InvalidInput("from", "is the user itself")
+    now = datetime.now(UTC)
+    return await _send(use, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=now))
+
+
+async def _send(use: Services, message: Erasure | Merge) -> Response:
+    failure = (await use.producer.send([message]))[0]
     if failure is not None:
         raise failure
-    return json_response(Receipts(1, 0, [Receipt(erasure.event_id, "accepted")]), 202)
+    return json_response(Receipts(1, 0, [Receipt(message.event_id, "accepted")]), 202)

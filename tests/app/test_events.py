@@ -9,11 +9,11 @@ import pytest
 
 from app.main import create_app
 from app.settings import AppSettings
-from recsys.interaction import Erasure, Interaction
+from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_topic import TopicConsumer, open_interaction_topic
 from recsys.item import Item
 from recsys.settings import StoreSettings
-from recsys.wire import Message, decode
+from recsys.wire import Message, decode, key_of
 from tests.app.conftest import client_of
 
 EVENT = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "type": "purchase", "price": 2.5, "quantity": 3}
@@ -115,3 +115,20 @@ async def test_items_and_erasures_travel_on_the_topic(client: httpx.AsyncClient,
     assert (item.item_id, item.available, item.title) == ("i1", False, None)
     assert isinstance(erasure, Erasure)
     assert erasure.user_id == "u1"
+
+
+async def test_a_merge_is_a_message_of_the_user_that_ends(client: httpx.AsyncClient, topic: TopicConsumer) -> None:
+    response = await client.post("/users/ada/merge", json={"from": "anon"})
+    assert response.status_code == 202
+    [merge] = await messages(topic, 1)
+    assert isinstance(merge, Merge)
+    assert (merge.user_id, merge.into) == ("anon", "ada")
+    assert response.json()["receipts"] == [{"id": merge.event_id, "status": "accepted"}]
+    assert key_of(merge) == "anon"
+
+
+@pytest.mark.parametrize("body", [{"from": "ada"}, {}, {"from": ""}, {"from": "anon", "into": "bob"}])
+async def test_a_merge_that_makes_no_sense_is_refused(client: httpx.AsyncClient, body: dict[str, str]) -> None:
+    response = await client.post("/users/ada/merge", json=body)
+    assert response.status_code == 422
+    assert [one["field"] for one in response.json()["errors"]] == ["into" if "into" in body else "from"]

@@ -51,6 +51,20 @@ def interactions(deployment: Deployment, user: str) -> list[dict[str, Any]]:
     return found
 
 
+def test_what_a_visitor_clicked_is_the_customers_after_the_login(any_topic: Deployment) -> None:
+    any_topic.serve()
+    any_topic.start("features", "consume", "features")
+    any_topic.start("log", "consume", "log")
+    post(any_topic, purchase("anonymous", "i1", "e1"), purchase("anonymous", "i3", "e2"))
+    wait_until_sync(lambda: any_topic.recommend("anonymous")["rung"] == "embedding", 60.0)
+    merged = httpx.post(f"{any_topic.url}/users/customer/merge", json={"from": "anonymous"}, timeout=30.0)
+    assert merged.status_code == 202, merged.text
+    wait_until_sync(lambda: any_topic.recommend("customer")["rung"] == "embedding", 30.0)
+    assert {one["item_id"] for one in interactions(any_topic, "customer")} == {"i1", "i3"}
+    wait_until_sync(lambda: any_topic.recommend("anonymous")["rung"] == "popular", 30.0)
+    assert interactions(any_topic, "anonymous") == []
+
+
 def test_an_erased_user_is_a_stranger_again(deployment: Deployment) -> None:
     deployment.serve()
     deployment.start("features", "consume", "features")
