@@ -1,12 +1,14 @@
-"""The features group: every event into its user's record, with an embedding for each version in service."""
+"""The features group: every event into its user's record, with an embedding per version in service, and the trends."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import uniform
+from time import time
 
 from ingest.flow import Batch
 from ingest.metrics import FOLD_IN_SECONDS
+from ingest.trend_counts import TrendCounter
 from ingest.user_merge import halves
 from ingest.versions_in_service import VersionsInService
 from recsys.errors import StoreUnavailable
@@ -27,12 +29,14 @@ class FeaturesGroup:
         self._store = store
         self._versions = versions
         self._length = history_length
+        self._trends = TrendCounter(store)
 
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
         for part in batch.rounds():
             await self._apply(part.users)
             await self._merge(part.merges)
+        await self._trends.count(batch.interactions, 1000 * time())
         if batch.items:
             await self._store.put_items(batch.items)
 

@@ -26,6 +26,9 @@ IMPRESSION = "impression"
 DEFAULT_TYPE_WEIGHTS: Mapping[str, float] = {"view": 0.2, "click": 0.3, "add_to_cart": 0.6, "purchase": 1.0}
 """How much an interaction says about taste, by type, unless the training settings say otherwise."""
 
+OTHER_TYPE_WEIGHT = 0.2
+"""The same of a type that is not named there."""
+
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 

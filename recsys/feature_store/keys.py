@@ -6,6 +6,8 @@
                             an erasure and a TTL each concern exactly one user
 `{prefix}item:{item_id}`    string: the item as JSON
 `{prefix}items:changed`     sorted set: item_id scored by the revision of its last change
+`{prefix}trends`            hash: the highest offset counted, by partition
+`{prefix}trend:{partition}:{hour}`  sorted set: item_id scored by its weight in that hour, in thousandths
 `{prefix}nudge:{channel}`   pub/sub channel
 """
 
@@ -40,6 +42,12 @@ class Keys:
 
     def items_changed(self) -> bytes:
         return f"{self.prefix}items:changed".encode()
+
+    def trends(self) -> bytes:
+        return f"{self.prefix}trends".encode()
+
+    def trend(self, partition: str, hour: int) -> bytes:
+        return f"{self.prefix}trend:{partition}:{hour}".encode()
 
     def nudge(self, channel: str) -> bytes:
         return f"{self.prefix}nudge:{channel}".encode()

@@ -1,13 +1,15 @@
 """The feature store inside one process, for tests and experiments; nothing outlives it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from recsys.feature_store.items import in_one, merged
-from recsys.feature_store.protocol import ITEMS_CHANNEL, ItemChanges
+from recsys.feature_store.protocol import ITEMS_CHANNEL, KEPT_ITEMS, ItemChanges
 from recsys.item import Item
 from recsys.settings import StoreSettings
+from recsys.trend import TREND_HOURS, TrendCounts
 from recsys.user_features import UserFeatures
 
 
@@ -26,6 +28,8 @@ class MemoryFeatureStore:
         self._items: dict[str, Item] = {}
         self._changed: dict[str, int] = {}
         self._revision = 0
+        self._counted: dict[str, int] = {}
+        self._trends: dict[int, Counter[str]] = {}
         self._channels: dict[str, _Channel] = {}
 
     async def read(
@@ -78,6 +82,25 @@ class MemoryFeatureStore:
             items=[self._items[item_id] for _, item_id in page],
             complete=len(news) <= limit,
         )
+
+    async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
+        return [self._count(one) for one in counts]
+
+    def _count(self, counts: TrendCounts) -> int:
+        found = self._counted.get(counts.partition, -1)
+        if found == counts.after:
+            self._counted[counts.partition] = counts.reached
+            for hour, weights in counts.hours.items():
+                counted = self._trends.setdefault(hour, Counter())
+                counted.update(weights)
+                if len(counted) > KEPT_ITEMS:
+                    self._trends[hour] = Counter(dict(counted.most_common(KEPT_ITEMS // 2)))
+            for hour in sorted(self._trends)[:-TREND_HOURS]:
+                del self._trends[hour]
+        return found
+
+    async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        return {hour: dict(self._trends.get(hour, ())) for hour in hours}
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         if channel in self._channels:

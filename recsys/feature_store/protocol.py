@@ -1,15 +1,19 @@
-"""The feature store: per-user features and the item catalogue; written by ingest, read by app."""
+"""The feature store: per-user features, the item catalogue and trend counts; written by ingest, read by app."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.item import Item
+from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
 
 ITEMS_CHANNEL = "items"
 VERSIONS_CHANNEL = "versions"
 """Nudged by `put_items`."""
+
+KEPT_ITEMS = 10_000
+"""Items of one partition and hour in the trend counts. Above it only the heavier half stays: newcomers get room."""
 
 UNREADABLE = -1
 """The revision of a record that is stored but cannot be read. A save of it replaces whatever is there."""
@@ -61,6 +65,18 @@ class FeatureStore(Protocol):
         A `since` above all that is stored means that the store was lost meanwhile: everything comes again,
         and the revision reached is lower. Callers keep what they are given, whichever way it went.
         """
+        ...
+
+    async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
+        """Add each, atomically, where the highest offset counted of its partition still is `after` (-1: none).
+
+        The offset found, per entry. Where it is another than `after` nothing was added: somebody else counted
+        up to there. Of an hour with more than `KEPT_ITEMS` the heaviest stay, and hours leave after `TREND_HOURS`.
+        """
+        ...
+
+    async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Weights by hour and item, summed over partitions."""
         ...
 
     async def nudge(self, channel: str, payload: str = "") -> None:

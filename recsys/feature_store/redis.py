@@ -24,8 +24,10 @@ from recsys.feature_store.keys import (
 )
 from recsys.feature_store.nudges import Nudges
 from recsys.feature_store.protocol import ITEMS_CHANNEL, UNREADABLE, ItemChanges
+from recsys.feature_store.trends import TrendCounters
 from recsys.item import Item
 from recsys.settings import StoreSettings
+from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
 
 log = structlog.get_logger()
@@ -42,6 +44,7 @@ class RedisFeatureStore:
         self._keys = Keys(settings.prefix)
         self._exchange = Exchange(settings)
         self._catalogue = ItemCatalogue(self._exchange, self._keys, settings.item_ttl)
+        self._trends = TrendCounters(self._exchange, self._keys)
         self._nudges = Nudges(settings)
 
     async def read(
@@ -90,6 +93,12 @@ class RedisFeatureStore:
 
     async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
         return await self._catalogue.changed(since, limit)
+
+    async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
+        return await self._trends.count(counts)
+
+    async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        return await self._trends.read(hours)
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         await self._nudges.send(channel, payload)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.interaction import DEFAULT_TYPE_WEIGHTS
+from recsys.interaction import DEFAULT_TYPE_WEIGHTS, OTHER_TYPE_WEIGHT
 from recsys.user_features import HistoryEntry, Vector
 
 Matrix = NDArray[np.float32]
@@ -30,7 +30,7 @@ class ConfidenceParameters(msgspec.Struct, frozen=True, kw_only=True):
     regularization: float
     reference_ms: int
     type_weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(DEFAULT_TYPE_WEIGHTS))
-    other_weight: float = 0.2
+    other_weight: float = OTHER_TYPE_WEIGHT
     half_life_days: float = 0.0
 
 

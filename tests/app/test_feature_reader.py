@@ -22,11 +22,13 @@ class CountingStore(MemoryFeatureStore):
         self.reads: list[int] = []
         self.failure = failure
 
-    async def read(self, user_ids: Sequence[str], version: str | None = None) -> list[UserFeatures]:
+    async def read(
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+    ) -> list[UserFeatures]:
         self.reads.append(len(user_ids))
         if self.failure is not None:
             raise self.failure
-        return await super().read(user_ids, version)
+        return await super().read(user_ids, version, shown=shown)
 
 
 async def test_requests_of_one_turn_share_one_round_trip() -> None:

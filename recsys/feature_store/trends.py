@@ -1,0 +1,57 @@
+"""Trend counts on Redis or Valkey: each record counted once, hours that expire, the heaviest items of each."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from recsys.feature_store import scripts
+from recsys.feature_store.exchange import Argument, Exchange, ScriptCall, checked
+from recsys.feature_store.keys import Keys
+from recsys.feature_store.protocol import KEPT_ITEMS
+from recsys.trend import HOUR_MS, TREND_HOURS, TrendCounts
+
+READ_ITEMS = 2000
+"""The heaviest that a reader gets of each, so that what it costs to read has a bound too."""
+
+TREND_TTL_MS = (TREND_HOURS + 24) * HOUR_MS
+
+
+class TrendCounters:
+    def __init__(self, exchange: Exchange, keys: Keys) -> None:
+        self._exchange = exchange
+        self._keys = keys
+
+    async def count(self, counts: Sequence[TrendCounts]) -> list[int]:
+        found = await self._exchange.scripted(scripts.COUNT_TRENDS, [self._call(one) for one in counts])
+        return [int(offset) for offset in found]
+
+    async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        (partitions,) = checked(await self._exchange.retrying([("HKEYS", self._keys.trends())]))
+        read: dict[int, dict[str, int]] = {}
+        for hour in hours:
+            keys = [self._keys.trend(partition.decode(), hour) for partition in partitions]
+            ranges = await self._exchange.retrying(
+                [("ZREVRANGE", key, 0, READ_ITEMS - 1, "WITHSCORES") for key in keys]
+            )
+            # In a thread: thousands of names, while requests wait for the event loop.
+            read[hour] = await asyncio.to_thread(_summed, checked(ranges))
+        return read
+
+    def _call(self, counts: TrendCounts) -> ScriptCall:
+        keys = [self._keys.trends()]
+        arguments: list[Argument] = [counts.partition, counts.after, counts.reached, TREND_TTL_MS, KEPT_ITEMS]
+        for hour, weights in counts.hours.items():
+            keys.append(self._keys.trend(counts.partition, hour))
+            arguments += [hour * HOUR_MS + TREND_TTL_MS, len(weights)]
+            for item_id, weight in weights.items():
+                arguments += [weight, item_id.encode("utf-8", "surrogatepass")]
+        return keys, arguments
+
+
+def _summed(ranges: Sequence[Sequence[Any]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for found in ranges:
+        for item_id, weight in zip(found[::2], found[1::2], strict=True):
+            total[item_id.decode("utf-8", "surrogatepass")] += int(weight)
+    return dict(total)
