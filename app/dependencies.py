@@ -1,24 +1,30 @@
 """What routes ask for: the services, a caller with the right scope, a decoded body."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Annotated, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from fastapi import Depends, HTTPException, Request, Response
+from starlette.types import Scope as Connection
 
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
 from app.serving import Serving
 from app.settings import ApiKey, Scope, ServeSettings
+from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore
 from recsys.index_registry import IndexRegistry
+from recsys.placement import Placement
 from recsys.wire import invalid_input
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,54 +38,61 @@ class Services:
     producer: InteractionProducer
     store: FeatureStore
     registry: IndexRegistry
+    placements: Callable[[], Mapping[str, Placement]]
 
 
-async def services(request: Request) -> Services:
-    # async, because FastAPI runs plain functions in a thread, which costs more than the whole answer.
+def services_of(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
 
-Use = Annotated[Services, Depends(services)]
+async def _services(request: Request) -> Services:
+    # async, because FastAPI runs plain functions in a thread, which costs more than the whole answer.
+    return services_of(request)
+
+
+Use = Annotated[Services, Depends(_services)]
 
 ANYBODY = "anonymous"
 
 
+def authorise(use: Services, connection: Connection, scope: Scope) -> str:
+    """The caller's name. Raises 401 for a wrong or missing key, 403 for one without `scope`."""
+    keys = use.settings.keys
+    if not keys:
+        return ANYBODY
+    holder = holder_of(keys, presented_key(connection))
+    if holder is None:
+        raise HTTPException(401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"})
+    if scope not in holder.scopes:
+        raise HTTPException(403, f"the key of {holder.name!r} does not have the scope {scope.value!r}")
+    return holder.name
+
+
 def caller_with(scope: Scope) -> Callable[..., Awaitable[str]]:
-    """A dependency that yields the caller's name. 401 for a wrong or missing key, 403 without `scope`."""
+    """The same as a dependency of a route."""
 
-    async def authorise(request: Request) -> str:
-        keys = request.app.state.services.settings.keys
-        if not keys:
-            return ANYBODY
-        holder = holder_of(keys, presented_key(request))
-        if holder is None:
-            raise HTTPException(
-                401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"}
-            )
-        if scope not in holder.scopes:
-            raise HTTPException(403, f"the key of {holder.name!r} does not have the scope {scope.value!r}")
-        return holder.name
+    async def caller(request: Request) -> str:
+        return authorise(services_of(request), request.scope, scope)
 
-    return authorise
+    return caller
 
 
-def presented_key(request: Request) -> str:
-    """From `X-API-Key`, else the bearer token, else empty.
+def presented_key(connection: Connection) -> bytes:
+    """From `X-API-Key`, else the bearer token, else empty; `app.openapi` documents them."""
+    token = b""
+    for name, value in connection["headers"]:
+        if name == b"x-api-key":
+            return bytes(value)
+        if name == b"authorization":
+            kind, _, credentials = value.partition(b" ")
+            token = credentials.strip() if kind.lower() == b"bearer" else b""
+    return token
 
-    Read here rather than by FastAPI's security dependencies, which cost three more calls on every request;
-    `app.openapi` documents them.
-    """
-    key = request.headers.get("x-api-key")
-    if key is not None:
-        return key
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
 
-
-def holder_of(keys: tuple[ApiKey, ...], presented: str) -> ApiKey | None:
+def holder_of(keys: tuple[ApiKey, ...], presented: bytes) -> ApiKey | None:
     """Whose key this is; takes as long for a wrong key as for the last right one."""
-    digest = sha256(presented.encode()).hexdigest()
+    digest = sha256(presented).hexdigest()
     found = None
     for key in keys:
         if compare_digest(digest, key.sha256):
@@ -102,6 +115,37 @@ def decode(raw: bytes | msgspec.Raw, kind: type[T], prefix: str = "") -> T:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid_input(error, prefix or "body") from error
+
+
+def query_parameters(connection: Connection, kind: type[S], documented: type[msgspec.Struct] | None = None) -> S:
+    """The query string as `kind`, of which only the fields of `documented` may be named.
+
+    A list is given by repeating its name; `properties` may be joined by commas as well. Raises `InvalidInput`.
+    """
+    raw = connection["query_string"]
+    lists, known = _fields(documented or kind)
+    values: dict[str, str | list[str]] = {}
+    for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True) if raw else ():
+        if name not in known:
+            raise InvalidInput(name[:64], "is not a parameter of this route")
+        if name in lists:
+            values.setdefault(name, []).extend(value.split(",") if name == "properties" else (value,))  # type: ignore[union-attr]
+        elif name in values:
+            raise InvalidInput(name, "is given twice")
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_input(error, "query") from error
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the fields that are lists, and of all."""
+    fields = msgspec.structs.fields(kind)
+    lists = {one.name for one in fields if "list[" in str(one.type)}
+    return frozenset(lists), frozenset(one.name for one in fields)
 
 
 def json_response(body: object, status: int = 200) -> Response:

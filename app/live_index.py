@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.metrics import INDEX_INFO, SWAPS
+from app.search_cost import SearchCost
 from recsys.feature_store import FeatureStore
 from recsys.item import Item
 from recsys.recommender import Catalogue, Index
@@ -17,6 +18,7 @@ class LoadedVersion:
     index: Index
     catalogue: Catalogue
     item_revision: int = 0
+    search_cost: SearchCost = field(default_factory=SearchCost, compare=False)
 
     def with_changes(self, items: Sequence[Item], revision: int) -> "LoadedVersion":
         """With those of `items` that changed after the trainer looked; for a thread: it decodes every one."""

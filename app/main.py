@@ -11,8 +11,10 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from app import openapi, problems
 from app.catalogue_watcher import CatalogueWatcher
+from app.circuit_breaker import CircuitBreaker
 from app.dependencies import Services
 from app.feature_reader import FeatureReader
+from app.hot_routes import HotRoutes
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
@@ -25,6 +27,8 @@ from recsys.background import end
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.interaction_topic import open_interaction_topic
+from recsys.placement import READY_MADE
+from recsys.recommender import Trends
 
 log = structlog.get_logger()
 WATCHER_PAUSE = 1.0
@@ -55,12 +59,17 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         app.include_router(router)
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(problems.LastResort, max_body_bytes=settings.serve.max_body_bytes)
-    if settings.serve.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=settings.serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
-        )
+    serve = settings.serve
+    app.add_middleware(problems.LastResort, max_body_bytes=serve.max_body_bytes)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(
+        HotRoutes,
+        endpoints=recommendations.HOT,
+        max_in_flight=serve.max_in_flight,
+        max_body_bytes=serve.max_body_bytes,
+    )
+    if serve.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"])
     return app
 
 
@@ -75,16 +84,17 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     registry = open_index_registry(settings.registry)
     producer = InteractionProducer(open_interaction_topic(settings.topic, settings.store))
     stack.push_async_callback(producer.aclose)
-    features = FeatureReader(store)
-    stack.push_async_callback(features.aclose)
     live_index = LiveIndex()
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
+    stack.push_async_callback(serving.aclose)
+    placements = {**READY_MADE, **serve.placements}
     watcher = IndexWatcher(
         registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval
     )
     await watcher.check()
     for watch in (watcher, CatalogueWatcher(live_index, store, serve.poll_interval)):
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
-    return Services(serve, Serving(live_index, features), live_index, watcher, producer, store, registry)
+    return Services(serve, serving, live_index, watcher, producer, store, registry, lambda: placements)
 
 
 async def _keep_running(watcher: IndexWatcher | CatalogueWatcher) -> None:

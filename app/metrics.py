@@ -6,15 +6,24 @@ from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from recsys.recommendation import Rung
 from recsys.telemetry import LATENCY_BUCKETS
 
 REQUESTS = Counter("millirec_requests", "Requests answered", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram("millirec_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS)
 IN_FLIGHT = Gauge("millirec_requests_in_flight", "Requests being answered now", multiprocess_mode="livesum")
-RUNGS = Counter("millirec_recommendations", "Recommendations by fallback rung", ["rung", "degraded"])
-SEARCH_SECONDS = Histogram("millirec_search_seconds", "Time in the recommender", buckets=LATENCY_BUCKETS)
+RECOMMENDATIONS = Counter("millirec_recommendations", "Recommendations by fallback rung", ["rung", "degraded"])
+RUNGS = {
+    (rung, degraded): RECOMMENDATIONS.labels(rung.value, str(degraded).lower())
+    for rung in Rung
+    for degraded in (False, True)
+}
+"""Looked up once: finding a child by its labels costs more than counting."""
+SEARCH_SECONDS = Histogram("millirec_search_seconds", "Time in the recommender per query", buckets=LATENCY_BUCKETS)
 FEATURE_READ_SECONDS = Histogram("millirec_feature_read_seconds", "Time reading features", buckets=LATENCY_BUCKETS)
-FEATURE_READ_ERRORS = Counter("millirec_feature_read_errors", "Feature reads that failed")
+FEATURE_READ_ERRORS = Counter(
+    "millirec_feature_read_errors", "Feature reads that failed, or were not tried with the circuit open", ["reason"]
+)
 CIRCUIT_OPEN = Gauge(
     "millirec_circuit_open", "Processes that have stopped asking the feature store", multiprocess_mode="livesum"
 )

@@ -6,14 +6,21 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from app import admin_schemas, schemas
+from app import admin_schemas, recommend_schemas, schemas
 from app.problems import MEDIA_TYPE
 
 PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 _REF = "#/components/schemas/{name}"
 _BODIES = (
-    schemas.RecommendBody,
-    schemas.Answer,
+    recommend_schemas.RecommendParams,
+    recommend_schemas.RecommendBody,
+    recommend_schemas.ListParams,
+    recommend_schemas.TrendingParams,
+    recommend_schemas.BatchBody,
+    recommend_schemas.ExplainBody,
+    recommend_schemas.Answer,
+    recommend_schemas.BatchAnswer,
+    recommend_schemas.ExplainAnswer,
     schemas.EventBody,
     schemas.EventsBody,
     schemas.ItemBody,
@@ -43,6 +50,29 @@ def takes(*bodies: type[msgspec.Struct], example: Any) -> dict[str, Any]:
     schemas_ = [schema_of(body) for body in bodies]
     schema = schemas_[0] if len(schemas_) == 1 else {"anyOf": schemas_}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
+
+
+def reads(parameters: type[msgspec.Struct]) -> dict[str, Any]:
+    """`openapi_extra` of a route whose query string is `parameters`."""
+    described = _components()[1][parameters.__name__]
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": name in described.get("required", ()),
+                "schema": _present(schema),
+                "description": _present(schema).get("description", name),
+            }
+            for name, schema in described["properties"].items()
+        ]
+    }
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without the null that stands for a parameter left out, which a query string cannot say."""
+    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    return choices[0] if len(choices) == 1 else schema
 
 
 def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: Any = None) -> dict[int | str, Any]:

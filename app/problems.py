@@ -36,7 +36,33 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
 
 
+def problem_of(error: Exception, path: str) -> Response:
+    """The answer to any error; one that nobody expected is logged and becomes a 500."""
+    if isinstance(error, RecsysError):
+        return _of_domain(error)
+    if isinstance(error, HTTPException):
+        return _of_http(error)
+    if isinstance(error, BodyTooLarge):
+        detail = f"the body is larger than the {error.limit} bytes allowed"
+        return problem_response(Problem("Body too large", 413, detail))
+    log.error("unhandled error", path=path, exc_info=error)
+    return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
+
+
+class BodyTooLarge(Exception):
+    """The request's body has more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+
 async def _domain_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RecsysError)  # noqa: S101
+    return _of_domain(error)
+
+
+def _of_domain(error: RecsysError) -> Response:
     status, title = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), (500, "Internal error"))
     errors = [FieldError(error.field, error.reason)] if isinstance(error, InvalidInput) else []
     headers = {}
@@ -58,11 +84,15 @@ async def _bad_request(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    title = _HTTP_TITLES.get(error.status_code, "Request failed")
-    headers = dict(error.headers or {})
+    response = _of_http(error)
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed_methods(request))
-    return problem_response(Problem(title, error.status_code, error.detail), headers)
+        response.headers["Allow"] = ", ".join(_allowed_methods(request))
+    return response
+
+
+def _of_http(error: HTTPException) -> Response:
+    title = _HTTP_TITLES.get(error.status_code, "Request failed")
+    return problem_response(Problem(title, error.status_code, error.detail), dict(error.headers or {}))
 
 
 def _allowed_methods(request: Request) -> list[str]:
@@ -93,7 +123,7 @@ class LastResort:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise _BodyTooLarge
+                raise BodyTooLarge(self._limit)
             return message
 
         async def watched_send(message: Message) -> None:
@@ -103,17 +133,8 @@ class LastResort:
 
         try:
             await self._app(scope, counted_receive, watched_send)
-        except _BodyTooLarge:
-            detail = f"the body is larger than the {self._limit} bytes allowed"
-            await problem_response(Problem("Body too large", 413, detail))(scope, receive, send)
-        except Exception:
-            log.exception("unhandled error", path=scope["path"])
+        except Exception as error:  # the last resort
+            response = problem_of(error, scope["path"])
             if started:
                 raise
-            await problem_response(Problem("Internal error", 500, "an unexpected error was logged"))(
-                scope, receive, send
-            )
-
-
-class _BodyTooLarge(Exception):
-    pass
+            await response(scope, receive, send)

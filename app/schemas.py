@@ -8,56 +8,10 @@ import msgspec
 
 from recsys.interaction import Id, Interaction, InteractionType, Timestamp
 from recsys.item import Item, PropertyName, PropertyValue, Text
-from recsys.recommendation import MAX_K, Filter, Query
-
-MAX_IDS = 1000
-K = Annotated[int, msgspec.Meta(ge=1, le=MAX_K, description="how many items")]
-Ids = Annotated[list[Id], msgspec.Meta(max_length=MAX_IDS)]
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of request bodies: a misspelt field is an error that names it."""
-
-
-class FilterBody(Body, frozen=True):
-    """Only items of any of `categories` and with every one of `properties`."""
-
-    categories: Annotated[list[Text], msgspec.Meta(max_length=64)] = []
-    properties: Annotated[dict[PropertyName, PropertyValue], msgspec.Meta(max_length=16)] = {}
-
-    def to_filter(self) -> Filter | None:
-        if not self.categories and not self.properties:
-            return None
-        return Filter(frozenset(self.categories), self.properties)
-
-
-class RecommendBody(Body, frozen=True):
-    """What `POST /recommend` takes. Without `user_id` and `session_items` the answer is popular items."""
-
-    user_id: Id | None = None
-    k: K | None = None
-    placement: Annotated[str, msgspec.Meta(max_length=64)] = "default"
-    session_items: Ids = []
-    exclude: Ids = []
-    filter: FilterBody | None = None
-    properties: Annotated[list[PropertyName], msgspec.Meta(max_length=64)] | None = None
-
-
-class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
-    item_id: str
-    score: float
-    source: str
-    properties: dict[str, PropertyValue] | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """Items best first. `rung` says how the answer came about; `degraded` that features could not be read."""
-
-    recommendation_id: str
-    index_version: str
-    degraded: bool
-    rung: str
-    items: list[AnswerItem]
 
 
 class EventBody(Body, frozen=True):
@@ -195,18 +149,3 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     type: str = "about:blank"
     errors: list[FieldError] = []
-
-
-def query_of(body: RecommendBody, k: int, *, exclude_seen: bool, categories: frozenset[str]) -> Query:
-    """The recommender's question; the placement's categories hold where the request names none."""
-    condition = body.filter.to_filter() if body.filter else None
-    if condition is None and categories:
-        condition = Filter(categories)
-    return Query(
-        k=k,
-        user_id=body.user_id,
-        session_items=tuple(body.session_items),
-        exclude=tuple(body.exclude),
-        exclude_seen=exclude_seen,
-        filter=condition,
-    )

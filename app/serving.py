@@ -1,27 +1,49 @@
-"""The request path on one screen: live index -> features -> recommend -> answer."""
+"""The request path on one screen: the queries of one event-loop turn -> one feature read -> one recommendation."""
 
-from random import getrandbits
-from time import perf_counter, time_ns
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
 
-import numpy as np
+import structlog
 
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import RUNGS, SEARCH_SECONDS
-from app.schemas import Answer, AnswerItem
 from recsys.errors import Unavailable
-from recsys.recommendation import Filter, Query, Recommendation
-from recsys.recommender import Catalogue, recommend, similar
+from recsys.recommendation import Query, Recommendation
+from recsys.recommender import Trace, Trends, recommend_many
 
+log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
+MAX_TOGETHER = 256
+"""Queries answered together at most."""
+MAX_TURNS = 4
+"""Feature reads under way at most: more would be smaller ones, and cost more per query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A recommendation with what it was made from; `degraded` when the user's features could not be read."""
+
+    result: Recommendation
+    live: LoadedVersion
+    degraded: bool
+
+
+Waiting = tuple[Query, "asyncio.Future[Served]"]
 
 
 class Serving:
     """Answers queries from whatever is in memory and in the feature store right now."""
 
-    def __init__(self, live_index: LiveIndex, features: FeatureReader) -> None:
+    def __init__(self, live_index: LiveIndex, features: FeatureReader, trends: Callable[[], Trends]) -> None:
         self._live_index = live_index
         self._features = features
+        self._trends = trends
+        self._waiting: list[Waiting] = []
+        self._turns: set[asyncio.Task[None]] = set()
 
     def live(self) -> LoadedVersion:
         """The version that answers now. Raises `Unavailable` while there is none."""
@@ -29,43 +51,72 @@ class Serving:
             raise Unavailable(NO_VERSION, retry_after=5.0)
         return self._live_index.current
 
-    async def recommend(self, query: Query, properties: tuple[str, ...]) -> Answer:
-        """Personal items, or the best the fallback ladder has; consistent with exactly one version."""
-        live = self.live()
-        features, degraded = None, False
-        if query.user_id is not None:
-            features = await self._features.read(query.user_id, live.index.version)
-            degraded = features is None
+    def loaded(self, version: str) -> LoadedVersion | None:
+        return self._live_index.loaded(version)
+
+    async def recommend(self, query: Query) -> Served:
+        """Personal items, or the best the fallback ladder has; consistent with exactly one version.
+
+        Queries that wait in the same turn of the event loop share a store round trip, look-ups and searches.
+        """
+        self.live()
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        answer: asyncio.Future[Served] = loop.create_future()
+        self._waiting.append((query, answer))
+        return await answer
+
+    async def recommend_all(self, queries: Sequence[Query]) -> list[Served]:
+        """The same for queries that belong together: all from one version."""
+        return await self._serve(queries, self.live())
+
+    async def trace(self, query: Query) -> tuple[Served, Trace]:
+        """The same with a record of every stage; alone, since it is asked for by people."""
+        trace = Trace()
+        return (await self._serve([query], self.live(), trace))[0], trace
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*self._turns, return_exceptions=True)
+
+    def _flush(self) -> None:
+        while self._waiting and len(self._turns) < MAX_TURNS:
+            together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            task = asyncio.create_task(self._turn(together))
+            self._turns.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._turns.discard(task)
+        self._flush()
+
+    async def _turn(self, waiting: Sequence[Waiting]) -> None:
+        """Whatever happens, nobody is left waiting."""
+        try:
+            served = await self._serve([query for query, _ in waiting], self.live())
+        except BaseException as error:
+            for _, answer in waiting:
+                if not answer.done():
+                    answer.set_exception(error if isinstance(error, Exception) else Unavailable("shutting down"))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, answer), one in zip(waiting, served, strict=True):
+            if not answer.done():
+                answer.set_result(one)
+
+    async def _serve(self, queries: Sequence[Query], live: LoadedVersion, trace: Trace | None = None) -> list[Served]:
+        users = [query.user_id for query in queries if query.user_id is not None]
+        shown = any(query.placement.rotate_hours for query in queries)
+        found = iter(await self._features.read(users, live.index.version, shown=shown))
+        asked = [(query, None if query.user_id is None else next(found)) for query in queries]
         began = perf_counter()
-        result = recommend(query, features, live.catalogue)
-        SEARCH_SECONDS.observe(perf_counter() - began)
-        RUNGS.labels(result.rung.value, str(degraded).lower()).inc()
-        return answer(result, live.catalogue, properties, degraded=degraded)
-
-    def similar(self, item_id: str, k: int, condition: Filter | None, properties: tuple[str, ...]) -> Answer:
-        """Items whose factors point the same way. Raises `NotFound`."""
-        catalogue = self.live().catalogue
-        return answer(similar(item_id, k, catalogue, condition), catalogue, properties)
-
-    def popular(self, k: int, condition: Filter | None, properties: tuple[str, ...]) -> Answer:
-        catalogue = self.live().catalogue
-        return answer(recommend(Query(k=k, filter=condition), None, catalogue), catalogue, properties)
-
-
-def answer(
-    result: Recommendation, catalogue: Catalogue, properties: tuple[str, ...], *, degraded: bool = False
-) -> Answer:
-    """The response body, built from arrays."""
-    ids = catalogue.index.item_id.ids(result.rows)
-    shown = catalogue.shown(result.rows.tolist(), properties) if properties else [None] * len(ids)
-    scores = np.round(result.scores.astype(np.float64), 6).tolist()
-    items = [
-        AnswerItem(one, score, source.value, values)
-        for one, score, source, values in zip(ids, scores, result.sources, shown, strict=True)
-    ]
-    return Answer(recommendation_id(), result.version, degraded, result.rung.value, items)
-
-
-def recommendation_id() -> str:
-    """Unique, sorts by time: microseconds since 1970 and 48 random bits, in hexadecimal."""
-    return f"{time_ns() // 1000:014x}{getrandbits(48):012x}"
+        call = partial(recommend_many, asked, live.catalogue, self._trends(), trace)
+        results = await live.search_cost.run(queries, call)
+        SEARCH_SECONDS.observe((perf_counter() - began) / len(queries))
+        served = []
+        for (query, features), result in zip(asked, results, strict=True):
+            degraded = query.user_id is not None and features is None
+            RUNGS[result.rung, degraded].inc()
+            served.append(Served(result, live, degraded))
+        return served

@@ -1,9 +1,12 @@
 """Settings of the service."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field, field_validator
+import msgspec
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
+from recsys.placement import Placement, PlacementName
 from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, TopicSettings
 
 
@@ -23,15 +26,19 @@ class ApiKey(Section):
     scopes: frozenset[Scope] = Field(description="recommend, events, admin")
 
 
-class Placement(Section):
-    """How answers for one place in the frontend are made."""
+def _to_placements(value: object) -> dict[str, Placement]:
+    try:
+        return msgspec.convert(value, dict[PlacementName, Placement])
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
 
-    k: int = Field(10, ge=1, le=500, description="items when the request names no k")
-    exclude_seen: bool = Field(
-        False, description="leave out what the user interacted with before; a shop sells the same thing twice"
-    )
-    categories: frozenset[str] = Field(frozenset(), description="only items of any of these; empty: all")
-    properties: tuple[str, ...] = Field((), description="item properties returned when the request names none")
+
+Placements = Annotated[
+    dict[str, Placement],
+    PlainValidator(_to_placements),
+    PlainSerializer(msgspec.to_builtins),
+    WithJsonSchema(msgspec.json.schema(dict[PlacementName, Placement])),
+]
 
 
 class ServeSettings(Section):
@@ -41,10 +48,10 @@ class ServeSettings(Section):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     keys: tuple[ApiKey, ...] = Field((), description="none: authentication is off, with a warning")
-    placements: dict[str, Placement] = Field(
+    placements: Placements = Field(
         default_factory=dict,
-        validate_default=True,
-        description="by name; `default` answers when none is named, `discover` shows only new items",
+        description="by name, over the ready-made ones: `default` answers when none is named, `discover` shows only "
+        "what is new to the user; `home`, `product`, `cart`, `trending` and `new`",
     )
     cors_origins: tuple[str, ...] = Field((), description="web origins whose pages may call from the browser")
     max_body_bytes: int = Field(1_048_576, ge=1024)
@@ -63,11 +70,6 @@ class ServeSettings(Section):
     )
     shutdown_timeout: Seconds = Field(10.0, description="seconds that requests in flight get after that")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
-
-    @field_validator("placements")
-    @classmethod
-    def _with_ready_made(cls, placements: dict[str, Placement]) -> dict[str, Placement]:
-        return {"default": Placement(), "discover": Placement(exclude_seen=True), **placements}
 
 
 class AppSettings(Section):

@@ -57,10 +57,14 @@ class Candidates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Boost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Scores of items that match `when` are multiplied by `factor` (divided where they are negative)."""
+    """Scores of items that match `when` are multiplied by `factor` (divided where they are negative).
+
+    With `context`, only for requests whose own context has these values.
+    """
 
     when: ExpressionText
     factor: Annotated[float, msgspec.Meta(gt=0, le=100)]
+    context: Annotated[dict[PropertyName, str], msgspec.Meta(max_length=16)] = {}
 
     def __post_init__(self) -> None:
         _check("when", self.when)
@@ -92,6 +96,15 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         _check("filter", self.filter)
+
+    @property
+    def is_plain(self) -> bool:
+        """One source in its own order: nothing that chooses among more candidates than are shown."""
+        return (
+            len(self.sources) == 1
+            and not (self.boosts or self.diversity or self.rotate_hours)
+            and self.max_per_category is None
+        )
 
 
 SEEN_EVER: dict[str, float] = {ANY_TYPE: 36_500.0}

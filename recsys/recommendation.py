@@ -1,15 +1,15 @@
 """Query and Recommendation: what is asked of the recommender and what it answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.item import PropertyValue
+from recsys.expression import Expression
+from recsys.placement import MAX_K, Placement, Source
 
-MAX_K = 500
+__all__ = ["MAX_K", "Query", "Recommendation", "Rung", "Source"]
 
 
 class Rung(StrEnum):
@@ -19,48 +19,58 @@ class Rung(StrEnum):
     FOLDED = "folded"
     SNAPSHOT = "snapshot"
     SESSION = "session"
+    TRENDING = "trending"
     POPULAR = "popular"
 
 
-class Source(StrEnum):
-    """Where one recommended item came from."""
-
-    PERSONAL = "personal"
-    SESSION = "session"
-    SIMILAR = "similar"
-    POPULAR = "popular"
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Keep items of any of `categories` whose properties equal every one of `properties`."""
-
-    categories: frozenset[str] = frozenset()
-    properties: Mapping[str, PropertyValue] = field(default_factory=dict)
-
-    def key(self) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-        """Hashable and independent of order, for caching what the filter lets through."""
-        return tuple(sorted(self.categories)), tuple(sorted((k, repr(v)) for k, v in self.properties.items()))
+DEFAULT = Placement()
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to the recommender; pure data, the same offline and online."""
+    """One question to the recommender; pure data, the same offline and online.
+
+    `now_ms` is the moment of asking in epoch milliseconds: what "seen lately" counts back from. `filter` holds
+    together with the placement's own.
+    """
 
     k: int = 10
     user_id: str | None = None
     session_items: tuple[str, ...] = ()
+    cart_items: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    exclude_seen: bool = False
-    filter: Filter | None = None
+    filter: Expression | None = None
+    placement: Placement = DEFAULT
+    now_ms: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Neither filtered nor more than a look-up in one source."""
+        return self.filter is None and not self.placement.filter and self.placement.is_plain
+
+    @property
+    def visit(self) -> tuple[str, ...]:
+        """The items at hand: the cart, then what was looked at."""
+        return (*self.cart_items, *self.session_items)
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """Up to k items, best first: `rows` (int64) into the index, `scores` (float32), one source each."""
+    """Up to k items, best first: `rows` (int64) of the catalogue, `scores` (float32), one source each.
+
+    Scores compare within one source only. `short` says why there are fewer than were asked for.
+    """
 
     version: str
     rung: Rung
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     sources: tuple[Source, ...]
+    short: str | None = None
+
+    def only(self, places: slice | NDArray[np.int64]) -> "Recommendation":
+        """These places of it, in this order."""
+        chosen = np.arange(len(self.rows))[places].tolist()
+        return replace(
+            self, rows=self.rows[chosen], scores=self.scores[chosen], sources=tuple(self.sources[one] for one in chosen)
+        )

@@ -10,7 +10,7 @@ from recsys.item import Item
 
 Message = Interaction | Item | Erasure | Merge
 MAX_MESSAGE_BYTES = 64 * 1024
-WHOLE_NAMES = ("message", "body")
+WHOLE_NAMES = ("message", "body", "query")
 """Stand for all of it, and so are no part of a field's path."""
 
 _encoder = msgspec.json.Encoder()

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.placement import SEEN_EVER, Candidates, Placement, Source
 from recsys.recommendation import Query
-from recsys.recommender import Catalogue, Index, recommend
+from recsys.recommender import Catalogue, Index, recommend_many
+from recsys.recommender.candidates import popular
 from recsys.recommender.factors import confidences, decayed_weights
-from recsys.recommender.recommend import excluded_rows, popular
 from recsys.user_features import HistoryEntry, UserFeatures
 from training import metrics
 from training.dataset import histories, newest_per_user
@@ -79,15 +80,16 @@ def evaluate_model(
 ) -> Evaluation:
     """Ask `recommend` as the service does, with the embedding the consumer would have stored."""
 
+    placement = _placement(Source.PERSONAL, exclude_seen)
+
     def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
         vectors = catalogue.index.fold_in_many([features.history for features in batch])
-        answers = []
+        asked = []
         for features, vector in zip(batch, vectors, strict=True):
             stored = {} if vector is None else {catalogue.index.version: vector}
-            known = UserFeatures(features.user_id, features.history, {}, stored, 1)
-            query = Query(k=max(KS), user_id=features.user_id, exclude_seen=exclude_seen)
-            answers.append(recommend(query, known, catalogue).rows)
-        return answers
+            known = UserFeatures(features.user_id, features.history, embeddings=stored, revision=1)
+            asked.append((Query(k=max(KS), user_id=features.user_id, placement=placement), known))
+        return [answer.rows for answer in recommend_many(asked, catalogue)]
 
     return _evaluate(name, catalogue, users, ranked, progress)
 
@@ -96,14 +98,16 @@ def evaluate_popularity(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
     """The popular rung for everybody: what the service answers when it knows nothing of a user."""
-    allowed = catalogue.allowed(None)
+    query = Query(k=max(KS), placement=_placement(Source.POPULAR, exclude_seen))
 
     def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
-        query = Query(k=max(KS), exclude_seen=exclude_seen)
-        index = catalogue.index
-        return [popular(index, query.k, excluded_rows(query, one, index), allowed)[0] for one in batch]
+        return [answer.rows for answer in recommend_many([(query, one) for one in batch], catalogue)]
 
     return _evaluate(name, catalogue, users, ranked, progress)
+
+
+def _placement(source: Source, exclude_seen: bool) -> Placement:
+    return Placement(sources=(Candidates(source),), exclude_seen=SEEN_EVER if exclude_seen else {})
 
 
 def evaluate_own_history(
@@ -121,8 +125,8 @@ def evaluate_own_history(
         weights = decayed_weights(features.history, index.parameters)
         own, confidence = confidences(rows, weights, index.parameters.alpha)
         own = own[np.lexsort((-index.popularity[own], -confidence))][: max(KS)]
-        others, _ = popular(index, max(KS), frozenset(own.tolist()), None)
-        return np.concatenate([own, others])[: max(KS)]
+        others = popular(catalogue, None, frozenset(own.tolist()), max(KS))
+        return np.concatenate([own, others.rows])[: max(KS)]
 
     return _evaluate(name, catalogue, users, lambda batch: [own_first(one) for one in batch], progress)
 
@@ -136,7 +140,7 @@ def _evaluate(
     waiting = iter(users)
     done = 0
     while batch := list(islice(waiting, BATCH)):
-        answers = ranked([UserFeatures(one.user_id, one.history, {}, {}, 1) for one in batch])
+        answers = ranked([UserFeatures(one.user_id, one.history, revision=1) for one in batch])
         for user, rows in zip(batch, answers, strict=True):
             wanted = index.item_id.rows(user.wanted)
             hits = np.isin(rows, wanted[wanted >= 0])

@@ -1,63 +1,218 @@
-"""GET and POST /recommend, /items/{id}/similar, /popular."""
+"""/recommend, /recommend/batch, /items/{id}/similar, /popular, /trending, /new, /explain."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from time import time
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+import msgspec
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import StringConstraints
+from starlette.types import Scope as Connection
 
-from app.dependencies import Recommending, Services, Use, decode_body, json_response
-from app.openapi import gives, takes
-from app.schemas import MAX_IDS, Answer, FilterBody, RecommendBody, query_of
-from app.settings import Placement
-from recsys.errors import InvalidInput
+from app.answers import answer, items_of, recommendation_id
+from app.cursor import ranking_of
+from app.dependencies import Services, authorise, decode, json_response, query_parameters, services_of
+from app.hot_routes import Endpoint, document
+from app.openapi import gives, reads, takes
+from app.recommend_schemas import (
+    Answer,
+    BatchAnswer,
+    BatchBody,
+    ExplainAnswer,
+    ExplainBody,
+    ListParams,
+    RecommendBody,
+    RecommendParams,
+    TrendingParams,
+    UserItems,
+    filter_of,
+    known_placement,
+    query_of,
+)
+from app.settings import Scope
+from recsys.errors import NotFound
 from recsys.interaction import ID_PATTERN, MAX_ID_LENGTH
-from recsys.recommendation import MAX_K, Filter
+from recsys.placement import MAX_K, READY_MADE, Candidates, Placement, Source
+from recsys.recommendation import Query
+from recsys.recommender import still_allowed
+from recsys.recommender.explain import Explanation
+from recsys.recommender.id_map import UNKNOWN
 
 router = APIRouter(tags=["recommendations"])
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Category = Annotated[str, StringConstraints(max_length=256)]
 ItemId = Annotated[Id, Path(description="the item")]
+PAGE_DEPTH = 10
+"""Pages that a cursor holds."""
 
 
-class Shown(BaseModel):
-    """What every list of items can be asked for."""
+async def recommend(use: Services, scope: Connection, _: bytes) -> bytes:
+    """Personal items for a user, best first; what is trending or popular where nothing is known of them."""
+    authorise(use, scope, Scope.RECOMMEND)
+    return msgspec.json.encode(await _recommend(use, query_parameters(scope, RecommendBody, RecommendParams)))
 
-    model_config = ConfigDict(extra="forbid")
 
-    k: int | None = Field(None, ge=1, le=MAX_K, description="how many items; the placement's number when unset")
-    categories: list[Category] = Field([], max_length=64, description="only items of any of these; repeat the name")
-    properties: list[Name] | None = Field(
-        None, max_length=64, description="item properties to return, repeated or joined by commas", examples=[["title"]]
+async def recommend_by_body(use: Services, scope: Connection, body: bytes) -> bytes:
+    """The same with a body, for long lists, context and boosts."""
+    authorise(use, scope, Scope.RECOMMEND)
+    return msgspec.json.encode(await _recommend(use, decode(body, RecommendBody)))
+
+
+async def recommend_batch(use: Services, scope: Connection, body: bytes) -> bytes:
+    """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
+    authorise(use, scope, Scope.RECOMMEND)
+    asked = decode(body, BatchBody)
+    placement = known_placement(use.placements(), asked.placement)
+    now_ms, condition, exclude = _now_ms(), filter_of(asked.filter), tuple(asked.exclude)
+    queries = [
+        Query(asked.k or placement.k, user, (), (), exclude, condition, placement, now_ms) for user in asked.users
+    ]
+    served = await use.serving.recommend_all(queries)
+    catalogue, names = served[0].live.catalogue, _names(asked, placement)
+    answers = [
+        UserItems(user, one.result.rung, items_of(one.result, catalogue, names), one.result.short)
+        for user, one in zip(asked.users, served, strict=True)
+    ]
+    degraded = any(one.degraded for one in served)
+    return msgspec.json.encode(BatchAnswer(recommendation_id(), catalogue.index.version, degraded, answers))
+
+
+HOT: Mapping[tuple[str, str], Endpoint] = {
+    ("GET", "/recommend"): recommend,
+    ("POST", "/recommend"): recommend_by_body,
+    ("POST", "/recommend/batch"): recommend_batch,
+}
+"""Answered by `HotRoutes`."""
+
+
+POPULAR = Placement(sources=(Candidates(Source.POPULAR),))
+SIMILAR = Placement(sources=(Candidates(Source.SIMILAR),), fallback=())
+
+
+@router.get(
+    "/items/{item_id}/similar",
+    responses=gives(Answer, 400, 404, 422, 503),
+    response_class=Response,
+    openapi_extra=reads(ListParams),
+)
+async def similar(request: Request, item_id: ItemId) -> Response:
+    """Items that go to the same people as this one."""
+    use = services_of(request)
+    authorise(use, request.scope, Scope.RECOMMEND)
+    if use.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
+        raise NotFound("item", item_id)
+    return await _list(use, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
+
+
+@router.get(
+    "/popular", responses=gives(Answer, 400, 422, 503), response_class=Response, openapi_extra=reads(ListParams)
+)
+async def popular(request: Request) -> Response:
+    """What most people want now, the same for everybody."""
+    use = services_of(request)
+    authorise(use, request.scope, Scope.RECOMMEND)
+    return await _list(use, query_parameters(request.scope, ListParams), POPULAR)
+
+
+@router.get(
+    "/trending", responses=gives(Answer, 400, 422, 503), response_class=Response, openapi_extra=reads(TrendingParams)
+)
+async def trending(request: Request) -> Response:
+    """What is wanted more than usual within a window; of one category with `filter`."""
+    use = services_of(request)
+    authorise(use, request.scope, Scope.RECOMMEND)
+    params = query_parameters(request.scope, TrendingParams)
+    return await _list(use, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
+
+
+@router.get("/new", responses=gives(Answer, 400, 422, 503), response_class=Response, openapi_extra=reads(ListParams))
+async def new(request: Request) -> Response:
+    """Items nobody has touched yet, the latest first; `placement=new` ranks them for a user."""
+    use = services_of(request)
+    authorise(use, request.scope, Scope.RECOMMEND)
+    return await _list(use, query_parameters(request.scope, ListParams), READY_MADE["new"])
+
+
+@router.post(
+    "/explain",
+    responses=gives(ExplainAnswer, 404, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(ExplainBody, example={"user_id": "17850", "item_id": "85123A", "k": 5}),
+)
+async def explain(request: Request) -> Response:
+    """Why an item is in the answer to a question, or which stage removed it."""
+    use = services_of(request)
+    authorise(use, request.scope, Scope.RECOMMEND)
+    body = decode(await request.body(), ExplainBody)
+    served, trace = await use.serving.trace(
+        query_of(body, known_placement(use.placements(), body.placement), _now_ms())
+    )
+    catalogue, result = served.live.catalogue, served.result
+    row = int(catalogue.rows([body.item_id])[0])
+    if row == UNKNOWN:
+        raise NotFound("item", body.item_id)
+    explanation = Explanation(trace, result, catalogue)
+    removed = explanation.why_not(row)
+    rank = None if removed else result.rows.tolist().index(row) + 1
+    why = None if rank is None else explanation.why()[rank - 1]
+    return json_response(ExplainAnswer(body.item_id, result.version, result.rung, rank, why, removed))
+
+
+async def _list(use: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> Response:
+    default = known_placement(use.placements(), "default")
+    query = Query(
+        k=params.k or default.k,
+        session_items=items,
+        filter=filter_of(params.filter),
+        placement=placement,
+        now_ms=_now_ms(),
+    )
+    served = await use.serving.recommend(query)
+    return json_response(
+        answer(served.result, served.live.catalogue, _names(params, default), degraded=served.degraded)
     )
 
-    def condition(self) -> Filter | None:
-        return Filter(frozenset(self.categories)) if self.categories else None
 
-    def property_names(self) -> list[str] | None:
-        """`properties=title,price` and `properties=title&properties=price` are the same."""
-        if self.properties is None:
-            return None
-        return [name for joined in self.properties for name in joined.split(",") if name]
+async def _recommend(use: Services, body: RecommendBody) -> Answer:
+    placement = known_placement(use.placements(), body.placement)
+    query, names = query_of(body, placement, _now_ms()), _names(body, placement)
+    if body.explain:
+        served, trace = await use.serving.trace(query)
+        catalogue = served.live.catalogue
+        whys = Explanation(trace, served.result, catalogue).why()
+        return answer(served.result, catalogue, names, degraded=served.degraded, whys=whys)
+    if body.cursor is not None:
+        following = _next_page(use, body.cursor, query, names)
+        if following is not None:
+            return following
+    page = query.k if body.pages or body.cursor is not None else None
+    served = await use.serving.recommend(query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K)))
+    return answer(served.result, served.live.catalogue, names, degraded=served.degraded, page=page)
 
 
-class RecommendParams(Shown):
-    user_id: Id | None = Field(None, description="whom to recommend to; popular items when unset")
-    placement: str = Field("default", max_length=64, description="a configured place in the frontend")
-    session_items: list[Id] = Field([], max_length=MAX_IDS, description="items of this visit; repeat the name")
-    exclude: list[Id] = Field([], max_length=MAX_IDS, description="items to leave out; repeat the name")
+def _next_page(use: Services, cursor: str, query: Query, names: tuple[str, ...]) -> Answer | None:
+    """What follows in the ranking the cursor holds, less what may not be shown any more.
 
-    def to_body(self) -> RecommendBody:
-        return RecommendBody(
-            user_id=self.user_id,
-            k=self.k,
-            placement=self.placement,
-            session_items=self.session_items,
-            exclude=self.exclude,
-            filter=FilterBody(categories=self.categories) if self.categories else None,
-            properties=self.property_names(),
-        )
+    `None` when its version is not in memory any more: then a new answer begins.
+    """
+    ranking = ranking_of(cursor)
+    rest = ranking.recommendation()
+    live = use.serving.loaded(ranking.version)
+    if live is None:
+        return None
+    rest = still_allowed(rest, query, live.catalogue)
+    return answer(
+        rest, live.catalogue, names, degraded=ranking.degraded, identifier=ranking.recommendation_id, page=query.k
+    )
+
+
+def _names(params: ListParams, placement: Placement) -> tuple[str, ...]:
+    return placement.properties if params.properties is None else tuple(params.properties)
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)
 
 
 EXAMPLE = {
@@ -69,53 +224,26 @@ EXAMPLE = {
         {"item_id": "85123A", "score": 0.91, "source": "personal", "properties": {"title": "WHITE HANGING HEART"}}
     ],
 }
-
-
-@router.get("/recommend", responses=gives(Answer, 400, 422, 503, example=EXAMPLE), response_class=Response)
-async def recommend(use: Use, _: Recommending, params: Annotated[RecommendParams, Query()]) -> Response:
-    """Personal items for a user, best first; session or popular items where nothing is known of them."""
-    return await _recommend(use, params.to_body())
-
-
-@router.post(
-    "/recommend",
-    responses=gives(Answer, 413, 422, 503, example=EXAMPLE),
-    response_class=Response,
-    openapi_extra=takes(
-        RecommendBody,
-        example={"user_id": "17850", "k": 5, "properties": ["title", "price"], "filter": {"categories": []}},
-    ),
+BODY_EXAMPLE = {
+    "user_id": "17850",
+    "k": 5,
+    "cart_items": ["85123A"],
+    "filter": 'price < 5 and not categories = "Christmas"',
+    "boosts": [{"when": "price >= 3", "factor": 1.2}],
+    "properties": ["title", "price"],
+}
+document(router, HOT, ("GET", "/recommend"), gives(Answer, 400, 422, 503, example=EXAMPLE), reads(RecommendParams))
+document(
+    router,
+    HOT,
+    ("POST", "/recommend"),
+    gives(Answer, 413, 422, 503, example=EXAMPLE),
+    takes(RecommendBody, example=BODY_EXAMPLE),
 )
-async def recommend_by_body(use: Use, _: Recommending, request: Request) -> Response:
-    """The same with a body, for long lists and property filters."""
-    return await _recommend(use, await decode_body(request, RecommendBody))
-
-
-@router.get("/items/{item_id}/similar", responses=gives(Answer, 400, 404, 422, 503), response_class=Response)
-async def similar(use: Use, _: Recommending, item_id: ItemId, params: Annotated[Shown, Query()]) -> Response:
-    """Items that go to the same people as this one."""
-    placement = placement_of(use, "default")
-    names = tuple(params.property_names() or placement.properties)
-    return json_response(use.serving.similar(item_id, params.k or placement.k, params.condition(), names))
-
-
-@router.get("/popular", responses=gives(Answer, 400, 422, 503), response_class=Response)
-async def popular(use: Use, _: Recommending, params: Annotated[Shown, Query()]) -> Response:
-    """What most people want now, the same for everybody."""
-    placement = placement_of(use, "default")
-    names = tuple(params.property_names() or placement.properties)
-    return json_response(use.serving.popular(params.k or placement.k, params.condition(), names))
-
-
-async def _recommend(use: Services, body: RecommendBody) -> Response:
-    placement = placement_of(use, body.placement)
-    query = query_of(body, body.k or placement.k, exclude_seen=placement.exclude_seen, categories=placement.categories)
-    names = tuple(body.properties) if body.properties is not None else placement.properties
-    return json_response(await use.serving.recommend(query, names))
-
-
-def placement_of(use: Services, name: str) -> Placement:
-    placement = use.settings.placements.get(name)
-    if placement is None:
-        raise InvalidInput("placement", f"{name!r} is not one of {', '.join(sorted(use.settings.placements))}")
-    return placement
+document(
+    router,
+    HOT,
+    ("POST", "/recommend/batch"),
+    gives(BatchAnswer, 413, 422, 503),
+    takes(BatchBody, example={"users": ["17850", "13047"], "k": 5}),
+)

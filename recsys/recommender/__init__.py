@@ -4,15 +4,19 @@ from recsys.recommender.artefact import IndexContents, file_entries, write_artef
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.factors import ConfidenceParameters
 from recsys.recommender.index import Index
-from recsys.recommender.recommend import recommend, similar
+from recsys.recommender.recommend import Trace, recommend, recommend_many, still_allowed
+from recsys.recommender.trends import Trends
 
 __all__ = [
     "Catalogue",
     "ConfidenceParameters",
     "Index",
     "IndexContents",
+    "Trace",
+    "Trends",
     "file_entries",
     "recommend",
-    "similar",
+    "recommend_many",
+    "still_allowed",
     "write_artefact",
 ]

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.expression import Expression
 from recsys.item import Item, PropertyValue
-from recsys.recommendation import Filter
+from recsys.recommender.allowed import Allowed
+from recsys.recommender.factors import Matrix
 from recsys.recommender.id_map import UNKNOWN
 from recsys.recommender.index import Index
-
-MAX_CACHED_FILTERS = 256
 
 Mask = NDArray[np.bool_]
 
@@ -27,7 +27,7 @@ class Catalogue:
     changed: Mapping[int, Item]
     hidden: Mask
     hidden_count: int
-    _masks: dict[object, Mask] = field(default_factory=dict, repr=False, compare=False)
+    _masks: dict[object, Allowed] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, index: Index) -> "Catalogue":
@@ -63,29 +63,37 @@ class Catalogue:
             answer.append(values if wanted is None else {name: values[name] for name in wanted if name in values})
         return answer
 
-    def allowed(self, condition: Filter | None) -> Mask | None:
-        """Rows (n,) that are available and pass `condition`; `None` when every row does."""
-        if condition is None:
-            return ~self.hidden if self.hidden_count else None
-        key = condition.key()
-        mask = self._masks.get(key)
-        if mask is None:
-            mask = np.fromiter((passes(self.item(row), condition) for row in range(len(self.index))), np.bool_)
-            mask &= ~self.hidden
-            if len(self._masks) >= MAX_CACHED_FILTERS:
-                self._masks.pop(next(iter(self._masks)))
-            self._masks[key] = mask
-        return mask
+    def __len__(self) -> int:
+        return len(self.index)
 
+    def rows(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        return self.index.item_id.rows(ids)
 
-def passes(item: Item | None, condition: Filter) -> bool:
-    """Whether `item` has any of the categories and all of the properties that `condition` asks for."""
-    if item is None:
-        return False
-    if condition.categories and condition.categories.isdisjoint(item.categories or ()):
-        return False
-    values = item.shown()
-    return all(values.get(name) == wanted for name, wanted in condition.properties.items())
+    def ids(self, rows: NDArray[np.int64]) -> list[str]:
+        return self.index.item_id.ids(rows)
+
+    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
+        return np.asarray(self.index.item_factors[rows])
+
+    @property
+    def new_rows(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.index.cold)
+
+    def categories_of(self, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
+        items = [self.item(row) for row in rows.tolist()]
+        return [tuple(item.categories or ()) if item else () for item in items]
+
+    def allowed(self, conditions: tuple[Expression, ...]) -> Allowed | None:
+        """Rows that are available and pass every condition; `None` when every row does."""
+        if not conditions and not self.hidden_count:
+            return None
+        found = self._masks.get(conditions)
+        if found is None:
+            mask = ~self.hidden
+            for condition in conditions:
+                mask &= np.fromiter((condition.matches(self.item(row)) for row in range(len(self.index))), np.bool_)
+            found = self._masks[conditions] = Allowed(mask, int(mask.sum()))
+        return found
 
 
 def _is_hidden(item: Item | None) -> bool:

@@ -90,3 +90,14 @@ def fold_in(
     left += np.eye(d, dtype=np.float32) * np.float32(regularization)
     solved: Matrix = np.linalg.solve(left, right[..., None])[..., 0]
     return solved
+
+
+def parts(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.float32], regularization: float) -> Matrix:
+    """Each liked item's part (m, d) of the folded-in vector; the parts sum to `fold_in` of the same.
+
+    Hu, Koren, Volinsky (2008), section 5: with W = (YtY + ...)^-1, a score y_i.x is the sum of y_i.(W y_u c_u).
+    """
+    left, _ = normal_equations(gram_matrix, liked, confidence)
+    left += np.eye(len(left), dtype=np.float32) * np.float32(regularization)
+    solved: Matrix = np.linalg.solve(left, (liked.T * confidence)).T
+    return solved

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from recsys.errors import CorruptArtefact
 from recsys.index_version import FORMAT_VERSION, Manifest
 from recsys.item import Item
+from recsys.recommender.allowed import Allowed
 from recsys.recommender.artefact import Neighbours
-from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in
+from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, parts
 from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
 from recsys.user_features import HistoryEntry, Vector
 
@@ -133,8 +134,25 @@ class Index:
     def fold_in(self, history: Sequence[HistoryEntry]) -> Vector | None:
         return self.fold_in_many((history,))[0]
 
-    def search(self, vector: Vector, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k items with the largest inner product with `vector` (d,): (rows, scores), best first."""
-        scores, rows = self.search_index.search(vector[None, :], min(k, len(self)))
-        kept = rows[0] >= 0
-        return rows[0][kept], scores[0][kept]
+    def parts(self, history: Sequence[HistoryEntry]) -> tuple[list[str], Matrix] | None:
+        """The history's distinct known items and each one's part (m, d) of the vector that `fold_in` gives."""
+        rows = self.item_id.rows(entry.item_id for entry in history)
+        if not (rows >= 0).any():
+            return None
+        distinct, confidence = confidences(rows, decayed_weights(history, self.parameters), self.parameters.alpha)
+        liked = np.asarray(self.item_factors[distinct])
+        return self.item_id.ids(distinct), parts(self.gram, liked, confidence, self.parameters.regularization)
+
+    def search(
+        self, vectors: Matrix, k: int, allowed: Allowed | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows (q, k), -1 for none, and scores of the largest inner products with each of `vectors` (q, d)."""
+        k = min(k, len(self))
+        if allowed is None:
+            scores, rows = self.search_index.search(vectors, k)
+            return rows, scores
+        scores = vectors @ self.item_factors.T
+        scores[:, ~allowed.mask[: len(self)]] = -np.inf
+        rows = np.argsort(-scores, kind="stable", axis=1)[:, :k]
+        scores = np.take_along_axis(scores, rows, axis=1)
+        return np.where(np.isfinite(scores), rows, -1), scores

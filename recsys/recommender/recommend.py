@@ -1,126 +1,197 @@
-"""The recommender: a pure function of query, features and index; the same offline and online."""
+"""The recommender: a pure function of queries, features and catalogue; the same offline and online.
+
+prepare (rows, vectors) -> candidates per source -> boosts -> interleave -> rotate -> diversify -> choose k -> fill
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.errors import NotFound
-from recsys.interaction import event_key
-from recsys.recommendation import Filter, Query, Recommendation, Rung, Source
+from recsys.placement import Source
+from recsys.recommendation import Query, Recommendation, Rung
+from recsys.recommender import candidates
+from recsys.recommender.candidates import NOTHING, Ranked
 from recsys.recommender.catalogue import Catalogue
-from recsys.recommender.id_map import UNKNOWN
-from recsys.recommender.index import Index
-from recsys.user_features import HistoryEntry, UserFeatures, Vector
+from recsys.recommender.prepared import Asked, Prepared, prepare
+from recsys.recommender.ranking import Mixed, at_least, boosted, capped, diversified, interleaved, joined, rotated
+from recsys.recommender.trends import Trends
+from recsys.user_features import UserFeatures, Vector
 
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float32]
+POOL_FACTOR = 4
+MIN_POOL = 100
+MAX_POOL = 2000
 
-_SOURCE_OF = {
-    Rung.EMBEDDING: Source.PERSONAL,
-    Rung.FOLDED: Source.PERSONAL,
-    Rung.SNAPSHOT: Source.PERSONAL,
-    Rung.SESSION: Source.SESSION,
-}
+_FROM_VECTOR = frozenset({Source.PERSONAL, Source.NEW})
+_FROM_VISIT = frozenset({Source.SESSION, Source.SIMILAR, Source.TOGETHER})
+_SEARCHED = frozenset({Source.PERSONAL, Source.SESSION})
+_BY_ANCHORS = {Source.SIMILAR: candidates.similar, Source.TOGETHER: candidates.together}
+NO_TRENDS = Trends()
 
 
-def recommend(query: Query, features: UserFeatures | None, catalogue: Catalogue) -> Recommendation:
-    """Up to `query.k` distinct items that are available, pass the filter and are not excluded.
+@dataclass(slots=True)
+class Trace:
+    """What an explanation is made of: the query as prepared, and the order of rows after each stage."""
+
+    prepared: Prepared | None = None
+    stages: list[tuple[str, Mixed]] = field(default_factory=list)
+
+    def stage(self, name: str, mixed: Mixed) -> None:
+        self.stages.append((name, mixed))
+
+
+def recommend(
+    query: Query,
+    features: UserFeatures | None,
+    catalogue: Catalogue,
+    trends: Trends = NO_TRENDS,
+    trace: Trace | None = None,
+) -> Recommendation:
+    """Up to `query.k` distinct items that are available, pass the filters and are not excluded.
 
     `features` is `None` when they could not be read (or there is no user to read). The best rung of
     the ladder that has something to say answers: stored embedding, fold-in of the history, snapshot in
-    the version, session, popular.
+    the version, session, trending or popular.
     """
-    index = catalogue.index
-    rung, vector = user_vector(query, features, index)
-    excluded = excluded_rows(query, features, index)
-    allowed = catalogue.allowed(query.filter)
-    if vector is None:
-        rows, scores = popular(index, query.k, excluded, allowed)
-        return Recommendation(index.version, rung, rows, scores, (Source.POPULAR,) * len(rows))
-    rows, scores = nearest(index, vector, query.k, excluded, allowed)
-    return Recommendation(index.version, rung, rows, scores, (_SOURCE_OF[rung],) * len(rows))
+    return recommend_many([(query, features)], catalogue, trends, trace)[0]
 
 
-def similar(item_id: str, k: int, catalogue: Catalogue, condition: Filter | None = None) -> Recommendation:
-    """The k items whose factors have the largest cosine with those of `item_id`. Raises `NotFound`."""
-    index = catalogue.index
-    row = index.item_id.row(item_id)
-    if row == UNKNOWN:
-        raise NotFound("item", item_id)
-    cosine = (index.item_factors @ index.item_factors[row]) * (index.inverse_norms * index.inverse_norms[row])
-    rows, scores = _best(cosine, k, frozenset({row}), catalogue.allowed(condition))
-    return Recommendation(index.version, Rung.EMBEDDING, rows, scores, (Source.SIMILAR,) * len(rows))
+def recommend_many(
+    asked: Sequence[Asked], catalogue: Catalogue, trends: Trends = NO_TRENDS, trace: Trace | None = None
+) -> list[Recommendation]:
+    """The same for many queries at once, which share look-ups, solves and searches; `trace` is of the first."""
+    prepared = prepare(asked, catalogue)
+    nearest = _nearest(prepared, catalogue)
+    answers = []
+    for one, found in zip(prepared, nearest, strict=True):
+        answers.append(_answer(_Pools(one, found, catalogue, trends), trace))
+        trace = None
+    return answers
 
 
-def user_vector(query: Query, features: UserFeatures | None, index: Index) -> tuple[Rung, Vector | None]:
-    """The vector (d,) to search with and the rung it came from; `None` on the popular rung."""
-    history = features.history if features else ()
-    if features and not query.session_items:
-        stored = features.embeddings.get(index.version)
-        if stored is not None and stored.shape == (index.manifest.dimensions,):
-            return Rung.EMBEDDING, stored
-    if history:
-        folded = index.fold_in((*history, *session_entries(query, index)))
-        if folded is not None:
-            return Rung.FOLDED, folded
-    # A stored but empty record is an erased user: the snapshot must not remember them.
-    if query.user_id is not None and (features is None or features.revision == 0):
-        snapshot = index.snapshot(query.user_id)
-        if snapshot is not None:
-            return Rung.SNAPSHOT, snapshot
-    if query.session_items:
-        folded = index.fold_in(session_entries(query, index))
-        if folded is not None:
-            return Rung.SESSION, folded
-    return Rung.POPULAR, None
+def still_allowed(ranking: Recommendation, query: Query, catalogue: Catalogue) -> Recommendation:
+    """What of an earlier ranking may still be an answer to `query`: available, passing the filters, not excluded."""
+    one = prepare([(query, None)], catalogue)[0]
+    known = ranking.rows < len(catalogue)
+    rows = np.where(known, ranking.rows, 0)
+    kept = known & ~np.isin(rows, list(one.excluded))
+    if one.allowed is not None:
+        kept &= one.allowed.mask[rows]
+    return ranking.only(np.flatnonzero(kept))
 
 
-def session_entries(query: Query, index: Index) -> tuple[HistoryEntry, ...]:
-    """The items of this visit as views that happen at the version's reference time (so: undecayed)."""
-    at = index.parameters.reference_ms
-    return tuple(HistoryEntry(at, event_key(one), one, "view") for one in query.session_items)
+def pool_size(query: Query) -> int:
+    """Candidates per source: more than k where a later stage chooses among them."""
+    if query.placement.is_plain:
+        return query.k
+    return min(max(POOL_FACTOR * query.k, MIN_POOL), MAX_POOL)
 
 
-def excluded_rows(query: Query, features: UserFeatures | None, index: Index) -> frozenset[int]:
-    """Rows never to show: asked to leave out, in this session, and (if the query says so) seen before."""
-    ids = [*query.exclude, *query.session_items]
-    if query.exclude_seen and features:
-        ids += {entry.item_id for entry in features.history}
-    return frozenset(index.item_id.rows(ids).tolist()) - {UNKNOWN}
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """The candidates of one query, by source; those of a search are there already."""
+
+    one: Prepared
+    nearest: dict[Source, Ranked]
+    catalogue: Catalogue
+    trends: Trends
+
+    def of(self, source: Source, count: int, excluded: frozenset[int]) -> Ranked:
+        """Up to `count` rows; nothing from a source that has nothing to go by."""
+        allowed = self.one.allowed
+        if source in _SEARCHED:
+            return candidates.without(self.nearest.get(source, NOTHING), excluded, count)
+        if source in _BY_ANCHORS:
+            # An item is not its own neighbour.
+            beside = excluded | frozenset(self.one.anchors.tolist())
+            return _BY_ANCHORS[source](self.catalogue, self.one.anchors, allowed, beside, count)
+        if source is Source.TRENDING:
+            trends = self.trends.ranked(self.catalogue, self.one.query.placement.trending_hours)
+            return candidates.trending(trends, allowed, excluded, count)
+        if source is Source.NEW:
+            return candidates.new(self.catalogue, self.one.vector, allowed, excluded, count)
+        return candidates.popular(self.catalogue, allowed, excluded, count)
 
 
-def popular(index: Index, k: int, excluded: frozenset[int], allowed: NDArray[np.bool_] | None) -> tuple[Rows, Scores]:
-    """The k most popular rows that may be shown, with their popularity in [0, 1] as score."""
-    rows = index.popular_rows
-    rows = (rows if allowed is None else rows[allowed[rows]])[: k + len(excluded)]
-    rows = rows[_kept(rows, excluded)][:k]
-    return rows, np.asarray(index.popularity[rows])
+def _nearest(prepared: Sequence[Prepared], catalogue: Catalogue) -> list[dict[Source, Ranked]]:
+    """Candidates by user and session vector; vectors with the same filter are searched together."""
+    found: list[dict[Source, Ranked]] = [{} for _ in prepared]
+    groups: dict[int, list[tuple[int, Source, Vector, int]]] = {}
+    for place, one in enumerate(prepared):
+        wanted = pool_size(one.query) + len(one.excluded)
+        for source, vector in ((Source.PERSONAL, one.vector), (Source.SESSION, one.session_vector)):
+            if vector is not None and source in one.sources:
+                groups.setdefault(id(one.allowed), []).append((place, source, vector, wanted))
+    for group in groups.values():
+        vectors = np.stack([vector for _, _, vector, _ in group])
+        allowed = prepared[group[0][0]].allowed
+        rows, scores = catalogue.index.search(vectors, max(wanted for *_, wanted in group), allowed)
+        for at, (place, source, _, wanted) in enumerate(group):
+            # Rows that do not exist (-1) come last.
+            end = wanted if rows[at, -1] >= 0 else min(wanted, int(np.count_nonzero(rows[at] >= 0)))
+            found[place][source] = Ranked(rows[at, :end], scores[at, :end])
+    return found
 
 
-def nearest(
-    index: Index, vector: Vector, k: int, excluded: frozenset[int], allowed: NDArray[np.bool_] | None
-) -> tuple[Rows, Scores]:
-    """The k rows that may be shown with the largest inner product with `vector`, best first."""
-    if allowed is not None:
-        return _best(index.item_factors @ vector, k, excluded, allowed)
-    rows, scores = index.search(vector, k + len(excluded))
-    kept = _kept(rows, excluded)[:k]
-    return rows[kept], scores[kept]
+def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
+    one, catalogue = pools.one, pools.catalogue
+    query, placement = one.query, one.query.placement
+    count = pool_size(query)
+    lists = [(own.source, own.share, pools.of(own.source, count, one.excluded)) for own in placement.sources]
+    if placement.min_score is not None:
+        lists = [(source, share, at_least(ranked, source, placement.min_score)) for source, share, ranked in lists]
+    ranked = interleaved([(source, share, boosted(one, placement.boosts, catalogue)) for source, share, one in lists])
+    turned = rotated(ranked, one.shown)
+    diverse = diversified(turned, placement.diversity, query.k, catalogue)
+    chosen = _chosen(diverse, pools)
+    if trace is not None:
+        trace.prepared = one
+        trace.stages += [
+            ("candidates", interleaved(lists)),
+            ("boosts", ranked),
+            ("rotation", turned),
+            ("diversity", diverse),
+            ("answer", chosen),
+        ]
+    short = _shortage(one, len(chosen), catalogue) if len(chosen) < query.k else None
+    return Recommendation(
+        catalogue.index.version, _rung(one, chosen), chosen.rows, chosen.scores, chosen.sources, short
+    )
 
 
-def _kept(rows: Rows, excluded: frozenset[int]) -> list[int]:
-    """Places in `rows` that are not excluded; for the few dozen rows of an answer a set beats np.isin."""
-    return [place for place, row in enumerate(rows.tolist()) if row not in excluded]
+def _chosen(ranked: Mixed, pools: _Pools) -> Mixed:
+    """The first k under the cap per category; what is missing comes from the fallback sources in their order."""
+    k, placement = pools.one.query.k, pools.one.query.placement
+    used: Counter[str] = Counter()
+    most = placement.max_per_category
+    chosen = ranked.head(k) if most is None else capped(ranked, most, k, used, pools.catalogue)
+    for source in placement.fallback:
+        missing = k - len(chosen)
+        if not missing:
+            break
+        excluded = pools.one.excluded | frozenset(chosen.rows.tolist())
+        more = pools.of(source, missing if most is None else MAX_POOL, excluded)
+        extra = Mixed(more.rows, more.scores, (source,) * len(more))
+        if most is not None:
+            extra = capped(extra, most, missing, used, pools.catalogue)
+        chosen = joined(chosen, extra)
+    return chosen
 
 
-def _best(scores: Scores, k: int, excluded: frozenset[int], allowed: NDArray[np.bool_] | None) -> tuple[Rows, Scores]:
-    """The k largest of `scores` (n,) among rows allowed and not excluded; ties by row."""
-    candidates = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
-    if excluded:
-        candidates = candidates[~np.isin(candidates, list(excluded))]
-    chosen = scores[candidates]
-    if len(candidates) > k:
-        top = np.argpartition(-chosen, k)[: k + 1]
-        top.sort()
-        candidates, chosen = candidates[top], chosen[top]
-    order = np.argsort(-chosen, kind="stable")[:k]
-    return candidates[order], np.asarray(chosen[order])
+def _rung(one: Prepared, chosen: Mixed) -> Rung:
+    """The best rung that put an item into the answer."""
+    sources = set(chosen.sources)
+    if one.vector is not None and not _FROM_VECTOR.isdisjoint(sources):
+        return one.rung
+    if not _FROM_VISIT.isdisjoint(sources):
+        return Rung.SESSION
+    return Rung.TRENDING if Source.TRENDING in sources else Rung.POPULAR
+
+
+def _shortage(one: Prepared, found: int, catalogue: Catalogue) -> str:
+    may = len(catalogue) if one.allowed is None else one.allowed.count
+    return (
+        f"{found} of {one.query.k}: of {len(catalogue)} items {may} are available and pass the filters, "
+        f"{len(one.excluded)} are excluded, and the placement's sources have no more"
+    )

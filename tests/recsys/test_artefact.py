@@ -40,8 +40,8 @@ def test_what_was_written_is_what_is_opened(tmp_path: Path) -> None:
     np.testing.assert_allclose(index.popularity, np.arange(ITEMS, 0, -1) / ITEMS, rtol=1e-6)
     assert index.popular_rows.tolist() == list(range(ITEMS))
     for row in (0, 7, ITEMS - 1):
-        found, scores = index.search(index.item_factors[row], ITEMS)
-        np.testing.assert_allclose(scores, (index.item_factors @ index.item_factors[row])[found], atol=1e-6)
+        found, scores = index.search(index.item_factors[row : row + 1], ITEMS)
+        np.testing.assert_allclose(scores[0], (index.item_factors @ index.item_factors[row])[found[0]], atol=1e-6)
     assert index.snapshot("nobody") is None
     hidden = Catalogue.of(index).hidden
     assert np.flatnonzero(hidden).tolist() == [7]

@@ -1,0 +1,173 @@
+"""Bodies and query strings of the recommendation routes, as msgspec Structs."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+
+from recsys.errors import InvalidInput
+from recsys.expression import Expression, compile_expression
+from recsys.interaction import Id
+from recsys.item import PropertyName, PropertyValue
+from recsys.placement import MAX_K, Boost, ExpressionText, Placement
+from recsys.recommendation import Query
+from recsys.recommender.explain import Removed, Why
+
+MAX_IDS = 1000
+MAX_USERS = 1000
+MAX_CURSOR = 16_384
+
+K = Annotated[int, msgspec.Meta(ge=1, le=MAX_K, description="how many items; the placement's number when unset")]
+Ids = Annotated[list[Id], msgspec.Meta(max_length=MAX_IDS)]
+UserId = Annotated[Id, msgspec.Meta(description="whom to recommend to; what is trending or popular when unset")]
+PlacementName = Annotated[str, msgspec.Meta(max_length=64, description="a configured place in the frontend")]
+SessionItems = Annotated[Ids, msgspec.Meta(description="items of this visit, the newest last")]
+CartItems = Annotated[Ids, msgspec.Meta(description="items in the cart")]
+Excluded = Annotated[Ids, msgspec.Meta(description="items to leave out")]
+FilterText = Annotated[ExpressionText, msgspec.Meta(description="only items that match, such as `price < 20`")]
+Diversity = Annotated[float, msgspec.Meta(ge=0, le=1, description="0: by relevance alone, 1: as different as can be")]
+Properties = Annotated[
+    list[PropertyName], msgspec.Meta(max_length=64, description="item properties to return, such as `title`")
+]
+Pages = Annotated[bool, msgspec.Meta(description="return a cursor for the next page")]
+Cursor = Annotated[str, msgspec.Meta(max_length=MAX_CURSOR, description="of the page before; repeat the rest")]
+Explain = Annotated[bool, msgspec.Meta(description="say of each item why it is there")]
+Context = Annotated[
+    dict[PropertyName, Annotated[str, msgspec.Meta(max_length=256)]],
+    msgspec.Meta(max_length=16, description="of the visit, such as `device`: what boosts may depend on"),
+]
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of requests: a misspelt field is an error that names it."""
+
+
+class ListParams(Asking, frozen=True):
+    """What every list of items can be asked for in a query string."""
+
+    k: K | None = None
+    filter: FilterText = ""
+    properties: Properties | None = None
+
+
+class TrendingParams(ListParams, frozen=True, kw_only=True):
+    hours: Annotated[float, msgspec.Meta(ge=1, le=168, description="the window that ends now")] = 24.0
+
+
+class RecommendParams(ListParams, frozen=True, kw_only=True):
+    """The query string of `GET /recommend`. Lists repeat the name; `properties` may also be joined by commas."""
+
+    user_id: UserId | None = None
+    placement: PlacementName = "default"
+    session_items: SessionItems = []
+    cart_items: CartItems = []
+    exclude: Excluded = []
+    diversity: Diversity | None = None
+    pages: Pages = False
+    cursor: Cursor | None = None
+    explain: Explain = False
+
+
+class RecommendBody(RecommendParams, frozen=True, kw_only=True):
+    """What `POST /recommend` takes. Without user, session and cart the answer is what is trending or popular."""
+
+    boosts: Annotated[list[Boost], msgspec.Meta(max_length=16)] | None = None
+    context: Context = {}
+
+
+class BatchBody(ListParams, frozen=True, kw_only=True):
+    """One question about many users, asked in one go."""
+
+    users: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MAX_USERS)]
+    placement: PlacementName = "default"
+    exclude: Excluded = []
+
+
+class ExplainBody(RecommendBody, frozen=True, kw_only=True):
+    """Why `item_id` would or would not be in the answer to the rest."""
+
+    item_id: Id
+
+
+class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    item_id: str
+    score: float
+    source: str
+    properties: dict[str, PropertyValue] | None = None
+    why: Why | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Items best first. `rung` says how the answer came about; `degraded` that features could not be read.
+
+    `short` says why there are fewer items than asked for; `cursor` asks for the next page.
+    """
+
+    recommendation_id: str
+    index_version: str
+    degraded: bool
+    rung: str
+    items: list[AnswerItem]
+    short: str | None = None
+    cursor: str | None = None
+
+
+class UserItems(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One user's part of a batch."""
+
+    user_id: str
+    rung: str
+    items: list[AnswerItem]
+    short: str | None = None
+
+
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """In the order of `users`."""
+
+    recommendation_id: str
+    index_version: str
+    degraded: bool
+    answers: list[UserItems]
+
+
+class ExplainAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`rank` counts from 1; an item that is not in the answer has `removed` instead."""
+
+    item_id: str
+    index_version: str
+    rung: str
+    rank: int | None = None
+    why: Why | None = None
+    removed: Removed | None = None
+
+
+def query_of(body: RecommendBody, placement: Placement, now_ms: int) -> Query:
+    """The recommender's question: the placement with what the request changes of it."""
+    boosts = placement.boosts if body.boosts is None else tuple(body.boosts)
+    if boosts:
+        boosts = tuple(one for one in boosts if one.context.items() <= body.context.items())
+    if body.diversity is not None or boosts != placement.boosts:
+        diversity = placement.diversity if body.diversity is None else body.diversity
+        placement = msgspec.structs.replace(placement, boosts=boosts, diversity=diversity)
+    return Query(
+        k=body.k or placement.k,
+        user_id=body.user_id,
+        session_items=tuple(body.session_items),
+        cart_items=tuple(body.cart_items),
+        exclude=tuple(body.exclude),
+        filter=filter_of(body.filter),
+        placement=placement,
+        now_ms=now_ms,
+    )
+
+
+def filter_of(text: str) -> Expression | None:
+    """Raises `InvalidInput` naming `filter`."""
+    return compile_expression(text) if text else None
+
+
+def known_placement(placements: Mapping[str, Placement], name: str) -> Placement:
+    placement = placements.get(name)
+    if placement is None:
+        raise InvalidInput("placement", f"{name!r} is not one of {', '.join(sorted(placements))}")
+    return placement

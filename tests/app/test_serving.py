@@ -1,0 +1,106 @@
+"""Requests of one turn share their work, and nobody is left waiting or answered by two versions."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from app.circuit_breaker import CircuitBreaker
+from app.feature_reader import FeatureReader
+from app.live_index import LiveIndex, LoadedVersion
+from app.serving import Serving
+from recsys.errors import Unavailable
+from recsys.feature_store.memory import MemoryFeatureStore
+from recsys.index_registry.memory import MemoryIndexRegistry
+from recsys.recommendation import Query
+from recsys.recommender import Catalogue, Index, Trends
+from recsys.settings import StoreSettings
+from recsys.user_features import HistoryEntry, UserFeatures
+from tests.versions import publish_small_version
+from tests.waiting import wait_until
+
+
+class CountingStore(MemoryFeatureStore):
+    """Counts users per read; waits for `gate` and fails with `failure` where they are set."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings(backend="memory"))
+        self.reads: list[int] = []
+        self.gate: asyncio.Event | None = None
+        self.failure: Exception | None = None
+
+    async def read(
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+    ) -> list[UserFeatures]:
+        self.reads.append(len(user_ids))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return await super().read(user_ids, version, shown=shown)
+
+
+def version(tmp_path: Path, name: str, seed: int = 0) -> LoadedVersion:
+    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, name, seed)
+    index = Index.open(tmp_path / name, manifest)
+    return LoadedVersion(index, Catalogue.of(index))
+
+
+@pytest.fixture
+def live_index(tmp_path: Path) -> LiveIndex:
+    live = LiveIndex()
+    live.swap(version(tmp_path, "first"))
+    return live
+
+
+async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    await store.save([UserFeatures("u1", (HistoryEntry(1, 1, "i1", "view"),))])
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
+    served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n % 3}", k=3)) for n in range(30)))
+    assert store.reads == [30]
+    assert {one.result.rung.value for one in served[1::3]} == {"folded"}
+    assert {one.result.rung.value for one in served[0::3]} == {"snapshot"}
+
+
+async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    store.gate = asyncio.Event()
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
+    asked = []
+    for n in range(20):
+        asked.append(asyncio.create_task(serving.recommend(Query(user_id=f"u{n}", k=3))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    store.gate.set()
+    await asyncio.gather(*asked)
+    assert sum(store.reads) == 20
+    assert len(store.reads) <= 5, "what came while four reads were under way went together"
+
+
+async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: LiveIndex, tmp_path: Path) -> None:
+    store = CountingStore()
+    store.gate = asyncio.Event()
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
+    before = asyncio.create_task(serving.recommend(Query(user_id="u1")))
+    await wait_until(lambda: store.reads)
+    live_index.swap(version(tmp_path, "second", 2))
+    store.gate.set()
+    assert (await before).result.version == "first"
+    assert (await serving.recommend(Query(user_id="u1"))).result.version == "second"
+
+
+async def test_a_bug_reaches_everybody_who_waited(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    store.failure = TypeError("a bug")
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
+    found = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n}")) for n in range(3)), return_exceptions=True)
+    assert [type(one) for one in found] == [TypeError] * 3
+
+
+async def test_without_a_version_there_is_no_answer() -> None:
+    serving = Serving(LiveIndex(), FeatureReader(CountingStore(), CircuitBreaker()), Trends)
+    with pytest.raises(Unavailable, match="train one"):
+        await serving.recommend(Query())
