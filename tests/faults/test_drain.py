@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
 from tests.deployment import Deployment, deployed
@@ -81,8 +82,7 @@ def test_requests_in_flight_are_finished_though_they_take_longer_than_the_wait(
     valkey_url: str, store_settings: StoreSettings, tmp_path: Path
 ) -> None:
     with proxying(valkey_url.removeprefix("unix://")) as proxy:
-        slow = store_settings.model_copy(update={"url": f"redis://127.0.0.1:{proxy.port}"})
-        slow = StoreSettings(**slow.model_dump())
+        slow = store_settings.model_copy(update={"url": SecretStr(f"redis://127.0.0.1:{proxy.port}")})
         with serving(slow, tmp_path, drain_wait=0.1) as made:
             shoppers = Shoppers(made.url, USERS, connections=4, pause=0.0)
             with shopping(shoppers):
