@@ -7,7 +7,7 @@ import msgspec
 
 from recsys.errors import InvalidInput
 from recsys.expression import compile_expression
-from recsys.interaction import TYPE_PATTERN
+from recsys.interaction import TYPE_PATTERN, Timestamp
 from recsys.item import PropertyName
 
 MAX_K = 500
@@ -105,6 +105,16 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             and not (self.boosts or self.diversity or self.rotate_hours)
             and self.max_per_category is None
         )
+
+
+class PlacementChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a placement's append-only history; `None`: back to the configured or ready-made one."""
+
+    name: PlacementName
+    sequence: int
+    changed_at: Timestamp
+    actor: str
+    placement: Placement | None
 
 
 SEEN_EVER: dict[str, float] = {ANY_TYPE: 36_500.0}

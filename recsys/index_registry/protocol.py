@@ -1,10 +1,11 @@
-"""The index registry: immutable versions and audited aliases; written by training and operators."""
+"""The index registry: immutable versions, audited aliases and placements; written by training and operators."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from recsys.index_version import AliasMove, Manifest
+from recsys.placement import Placement, PlacementChange
 
 
 class IndexRegistry(Protocol):
@@ -44,6 +45,21 @@ class IndexRegistry(Protocol):
 
     def move_alias(self, alias: str, version: str, *, actor: str, reason: str) -> AliasMove:
         """Point `alias` at `version`. Raises `NotFound`, or `Conflict` when another move won."""
+        ...
+
+    def placements(self) -> dict[str, PlacementChange]:
+        """The newest change of every placement that was ever changed; one that was taken back says `None`."""
+        ...
+
+    def placement_history(self, name: str) -> list[PlacementChange]:
+        """Every change of placement `name`, oldest first."""
+        ...
+
+    def change_placement(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
+        """Set placement `name`, or take back what was set with `None`.
+
+        Raises `InvalidInput` for what is no name, `Conflict` when another change won.
+        """
         ...
 
     def delete(self, version: str) -> None:

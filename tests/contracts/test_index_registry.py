@@ -174,7 +174,7 @@ def test_an_unreadable_manifest_is_corrupt_and_hides_no_other_version(
     registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, garbage: bytes
 ) -> None:
     manifest = publish(registry, "v1")
-    obstore.put(registry._store, "versions/v2/manifest.json", garbage)
+    obstore.put(registry._objects.store, "versions/v2/manifest.json", garbage)
     assert registry.versions() == [manifest]
     for call in (registry.manifest, lambda version: registry.fetch(version, tmp_path / "cache")):
         with pytest.raises(CorruptArtefact, match=r"v2.*manifest\.json"):
@@ -185,10 +185,10 @@ def test_a_manifest_of_another_version_or_with_outlandish_names_is_corrupt(
     registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
-    stolen = obstore.get(registry._store, "versions/v1/manifest.json").bytes().to_bytes()
-    obstore.put(registry._store, "versions/v2/manifest.json", stolen)
+    stolen = obstore.get(registry._objects.store, "versions/v1/manifest.json").bytes().to_bytes()
+    obstore.put(registry._objects.store, "versions/v2/manifest.json", stolen)
     evil = json.loads(stolen) | {"version": "v3", "files": {"../../escaped": {"sha256": "00", "size": 1}}}
-    obstore.put(registry._store, "versions/v3/manifest.json", json.dumps(evil).encode())
+    obstore.put(registry._objects.store, "versions/v3/manifest.json", json.dumps(evil).encode())
     for version in ("v2", "v3"):
         with pytest.raises(CorruptArtefact, match=version):
             registry.fetch(version, tmp_path / "cache")
@@ -207,9 +207,9 @@ def test_a_corrupt_file_is_named_and_never_left_behind(
     publish(registry, "v1")
     path = "versions/v1/item_factors.npy"
     if content is None:
-        obstore.delete(registry._store, path)
+        obstore.delete(registry._objects.store, path)
     else:
-        obstore.put(registry._store, path, content)
+        obstore.put(registry._objects.store, path, content)
     with pytest.raises(CorruptArtefact, match=rf"v1.*item_factors\.npy.*{reason}"):
         registry.fetch("v1", tmp_path / "cache")
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [".lock"]
@@ -234,7 +234,7 @@ def test_a_good_copy_is_used_again_even_when_the_source_is_broken(
     publish(registry, "v1")
     copy = registry.fetch("v1", tmp_path / "cache") / "items.faiss"
     inode = copy.stat().st_ino
-    obstore.put(registry._store, "versions/v1/items.faiss", b"broken")
+    obstore.put(registry._objects.store, "versions/v1/items.faiss", b"broken")
     assert registry.fetch("v1", tmp_path / "cache") == copy.parent
     assert copy.stat().st_ino == inode
 
@@ -322,8 +322,8 @@ def test_an_alias_moves_to_complete_versions_only(registry: ObjectStoreRegistry,
 def test_what_is_no_readable_move_is_passed_over(registry: ObjectStoreRegistry, publish: Publish) -> None:
     publish(registry, "v1")
     first = registry.move_alias("live", "v1", actor="test", reason="")
-    obstore.put(registry._store, "aliases/live/00000002.json", b"{half a")
-    obstore.put(registry._store, "aliases/live/notes.txt", b"remember the milk")
+    obstore.put(registry._objects.store, "aliases/live/00000002.json", b"{half a")
+    obstore.put(registry._objects.store, "aliases/live/notes.txt", b"remember the milk")
     assert registry.alias("live") == first
     third = registry.move_alias("live", "v1", actor="test", reason="")
     assert third.sequence == 3
@@ -406,7 +406,7 @@ def test_a_deleted_version_is_gone_with_its_files(
     kept = publish(registry, "v10")
     registry.delete("v1")
     assert registry.versions() == [kept]
-    assert registry._list("versions/v1") == []
+    assert registry._objects.entries("versions/v1") == []
     assert registry.fetch("v10", tmp_path / "cache").is_dir()
     with pytest.raises(NotFound):
         registry.fetch("v1", tmp_path / "cache")

@@ -1,0 +1,181 @@
+"""What the index registry does with an object store: verbs that say what failed, and append-only sequences.
+
+A sequence is `{folder}/{sequence:08d}.json`, one object per entry, each created if absent: two writers cannot both
+be the next, the newest entry holds, and all of them are the audit log.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import obstore
+import structlog
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, MemoryStore, from_url
+
+from recsys.errors import Conflict, RegistryUnavailable
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+log = structlog.get_logger()
+
+CHUNK = 4 << 20
+CLIENT: "ClientConfig" = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
+RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
+REMEMBERED = 10_000
+ENTRY_NAME = re.compile(r"(\d{8,12})\.json")
+
+T = TypeVar("T")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """The client's errors as `RegistryUnavailable`, without its debug output."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise RegistryUnavailable(f"the index registry cannot {what}: {str(error).partition(chr(10))[0]}") from error
+
+
+def object_store(url: str) -> "ObjectStore":
+    """The store at `url`; a local folder is made. Raises `RegistryUnavailable`."""
+    with translated(f"be opened at {url}"):
+        if url.startswith("memory:"):
+            return MemoryStore()
+        if "://" in url and not url.startswith("file://"):
+            return from_url(url, client_options=CLIENT, retry_config=RETRY)
+        return LocalStore(Path(url.removeprefix("file://")).resolve(), mkdir=True)
+
+
+class Objects:
+    """Opened on first use: one that is away must not keep a service from starting. All raise `RegistryUnavailable`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._remembered: dict[tuple[str, str | None], object] = {}
+
+    @cached_property
+    def store(self) -> "ObjectStore":
+        return object_store(self._url)
+
+    def entries(self, folder: str) -> "list[ObjectMeta]":
+        """What is below `folder`, in the order of the paths."""
+        with translated(f"list {folder}"):
+            entries = [entry for page in obstore.list(self.store, folder) for entry in page]
+        return sorted(entries, key=lambda entry: entry["path"])
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in `folder`."""
+        with translated(f"list {folder}"):
+            found = obstore.list_with_delimiter(self.store, folder)["common_prefixes"]
+        return sorted(path.rpartition("/")[2] for path in found)
+
+    def get(self, path: str) -> bytes | None:
+        with translated(f"read {path}"):
+            try:
+                return obstore.get(self.store, path).bytes().to_bytes()
+            except (NotFoundError, FileNotFoundError):
+                return None
+
+    def read_once(self, entry: "ObjectMeta", kind: type[T]) -> T | None:
+        """Nothing read by this ever changes, so nothing is read twice. `None` (and a warning) for the unreadable."""
+        key = (entry["path"], entry.get("e_tag"))
+        known = self._remembered.get(key)
+        if isinstance(known, kind):
+            return known
+        raw = self.get(entry["path"])
+        if raw is None:
+            return None
+        try:
+            value = msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("unreadable entry of the index registry skipped", path=entry["path"], error=str(error))
+            return None
+        if len(self._remembered) >= REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key] = value
+        return value
+
+    def exists(self, path: str) -> bool:
+        with translated(f"read {path}"):
+            try:
+                obstore.head(self.store, path)
+            except (NotFoundError, FileNotFoundError):
+                return False
+        return True
+
+    def put(self, path: str, file: Path) -> None:
+        with translated(f"write {path}"):
+            obstore.put(self.store, path, file)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """False where somebody else has created it. Our own, if only its answer was lost, is ours."""
+        with translated(f"write {path}"):
+            try:
+                obstore.put(self.store, path, content, mode="create")
+            except AlreadyExistsError:
+                return self.get(path) == content
+        return True
+
+    def delete(self, path: str) -> None:
+        """Absent is fine."""
+        with translated(f"delete {path}"):
+            try:
+                obstore.delete(self.store, path)
+            except (NotFoundError, FileNotFoundError):
+                return
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """Raises `FileNotFoundError`."""
+        with translated(f"read {path}"):
+            try:
+                stream = obstore.get(self.store, path).stream(min_chunk_size=CHUNK)
+            except (NotFoundError, FileNotFoundError):
+                stream = None
+        if stream is None:
+            raise FileNotFoundError(path)
+        while True:
+            with translated(f"read {path}"):
+                chunk = next(stream, None)
+            if chunk is None:
+                return
+            yield bytes(chunk)
+
+    def newest_first(self, folder: str, kind: type[T]) -> Iterator[T]:
+        """The entries of the sequence in `folder`, backwards; what cannot be read is skipped."""
+        for entry in reversed(self.entries(folder)):
+            found = self.read_once(entry, kind) if _sequence(entry["path"]) else None
+            if found is not None:
+                yield found
+
+    def newest_of_each(self, folder: str, kind: type[T]) -> dict[str, T]:
+        """The newest entry of every sequence in a folder of `folder`, by that folder's name; in one listing."""
+        found: dict[str, T] = {}
+        for entry in reversed(self.entries(folder)):
+            name = entry["path"].split("/")[-2]
+            if name not in found and _sequence(entry["path"]):
+                value = self.read_once(entry, kind)
+                if value is not None:
+                    found[name] = value
+        return found
+
+    def append(self, folder: str, entry: Callable[[int], T]) -> T:
+        """The next entry of the sequence, given its number. Raises `Conflict` when another writer was faster."""
+        sequence = max((_sequence(one["path"]) for one in self.entries(folder)), default=0) + 1
+        value = entry(sequence)
+        if not self.create(f"{folder}/{sequence:08d}.json", msgspec.json.encode(value)):
+            raise Conflict(f"{folder} was changed by somebody else meanwhile")
+        return value
+
+
+def _sequence(path: str) -> int:
+    """0 for what is no entry."""
+    found = ENTRY_NAME.fullmatch(path.rpartition("/")[2])
+    return int(found[1]) if found else 0
