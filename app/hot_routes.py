@@ -53,13 +53,19 @@ def document(
 
 
 class HotRoutes:
-    """ASGI middleware. `endpoints` by (method, path)."""
+    """Stands before `app`. `endpoints` by (method, path); `services` once the lifespan has opened them."""
 
     def __init__(
-        self, app: ASGIApp, endpoints: Mapping[tuple[str, str], Endpoint], max_in_flight: int, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        endpoints: Mapping[tuple[str, str], Endpoint],
+        services: Callable[[], Services],
+        max_in_flight: int,
+        max_body_bytes: int,
     ) -> None:
         self._app = app
         self._endpoints = endpoints
+        self._services = services
         self._admission = Admission(max_in_flight)
         self._limit = max_body_bytes
         self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in endpoints}
@@ -78,7 +84,7 @@ class HotRoutes:
             return
         try:
             body = b"" if key[0] == "GET" else await self._body(receive)
-            answer = await endpoint(scope["app"].state.services, scope, body)
+            answer = await endpoint(self._services(), scope, body)
         except Exception as error:  # noqa: BLE001  # the last resort: a logged problem
             problem = problem_of(error, scope["path"])
             REQUESTS.labels(key[1], key[0], str(problem.status_code)).inc()

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import faiss
 import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import openapi, problems
 from app.catalogue_watcher import CatalogueWatcher
@@ -48,7 +50,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
             app.state.services = await _open_services(settings, stack)
             yield
 
-    app = FastAPI(
+    app = Service(
         title="millirec",
         version=version,
         description=DESCRIPTION,
@@ -62,15 +64,25 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     serve = settings.serve
     app.add_middleware(problems.LastResort, max_body_bytes=serve.max_body_bytes)
     app.add_middleware(RequestMetrics)
-    app.add_middleware(
-        HotRoutes,
-        endpoints=recommendations.HOT,
-        max_in_flight=serve.max_in_flight,
-        max_body_bytes=serve.max_body_bytes,
+    app.entrance = HotRoutes(
+        app.entrance, recommendations.HOT, lambda: app.state.services, serve.max_in_flight, serve.max_body_bytes
     )
     if serve.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"])
+        app.entrance = CORSMiddleware(
+            app.entrance, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
     return app
+
+
+class Service(FastAPI):
+    """FastAPI with a door of its own: what stands at the entrance is asked before all of FastAPI's middleware."""
+
+    def __init__(self, **described: Any) -> None:
+        super().__init__(**described)
+        self.entrance: ASGIApp = super().__call__
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.entrance(scope, receive, send)
 
 
 async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Services:

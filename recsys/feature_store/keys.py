@@ -11,8 +11,9 @@
 `{prefix}nudge:{channel}`   pub/sub channel
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import msgspec
 import numpy as np
@@ -91,6 +92,31 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
     )
 
 
+def from_reply(user_id: str, reply: Sequence[bytes | None], version: str | None, *, shown: bool) -> UserFeatures:
+    """`from_fields` for the fields of a serving read, in their order (`serving_fields`)."""
+    raw_revision, history = reply[0], reply[1]
+    if raw_revision is None:
+        return UserFeatures(user_id)
+    if not raw_revision.isdigit():
+        raise ValueError(f"revision {raw_revision!r} is no number")
+    embeddings, was_shown = {}, reply[2] if shown else None
+    if version is not None and (raw := reply[-1]) is not None:
+        vector = _vector(raw)
+        if vector is not None:
+            embeddings[version] = vector
+    return UserFeatures(
+        user_id,
+        history=_decode_history(history) if history is not None else (),
+        shown=_decode_history(was_shown) if was_shown is not None else (),
+        embeddings=embeddings,
+        revision=int(raw_revision),
+    )
+
+
+def serving_fields(version: str | None, *, shown: bool) -> list[bytes]:
+    return [REVISION, HISTORY, *([SHOWN] if shown else []), *([] if version is None else [embedding_field(version)])]
+
+
 def revision_of(fields: Mapping[bytes, bytes | None]) -> int:
     """0 where there is none, `UNREADABLE` where it is no number (as the script SAVE sees it)."""
     revision = fields.get(REVISION)
@@ -101,7 +127,13 @@ def revision_of(fields: Mapping[bytes, bytes | None]) -> int:
 
 def _embeddings(fields: Iterable[tuple[bytes, bytes | None]]) -> Iterable[tuple[str, Vector]]:
     for name, value in fields:
-        if name.startswith(EMBEDDING) and value and len(value) % 4 == 0:
-            vector = np.frombuffer(value, dtype="<f4")
-            if np.isfinite(vector).all():
-                yield name[len(EMBEDDING) :].decode(), vector
+        if name.startswith(EMBEDDING) and value and (vector := _vector(value)) is not None:
+            yield name[len(EMBEDDING) :].decode(), vector
+
+
+def _vector(raw: bytes) -> Vector | None:
+    """`None` for what is no vector of finite numbers; its length tells that faster than a look at each."""
+    if len(raw) % 4:
+        return None
+    vector = np.frombuffer(raw, dtype="<f4")
+    return vector if isfinite(vector @ vector) else None

@@ -4,22 +4,23 @@ The server needs `maxmemory-policy noeviction` or `volatile-*` with room to spar
 user forgotten. Everything written carries a TTL.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from recsys.feature_store import scripts
-from recsys.feature_store.exchange import Command, Exchange, ScriptCall, checked
+from recsys.feature_store.exchange import Exchange, ScriptCall, checked, packer
 from recsys.feature_store.items import ItemCatalogue
 from recsys.feature_store.keys import (
-    HISTORY,
     REVISION,
-    SHOWN,
     Keys,
-    embedding_field,
     from_fields,
+    from_reply,
     revision_of,
+    serving_fields,
     to_fields,
 )
 from recsys.feature_store.nudges import Nudges
@@ -31,6 +32,7 @@ from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
 
 log = structlog.get_logger()
+S = TypeVar("S")
 
 CHUNK = 500
 """Users per round trip."""
@@ -50,16 +52,12 @@ class RedisFeatureStore:
     async def read(
         self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
     ) -> list[UserFeatures]:
-        names = [
-            HISTORY,
-            REVISION,
-            *([SHOWN] if shown else []),
-            *([] if version is None else [embedding_field(version)]),
-        ]
-        commands: list[Command] = [("HMGET", self._keys.user(user_id), *names) for user_id in user_ids]
+        command = packer(b"HMGET", serving_fields(version, shown=shown))
+        commands = [command(self._keys.user(user_id)) for user_id in user_ids]
         replies = await self._exchange.once(commands, self._settings.read_timeout)
+        decode = partial(from_reply, version=version, shown=shown)
         return [
-            _record(user_id, reply if isinstance(reply, Exception) else dict(zip(names, reply, strict=True)))
+            _readable(user_id, reply, decode, lambda fields: revision_of({REVISION: fields[0]}))
             for user_id, reply in zip(user_ids, replies, strict=True)
         ]
 
@@ -115,13 +113,19 @@ class RedisFeatureStore:
 
 
 def _record(user_id: str, fields: Mapping[bytes, bytes | None] | Exception) -> UserFeatures:
-    if isinstance(fields, Exception):
-        if not str(fields).startswith("WRONGTYPE"):
-            checked([fields])
-        log.error("user record cannot be read", user_id=user_id, error=str(fields))
+    return _readable(user_id, fields, from_fields, revision_of)
+
+
+def _readable(
+    user_id: str, stored: S | Exception, decode: Callable[[str, S], UserFeatures], revision: Callable[[S], int]
+) -> UserFeatures:
+    if isinstance(stored, Exception):
+        if not str(stored).startswith("WRONGTYPE"):
+            checked([stored])
+        log.error("user record cannot be read", user_id=user_id, error=str(stored))
         return UserFeatures(user_id, revision=UNREADABLE)
     try:
-        return from_fields(user_id, fields)
+        return decode(user_id, stored)
     except (msgspec.DecodeError, ValueError) as error:
         log.error("user record cannot be read", user_id=user_id, error=str(error))
-        return UserFeatures(user_id, revision=revision_of(fields))
+        return UserFeatures(user_id, revision=revision(stored))
