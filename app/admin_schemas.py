@@ -1,11 +1,35 @@
 """HTTP bodies of users and placements, as msgspec Structs like those of `app.schemas`."""
 
+from datetime import datetime
+
 import msgspec
 
 from recsys.interaction import Id
+from recsys.placement import Placement, PlacementChange
 
 
 class MergeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose interactions the user takes over: the id of the visit before the login."""
 
     source: Id = msgspec.field(name="from")
+
+
+class PlacementAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One placement; `origin` is `operator` (set at run time, by `actor`), `settings` or `ready-made`."""
+
+    name: str
+    origin: str
+    placement: Placement
+    changed_at: datetime | None = None
+    actor: str | None = None
+
+
+class PlacementsAnswer(msgspec.Struct, frozen=True):
+    placements: list[PlacementAnswer]
+
+
+class PlacementHistory(msgspec.Struct, frozen=True):
+    """Changes oldest first; one without a placement took back what was set."""
+
+    name: str
+    changes: list[PlacementChange]

@@ -15,6 +15,7 @@ from starlette.types import Scope as Connection
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
+from app.placement_watcher import PlacementWatcher
 from app.serving import Serving
 from app.settings import ApiKey, Scope, ServeSettings
 from recsys.errors import InvalidInput
@@ -38,7 +39,10 @@ class Services:
     producer: InteractionProducer
     store: FeatureStore
     registry: IndexRegistry
-    placements: Callable[[], Mapping[str, Placement]]
+    placement_watcher: PlacementWatcher
+
+    def placements(self) -> Mapping[str, Placement]:
+        return self.placement_watcher.current
 
 
 def services_of(request: Request) -> Services:

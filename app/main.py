@@ -22,14 +22,14 @@ from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
-from app.routes import health, index_versions, interactions, recommendations, users
+from app.placement_watcher import PlacementWatcher
+from app.routes import health, index_versions, interactions, placements, recommendations, users
 from app.serving import Serving
 from app.settings import AppSettings
 from recsys.background import end
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.interaction_topic import open_interaction_topic
-from recsys.placement import READY_MADE
 from recsys.recommender import Trends
 
 log = structlog.get_logger()
@@ -57,8 +57,8 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
-    for router in (recommendations.router, interactions.router, users.router, index_versions.router, health.router):
-        app.include_router(router)
+    for part in (recommendations, interactions, users, placements, index_versions, health):
+        app.include_router(part.router)
     problems.install(app)
     openapi.install(app)
     serve = settings.serve
@@ -99,17 +99,19 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     live_index = LiveIndex()
     serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
     stack.push_async_callback(serving.aclose)
-    placements = {**READY_MADE, **serve.placements}
     watcher = IndexWatcher(
         registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval
     )
-    await watcher.check()
-    for watch in (watcher, CatalogueWatcher(live_index, store, serve.poll_interval)):
+    placement_watcher = PlacementWatcher(
+        registry, settings.registry.cache, store, configured=serve.placements, poll_interval=serve.poll_interval
+    )
+    await asyncio.gather(watcher.check(), placement_watcher.check())
+    for watch in (watcher, CatalogueWatcher(live_index, store, serve.poll_interval), placement_watcher):
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
-    return Services(serve, serving, live_index, watcher, producer, store, registry, lambda: placements)
+    return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher)
 
 
-async def _keep_running(watcher: IndexWatcher | CatalogueWatcher) -> None:
+async def _keep_running(watcher: IndexWatcher | CatalogueWatcher | PlacementWatcher) -> None:
     """A bug in a watcher must neither stop what is served nor go unnoticed until the next promote does nothing."""
     while True:
         try:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from app import admin_schemas, recommend_schemas, schemas
 from app.problems import MEDIA_TYPE
+from recsys.placement import Placement, PlacementChange
 
 PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 _REF = "#/components/schemas/{name}"
@@ -28,6 +29,11 @@ _BODIES = (
     schemas.Receipts,
     schemas.UserAnswer,
     admin_schemas.MergeBody,
+    admin_schemas.PlacementAnswer,
+    admin_schemas.PlacementsAnswer,
+    admin_schemas.PlacementHistory,
+    Placement,
+    PlacementChange,
     schemas.VersionsAnswer,
     schemas.MoveBody,
     schemas.MoveAnswer,

@@ -33,10 +33,14 @@ class FeaturesGroup:
 
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
-        for part in batch.rounds():
-            await self._apply(part.users)
-            await self._merge(part.merges)
-        await self._trends.count(batch.interactions, 1000 * time())
+        # Beside the rest: the event loop has little to do while a thread solves.
+        counting = asyncio.create_task(self._trends.count(batch.interactions, 1000 * time()))
+        try:
+            for part in batch.rounds():
+                await self._apply(part.users)
+                await self._merge(part.merges)
+        finally:
+            await counting
         if batch.items:
             await self._store.put_items(batch.items)
 

@@ -1,9 +1,16 @@
 """Seam: ingest writes user features and items, app reads them."""
 
-from recsys.feature_store.protocol import ITEMS_CHANNEL, VERSIONS_CHANNEL, FeatureStore, ItemChanges
+from recsys.feature_store.protocol import ITEMS_CHANNEL, PLACEMENTS_CHANNEL, VERSIONS_CHANNEL, FeatureStore, ItemChanges
 from recsys.settings import StoreSettings
 
-__all__ = ["ITEMS_CHANNEL", "VERSIONS_CHANNEL", "FeatureStore", "ItemChanges", "open_feature_store"]
+__all__ = [
+    "ITEMS_CHANNEL",
+    "PLACEMENTS_CHANNEL",
+    "VERSIONS_CHANNEL",
+    "FeatureStore",
+    "ItemChanges",
+    "open_feature_store",
+]
 
 
 def open_feature_store(settings: StoreSettings) -> FeatureStore:

@@ -16,6 +16,8 @@ from recsys.errors import StoreUnavailable
 from recsys.settings import StoreSettings
 
 RETRY_PAUSE = 0.02
+LOST = (RedisConnectionError, OSError, RuntimeError)
+"""A connection is gone; in uvloop's words a RuntimeError, when it was closed while it lay in the pool."""
 Argument = str | bytes | int
 Command = tuple[Argument, ...] | bytes
 """Its parts, or all of it packed (`packer`); one exchange has commands of one kind."""
@@ -30,7 +32,7 @@ def translated() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise StoreUnavailable("the feature store did not answer in time") from error
-    except (RedisError, OSError) as error:
+    except (RedisError, *LOST) as error:
         raise StoreUnavailable(f"the feature store cannot be used: {error}") from error
 
 
@@ -70,7 +72,7 @@ class Exchange:
             async with asyncio.timeout(self._timeout):
                 try:
                     return await self._send(commands)
-                except (RedisConnectionError, OSError):
+                except LOST:
                     await asyncio.sleep(RETRY_PAUSE)
                     return await self._send(commands)
 

@@ -9,8 +9,9 @@ from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
 
 ITEMS_CHANNEL = "items"
-VERSIONS_CHANNEL = "versions"
 """Nudged by `put_items`."""
+VERSIONS_CHANNEL = "versions"
+PLACEMENTS_CHANNEL = "placements"
 
 KEPT_ITEMS = 10_000
 """Items of one partition and hour in the trend counts. Above it only the heavier half stays: newcomers get room."""

@@ -59,20 +59,19 @@ return written
 
 COUNT_TRENDS = """
 -- KEYS trends, then one per hour; ARGV partition, after, reached, ttl_ms, items kept, then per hour:
--- expires_at_ms, number of items, then per item: weight, item_id -> the offset found; counted where it is `after`
+-- expires_at_ms, msgpack of item_id, weight, ... -> the offset found; counted where it is `after`
 -- Offsets are compared as text: they may be beyond what a Lua number can tell apart.
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or '-1'
 if found ~= ARGV[2] then return found end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-local kept, at = tonumber(ARGV[5]), 6
+local kept = tonumber(ARGV[5])
 for i = 2, #KEYS do
-  local last = at + 1 + 2 * tonumber(ARGV[at + 1])
-  for j = at + 2, last, 2 do redis.call('ZINCRBY', KEYS[i], ARGV[j], ARGV[j + 1]) end
-  redis.call('PEXPIREAT', KEYS[i], ARGV[at])
+  local weights = cmsgpack.unpack(ARGV[2 * i + 3])
+  for j = 1, #weights, 2 do redis.call('ZINCRBY', KEYS[i], weights[j + 1], weights[j]) end
+  redis.call('PEXPIREAT', KEYS[i], ARGV[2 * i + 2])
   local size = redis.call('ZCARD', KEYS[i])
   if size > kept then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, size - math.ceil(kept / 2) - 1) end
-  at = last + 1
 end
 return found
 """
