@@ -133,7 +133,7 @@ def _embeddings(fields: Iterable[tuple[bytes, bytes | None]]) -> Iterable[tuple[
 
 def _vector(raw: bytes) -> Vector | None:
     """`None` for what is no vector of finite numbers; its length tells that faster than a look at each."""
-    if len(raw) % 4:
+    if not raw or len(raw) % 4:
         return None
     vector = np.frombuffer(raw, dtype="<f4")
     return vector if isfinite(vector @ vector) else None
