@@ -12,13 +12,12 @@ from contextlib import asynccontextmanager
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from recsys.errors import TopicUnavailable
 from recsys.interaction_topic import stream_scripts
 from recsys.interaction_topic.protocol import Outgoing
 from recsys.interaction_topic.sharing import partition_of
-from recsys.interaction_topic.stream_group import HEADER, StreamKeys, StreamMember, translated
+from recsys.interaction_topic.stream_group import HEADER, LOST, StreamKeys, StreamMember, translated
 from recsys.settings import StoreSettings, TopicSettings
 
 CHUNK = 500
@@ -59,7 +58,7 @@ class RedisStreamTopic:
             timeout=self._store.timeout,
             socket_timeout=self._store.timeout,
             socket_connect_timeout=self._store.timeout,
-            retry=Retry(ConstantBackoff(0.02), 1, supported_errors=(RedisConnectionError,)),
+            retry=Retry(ConstantBackoff(0.02), 1, supported_errors=LOST),  # type: ignore[arg-type]
             protocol=2,
         )
         client = Redis.from_pool(pool)

@@ -12,6 +12,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from recsys.background import end
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 HEADER = b"header:"
 SEQUENCE_BITS = 20
+LOST = (RedisConnectionError, OSError, RuntimeError)
+"""A connection is gone; in uvloop's words a RuntimeError, when it was closed while it lay in the pool."""
 MAX_POLL_INTERVAL = 300.0
 """Seconds without a poll or commit after which a member counts as hung and its leases run out."""
 
@@ -59,7 +62,7 @@ def translated() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise TopicUnavailable("the topic did not answer in time") from error
-    except (RedisError, OSError) as error:
+    except (RedisError, *LOST) as error:
         raise TopicUnavailable(f"the topic cannot be used: {error}") from error
 
 

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import pytest
 from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
@@ -16,7 +15,6 @@ from tests.faults.test_drain import USERS, serving
 LIMIT = 2
 
 
-@pytest.mark.xfail(reason="admission is not wired into the routes yet", strict=True)
 def test_beyond_the_limit_requests_are_shed_and_health_is_not(
     valkey_url: str, store_settings: StoreSettings, tmp_path: Path
 ) -> None:
