@@ -1,13 +1,15 @@
 """Settings of the service."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from recsys.placement import Placement, PlacementName
 from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, TopicSettings
+from recsys.wire import invalid_input
 
 
 class Scope(StrEnum):
@@ -27,17 +29,39 @@ class ApiKey(Section):
 
 
 def _to_placements(value: object) -> dict[str, Placement]:
+    """Raises `ValueError` naming the field: `home.sources.0.share: ...`."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected placements by name, got {type(value).__name__}")
+    return {_converted(name, PlacementName, name): _converted(one, Placement, name) for name, one in value.items()}
+
+
+def _converted(value: object, kind: Any, name: object) -> Any:
     try:
-        return msgspec.convert(value, dict[PlacementName, Placement])
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
+        wrong = invalid_input(error, str(name))
+        raise ValueError(f"{wrong.field}: {wrong.reason}") from error
+
+
+def _schema() -> dict[str, Any]:
+    """Whole in itself: pydantic's document has no place for the definitions of others."""
+    (schema,), definitions = msgspec.json.schema_components([dict[PlacementName, Placement]], ref_template="{name}")
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, dict):
+            reference = definitions.get(node.get("$ref", ""), {})
+            return {key: inlined(one) for key, one in {**reference, **node}.items() if key != "$ref"}
+        return [inlined(one) for one in node] if isinstance(node, list | tuple) else node
+
+    described: dict[str, Any] = inlined(schema)
+    return described
 
 
 Placements = Annotated[
     dict[str, Placement],
     PlainValidator(_to_placements),
     PlainSerializer(msgspec.to_builtins),
-    WithJsonSchema(msgspec.json.schema(dict[PlacementName, Placement])),
+    WithJsonSchema(_schema()),
 ]
 
 

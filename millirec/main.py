@@ -17,6 +17,7 @@ from millirec.commands import (
     doctor,
     import_,
     key,
+    placements,
     seed,
     serve,
     train,
@@ -39,6 +40,7 @@ app = typer.Typer(
 for command in (demo, up, serve, consume, import_, train, seed, doctor, config, key):
     command.register(app)
 app.add_typer(versions.app, name="versions")
+app.add_typer(placements.app, name="placements")
 
 
 def _print_version(wanted: bool) -> None:

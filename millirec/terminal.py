@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
@@ -36,7 +37,7 @@ def progress_bar() -> Iterator[Progress]:
 
 def explain(error: RecsysError) -> int:
     """Print `error` for a person and return the exit code: 2 for wrong input, 1 for everything else."""
-    errors.print(f"[red]error:[/red] {error}", highlight=False)
+    errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
     for kind, advice in _ADVICE.items():
         if isinstance(error, kind):
             errors.print(advice, highlight=False)
@@ -49,5 +50,5 @@ def explain_settings(error: ValidationError) -> int:
     for one in error.errors(include_input=False, include_url=False):
         path = [str(part) for part in one["loc"]]
         variable = "MILLIREC_" + "__".join(path).upper()
-        errors.print(f"  {'.'.join(path)} ({variable}): {one['msg']}", highlight=False)
+        errors.print(f"  {'.'.join(path)} ({variable}): {escape(one['msg'])}", highlight=False)
     return 2

@@ -9,10 +9,11 @@ from typing import Annotated
 import structlog
 import typer
 
-from millirec.commands.versions import nudge
+from millirec.replicas import nudge
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.errors import RecsysError
+from recsys.feature_store import VERSIONS_CHANNEL
 from recsys.index_registry import open_index_registry
 
 log = structlog.get_logger()
@@ -66,7 +67,7 @@ def train_version(
     console.print(render(result))
     if promote:
         move = aliases.promote(registry, result.manifest.version, actor=getpass.getuser(), reason=reason)
-        asyncio.run(nudge(settings, move.version))
+        asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
         console.print(f"live -> {move.version}", highlight=False)
     return result.manifest.version
 

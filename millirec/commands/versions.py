@@ -8,10 +8,10 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
+from millirec.replicas import nudge
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console, errors
-from recsys.errors import StoreUnavailable
-from recsys.feature_store import VERSIONS_CHANNEL, open_feature_store
+from millirec.terminal import console
+from recsys.feature_store import VERSIONS_CHANNEL
 from recsys.index_registry import IndexRegistry, aliases, open_index_registry
 from recsys.index_version import LIVE, AliasMove
 
@@ -82,15 +82,4 @@ def prune(keep: Annotated[int, typer.Option(min=0, help="How many of the newest 
 
 def _announce(settings: Settings, move: AliasMove) -> None:
     console.print(f"{move.alias} -> {move.version} (move {move.sequence}: {move.reason})", highlight=False)
-    asyncio.run(nudge(settings, move.version))
-
-
-async def nudge(settings: Settings, version: str) -> None:
-    """Tell every replica now; without the store they notice by polling."""
-    store = open_feature_store(settings.store)
-    try:
-        await store.nudge(VERSIONS_CHANNEL, version)
-    except StoreUnavailable as error:
-        errors.print(f"replicas could not be told and will notice by polling: {error}", highlight=False)
-    finally:
-        await store.aclose()
+    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))

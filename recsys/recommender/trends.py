@@ -1,10 +1,134 @@
-"""stub"""
+"""Trends: what is wanted more than usual now, from the counts of the hours up to now."""
 
-from recsys.recommender.candidates import Ranked
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.recommender.candidates import NOTHING, Ranked
 from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.id_map import UNKNOWN
+from recsys.recommender.index import Index
+from recsys.trend import TREND_HOURS, TREND_UNITS
+
+MIN_EVIDENCE = 2.0
+"""Summed type weights within the window below which an item is left out: two purchases, ten views."""
+
+MIN_SCORE = 1.0
+"""Standard deviations above the usual below which an item is left out: all items are a little above or below."""
+
+MAX_UNKNOWN = 200
+"""Items the version does not know, looked for among the new ones of the catalogue."""
+
+Weights = NDArray[np.float64]
+Counted = tuple[NDArray[np.int64], Weights]
 
 
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Items of one window, best first: those of the version by row, the others by name."""
+
+    known: Ranked
+    unknown: tuple[str, ...]
+    unknown_scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Trends:
+    """Counts as of `hour` (since 1970): per hour the `codes` (m,) and weights (m,) of what was wanted in it.
+
+    `codes` gives the code of each item id. Immutable but for what was ranked already; `updated` makes a new one.
+    """
+
+    hour: int = 0
+    codes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    hours: Mapping[int, Counted] = field(default_factory=dict, repr=False)
+    _scored: dict[tuple[str, int], _Scored] = field(default_factory=dict, repr=False, compare=False)
+    _ranked: dict[tuple[str, int], tuple[Catalogue, Ranked]] = field(default_factory=dict, repr=False, compare=False)
+
+    def updated(self, hour: int, counts: Mapping[int, Mapping[str, int]]) -> "Trends":
+        """As of `hour`, with the hours in `counts` (thousandths by item id) in the place of those known."""
+        codes = dict(self.codes)
+        hours = {one: counted for one, counted in self.hours.items() if one > hour - TREND_HOURS}
+        for one, weights in counts.items():
+            coded = [codes.setdefault(item_id, len(codes)) for item_id in weights]
+            summed = np.fromiter(weights.values(), np.float64, len(weights)) / TREND_UNITS
+            hours[one] = (np.array(coded, np.int64), summed)
+        return Trends(hour, codes, hours)
+
     def ranked(self, catalogue: Catalogue, hours: float) -> Ranked:
+        """What was wanted more than usual within the last `hours`, best first.
+
+        Where too little was counted for that, what trended at the version's own watermark.
+        """
+        key = (catalogue.index.version, ceil(hours))
+        found = self._ranked.get(key)
+        if found is None or found[0] is not catalogue:
+            found = self._ranked[key] = (catalogue, self._rank(catalogue, ceil(hours)))
+        return found[1]
+
+    def warm(self, catalogue: Catalogue, before: "Trends") -> None:
+        """Rank now for every window that `before` was asked for, so that no request waits for it."""
+        for _, hours in list(before._ranked):
+            self.ranked(catalogue, hours)
+
+    def _rank(self, catalogue: Catalogue, hours: int) -> Ranked:
         index = catalogue.index
+        scored = self._scored.get((index.version, hours))
+        if scored is None:
+            scored = self._scored[index.version, hours] = self._score(index, hours)
+        rows, scores = scored.known.rows, scored.known.scores
+        if scored.unknown:
+            new = catalogue.rows(scored.unknown)
+            rows = np.concatenate((rows, new[new != UNKNOWN]))
+            scores = np.concatenate((scores, scored.unknown_scores[new != UNKNOWN]))
+            order = np.argsort(-scores, kind="stable")
+            rows, scores = rows[order], scores[order]
+        if len(rows):
+            return Ranked(rows, scores)
         return Ranked(index.trending_rows, index.trending[index.trending_rows])
+
+    def _score(self, index: Index, hours: int) -> _Scored:
+        since = self.hour - hours
+        recent = self._summed(one for one in self.hours if one >= since)
+        before = self._summed(one for one in self.hours if one < since)
+        places = np.flatnonzero(recent >= MIN_EVIDENCE)
+        if not len(places):
+            return _Scored(NOTHING, (), np.empty(0, np.float32))
+        names = np.array(list(self.codes), dtype=object)[places]
+        rows = index.item_id.rows(names)
+        popular = np.where(rows == UNKNOWN, 0.0, index.popularity[rows])
+        share = usual_share(before[places], before.sum(), popular / (index.popularity.sum() or 1.0), recent.sum())
+        scores = above_usual(recent[places], share * recent.sum())
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] >= MIN_SCORE]
+        known, unknown = order[rows[order] != UNKNOWN], order[rows[order] == UNKNOWN][:MAX_UNKNOWN]
+        return _Scored(Ranked(rows[known], scores[known]), tuple(names[unknown]), scores[unknown])
+
+    def _summed(self, hours: Iterable[int]) -> Weights:
+        """Weight per code, over `hours`."""
+        counted = [self.hours[one] for one in hours]
+        if not counted:
+            return np.zeros(len(self.codes))
+        codes, weights = (np.concatenate(parts) for parts in zip(*counted, strict=True))
+        summed: Weights = np.bincount(codes, weights, len(self.codes)).astype(np.float64)
+        return summed
+
+
+def usual_share(before: Weights, total_before: float, popular: Weights, trust: float) -> Weights:
+    """Share of all that is wanted, per item, as counted `before` (m,) of `total_before`.
+
+    Smoothed towards the share by popularity, which counts as much as `trust` more would (a Dirichlet prior): it
+    is all there is when the service has just been started, and little after a week.
+    """
+    return (before + trust * popular) / max(total_before + trust, 1e-9)
+
+
+def above_usual(wanted: Weights, expected: Weights) -> NDArray[np.float32]:
+    """How far `wanted` (m,) is above `expected` (m,), in standard deviations of a Poisson count of that mean.
+
+    One more in the root keeps a single event of what nobody ever wanted from counting as a wonder. 0: not above.
+    """
+    return np.maximum((wanted - expected) / np.sqrt(expected + 1.0), 0.0).astype(np.float32)

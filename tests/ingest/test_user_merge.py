@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,9 @@ from ingest.features_group import FeaturesGroup
 from ingest.flow import Batch
 from ingest.seed import seed_features
 from ingest.versions_in_service import VersionsInService
+from recsys.feature_store import FeatureStore
 from recsys.feature_store.memory import MemoryFeatureStore
+from recsys.feature_store.redis import RedisFeatureStore
 from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_log import InteractionLog, interaction_rows
 from recsys.interaction_log.memory import MemoryInteractionLog
@@ -120,7 +123,7 @@ def batch_of(records: Sequence[Record]) -> Batch:
     return batch
 
 
-def group_on(store: MemoryFeatureStore) -> FeaturesGroup:
+def group_on(store: FeatureStore) -> FeaturesGroup:
     return FeaturesGroup(store, VersionsInService(RegistrySettings(backend="memory"), store, 60), 100)
 
 
@@ -133,7 +136,7 @@ def log_of(batches: Sequence[Sequence[Record]]) -> InteractionLog:
     return log
 
 
-async def histories(store: MemoryFeatureStore) -> dict[str, list[str]]:
+async def histories(store: FeatureStore) -> dict[str, list[str]]:
     users = await store.load(list(USERS))
     return {features.user_id: sorted(entry.item_id for entry in features.history) for features in users}
 
@@ -211,3 +214,55 @@ def test_seeding_at_any_moment_changes_nothing_in_the_end(
         return await histories(store)
 
     assert asyncio.run(live()) == expected(records)
+
+
+class CutOnce(RedisFeatureStore):
+    """Dies before the `cut`th call of `save`, once."""
+
+    cut = 0
+
+    async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        self.cut -= 1
+        if self.cut == 0:
+            raise PowerCut
+        return await super().save(features)
+
+
+@pytest.fixture
+async def store(store_settings: StoreSettings) -> AsyncIterator[CutOnce]:
+    opened = CutOnce(store_settings)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+async def test_on_a_server_too_a_merge_that_was_cut_is_finished_by_whoever_comes_next(store: CutOnce, cut: int) -> None:
+    merge = Merge(event_id="m", user_id="a", into="b", occurred_at=at(2))
+    messages: list[Interaction | Merge] = [viewed(0, "a"), viewed(1, "b"), merge]
+    batch = batch_of([Positioned("p-0", offset, message) for offset, message in enumerate(messages)])
+    store.cut = cut
+    with pytest.raises(PowerCut):
+        await group_on(store).apply(batch)
+    await group_on(store).apply(batch)
+    before = await store.load(list(USERS))
+    assert await histories(store) == {"a": [], "b": ["i0", "i1"], "c": [], "d": []}
+    await group_on(store).apply(batch)
+    assert [one.revision for one in await store.load(list(USERS))] == [one.revision for one in before]
+
+
+async def test_merges_into_one_user_from_several_partitions_at_once_lose_nothing(store: CutOnce) -> None:
+    def visits(partition: str) -> Batch:
+        messages: list[Interaction | Merge] = []
+        for number in range(12):
+            visitor = f"{partition}-{number}"
+            messages.append(viewed(number, visitor, f"e-{visitor}"))
+            messages.append(Merge(event_id=visitor, user_id=visitor, into="a", occurred_at=at(100)))
+        return batch_of([Positioned(partition, offset, message) for offset, message in enumerate(messages)])
+
+    partitions = [f"p-{number}" for number in range(3)]
+    async with asyncio.TaskGroup() as tasks:
+        for partition in partitions:
+            tasks.create_task(group_on(store).apply(visits(partition)))
+    [customer, *visitors] = await store.load(["a", *(f"{one}-{number}" for one in partitions for number in range(12))])
+    assert len(customer.history) == 36
+    assert all(visitor.history == () for visitor in visitors)

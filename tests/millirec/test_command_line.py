@@ -53,6 +53,36 @@ def test_config_prints_what_is_in_force_with_secrets_masked(tmp_path: Path, noth
     assert "hunter2" not in done.stdout
 
 
+def test_placements_are_set_and_taken_back_with_a_history(tmp_path: Path, nothing_there: dict[str, str]) -> None:
+    (tmp_path / "millirec.toml").write_text("[serve.placements.home]\nk = 5\n")
+    (tmp_path / "home.json").write_text('{"k": 3, "sources": [{"source": "trending"}]}')
+    done = millirec(tmp_path, "placements", "set", "home", "@home.json", **nothing_there)
+    assert done.returncode == 0, done.stderr
+    assert "will notice by polling" in done.stderr, "there is no store to tell replicas through"
+    assert json.loads(millirec(tmp_path, "placements", "show", "home", **nothing_there).stdout)["k"] == 3
+    assert "operator" in millirec(tmp_path, "placements", "list", **nothing_there).stdout
+    assert millirec(tmp_path, "placements", "delete", "home", **nothing_there).returncode == 0
+    assert json.loads(millirec(tmp_path, "placements", "show", "home", **nothing_there).stdout)["k"] == 5
+    assert "taken back" in millirec(tmp_path, "placements", "history", "home", **nothing_there).stdout
+
+
+def test_a_placement_that_makes_no_sense_is_named_by_field(tmp_path: Path, nothing_there: dict[str, str]) -> None:
+    done = millirec(tmp_path, "placements", "set", "home", '{"k": 0}', **nothing_there)
+    assert (done.returncode, "k: " in done.stderr) == (2, True)
+    done = millirec(tmp_path, "config", MILLIREC_SERVE__PLACEMENTS='{"Home": {}}')
+    assert (done.returncode, "'^[a-z]" in done.stderr) == (2, True)
+    (tmp_path / "millirec.toml").write_text('[[serve.placements.home.sources]]\nsource = "stars"\n')
+    done = millirec(tmp_path, "config")
+    assert (done.returncode, "home.sources.0.source: " in done.stderr) == (2, True)
+
+
+def test_the_schema_of_the_settings_is_whole(tmp_path: Path) -> None:
+    schema = json.loads(millirec(tmp_path, "config", "--schema").stdout)
+    placement = schema["$defs"]["ServeSettings"]["properties"]["placements"]["additionalProperties"]
+    assert placement["properties"]["k"]["maximum"] == 500
+    assert "trending" in placement["properties"]["sources"]["items"]["properties"]["source"]["enum"]
+
+
 def test_a_wrong_setting_is_named_with_its_variable(tmp_path: Path) -> None:
     done = millirec(tmp_path, "config", MILLIREC_SERVE__PORT="many")
     assert done.returncode == 2

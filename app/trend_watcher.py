@@ -1,0 +1,73 @@
+"""TrendWatcher: what is counted of the events reaches the trending list within seconds."""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic, time
+
+import structlog
+
+from app.live_index import LiveIndex
+from recsys.errors import StoreUnavailable
+from recsys.feature_store import FeatureStore
+from recsys.recommender import Catalogue, Trends
+from recsys.trend import TREND_HOURS, hour_of
+
+log = structlog.get_logger()
+
+ALL_HOURS_EVERY = 3600.0
+"""Seconds between readings of every hour: late events may change one that is long past."""
+
+
+class LiveTrends:
+    """Lives on the event loop's thread only, like `LiveIndex`."""
+
+    def __init__(self) -> None:
+        self.current = Trends()
+
+
+class TrendWatcher:
+    """Keeps the trends as they are counted. While the store is away, those known last stay."""
+
+    def __init__(self, live_trends: LiveTrends, live_index: LiveIndex, store: FeatureStore, interval: float) -> None:
+        self._live_trends = live_trends
+        self._live_index = live_index
+        self._store = store
+        self._interval = interval
+        self._all_due = 0.0
+        self._newest: Mapping[int, Mapping[str, int]] = {}
+
+    async def run(self) -> None:
+        """Follow the counts until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                log.warning("trends cannot be read, keeping those known", error=str(error))
+            await asyncio.sleep(self._interval)
+
+    async def look(self) -> None:
+        """Read the hours that still change, all of them now and then. Raises `StoreUnavailable`."""
+        hour, before = hour_of(1000 * time()), self._live_trends.current
+        # An event may be a little ahead of the clock, and then in the hour to come.
+        newest = range(hour - 1, hour + 2)
+        every = monotonic() >= self._all_due
+        counts = await self._store.trends(range(hour - TREND_HOURS + 1, hour + 2) if every else newest)
+        now = {one: counts[one] for one in newest}
+        if not every and hour == before.hour and now == self._newest:
+            return
+        loaded = (self._live_index.current, self._live_index.previous)
+        catalogues = [one.catalogue for one in loaded if one is not None]
+        base = Trends() if every else before
+        self._live_trends.current = await asyncio.to_thread(_ready, base, before, hour, counts, catalogues)
+        self._newest = now
+        if every:
+            self._all_due = monotonic() + ALL_HOURS_EVERY
+
+
+def _ready(
+    base: Trends, before: Trends, hour: int, counts: Mapping[int, Mapping[str, int]], catalogues: list[Catalogue]
+) -> Trends:
+    trends = base.updated(hour, counts)
+    for catalogue in catalogues:
+        trends.warm(catalogue, before)
+    return trends

@@ -1,0 +1,108 @@
+"""millirec placements list|show|set|delete|history."""
+
+import asyncio
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from millirec.replicas import nudge
+from millirec.settings import Settings, load_settings
+from millirec.terminal import console
+from recsys.errors import InvalidInput, NotFound
+from recsys.feature_store import PLACEMENTS_CHANNEL
+from recsys.index_registry import open_index_registry
+from recsys.placement import READY_MADE, Placement, PlacementChange
+from recsys.wire import invalid_input
+
+app = typer.Typer(help="See and change placements while the service runs.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A placement, such as `home`.")]
+
+
+@app.command("list")
+def list_placements() -> None:
+    """Every placement that answers, and whose word it is."""
+    settings = load_settings()
+    changes = open_index_registry(settings.registry).placements()
+    table = Table(Column("placement", no_wrap=True), "origin", Column("k", justify="right"), "sources", "filter")
+    for name, (origin, one) in sorted(_in_force(settings, changes).items()):
+        sources = ", ".join(f"{part.source} {part.share:g}" for part in one.sources)
+        table.add_row(name, origin, str(one.k), sources, escape(one.filter))
+    console.print(table)
+
+
+@app.command()
+def show(name: Name) -> None:
+    """The whole placement, as JSON: what `set` takes."""
+    settings = load_settings()
+    found = _in_force(settings, open_index_registry(settings.registry).placements()).get(name)
+    if found is None:
+        raise NotFound("placement", name)
+    console.print_json(msgspec.json.encode(found[1]).decode())
+
+
+@app.command("set")
+def set_placement(
+    name: Name,
+    body: Annotated[str, typer.Argument(help="The whole placement as JSON, such as '{\"k\": 3}', or @FILE.")],
+) -> None:
+    """Set a placement on every replica, over a configured or ready-made one of this name."""
+    settings = load_settings()
+    _change(settings, name, _decoded(body))
+
+
+@app.command()
+def delete(name: Name) -> None:
+    """Take back what was set: the configured or ready-made placement of this name answers again, if there is one."""
+    settings = load_settings()
+    last = open_index_registry(settings.registry).placements().get(name)
+    if last is None or last.placement is None:
+        raise NotFound("placement set at run time", name)
+    _change(settings, name, None)
+
+
+@app.command()
+def history(name: Name) -> None:
+    """Who changed a placement and when."""
+    table = Table("#", "changed at", "actor", "placement")
+    for change in open_index_registry(load_settings().registry).placement_history(name):
+        body = "taken back" if change.placement is None else msgspec.json.encode(_told(change.placement)).decode()
+        table.add_row(str(change.sequence), f"{change.changed_at:%Y-%m-%d %H:%M:%S}", change.actor, escape(body))
+    console.print(table)
+
+
+def _in_force(settings: Settings, changes: dict[str, PlacementChange]) -> dict[str, tuple[str, Placement]]:
+    found = {name: ("ready-made", one) for name, one in READY_MADE.items()}
+    found |= {name: ("settings", one) for name, one in settings.serve.placements.items()}
+    for name, change in changes.items():
+        if change.placement is not None:
+            found[name] = ("operator", change.placement)
+    return found
+
+
+def _decoded(body: str) -> Placement:
+    try:
+        raw = Path(body[1:]).read_bytes() if body.startswith("@") else body.encode()
+        return msgspec.json.decode(raw, type=Placement)
+    except OSError as error:
+        raise InvalidInput("placement", str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid_input(error, "placement") from error
+
+
+def _told(placement: Placement) -> dict[str, object]:
+    """What differs from the defaults."""
+    default = msgspec.to_builtins(Placement())
+    return {name: value for name, value in msgspec.to_builtins(placement).items() if value != default[name]}
+
+
+def _change(settings: Settings, name: str, placement: Placement | None) -> None:
+    registry = open_index_registry(settings.registry)
+    change = registry.change_placement(name, placement, actor=getpass.getuser())
+    console.print(f"{name} {'set' if placement else 'taken back'} (change {change.sequence})", highlight=False)
+    asyncio.run(nudge(settings, PLACEMENTS_CHANNEL, name))
