@@ -31,10 +31,13 @@ class FeatureReader:
         began = perf_counter()
         try:
             found = await self._store.read(user_ids, version, shown=shown)
-        except StoreUnavailable as error:
+        except Exception as error:  # a bug here must not cost anybody their answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()
-            log.warning("feature read failed, answering without", error=str(error), users=len(user_ids))
+            expected = isinstance(error, StoreUnavailable)
+            log.warning(
+                "feature read failed, answering without", error=str(error), users=len(user_ids), exc_info=not expected
+            )
             return [None] * len(user_ids)
         finally:
             FEATURE_READ_SECONDS.observe(perf_counter() - began)

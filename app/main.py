@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import structlog
@@ -26,11 +26,11 @@ from app.placement_watcher import PlacementWatcher
 from app.routes import health, index_versions, interactions, placements, recommendations, users
 from app.serving import Serving
 from app.settings import AppSettings
+from app.trend_watcher import LiveTrends, TrendWatcher
 from recsys.background import end
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.interaction_topic import open_interaction_topic
-from recsys.recommender import Trends
 
 log = structlog.get_logger()
 WATCHER_PAUSE = 1.0
@@ -96,8 +96,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     registry = open_index_registry(settings.registry)
     producer = InteractionProducer(open_interaction_topic(settings.topic, settings.store))
     stack.push_async_callback(producer.aclose)
-    live_index = LiveIndex()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), Trends)
+    live_index, live_trends = LiveIndex(), LiveTrends()
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), live_trends)
     stack.push_async_callback(serving.aclose)
     watcher = IndexWatcher(
         registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval
@@ -106,12 +106,18 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         registry, settings.registry.cache, store, configured=serve.placements, poll_interval=serve.poll_interval
     )
     await asyncio.gather(watcher.check(), placement_watcher.check())
-    for watch in (watcher, CatalogueWatcher(live_index, store, serve.poll_interval), placement_watcher):
+    watchers: list[Watcher] = [watcher, placement_watcher, CatalogueWatcher(live_index, store, serve.poll_interval)]
+    watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
+    for watch in watchers:
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
     return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher)
 
 
-async def _keep_running(watcher: IndexWatcher | CatalogueWatcher | PlacementWatcher) -> None:
+class Watcher(Protocol):
+    async def run(self) -> None: ...
+
+
+async def _keep_running(watcher: Watcher) -> None:
     """A bug in a watcher must neither stop what is served nor go unnoticed until the next promote does nothing."""
     while True:
         try:

@@ -1,7 +1,7 @@
 """The request path on one screen: the queries of one event-loop turn -> one feature read -> one recommendation."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -11,9 +11,10 @@ import structlog
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import RUNGS, SEARCH_SECONDS
+from app.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
 from recsys.recommendation import Query, Recommendation
-from recsys.recommender import Trace, Trends, recommend_many
+from recsys.recommender import Trace, recommend_many
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
@@ -38,7 +39,7 @@ Waiting = tuple[Query, "asyncio.Future[Served]"]
 class Serving:
     """Answers queries from whatever is in memory and in the feature store right now."""
 
-    def __init__(self, live_index: LiveIndex, features: FeatureReader, trends: Callable[[], Trends]) -> None:
+    def __init__(self, live_index: LiveIndex, features: FeatureReader, trends: LiveTrends) -> None:
         self._live_index = live_index
         self._features = features
         self._trends = trends
@@ -111,7 +112,7 @@ class Serving:
         found = iter(await self._features.read(users, live.index.version, shown=shown))
         asked = [(query, None if query.user_id is None else next(found)) for query in queries]
         began = perf_counter()
-        call = partial(recommend_many, asked, live.catalogue, self._trends(), trace)
+        call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)
         results = await live.search_cost.run(queries, call)
         SEARCH_SECONDS.observe((perf_counter() - began) / len(queries))
         served = []
