@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 from math import ceil
 
 import numpy as np
@@ -94,18 +95,20 @@ class Trends:
         since = self.hour - hours
         recent = self._summed(one for one in self.hours if one >= since)
         before = self._summed(one for one in self.hours if one < since)
-        places = np.flatnonzero(recent >= MIN_EVIDENCE)
-        if not len(places):
+        enough = recent >= MIN_EVIDENCE
+        names = list(compress(self.codes, enough.tolist()))
+        if not names:
             return _Scored(NOTHING, (), np.empty(0, np.float32))
-        names = np.array(list(self.codes), dtype=object)[places]
         rows = index.item_id.rows(names)
         popular = np.where(rows == UNKNOWN, 0.0, index.popularity[rows])
-        share = usual_share(before[places], before.sum(), popular / (index.popularity.sum() or 1.0), recent.sum())
-        scores = above_usual(recent[places], share * recent.sum())
+        share = usual_share(before[enough], before.sum(), popular / (index.popularity.sum() or 1.0), recent.sum())
+        scores = above_usual(recent[enough], share * recent.sum())
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= MIN_SCORE]
         known, unknown = order[rows[order] != UNKNOWN], order[rows[order] == UNKNOWN][:MAX_UNKNOWN]
-        return _Scored(Ranked(rows[known], scores[known]), tuple(names[unknown]), scores[unknown])
+        return _Scored(
+            Ranked(rows[known], scores[known]), tuple(names[place] for place in unknown.tolist()), scores[unknown]
+        )
 
     def _summed(self, hours: Iterable[int]) -> Weights:
         """Weight per code, over `hours`."""

@@ -1,0 +1,123 @@
+"""Condition: the tree that an expression is compiled to, and what it says of one item.
+
+`recsys.recommender.attributes` evaluates the same tree over columns.
+"""
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from recsys.item import Item, PropertyValue
+
+KINDS: dict[str, type] = {"item_id": str, "title": str, "categories": str, "price": float, "available": bool}
+"""An item's own fields, by the type of the values they compare with."""
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+Literal = str | float | bool
+
+
+def value_of(item: Item | None, name: str) -> PropertyValue | None:
+    """The item's own fields hide properties of the same name; an item not said to be unavailable is available."""
+    if name == "available":
+        return item is None or item.available is not False
+    if item is None:
+        return None
+    if name in KINDS:
+        value: PropertyValue | None = getattr(item, name)
+        return value
+    return None if item.properties is None else item.properties.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The property is one of these, or a list with one of them. Apart, because in Python True == 1.0."""
+
+    name: str
+    values: frozenset[str | float]
+    flags: frozenset[bool]
+    depth: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, name: str, literals: Iterable[Literal]) -> "OneOf":
+        literals = tuple(literals)
+        flags = frozenset(one for one in literals if isinstance(one, bool))
+        return cls(name, frozenset(one for one in literals if not isinstance(one, bool)), flags)
+
+    def holds(self, item: Item | None) -> bool:
+        value = value_of(item, self.name)
+        if isinstance(value, bool):
+            return value in self.flags
+        if isinstance(value, list):
+            return not self.values.isdisjoint(value)
+        return value in self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The property, or a value of a list, is on this side of `limit`: numbers by size, texts by code points."""
+
+    name: str
+    relation: str
+    limit: str | float
+    depth: ClassVar[int] = 1
+
+    def holds(self, item: Item | None) -> bool:
+        value, compare, limit = value_of(item, self.name), _ORDER[self.relation], self.limit
+        if isinstance(limit, float):
+            return isinstance(value, float | int) and not isinstance(value, bool) and compare(value, limit)
+        if isinstance(value, list):
+            return any(compare(one, limit) for one in value)
+        return isinstance(value, str) and compare(value, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: "Condition"
+    depth: int
+
+    def holds(self, item: Item | None) -> bool:
+        return not self.part.holds(item)
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    parts: tuple["Condition", ...]
+    depth: int
+
+    def holds(self, item: Item | None) -> bool:
+        for part in self.parts:  # noqa: SIM110  # twice as fast as all() of a generator, and runs for every changed item
+            if not part.holds(item):
+                return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    parts: tuple["Condition", ...]
+    depth: int
+
+    def holds(self, item: Item | None) -> bool:
+        for part in self.parts:  # noqa: SIM110
+            if part.holds(item):
+                return True
+        return False
+
+
+Condition = OneOf | Bound | Not | All | Some
+
+
+def comparisons(node: Condition) -> Iterator[OneOf | Bound]:
+    match node:
+        case OneOf() | Bound():
+            yield node
+        case Not(part):
+            yield from comparisons(part)
+        case All(parts) | Some(parts):
+            for part in parts:
+                yield from comparisons(part)
