@@ -97,7 +97,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     producer = InteractionProducer(open_interaction_topic(settings.topic, settings.store))
     stack.push_async_callback(producer.aclose)
     live_index, live_trends = LiveIndex(), LiveTrends()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), live_trends)
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), live_trends, serve.deadline)
     stack.push_async_callback(serving.aclose)
     watcher = IndexWatcher(
         registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
+import msgspec
 import structlog
 
 from app.feature_reader import FeatureReader
@@ -13,11 +14,14 @@ from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import RUNGS, SEARCH_SECONDS
 from app.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
+from recsys.placement import Candidates, Source
 from recsys.recommendation import Query, Recommendation
-from recsys.recommender import Trace, recommend_many
+from recsys.recommender import Trace, recommend, recommend_many
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
+DEADLINE = 0.25
+POPULAR = (Candidates(Source.POPULAR),)
 MAX_TOGETHER = 256
 """Queries answered together at most."""
 MAX_TURNS = 4
@@ -39,10 +43,13 @@ Waiting = tuple[Query, "asyncio.Future[Served]"]
 class Serving:
     """Answers queries from whatever is in memory and in the feature store right now."""
 
-    def __init__(self, live_index: LiveIndex, features: FeatureReader, trends: LiveTrends) -> None:
+    def __init__(
+        self, live_index: LiveIndex, features: FeatureReader, trends: LiveTrends, deadline: float = DEADLINE
+    ) -> None:
         self._live_index = live_index
         self._features = features
         self._trends = trends
+        self._deadline = deadline
         self._waiting: list[Waiting] = []
         self._turns: set[asyncio.Task[None]] = set()
 
@@ -60,13 +67,16 @@ class Serving:
 
         Queries that wait in the same turn of the event loop share a store round trip, look-ups and searches.
         """
-        self.live()
-        loop = asyncio.get_running_loop()
+        live, loop = self.live(), asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._flush)
         answer: asyncio.Future[Served] = loop.create_future()
         self._waiting.append((query, answer))
-        return await answer
+        timer = loop.call_later(self._deadline, self._give_up, query, answer, live)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     async def recommend_all(self, queries: Sequence[Query]) -> list[Served]:
         """The same for queries that belong together: all from one version."""
@@ -79,6 +89,16 @@ class Serving:
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._turns, return_exceptions=True)
+
+    def _give_up(self, query: Query, answer: "asyncio.Future[Served]", live: LoadedVersion) -> None:
+        """The deadline is over, whatever it was that took so long: what needs neither features nor a search."""
+        if not answer.done():
+            impersonal = replace(
+                query, user_id=None, placement=msgspec.structs.replace(query.placement, sources=POPULAR)
+            )
+            result = recommend(impersonal, None, live.catalogue)
+            RUNGS[result.rung, True].inc()
+            answer.set_result(Served(result, live, degraded=True))
 
     def _flush(self) -> None:
         while self._waiting and len(self._turns) < MAX_TURNS:

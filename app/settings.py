@@ -82,6 +82,9 @@ class ServeSettings(Section):
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
     alias: str = Field("live", description="the alias this service follows")
     poll_interval: Seconds = Field(1.0, description="seconds between looks at the alias; nudges come sooner")
+    deadline: Seconds = Field(
+        0.25, description="seconds until an answer that is not there yet is made of popular items"
+    )
     trends_interval: Seconds = Field(5.0, description="seconds between looks at what is counted as trending")
     max_in_flight: int = Field(
         64, ge=1, le=100_000, description="recommendations being answered in one process before more get 503 at once"

@@ -105,3 +105,14 @@ async def test_without_a_version_there_is_no_answer() -> None:
     serving = Serving(LiveIndex(), FeatureReader(CountingStore(), CircuitBreaker()), LiveTrends())
     with pytest.raises(Unavailable, match="train one"):
         await serving.recommend(Query())
+
+
+async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    store.gate = asyncio.Event()
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), deadline=0.01)
+    served = await serving.recommend(Query(user_id="u1", k=3, exclude=("i0",)))
+    assert (served.result.rung.value, served.degraded) == ("popular", True)
+    assert served.live.catalogue.ids(served.result.rows) == ["i1", "i2", "i3"]
+    store.gate.set()
+    await serving.aclose()
