@@ -17,6 +17,8 @@ from recsys.interaction import epoch_ms
 from recsys.item import Item
 from recsys.recommender import ConfidenceParameters, IndexContents, file_entries, write_artefact
 from recsys.user_features import HistoryEntry, UserFeatures
+from training.index_build import build_search_index
+from training.settings import IndexSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASTES = 50
@@ -47,8 +49,7 @@ class Population:
     def publish(self, registry: IndexRegistry, directory: Path, version: str) -> Manifest:
         """As an index version with titles and prices, published to `registry`."""
         count, dimensions = self.items.shape
-        search_index = faiss.IndexFlatIP(dimensions)
-        search_index.add(self.items)
+        built = build_search_index(self.items, self.users, IndexSettings())
         contents = IndexContents(
             item_ids=[item_id(row) for row in range(count)],
             item_factors=self.items,
@@ -60,7 +61,7 @@ class Population:
                 for row in range(count)
             ],
         )
-        files = write_artefact(directory / version, contents, search_index)
+        files = write_artefact(directory / version, contents, built.index)
         confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=epoch_ms(NOW))
         manifest = Manifest(
             version=version,
@@ -73,7 +74,7 @@ class Population:
             watermark=NOW,
             code_version="bench",
             files=file_entries(files),
-            parameters={"confidence": msgspec.to_builtins(confidence)},
+            parameters={"confidence": msgspec.to_builtins(confidence), **built.parameters()},
             metrics={},
         )
         registry.publish(manifest, files)

@@ -1,12 +1,177 @@
-"""Index build: the search index over item factors."""
+"""Index build: candidates are built, measured on real user vectors, and the fastest that is good enough is kept.
+
+Inner products with factors of very different norms are hard for a graph: the few items of large norm are everybody's
+neighbours. HNSW is therefore built by L2 over augmented factors (`SearchSpec.augmented`).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
 
 import faiss
+import msgspec
+import numpy as np
 
 from recsys.recommender.factors import Matrix
+from recsys.recommender.search import Rows, SearchIndex, SearchSpec
+from training.settings import IndexSettings
+
+BATCH = 16
+"""Queries searched together while measuring, as a busy service does."""
+ASKED = 40
+"""Items asked for: an answer's ten and what is excluded."""
+ROUNDS = 3
+POINTS_PER_LIST = 39
+"""Faiss asks for at least so many training points per list."""
+SMALL = 1_000
+"""Items up to which exact search takes a few microseconds, and nothing else is tried."""
+
+Progress = Callable[[str, int, int | None], None]
 
 
-def build_search_index(item_factors: Matrix) -> faiss.Index:
-    """Exact inner-product search over (n, d)."""
-    index = faiss.IndexFlatIP(item_factors.shape[1])
-    index.add(item_factors)
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One candidate: recall@50 against exact search and microseconds per query, of its best `spec`."""
+
+    spec: SearchSpec
+    recall: float
+    microseconds: float
+    megabytes: float
+    build_seconds: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIndex:
+    """The one to publish, how it is searched, and everything that was tried."""
+
+    index: faiss.Index
+    spec: SearchSpec
+    tried: list[Tried]
+
+    def parameters(self) -> dict[str, object]:
+        """For the manifest."""
+        return {
+            "search": msgspec.to_builtins(self.spec),
+            "search_tried": [msgspec.to_builtins(one) for one in self.tried],
+        }
+
+
+def build_search_index(
+    factors: Matrix, user_vectors: Matrix, settings: IndexSettings, progress: Progress = lambda *_: None
+) -> BuiltIndex:
+    """The fastest index of `factors` (n, d) with recall@50 of at least `settings.min_recall` on `user_vectors` (m, d).
+
+    Exact search always qualifies. One seed and one thread per search, but k-means and HNSW insert with all cores,
+    so that graphs of two builds may differ.
+    """
+    factors = np.ascontiguousarray(factors, dtype=np.float32)
+    sample = _sample(user_vectors, settings)
+    exact = SearchIndex(_flat(factors), factors, SearchSpec())
+    truth = exact.search(sample, min(50, len(factors)))[0]
+    candidates = list(_candidates(len(factors), settings)) if len(sample) else []
+    best, tried = exact, [Tried(exact.spec, 1.0, _microseconds(exact, sample), _megabytes(exact.index), 0.0)]
+    fastest = tried[0]
+    for place, spec in enumerate(candidates):
+        progress("building the search index", place, len(candidates))
+        began = perf_counter()
+        built = _build(spec, factors, settings.seed)
+        seconds = perf_counter() - began
+        tuned, recall = _tuned(built, factors, spec, sample, truth, settings.min_recall)
+        one = Tried(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
+        tried.append(one)
+        if recall >= settings.min_recall and one.microseconds < fastest.microseconds:
+            best, fastest = tuned, one
+    progress("building the search index", len(candidates), len(candidates))
+    return BuiltIndex(best.index, best.spec, [replace(one, chosen=one is fastest) for one in tried])
+
+
+def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:
+    """Every so many users, so that the sample is the same in every run."""
+    step = max(1, len(user_vectors) // settings.sample)
+    return np.ascontiguousarray(user_vectors[::step][: settings.sample], dtype=np.float32)
+
+
+def _candidates(n: int, settings: IndexSettings) -> Iterator[SearchSpec]:
+    if n <= SMALL:
+        return
+    most = max(n // POINTS_PER_LIST, 1)
+    lists = sorted({min(round(times * n**0.5), most) for times in (1, 4)})
+    for count in lists:
+        yield SearchSpec(kind=f"IVF{count},Flat", nprobe=1)
+        yield SearchSpec(kind=f"IVF{count},SQ8", nprobe=1, refine=2)
+    yield SearchSpec(kind="SQ8", refine=2)
+    if n <= settings.hnsw_up_to:
+        yield SearchSpec(kind="HNSW32", ef_search=32, augmented=True)
+
+
+def _flat(factors: Matrix) -> faiss.Index:
+    index = faiss.IndexFlatIP(factors.shape[1])
+    index.add(factors)
     return index
+
+
+def _build(spec: SearchSpec, factors: Matrix, seed: int) -> Any:
+    points = augmented(factors) if spec.augmented else factors
+    metric = faiss.METRIC_L2 if spec.augmented else faiss.METRIC_INNER_PRODUCT
+    index: Any = faiss.index_factory(points.shape[1], spec.kind, metric)
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
+    if spec.nprobe:
+        index.cp.seed = seed
+        index.cp.min_points_per_centroid = 1
+    index.train(points)
+    index.add(points)
+    return index
+
+
+def augmented(factors: Matrix) -> Matrix:
+    """(n, d + 1) with equal norms: by L2, what is nearest to (x, 0) has the largest inner product with x."""
+    squared = np.einsum("nd,nd->n", factors, factors)
+    return np.hstack([factors, np.sqrt(np.maximum(squared.max() - squared, 0.0))[:, None]]).astype(np.float32)
+
+
+def _tuned(
+    built: Any, factors: Matrix, spec: SearchSpec, sample: Matrix, truth: Rows, wanted: float
+) -> tuple[SearchIndex, float]:
+    """The least effort that reaches the recall: nprobe or efSearch doubled until it does, or the most there is."""
+    while True:
+        index = SearchIndex(built, factors, spec)
+        recall = recall_of(index, sample, truth)
+        harder = _harder(spec, getattr(built, "nlist", 0))
+        if recall >= wanted or harder is None:
+            return index, recall
+        spec = harder
+
+
+def _harder(spec: SearchSpec, lists: int) -> SearchSpec | None:
+    if spec.nprobe:
+        return None if spec.nprobe >= lists else msgspec.structs.replace(spec, nprobe=min(2 * spec.nprobe, lists))
+    if spec.ef_search:
+        return None if spec.ef_search >= 1024 else msgspec.structs.replace(spec, ef_search=2 * spec.ef_search)
+    return None if spec.refine >= 8 else msgspec.structs.replace(spec, refine=2 * spec.refine)
+
+
+def recall_of(index: SearchIndex, sample: Matrix, truth: Rows) -> float:
+    """Share of the true nearest (q, k) that the index finds."""
+    found = index.search(sample, truth.shape[1])[0]
+    return float(np.mean([np.isin(right, rows).mean() for right, rows in zip(truth, found, strict=True)]))
+
+
+def _microseconds(index: SearchIndex, sample: Matrix) -> float:
+    """Per query, of the best round, with one thread."""
+    if not len(sample):
+        return 0.0
+    faiss.omp_set_num_threads(1)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        began = perf_counter()
+        for start in range(0, len(sample), BATCH):
+            index.search(sample[start : start + BATCH], ASKED)
+        best = min(best, (perf_counter() - began) / len(sample))
+    return best * 1e6
+
+
+def _megabytes(index: faiss.Index) -> float:
+    return float(len(faiss.serialize_index(index))) / 1e6

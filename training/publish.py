@@ -14,7 +14,7 @@ from recsys.recommender import Catalogue, ConfidenceParameters, Index, IndexCont
 from recsys.recommender.factors import Matrix
 from training import dataset as data
 from training.als import user_factors
-from training.index_build import build_search_index
+from training.index_build import Progress, build_search_index
 from training.settings import TrainSettings
 
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake")
@@ -31,19 +31,22 @@ def write_version(
     *,
     metrics: dict[str, float],
     notes: dict[str, Any],
+    progress: Progress = lambda *_: None,
 ) -> tuple[Manifest, dict[str, Path]]:
     """Write the files of a version learned from `interactions`; `notes` join the manifest's parameters."""
     remembered = data.newest_per_user(interactions, settings.history_length)
     users = data.confidence_matrix(remembered, confidence, item_ids)
+    vectors = user_factors(users.matrix, item_factors, settings.regularization, settings.threads)
+    built = build_search_index(item_factors, vectors, settings.index, progress)
     contents = IndexContents(
         item_ids=item_ids,
         item_factors=item_factors,
         popularity=data.popularity(interactions, item_ids, settings.popularity_days),
         user_ids=users.user_ids,
-        user_factors=user_factors(users.matrix, item_factors, settings.regularization, settings.threads),
+        user_factors=vectors,
         items=[dataset.items.get(item_id) for item_id in item_ids],
     )
-    files = write_artefact(directory, contents, build_search_index(item_factors))
+    files = write_artefact(directory, contents, built.index)
     manifest = Manifest(
         version=new_version_id(),
         created_at=datetime.now(UTC),
@@ -58,6 +61,7 @@ def write_version(
         parameters={
             "confidence": msgspec.to_builtins(confidence),
             "training": settings.model_dump(mode="json", exclude={"reports"}),
+            **built.parameters(),
             "packages": {name: package_version(name) for name in PACKAGES},
             **notes,
         },

@@ -81,6 +81,8 @@ def write_html(result: TrainingResult) -> None:
 <h1>Index version {manifest.version}</h1>{verdict}<p>{html.escape(_summary(result))}.</p>{note}
 <table>{"".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())}</table>
 {_quality(result)}
+<h2>How it is searched</h2>
+{_search_table(result)}
 <h2>What it learned from</h2>
 {_figure("Interactions per week; the line is where the holdout begins.", lambda axes: _timeline(axes, result))}
 {_figure(f"{result.fit.history_name.capitalize()} of the final model, pass by pass.", lambda axes: _fit(axes, result))}
@@ -121,6 +123,18 @@ def _metrics_table(result: TrainingResult) -> str:
         for one in (*_evaluations(result), *result.discovery)
     )
     return f"<table><tr>{header}</tr>{rows}</table>"
+
+
+def _search_table(result: TrainingResult) -> str:
+    """What was tried for the search index; the fastest that finds enough was built."""
+    tried = result.manifest.parameters.get("search_tried", [])
+    lines = [
+        f"<tr><td>{html.escape(one['spec']['kind'])}{' (chosen)' if one['chosen'] else ''}</td>"
+        f"<td>{one['recall']:.4f}</td><td>{one['microseconds']:.0f}</td><td>{one['megabytes']:.1f}</td><td>{one['build_seconds']:.1f}</td></tr>"
+        for one in tried
+    ]
+    head = "<tr><th>search index</th><th>recall@50</th><th>µs a query</th><th>MB</th><th>built in s</th></tr>"
+    return f"<table>{head}{''.join(lines)}</table>"
 
 
 def _figure(caption: str, draw: Callable[[Axes], None]) -> str:

@@ -163,7 +163,16 @@ def _candidate(
     factors = fit(learned.matrix, settings, progress).item_factors
     known = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
     manifest, _ = write_version(
-        folder / "candidate", settings, known, split.past, confidence, learned.item_ids, factors, metrics={}, notes={}
+        folder / "candidate",
+        settings,
+        known,
+        split.past,
+        confidence,
+        learned.item_ids,
+        factors,
+        metrics={},
+        notes={},
+        progress=progress,
     )
     return open_version(folder / "candidate", manifest)
 
@@ -218,6 +227,7 @@ def _final(
         fitted.item_factors,
         metrics=metrics,
         notes=notes,
+        progress=progress,
     )
     return manifest, files, fitted
 

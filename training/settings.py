@@ -33,6 +33,17 @@ class GateSettings(Section):
     min_users: int = Field(20, ge=1, description="held-out users below which an evaluation says nothing")
 
 
+class IndexSettings(Section):
+    """The search index: what is tried, and what it must reach."""
+
+    seed: int = Field(20111209, ge=0)
+    min_recall: float = Field(0.98, gt=0, le=1, description="recall@50 against exact search, on users' vectors")
+    sample: int = Field(300, ge=1, le=10_000, description="users whose vectors are searched with")
+    hnsw_up_to: int = Field(
+        200_000, ge=0, description="items up to which HNSW is tried: a million take minutes to build"
+    )
+
+
 class TrainSettings(Section):
     """Learning, evaluation and publishing. The defaults were chosen on Online Retail (docs/quality.md)."""
 
@@ -64,4 +75,5 @@ class TrainSettings(Section):
     seed: int = Field(20111209, ge=0)
     threads: int = Field(0, ge=0, description="0: all cores")
     gate: GateSettings = GateSettings()
+    index: IndexSettings = IndexSettings()
     reports: Path = Field(Path("var/reports"), description="a folder for the HTML reports")

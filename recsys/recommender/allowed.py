@@ -1,12 +1,42 @@
-"""stub"""
+"""Allowed: the rows that may be shown, in every shape that a search asks for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Allowed:
-    mask: NDArray[np.bool_]
-    count: int
+    """`mask` (n,) of the catalogue's rows. Other shapes are made when first asked for, and kept."""
+
+    mask: Mask
+
+    @cached_property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The allowed rows, ascending."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def bitmap(self) -> NDArray[np.uint8]:
+        """A bit per row, the lowest first, as Faiss selects by."""
+        return np.packbits(self.mask, bitorder="little")
+
+    def first(self, n: int) -> "Allowed":
+        """The same for rows below `n`: a version's own, without those that came after it."""
+        if len(self.mask) == n:
+            return self
+        if n not in self._below:
+            self._below[n] = Allowed(self.mask[:n])
+        return self._below[n]
+
+    @cached_property
+    def _below(self) -> dict[int, "Allowed"]:
+        return {}

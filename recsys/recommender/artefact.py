@@ -123,7 +123,8 @@ def _check(contents: IndexContents, search_index: faiss.Index) -> None:
         raise InvalidInput("item_factors", f"{n} rows, but as many ids, items and popularities are needed")
     if contents.user_factors.shape != (len(contents.user_ids), d):
         raise InvalidInput("user_factors", f"shape {contents.user_factors.shape} does not fit the users and d={d}")
-    if search_index.ntotal != n or search_index.d != d:
+    # One dimension more makes norms equal (SearchSpec.augmented).
+    if search_index.ntotal != n or search_index.d not in {d, d + 1}:
         raise InvalidInput("search_index", f"holds {search_index.ntotal} x {search_index.d}, not {n} x {d}")
     if not (np.isfinite(contents.item_factors).all() and np.isfinite(contents.user_factors).all()):
         raise InvalidInput("item_factors", "some factors are not finite: the training run diverged")

@@ -92,7 +92,7 @@ class Catalogue:
             mask = ~self.hidden
             for condition in conditions:
                 mask &= np.fromiter((condition.matches(self.item(row)) for row in range(len(self.index))), np.bool_)
-            found = self._masks[conditions] = Allowed(mask, int(mask.sum()))
+            found = self._masks[conditions] = Allowed(mask)
         return found
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import faiss
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from recsys.recommender.allowed import Allowed
 from recsys.recommender.artefact import Neighbours
 from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, parts
 from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
+from recsys.recommender.search import SearchIndex, SearchSpec
 from recsys.user_features import HistoryEntry, Vector
 
 _item_decoder = msgspec.json.Decoder(Item)
@@ -40,7 +40,7 @@ class Index:
     content: Matrix
     item_blob: NDArray[np.uint8]
     item_offsets: NDArray[np.int64]
-    search_index: faiss.Index
+    search_index: SearchIndex
     parameters: ConfidenceParameters
     gram: Matrix = field(repr=False)
     inverse_norms: NDArray[np.float32] = field(repr=False)
@@ -78,7 +78,11 @@ class Index:
             content=array("content"),
             item_blob=array("items.blob"),
             item_offsets=array("items.offsets"),
-            search_index=faiss.read_index(str(directory / "items.faiss"), faiss.IO_FLAG_MMAP_IFC),
+            search_index=SearchIndex.open(
+                directory / "items.faiss",
+                array("item_factors"),
+                msgspec.convert(manifest.parameters.get("search", {}), SearchSpec),
+            ),
             parameters=msgspec.convert(manifest.parameters["confidence"], ConfidenceParameters),
             gram=array("gram"),
             inverse_norms=array("inverse_norms"),
@@ -89,9 +93,9 @@ class Index:
     def _check(self) -> None:
         shape = (self.manifest.items, self.manifest.dimensions)
         per_item = (self.item_id, self.popularity, self.popular_rows, self.trending, self.cold, self.inverse_norms)
-        sizes = {len(self.item_offsets) - 1, len(self.together.indptr) - 1, self.search_index.ntotal}
+        sizes = {len(self.item_offsets) - 1, len(self.together.indptr) - 1, self.search_index.index.ntotal}
         sizes |= {len(one) for one in per_item}
-        if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.d != shape[1]:
+        if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.dimensions != shape[1]:
             raise CorruptArtefact(f"version {self.version}: arrays do not have the manifest's shape {shape}")
         if self.user_factors.shape != (len(self.user_id), shape[1]):
             raise CorruptArtefact(f"version {self.version}: the user snapshot has shape {self.user_factors.shape}")
@@ -147,12 +151,4 @@ class Index:
         self, vectors: Matrix, k: int, allowed: Allowed | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rows (q, k), -1 for none, and scores of the largest inner products with each of `vectors` (q, d)."""
-        k = min(k, len(self))
-        if allowed is None:
-            scores, rows = self.search_index.search(vectors, k)
-            return rows, scores
-        scores = vectors @ self.item_factors.T
-        scores[:, ~allowed.mask[: len(self)]] = -np.inf
-        rows = np.argsort(-scores, kind="stable", axis=1)[:, :k]
-        scores = np.take_along_axis(scores, rows, axis=1)
-        return np.where(np.isfinite(scores), rows, -1), scores
+        return self.search_index.search(vectors, min(k, len(self)), allowed)

@@ -1,0 +1,147 @@
+"""SearchIndex: the items with the largest inner products, by whichever structure the trainer measured to be fastest."""
+
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import faiss
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.recommender.allowed import Allowed
+from recsys.recommender.factors import Matrix
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+EXACT_UP_TO = 8_000
+"""Allowed rows that are scored one by one rather than searched for: about as long as a filtered search takes."""
+MOSTLY = 0.8
+"""Share of allowed rows from which on it pays to search without the filter and drop what it forbids."""
+
+SPARE = 8
+MAX_CANDIDATES = 65_536
+
+_faiss: Any = faiss
+"""Its type hints do not know what its Python layer adds to parameters and selectors."""
+
+# Batches of 20 and more would go through BLAS, whose rounding depends on who else is in the batch.
+faiss.cvar.distance_compute_blas_threshold = 1 << 30
+
+
+class SearchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What was built and how it is searched; in the manifest, where it is missing for `flat`.
+
+    `kind` is Faiss's name for it (`Flat`, `IVF400,SQ8`, `HNSW32`). `refine` times k candidates are scored anew with
+    the factors themselves. `augmented`: built by L2 over factors with one more dimension, which makes all norms equal
+    (Bachrach et al., "Speeding Up the Xbox Recommender System...", RecSys 2014).
+    """
+
+    kind: str = "Flat"
+    nprobe: int = 0
+    ef_search: int = 0
+    refine: int = 1
+    augmented: bool = False
+
+
+class SearchIndex:
+    """Searches `factors` (n, d) through a Faiss index of them. Immutable, and safe to share among threads."""
+
+    def __init__(self, index: faiss.Index, factors: Matrix, spec: SearchSpec) -> None:
+        self.index = index
+        self.factors = factors
+        self.spec = spec
+
+    @classmethod
+    def open(cls, path: Path, factors: Matrix, spec: SearchSpec) -> "SearchIndex":
+        """Memory-mapped: processes that open the same file share its pages. Raises `RuntimeError`."""
+        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), factors, spec)
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+    @property
+    def dimensions(self) -> int:
+        """Of the vectors searched with."""
+        return int(self.index.d) - self.spec.augmented
+
+    def search(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
+        """Rows (q, k), best first and -1 where there is none, with inner products (q, k), for vectors (q, d).
+
+        Scores are computed from the factors, one query at a time, so that they do not depend on the batch.
+        """
+        rows, scores = np.full((len(vectors), k), -1, np.int64), np.full((len(vectors), k), -np.inf, np.float32)
+        allowed = None if allowed is None else allowed.first(len(self))
+        # So many that their candidates' factors fit into a few megabytes.
+        block = max(1, MAX_CANDIDATES // max(k * self.spec.refine, 1))
+        for start in range(0, len(vectors), block):
+            some = slice(start, start + block)
+            found, scored = self._allowed_nearest(vectors[some], min(k, len(self)), allowed)
+            rows[some, : found.shape[1]], scores[some, : found.shape[1]] = found, scored
+        return rows, scores
+
+    def _allowed_nearest(self, vectors: Matrix, k: int, allowed: Allowed | None) -> tuple[Rows, Scores]:
+        if allowed is None or allowed.count == len(self):
+            return self._nearest(vectors, k)
+        k = min(k, allowed.count)
+        if allowed.count <= EXACT_UP_TO:
+            return self._exact(vectors, k, allowed)
+        if allowed.count >= MOSTLY * len(self):
+            rows, scores = self._nearest(vectors, min(ceil(k / MOSTLY) + SPARE, len(self)))
+            scores = np.where(allowed.mask[rows], scores, -np.inf).astype(np.float32)
+            rows, scores = _best(np.where(allowed.mask[rows], rows, -1), scores, k)
+        else:
+            rows, scores = self._nearest(vectors, k, allowed)
+        # A narrow filter may leave an approximate search with less than there is.
+        short = np.flatnonzero(rows[:, -1] < 0)
+        if len(short):
+            rows[short], scores[short] = self._exact(vectors[short], k, allowed)
+        return rows, scores
+
+    def _nearest(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
+        asked = vectors
+        if self.spec.augmented:
+            asked = np.hstack([vectors, np.zeros((len(vectors), 1), np.float32)])
+        wanted = min(k * self.spec.refine, len(self))
+        _, rows = self.index.search(asked, wanted, params=self._parameters(allowed))
+        scores = np.matmul(self.factors[np.maximum(rows, 0)], vectors[:, :, None])[..., 0]
+        scores[rows < 0] = -np.inf
+        return _best(rows, scores, k)
+
+    def _exact(self, vectors: Matrix, k: int, allowed: Allowed) -> tuple[Rows, Scores]:
+        rows = allowed.rows
+        if len(rows) * 4 < len(self):
+            factors, places = self.factors[rows], rows
+        else:
+            factors, places = self.factors, np.arange(len(self))
+        found, scored = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float32)
+        for place, vector in enumerate(vectors):
+            scores = factors @ vector
+            if factors is self.factors:
+                scores[~allowed.mask] = -np.inf
+            top = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
+            # Of equal scores the lower row: those on the edge are all looked at.
+            top = np.flatnonzero(scores >= scores[top].min()) if len(top) else top
+            order = top[np.lexsort((top, -scores[top]))][:k]
+            found[place], scored[place] = places[order], scores[order]
+        return found, scored
+
+    def _parameters(self, allowed: Allowed | None) -> faiss.SearchParameters | None:
+        options: dict[str, Any] = {}
+        if allowed is not None:
+            options["sel"] = _faiss.IDSelectorBitmap(allowed.bitmap)
+        if self.spec.nprobe:
+            kind, options["nprobe"] = _faiss.SearchParametersIVF, self.spec.nprobe
+        elif self.spec.ef_search:
+            kind, options["efSearch"] = _faiss.SearchParametersHNSW, self.spec.ef_search
+        else:
+            kind = _faiss.SearchParameters
+        parameters: faiss.SearchParameters | None = kind(**options) if options else None
+        return parameters
+
+
+def _best(rows: Rows, scores: Scores, k: int) -> tuple[Rows, Scores]:
+    """The k best of each line (q, m), ties by row, what does not exist (-1) last."""
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
