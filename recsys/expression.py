@@ -28,7 +28,7 @@ GRAMMAR = r"""
     | name _IN list -> one_of
     | name _NOT _IN list -> none_of
     | name -> is_true
-list: "[" [literal ("," literal)*] "]"
+list: "[" (literal ("," literal)*)? "]"
 ?literal: number | text | flag
 name: NAME -> plain | QUOTED_NAME -> quoted
 number: NUMBER
@@ -99,8 +99,8 @@ class _Tree(Transformer[Token, Condition]):
     def flag(self, token: Token) -> bool:
         return token.lower() == "true"
 
-    def list(self, *values: Literal | None) -> tuple[Literal, ...]:
-        return tuple(value for value in values if value is not None)
+    def list(self, *values: Literal) -> tuple[Literal, ...]:
+        return values
 
     def is_true(self, name: str) -> Condition:
         return OneOf.of(name, (True,))
@@ -128,7 +128,7 @@ class _Tree(Transformer[Token, Condition]):
         return Some(parts, max(part.depth for part in parts) + 1)
 
 
-_parser = Lark(GRAMMAR, parser="lalr", lexer="basic", transformer=_Tree(), maybe_placeholders=False)
+_parser = Lark(GRAMMAR, parser="lalr", lexer="basic", transformer=_Tree())
 
 
 @lru_cache(maxsize=CACHED)
@@ -169,12 +169,11 @@ def _told(error: UnexpectedInput, text: str) -> str:
     """Where it went wrong, and what could have stood there."""
     if isinstance(error, UnexpectedToken):
         at_end = error.token.type == "$END"
+        place = len(text) if at_end else error.pos_in_stream or 0
         accepts = error.accepts or error.expected
         wanted = ", ".join(sorted(_SPOKEN.get(name, name) for name in accepts - {"QUOTED_NAME"}))
         found = "the end" if at_end else repr(str(error.token))
-        return (
-            f"at column {len(text) + 1 if at_end else (error.pos_in_stream or 0) + 1}: expected {wanted}, found {found}"
-        )
+        return f"at column {place + 1}: expected {wanted}, found {found}"
     place = error.pos_in_stream or 0
     kind = "a text without its closing quote" if text[place] in "\"'`" else f"an odd character {text[place]!r}"
     return f"at column {place + 1}: {kind}"

@@ -8,6 +8,7 @@ trending.npy       float32 (n,), how much more than usual an item was wanted at 
 together.*.npy     what is bought together with each item, best first: indptr int64 (n+1,), rows int32, scores
 cold.npy           bool (n,), items nobody has touched, placed by what they are
 content.npy        float32 (buckets, d), content to factors (recsys.recommender.content); (0, d) without one
+attributes.*       the items as columns, for filters (recsys.recommender.columns)
 
 Derived when written, so that opening a version computes nothing that grows with it:
 popular_rows.npy, trending_rows.npy   int64, best first
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from recsys.errors import InvalidInput
 from recsys.index_version import FileEntry
 from recsys.item import Item
+from recsys.recommender.columns import write_attributes
 from recsys.recommender.factors import Matrix, gram
 from recsys.recommender.id_map import IdMap
 
@@ -75,6 +77,7 @@ def write_artefact(directory: Path, contents: IndexContents, search_index: faiss
     names = [
         *IdMap.build(contents.item_ids).save(directory, "item_id"),
         *IdMap.build(contents.user_ids).save(directory, "user_id"),
+        *write_attributes(directory, contents.items),
     ]
     n, d = contents.item_factors.shape
     factors = np.ascontiguousarray(contents.item_factors, dtype=np.float32)

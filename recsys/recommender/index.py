@@ -14,6 +14,7 @@ from recsys.index_version import FORMAT_VERSION, Manifest
 from recsys.item import Item
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.artefact import Neighbours
+from recsys.recommender.attributes import Attributes
 from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, parts
 from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
 from recsys.recommender.search import SearchIndex, SearchSpec
@@ -38,6 +39,7 @@ class Index:
     together: Neighbours
     cold: NDArray[np.bool_]
     content: Matrix
+    attributes: Attributes
     item_blob: NDArray[np.uint8]
     item_offsets: NDArray[np.int64]
     search_index: SearchIndex
@@ -63,9 +65,10 @@ class Index:
         def array(name: str) -> Any:
             return memory_mapped(directory / f"{name}.npy")
 
+        item_id = IdMap.open(directory, "item_id")
         index = cls(
             manifest=manifest,
-            item_id=IdMap.open(directory, "item_id"),
+            item_id=item_id,
             item_factors=array("item_factors"),
             user_id=IdMap.open(directory, "user_id"),
             user_factors=array("user_factors"),
@@ -76,6 +79,7 @@ class Index:
             together=Neighbours(array("together.indptr"), array("together.rows"), array("together.scores")),
             cold=array("cold"),
             content=array("content"),
+            attributes=Attributes.open(directory, item_id),
             item_blob=array("items.blob"),
             item_offsets=array("items.offsets"),
             search_index=SearchIndex.open(

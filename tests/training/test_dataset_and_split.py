@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from recsys.errors import NotEnoughData
-from recsys.interaction import epoch_ms
+from recsys.interaction import IMPRESSION, epoch_ms
 from recsys.interaction_log.memory import MemoryInteractionLog
 from recsys.recommender import ConfidenceParameters
 from recsys.recommender.factors import confidences, decayed_weights
@@ -69,6 +69,14 @@ def test_too_little_data_says_what_is_needed(small: TrainSettings, count: int) -
     log = log_of(checkerboard().head(count)) if count else MemoryInteractionLog()
     with pytest.raises(NotEnoughData, match="import" if not count else "100"):
         dataset.load(log, None, small)
+
+
+def test_what_was_only_shown_is_not_learned_from(small: TrainSettings) -> None:
+    rows = checkerboard()
+    shown = pl.int_range(pl.len()) % 2 == 0
+    kinds = pl.when(shown).then(pl.lit(IMPRESSION)).otherwise("type").alias("type")
+    loaded = dataset.load(log_of(rows.with_columns(kinds)), None, small)
+    assert loaded.interactions["event_id"].to_list() == rows.filter(~shown)["event_id"].to_list()
 
 
 def test_a_snapshot_does_not_see_what_came_later(small: TrainSettings) -> None:

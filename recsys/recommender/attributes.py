@@ -1,0 +1,130 @@
+"""Attributes: the items of a version as columns, so that an expression over a million of them takes milliseconds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.condition import All, Bound, Condition, Literal, Not, OneOf, Some
+from recsys.errors import CorruptArtefact
+from recsys.expression import Expression
+from recsys.item import Item
+from recsys.recommender.columns import HIDDEN, UNDESCRIBED, Columns, Rows, Span, Texts, Values
+from recsys.recommender.id_map import IdMap, memory_mapped
+
+Mask = NDArray[np.bool_]
+
+_NOWHERE = (0, 0)
+_PLACES: dict[str, Callable[[Span, Span], Span]] = {
+    "=": lambda _, found: found,
+    "<": lambda column, found: (column[0], found[0]),
+    "<=": lambda column, found: (column[0], found[1]),
+    ">": lambda column, found: (found[1], column[1]),
+    ">=": lambda column, found: (found[0], column[1]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The columns (files in `recsys.recommender.columns`) of a version's n items."""
+
+    columns: Columns
+    state: NDArray[np.int8]
+    updated: NDArray[np.float64]
+    numbers: Values
+    flags: Values
+    texts: Texts
+    item_id: IdMap
+
+    @classmethod
+    def open(cls, directory: Path, item_id: IdMap) -> "Attributes":
+        """Memory-map what `write_attributes` wrote. Raises `CorruptArtefact`, `OSError` or `ValueError`."""
+
+        def array(name: str) -> Any:
+            return memory_mapped(directory / f"attributes.{name}.npy")
+
+        attributes = cls(
+            columns=msgspec.json.decode((directory / "attributes.json").read_bytes(), type=Columns),
+            state=array("state"),
+            updated=array("updated"),
+            numbers=Values(array("numbers"), array("number_rows")),
+            flags=Values(array("flags"), array("flag_rows")),
+            texts=Texts(array("texts"), array("text_offsets"), array("text_starts"), array("text_rows")),
+            item_id=item_id,
+        )
+        if not attributes._belong_together():
+            raise CorruptArtefact("attributes: the arrays do not belong together")
+        return attributes
+
+    def _belong_together(self) -> bool:
+        texts = self.texts
+        return (
+            len(self.state) == len(self.updated) == len(self.item_id)
+            and len(self.numbers.values) == len(self.numbers.rows)
+            and len(self.flags.values) == len(self.flags.rows)
+            and len(texts.offsets) == len(texts.starts) > 0
+            and (texts.offsets[-1], texts.starts[-1]) == (len(texts.blob), len(texts.rows))
+        )
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def mask(self, expression: Expression, item: Callable[[int], Item | None]) -> Mask:
+        """(n,) where the expression holds: what `Expression.matches` says of each item.
+
+        `item` reads the item of a row, for the few properties without columns (see `MAX_NAMES`).
+        """
+        return self._mask(expression.root, item)
+
+    def _mask(self, condition: Condition, item: Callable[[int], Item | None]) -> Mask:
+        match condition:
+            case Not(part):
+                mask = self._mask(part, item)
+                return np.logical_not(mask, out=mask)
+            case All(parts) | Some(parts):
+                combine = np.logical_and if isinstance(condition, All) else np.logical_or
+                mask = self._mask(parts[0], item)
+                for part in parts[1:]:
+                    combine(mask, self._mask(part, item), out=mask)
+                return mask
+            case OneOf(name, values, flags):
+                return self._compared(condition, name, "=", (*values, *flags), item)
+            case Bound(name, relation, limit):
+                return self._compared(condition, name, relation, (limit,), item)
+
+    def _compared(
+        self,
+        leaf: OneOf | Bound,
+        name: str,
+        relation: str,
+        values: tuple[Literal, ...],
+        item: Callable[[int], Item | None],
+    ) -> Mask:
+        mask = np.zeros(len(self), np.bool_)
+        if name == "available":
+            for value in values:
+                mask |= (self.state != HIDDEN) == value
+        elif name == "item_id":
+            rows = self.item_id.rows(str(value) for value in values)
+            mask[rows[rows >= 0]] = True
+            # Of an item that nobody described not even the id is known to an expression.
+            mask &= self.state != UNDESCRIBED
+        elif self.columns.has(name):
+            for value in values:
+                mask[self._rows(name, relation, value)] = True
+        else:
+            mask = np.fromiter((leaf.holds(item(row)) for row in range(len(self))), np.bool_, len(self))
+        return mask
+
+    def _rows(self, name: str, relation: str, value: Literal) -> Rows:
+        if isinstance(value, str):
+            within = self.columns.texts.get(name, _NOWHERE)
+            return self.texts.rows_at(_PLACES[relation](within, self.texts.find(value, within)))
+        flag = isinstance(value, bool)
+        column, spans = (self.flags, self.columns.flags) if flag else (self.numbers, self.columns.numbers)
+        within = spans.get(name, _NOWHERE)
+        return column.rows_at(_PLACES[relation](within, column.find(value, within)))
