@@ -10,6 +10,9 @@ from recsys.feature_store import FeatureStore
 from recsys.item import Item
 from recsys.recommender import Catalogue, Index
 
+STEP = 50_000
+"""Item changes taken in at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
@@ -21,25 +24,26 @@ class LoadedVersion:
     search_cost: SearchCost = field(default_factory=SearchCost, compare=False)
 
     def with_changes(self, items: Sequence[Item], revision: int) -> "LoadedVersion":
-        """With those of `items` that changed after the trainer looked; for a thread: it decodes every one."""
-        rows = self.index.item_id.rows(one.item_id for one in items).tolist()
-        newer = [item for item, row in zip(items, rows, strict=True) if row >= 0 and self._is_newer(item, row)]
-        return replace(self, catalogue=self.catalogue.updated(newer), item_revision=revision)
-
-    def _is_newer(self, item: Item, row: int) -> bool:
-        known = self.index.item(row)
-        return known is None or item.updated_at > known.updated_at
+        """With `items`, as of `revision`; for a thread: it may be tens of thousands."""
+        return replace(self, catalogue=self.catalogue.updated(items), item_revision=revision)
 
 
 async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
     """`loaded` with every item change there is, or `loaded` itself when there is none. Raises `StoreUnavailable`."""
-    changes = await store.items_changed(loaded.item_revision)
-    while changes.revision != loaded.item_revision:
-        loaded = await asyncio.to_thread(loaded.with_changes, changes.items, changes.revision)
-        if changes.complete:
+    newer: list[Item] = []
+    revision, complete = loaded.item_revision, False
+    while not complete:
+        changes = await store.items_changed(revision)
+        if changes.revision == revision:
             break
-        changes = await store.items_changed(loaded.item_revision)
-    return loaded
+        newer += await asyncio.to_thread(loaded.catalogue.newer, changes.items)
+        revision, complete = changes.revision, changes.complete
+        # Every step costs a copy of all changes so far, so a long feed is taken in large steps.
+        if len(newer) >= STEP:
+            loaded, newer = await asyncio.to_thread(loaded.with_changes, newer, revision), []
+    if revision == loaded.item_revision:
+        return loaded
+    return await asyncio.to_thread(loaded.with_changes, newer, revision)
 
 
 class LiveIndex:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import msgspec
 import polars as pl
 
 from recsys.errors import CorruptArtefact, GateRefused, InvalidInput, NotEnoughData, NotFound
@@ -190,13 +190,18 @@ def _live(
     except (NotFound, CorruptArtefact) as error:
         return None, f"the live version cannot be opened: {error}", None
     # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
-    live = asked.model("live", Catalogue(index, {}, np.zeros(len(index), dtype=np.bool_), 0))
+    live = asked.model("live", _all_available(Catalogue.of(index)))
     if manifest.watermark < split.cutoff:
         return live, "", None
     lead = _lead_when_trained(manifest, asked.exclude_seen)
     then = f"; when it was trained it reached {lead:.2f} times the recall of popular items" if lead else ""
     seen = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
     return live, seen + then, lead
+
+
+def _all_available(catalogue: Catalogue) -> Catalogue:
+    hidden = [catalogue.item(row) for row in range(len(catalogue)) if catalogue.is_hidden(row)]
+    return catalogue.updated([msgspec.structs.replace(item, available=True) for item in hidden if item is not None])
 
 
 def _lead_when_trained(manifest: Manifest, exclude_seen: bool) -> float | None:

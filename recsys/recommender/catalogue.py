@@ -1,57 +1,92 @@
-"""Catalogue: a version's items with what changed since, as the masks and values a request needs."""
+"""Catalogue: a version's items with what changed and what appeared since, as the masks and values a request needs."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.expression import Expression
 from recsys.item import Item, PropertyValue
 from recsys.recommender.allowed import Allowed
+from recsys.recommender.columns import HIDDEN
 from recsys.recommender.factors import Matrix
 from recsys.recommender.id_map import UNKNOWN
 from recsys.recommender.index import Index
+from recsys.recommender.masks import Conditions, Masks
+from recsys.recommender.new_items import NewItems
 
 Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """`changed` maps rows to items newer than the version's own; `hidden` (n,) marks the unavailable ones.
+    """Rows [0, n) are those of the version, row n + i is the new item i.
 
-    Immutable but for a bounded cache of filter masks; `updated` makes a new one.
+    `changed` maps rows of the version to items newer than its own. `new_rows`, the latest last, are those nobody has
+    touched: the version's cold rows and all new ones, available or not. `hidden` counts the unavailable items.
+    Immutable but for its bounded cache of masks; `updated` makes a new one, in which an item keeps its row unless it
+    is new and fell out. Workers may see new items in different rows: between them only ids have a meaning.
     """
 
     index: Index
     changed: Mapping[int, Item]
-    hidden: Mask
-    hidden_count: int
-    _masks: dict[object, Allowed] = field(default_factory=dict, repr=False, compare=False)
+    new: NewItems
+    new_rows: Rows
+    hidden: int
+    _masks: Masks = field(default_factory=Masks, repr=False, compare=False)
 
     @classmethod
     def of(cls, index: Index) -> "Catalogue":
-        """The catalogue as the trainer saw it; items that were unavailable then are hidden."""
-        hidden = np.zeros(len(index), dtype=np.bool_)
-        for row in range(len(index)):
-            # A cheap look before decoding: a million items must not cost a million objects.
-            raw = index.item_blob[index.item_offsets[row] : index.item_offsets[row + 1]].tobytes()
-            hidden[row] = b'"available":false' in raw and _is_hidden(index.item(row))
-        return cls(index, {}, hidden, int(hidden.sum()))
+        """The catalogue as the trainer saw it."""
+        nothing_new = NewItems(np.empty((0, index.manifest.dimensions), np.float32))
+        hidden = int(np.count_nonzero(index.attributes.state == HIDDEN))
+        return cls(index, {}, nothing_new, np.flatnonzero(index.cold), hidden)
 
     def updated(self, items: Iterable[Item]) -> "Catalogue":
-        """This catalogue after `items` (whole states, as the store keeps them); unknown items are passed over."""
-        changed, hidden = dict(self.changed), self.hidden.copy()
-        items = list(items)
-        for item, row in zip(items, self.index.item_id.rows(one.item_id for one in items).tolist(), strict=True):
+        """This catalogue after `items` (whole states, as the store keeps them, the last of one id counts)."""
+        latest = {item.item_id: item for item in items}
+        known = self.index.item_id.rows(latest)
+        appeared, changed = {}, dict(self.changed)
+        for (item_id, item), row in zip(latest.items(), known.tolist(), strict=True):
             if row == UNKNOWN:
-                continue
-            hidden[row] = _is_hidden(item)
-            changed[row] = item
-        return Catalogue(self.index, changed, hidden, int(hidden.sum()))
+                appeared[item_id] = item
+            else:
+                changed[row] = item
+        new, new_rows, touched = self.new, self.new_rows, known[known != UNKNOWN]
+        if appeared:
+            n = len(self.index)
+            new, places = self.new.updated(appeared, self._place)
+            cold = self.new_rows[: len(self.new_rows) - len(self.new)]
+            new_rows = np.concatenate([cold, n + new.oldest_first()])
+            touched = np.concatenate([touched, n + np.array(places, np.int64)])
+        after = Catalogue(self.index, changed, new, new_rows, 0, self._masks.after(touched))
+        hidden = self.hidden + sum(after.is_hidden(row) - self.is_hidden(row) for row in touched.tolist())
+        return replace(after, hidden=hidden)
+
+    def newer(self, items: Sequence[Item]) -> list[Item]:
+        """Those of `items` that changed after the trainer looked, and those the version does not know."""
+        rows = self.index.item_id.rows(item.item_id for item in items)
+        times = np.fromiter((item.updated_at.timestamp() for item in items), np.float64, len(items))
+        kept = (rows == UNKNOWN) | (times > self.index.attributes.updated[rows])
+        return [items[at] for at in np.flatnonzero(kept).tolist()]
+
+    def __len__(self) -> int:
+        return len(self.index) + len(self.new)
 
     def item(self, row: int) -> Item | None:
+        if row >= len(self.index):
+            return self.new.items[row - len(self.index)]
         return self.changed.get(row) or self.index.item(row)
+
+    def is_hidden(self, row: int) -> bool:
+        """Whether the item is unavailable; a row there is none in is not."""
+        n = len(self.index)
+        if n <= row < len(self):
+            return self.new.items[row - n].available is False
+        if row in self.changed:
+            return self.changed[row].available is False
+        return row < n and bool(self.index.attributes.state[row] == HIDDEN)
 
     def shown(self, rows: Iterable[int], names: Iterable[str] | None) -> list[dict[str, PropertyValue]]:
         """The properties `names` (`None`: all) of each row; a property an item lacks is left out."""
@@ -63,38 +98,64 @@ class Catalogue:
             answer.append(values if wanted is None else {name: values[name] for name in wanted if name in values})
         return answer
 
-    def __len__(self) -> int:
-        return len(self.index)
+    def rows(self, ids: Iterable[str]) -> Rows:
+        """One row per id, `UNKNOWN` (-1) where there is none."""
+        ids = ids if isinstance(ids, Sequence) else list(ids)
+        return self.new.find(ids, self.index.item_id.rows(ids), len(self.index))
 
-    def rows(self, ids: Iterable[str]) -> NDArray[np.int64]:
-        return self.index.item_id.rows(ids)
+    def ids(self, rows: Rows) -> list[str]:
+        n = len(self.index)
+        if not len(self.new) or not (rows >= n).any():
+            return self.index.item_id.ids(rows)
+        known = iter(self.index.item_id.ids(rows[rows < n]))
+        return [next(known) if row < n else self.new.items[row - n].item_id for row in rows.tolist()]
 
-    def ids(self, rows: NDArray[np.int64]) -> list[str]:
-        return self.index.item_id.ids(rows)
+    def vectors(self, rows: Rows) -> Matrix:
+        """(m, d) item factors; those of new items as the version's content model places them."""
+        n = len(self.index)
+        new = rows >= n
+        if not new.any():
+            return np.asarray(self.index.item_factors[rows])
+        vectors = np.asarray(self.index.item_factors[np.where(new, 0, rows)])
+        vectors[new] = self.new.vectors[rows[new] - n]
+        return vectors
 
-    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
-        return np.asarray(self.index.item_factors[rows])
+    def categories_of(self, rows: Rows) -> list[tuple[str, ...]]:
+        """Made for a few hundred rows: reads no more of an item than its categories."""
+        n, answer = len(self.index), []
+        for row in rows.tolist():
+            item = self.changed.get(row) if row < n else self.new.items[row - n]
+            answer.append(self.index.categories(row) if item is None else tuple(item.categories or ()))
+        return answer
 
-    @property
-    def new_rows(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.index.cold)
-
-    def categories_of(self, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
-        items = [self.item(row) for row in rows.tolist()]
-        return [tuple(item.categories or ()) if item else () for item in items]
-
-    def allowed(self, conditions: tuple[Expression, ...]) -> Allowed | None:
-        """Rows that are available and pass every condition; `None` when every row does."""
-        if not conditions and not self.hidden_count:
+    def allowed(self, conditions: Conditions) -> Allowed | None:
+        """Which of all rows are available and pass every condition; `None` when none is hidden and none asked for."""
+        if not conditions and not self.hidden:
             return None
-        found = self._masks.get(conditions)
-        if found is None:
-            mask = ~self.hidden
-            for condition in conditions:
-                mask &= np.fromiter((condition.matches(self.item(row)) for row in range(len(self.index))), np.bool_)
-            found = self._masks[conditions] = Allowed(mask)
-        return found
+        kept = self._masks.get(conditions)
+        if kept is None:
+            mask = self._mask(conditions)
+        elif len(kept.stale):
+            mask = np.zeros(len(self), np.bool_)
+            mask[: len(kept.allowed.mask)] = kept.allowed.mask
+            self._look_at(kept.stale.tolist(), conditions, mask)
+        else:
+            return kept.allowed
+        return self._masks.put(conditions, Allowed(mask))
 
+    def _mask(self, conditions: Conditions) -> Mask:
+        n, attributes = len(self.index), self.index.attributes
+        mask = np.zeros(len(self), np.bool_)
+        mask[:n] = attributes.state != HIDDEN
+        for condition in conditions:
+            mask[:n] &= attributes.mask(condition, self.index.item)
+        self._look_at([*self.changed, *range(n, len(self))], conditions, mask)
+        return mask
 
-def _is_hidden(item: Item | None) -> bool:
-    return item is not None and item.available is False
+    def _look_at(self, rows: Sequence[int], conditions: Conditions, mask: Mask) -> None:
+        for row in rows:
+            item = self.item(row)
+            mask[row] = (item is None or item.available is not False) and all(one.matches(item) for one in conditions)
+
+    def _place(self, items: Sequence[Item]) -> Matrix:
+        return np.zeros((len(items), self.index.manifest.dimensions), np.float32)

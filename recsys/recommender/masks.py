@@ -1,0 +1,74 @@
+"""Masks: what filters allow, kept between requests and between changes of the catalogue."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.expression import Expression
+from recsys.recommender.allowed import Allowed
+
+MAX_MASKS = 256
+MAX_BYTES = 64 * 1024 * 1024
+BYTES_PER_ROW = 2
+"""A mask with its bitmap."""
+MAX_STALE = 20_000
+"""Rows to look at again after which a mask is better made anew."""
+
+Conditions = tuple[Expression, ...]
+Rows = NDArray[np.int64]
+
+_NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What `conditions` allowed before `stale` rows changed."""
+
+    allowed: Allowed
+    stale: Rows
+
+
+class Masks:
+    """The masks used last, by conditions; bounded in number and bytes. For any number of threads."""
+
+    def __init__(self, kept: Mapping[Conditions, Kept] | None = None) -> None:
+        self._kept: OrderedDict[Conditions, Kept] = OrderedDict(kept or {})
+        self._lock = Lock()
+
+    def get(self, conditions: Conditions) -> Kept | None:
+        with self._lock:
+            found = self._kept.get(conditions)
+            if found is not None:
+                self._kept.move_to_end(conditions)
+            return found
+
+    def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
+        most = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
+        with self._lock:
+            self._kept[conditions] = Kept(allowed, _NO_ROWS)
+            self._kept.move_to_end(conditions)
+            while len(self._kept) > most:
+                self._kept.popitem(last=False)
+        return allowed
+
+    def after(self, rows: Rows) -> "Masks":
+        """The same masks once `rows` changed."""
+        with self._lock:
+            kept = dict(self._kept)
+        # Masks made at the same time share what is stale in them.
+        merged: dict[int, Rows] = {}
+        for one in kept.values():
+            if id(one.stale) not in merged:
+                merged[id(one.stale)] = np.union1d(one.stale, rows)
+        stale = {conditions: merged[id(one.stale)] for conditions, one in kept.items()}
+        return Masks(
+            {
+                conditions: Kept(one.allowed, stale[conditions])
+                for conditions, one in kept.items()
+                if len(stale[conditions]) <= MAX_STALE
+            }
+        )
