@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Allowed:
-    """`mask` (n,) of the catalogue's rows. Other shapes are made when first asked for, and kept."""
+    """`mask` (n,) of the catalogue's rows and how many are set. Other shapes are made when first asked for, and kept."""
 
     mask: Mask
+    count: int
 
-    @cached_property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.mask))
+    @classmethod
+    def of(cls, mask: Mask) -> "Allowed":
+        return cls(mask, int(np.count_nonzero(mask)))
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -34,7 +35,7 @@ class Allowed:
         if len(self.mask) == n:
             return self
         if n not in self._below:
-            self._below[n] = Allowed(self.mask[:n])
+            self._below[n] = Allowed.of(self.mask[:n])
         return self._below[n]
 
     @cached_property

@@ -141,7 +141,7 @@ class Catalogue:
             self._look_at(kept.stale.tolist(), conditions, mask)
         else:
             return kept.allowed
-        return self._masks.put(conditions, Allowed(mask))
+        return self._masks.put(conditions, Allowed(mask, int(mask.sum())))
 
     def _mask(self, conditions: Conditions) -> Mask:
         n, attributes = len(self.index), self.index.attributes
