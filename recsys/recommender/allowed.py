@@ -11,7 +11,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Allowed:
-    """`mask` (n,) of the catalogue's rows and how many are set. Other shapes are made when first asked for, and kept."""
+    """`mask` (n,) of the catalogue's rows, and how many are set. Other shapes are made when asked for, and kept."""
 
     mask: Mask
     count: int
