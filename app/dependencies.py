@@ -139,9 +139,14 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
         else:
             values[name] = value
     try:
-        return msgspec.convert(values, kind, strict=False)
+        found = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise invalid_input(error, "query") from error
+    for name in values:
+        # Lenient conversion takes the text "null" for nothing at all.
+        if getattr(found, name) is None:
+            raise InvalidInput(name, "needs a value")
+    return found
 
 
 def _parameter(part: str) -> tuple[str, str]:
