@@ -10,9 +10,6 @@ from recsys.feature_store import FeatureStore
 from recsys.item import Item
 from recsys.recommender import Catalogue, Index
 
-STEP = 50_000
-"""Item changes taken in at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
@@ -24,26 +21,21 @@ class LoadedVersion:
     search_cost: SearchCost = field(default_factory=SearchCost, compare=False)
 
     def with_changes(self, items: Sequence[Item], revision: int) -> "LoadedVersion":
-        """With `items`, as of `revision`; for a thread: it may be tens of thousands."""
-        return replace(self, catalogue=self.catalogue.updated(items), item_revision=revision)
+        """With those of `items` that the trainer did not know; for a thread: it may be thousands."""
+        newer = self.catalogue.newer(items)
+        catalogue = self.catalogue.updated(newer).warmed(self.catalogue) if newer else self.catalogue
+        return replace(self, catalogue=catalogue, item_revision=revision)
 
 
 async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
     """`loaded` with every item change there is, or `loaded` itself when there is none. Raises `StoreUnavailable`."""
-    newer: list[Item] = []
-    revision, complete = loaded.item_revision, False
-    while not complete:
-        changes = await store.items_changed(revision)
-        if changes.revision == revision:
+    changes = await store.items_changed(loaded.item_revision)
+    while changes.revision != loaded.item_revision:
+        loaded = await asyncio.to_thread(loaded.with_changes, changes.items, changes.revision)
+        if changes.complete:
             break
-        newer += await asyncio.to_thread(loaded.catalogue.newer, changes.items)
-        revision, complete = changes.revision, changes.complete
-        # Every step costs a copy of all changes so far, so a long feed is taken in large steps.
-        if len(newer) >= STEP:
-            loaded, newer = await asyncio.to_thread(loaded.with_changes, newer, revision), []
-    if revision == loaded.item_revision:
-        return loaded
-    return await asyncio.to_thread(loaded.with_changes, newer, revision)
+        changes = await store.items_changed(loaded.item_revision)
+    return loaded
 
 
 class LiveIndex:

@@ -1,6 +1,6 @@
 """Attributes: the items of a version as columns, so that an expression over a million of them takes milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from recsys.condition import All, Bound, Condition, Literal, Not, OneOf, Some
 from recsys.errors import CorruptArtefact
 from recsys.expression import Expression
 from recsys.item import Item
-from recsys.recommender.columns import HIDDEN, UNDESCRIBED, Columns, Rows, Span, Texts, Values
+from recsys.recommender.columns import HIDDEN, UNDESCRIBED, Columns, Rows, Span, Texts, Values, columns_of
 from recsys.recommender.id_map import IdMap, memory_mapped
 
 Mask = NDArray[np.bool_]
+ItemAt = Callable[[int], Item | None]
 
 _NOWHERE = (0, 0)
 _PLACES: dict[str, Callable[[Span, Span], Span]] = {
@@ -41,14 +42,24 @@ class Attributes:
     item_id: IdMap
 
     @classmethod
+    def of(cls, items: Sequence[Item]) -> "Attributes":
+        """Of items in memory, each once."""
+        columns, arrays = columns_of(items)
+        return cls._made(columns, IdMap.build([item.item_id for item in items]), arrays.__getitem__)
+
+    @classmethod
     def open(cls, directory: Path, item_id: IdMap) -> "Attributes":
         """Memory-map what `write_attributes` wrote. Raises `CorruptArtefact`, `OSError` or `ValueError`."""
+        columns = msgspec.json.decode((directory / "attributes.json").read_bytes(), type=Columns)
+        attributes = cls._made(columns, item_id, lambda name: memory_mapped(directory / f"attributes.{name}.npy"))
+        if not attributes._belong_together():
+            raise CorruptArtefact("attributes: the arrays do not belong together")
+        return attributes
 
-        def array(name: str) -> Any:
-            return memory_mapped(directory / f"attributes.{name}.npy")
-
-        attributes = cls(
-            columns=msgspec.json.decode((directory / "attributes.json").read_bytes(), type=Columns),
+    @classmethod
+    def _made(cls, columns: Columns, item_id: IdMap, array: Callable[[str], Any]) -> "Attributes":
+        return cls(
+            columns=columns,
             state=array("state"),
             updated=array("updated"),
             numbers=Values(array("numbers"), array("number_rows")),
@@ -56,9 +67,6 @@ class Attributes:
             texts=Texts(array("texts"), array("text_offsets"), array("text_starts"), array("text_rows")),
             item_id=item_id,
         )
-        if not attributes._belong_together():
-            raise CorruptArtefact("attributes: the arrays do not belong together")
-        return attributes
 
     def _belong_together(self) -> bool:
         texts = self.texts
@@ -73,14 +81,21 @@ class Attributes:
     def __len__(self) -> int:
         return len(self.state)
 
-    def mask(self, expression: Expression, item: Callable[[int], Item | None]) -> Mask:
+    def allowed(self, conditions: Iterable[Expression], item: ItemAt) -> Mask:
+        """(n,) where an item is available and every condition holds."""
+        mask: Mask = self.state != HIDDEN
+        for condition in conditions:
+            mask &= self.mask(condition, item)
+        return mask
+
+    def mask(self, expression: Expression, item: ItemAt) -> Mask:
         """(n,) where the expression holds: what `Expression.matches` says of each item.
 
         `item` reads the item of a row, for the few properties without columns (see `MAX_NAMES`).
         """
         return self._mask(expression.root, item)
 
-    def _mask(self, condition: Condition, item: Callable[[int], Item | None]) -> Mask:
+    def _mask(self, condition: Condition, item: ItemAt) -> Mask:
         match condition:
             case Not(part):
                 mask = self._mask(part, item)
@@ -102,7 +117,7 @@ class Attributes:
         name: str,
         relation: str,
         values: tuple[Literal, ...],
-        item: Callable[[int], Item | None],
+        item: ItemAt,
     ) -> Mask:
         mask = np.zeros(len(self), np.bool_)
         if name == "available":

@@ -1,13 +1,14 @@
 """Catalogue: a version's items with what changed and what appeared since, as the masks and values a request needs."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.item import Item, PropertyValue
 from recsys.recommender.allowed import Allowed
+from recsys.recommender.changes import Changes, passing
 from recsys.recommender.columns import HIDDEN
 from recsys.recommender.factors import Matrix
 from recsys.recommender.id_map import UNKNOWN
@@ -23,14 +24,14 @@ Rows = NDArray[np.int64]
 class Catalogue:
     """Rows [0, n) are those of the version, row n + i is the new item i.
 
-    `changed` maps rows of the version to items newer than its own. `new_rows`, the latest last, are those nobody has
+    `new_rows`, the latest last, are those nobody has
     touched: the version's cold rows and all new ones, available or not. `hidden` counts the unavailable items.
     Immutable but for its bounded cache of masks; `updated` makes a new one, in which an item keeps its row unless it
     is new and fell out. Workers may see new items in different rows: between them only ids have a meaning.
     """
 
     index: Index
-    changed: Mapping[int, Item]
+    changes: Changes
     new: NewItems
     new_rows: Rows
     hidden: int
@@ -41,28 +42,29 @@ class Catalogue:
         """The catalogue as the trainer saw it."""
         nothing_new = NewItems(np.empty((0, index.manifest.dimensions), np.float32))
         hidden = int(np.count_nonzero(index.attributes.state == HIDDEN))
-        return cls(index, {}, nothing_new, np.flatnonzero(index.cold), hidden)
+        return cls(index, Changes(), nothing_new, np.flatnonzero(index.cold), hidden)
 
     def updated(self, items: Iterable[Item]) -> "Catalogue":
         """This catalogue after `items` (whole states, as the store keeps them, the last of one id counts)."""
         latest = {item.item_id: item for item in items}
         known = self.index.item_id.rows(latest)
-        appeared, changed = {}, dict(self.changed)
+        changed, appeared = {}, {}
         for (item_id, item), row in zip(latest.items(), known.tolist(), strict=True):
             if row == UNKNOWN:
                 appeared[item_id] = item
             else:
                 changed[row] = item
+        hidden = self.hidden + sum((item.available is False) - self.is_hidden(row) for row, item in changed.items())
         new, new_rows, touched = self.new, self.new_rows, known[known != UNKNOWN]
         if appeared:
             n = len(self.index)
             new, places = self.new.updated(appeared, self._place)
+            hidden += new.hidden() - self.new.hidden()
             cold = self.new_rows[: len(self.new_rows) - len(self.new)]
             new_rows = np.concatenate([cold, n + new.oldest_first()])
             touched = np.concatenate([touched, n + np.array(places, np.int64)])
-        after = Catalogue(self.index, changed, new, new_rows, 0, self._masks.after(touched))
-        hidden = self.hidden + sum(after.is_hidden(row) - self.is_hidden(row) for row in touched.tolist())
-        return replace(after, hidden=hidden)
+        changes = self.changes.updated(changed) if changed else self.changes
+        return Catalogue(self.index, changes, new, new_rows, hidden, self._masks.after(touched))
 
     def newer(self, items: Sequence[Item]) -> list[Item]:
         """Those of `items` that changed after the trainer looked, and those the version does not know."""
@@ -77,16 +79,12 @@ class Catalogue:
     def item(self, row: int) -> Item | None:
         if row >= len(self.index):
             return self.new.items[row - len(self.index)]
-        return self.changed.get(row) or self.index.item(row)
+        return self.changes.item(row) or self.index.item(row)
 
     def is_hidden(self, row: int) -> bool:
-        """Whether the item is unavailable; a row there is none in is not."""
-        n = len(self.index)
-        if n <= row < len(self):
-            return self.new.items[row - n].available is False
-        if row in self.changed:
-            return self.changed[row].available is False
-        return row < n and bool(self.index.attributes.state[row] == HIDDEN)
+        """Whether the item of the version is unavailable now."""
+        changed = self.changes.item(row)
+        return bool(self.index.attributes.state[row] == HIDDEN) if changed is None else changed.available is False
 
     def shown(self, rows: Iterable[int], names: Iterable[str] | None) -> list[dict[str, PropertyValue]]:
         """The properties `names` (`None`: all) of each row; a property an item lacks is left out."""
@@ -124,7 +122,7 @@ class Catalogue:
         """Made for a few hundred rows: reads no more of an item than its categories."""
         n, answer = len(self.index), []
         for row in rows.tolist():
-            item = self.changed.get(row) if row < n else self.new.items[row - n]
+            item = self.changes.item(row) if row < n else self.new.items[row - n]
             answer.append(self.index.categories(row) if item is None else tuple(item.categories or ()))
         return answer
 
@@ -138,24 +136,28 @@ class Catalogue:
         elif len(kept.stale):
             mask = np.zeros(len(self), np.bool_)
             mask[: len(kept.allowed.mask)] = kept.allowed.mask
-            self._look_at(kept.stale.tolist(), conditions, mask)
+            mask[kept.stale] = passing(map(self.item, kept.stale.tolist()), conditions)
         else:
             return kept.allowed
-        return self._masks.put(conditions, Allowed(mask, int(mask.sum())))
+        return self._masks.put(conditions, Allowed.of(mask))
+
+    def has_mask(self, conditions: Conditions) -> bool:
+        """Whether `allowed` is a look-up or little more; otherwise it is work for a thread."""
+        return (not conditions and not self.hidden) or self._masks.get(conditions) is not None
+
+    def warmed(self, before: "Catalogue") -> "Catalogue":
+        """This catalogue, with the masks that `before` had: so that no request waits for them after many changes."""
+        for conditions in before._masks.conditions():
+            self.allowed(conditions)
+        return self
 
     def _mask(self, conditions: Conditions) -> Mask:
-        n, attributes = len(self.index), self.index.attributes
-        mask = np.zeros(len(self), np.bool_)
-        mask[:n] = attributes.state != HIDDEN
-        for condition in conditions:
-            mask[:n] &= attributes.mask(condition, self.index.item)
-        self._look_at([*self.changed, *range(n, len(self))], conditions, mask)
+        n = len(self.index)
+        mask = np.empty(len(self), np.bool_)
+        mask[:n] = self.index.attributes.allowed(conditions, self.index.item)
+        self.changes.mark(mask, conditions)
+        mask[n:] = passing(self.new.items, conditions)
         return mask
-
-    def _look_at(self, rows: Sequence[int], conditions: Conditions, mask: Mask) -> None:
-        for row in rows:
-            item = self.item(row)
-            mask[row] = (item is None or item.available is not False) and all(one.matches(item) for one in conditions)
 
     def _place(self, items: Sequence[Item]) -> Matrix:
         return np.zeros((len(items), self.index.manifest.dimensions), np.float32)

@@ -102,6 +102,15 @@ class _Found:
 
 def write_attributes(directory: Path, items: Sequence[Item | None]) -> list[str]:
     """Write the columns of `items` and return the names of the files."""
+    columns, arrays = columns_of(items)
+    for name, values in arrays.items():
+        np.save(directory / f"attributes.{name}.npy", values, allow_pickle=False)
+    (directory / "attributes.json").write_bytes(msgspec.json.encode(columns))
+    return ["attributes.json", *(f"attributes.{name}.npy" for name in arrays)]
+
+
+def columns_of(items: Sequence[Item | None]) -> tuple[Columns, dict[str, NDArray[Any]]]:
+    """What the files hold, arrays by the part of the name between the dots."""
     state = np.full(len(items), UNDESCRIBED, np.int8)
     updated = np.full(len(items), -np.inf)
     found: dict[type, defaultdict[str, _Found]] = {kind: defaultdict(_Found) for kind in (float, bool, str)}
@@ -121,18 +130,13 @@ def write_attributes(directory: Path, items: Sequence[Item | None]) -> list[str]
     numbers, number_arrays = _ordered(found[float], names, np.float64)
     flags, flag_arrays = _ordered(found[bool], names, np.bool_)
     texts, text_arrays = _distinct(found[str], names)
-    arrays: dict[str, NDArray[Any]] = {
+    return Columns(numbers, flags, texts, complete=len(names) == len(held)), {
         "state": state,
         "updated": updated,
         **dict(zip(("numbers", "number_rows"), number_arrays, strict=True)),
         **dict(zip(("flags", "flag_rows"), flag_arrays, strict=True)),
         **dict(zip(("texts", "text_offsets", "text_starts", "text_rows"), text_arrays, strict=True)),
     }
-    for name, values_or_rows in arrays.items():
-        np.save(directory / f"attributes.{name}.npy", values_or_rows, allow_pickle=False)
-    columns = Columns(numbers, flags, texts, complete=len(names) == len(held))
-    (directory / "attributes.json").write_bytes(msgspec.json.encode(columns))
-    return ["attributes.json", *(f"attributes.{name}.npy" for name in arrays)]
 
 
 def _values(item: Item) -> Iterator[tuple[str, type, Any]]:

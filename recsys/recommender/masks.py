@@ -15,7 +15,7 @@ MAX_MASKS = 256
 MAX_BYTES = 64 * 1024 * 1024
 BYTES_PER_ROW = 2
 """A mask with its bitmap."""
-MAX_STALE = 20_000
+MAX_STALE = 1000
 """Rows to look at again after which a mask is better made anew."""
 
 Conditions = tuple[Expression, ...]
@@ -54,6 +54,10 @@ class Masks:
             while len(self._kept) > most:
                 self._kept.popitem(last=False)
         return allowed
+
+    def conditions(self) -> list[Conditions]:
+        with self._lock:
+            return list(self._kept)
 
     def after(self, rows: Rows) -> "Masks":
         """The same masks once `rows` changed."""

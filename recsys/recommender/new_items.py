@@ -27,6 +27,10 @@ class NewItems:
     def __len__(self) -> int:
         return len(self.items)
 
+    def hidden(self) -> int:
+        """How many are unavailable."""
+        return sum(item.available is False for item in self.items)
+
     def oldest_first(self) -> NDArray[np.int64]:
         """Places by `updated_at`."""
         times = [item.updated_at.timestamp() for item in self.items]

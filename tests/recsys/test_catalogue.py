@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recsys.expression import Expression, compile_expression
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.item import Item
-from recsys.recommender import Catalogue, Index, masks, new_items
+from recsys.recommender import Catalogue, Index, changes, masks, new_items
 from recsys.recommender.id_map import UNKNOWN
 from tests.recsys.expressions import EXPRESSIONS, ITEMS
 from tests.versions import DIMENSIONS, WATERMARK, publish_small_version
@@ -61,18 +61,27 @@ def one_by_one(catalogue: Catalogue, *conditions: Expression) -> list[bool]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(batches=st.lists(CHANGES, min_size=1, max_size=3), text=EXPRESSIONS, most=st.integers(1, 12))
+@given(
+    batches=st.lists(CHANGES, min_size=1, max_size=3),
+    text=EXPRESSIONS,
+    most=st.integers(1, 12),
+    segment=st.integers(1, 6),
+)
 def test_a_mask_is_right_after_any_changes(
-    catalogue: Catalogue, batches: list[list[Item]], text: str, most: int
+    catalogue: Catalogue, batches: list[list[Item]], text: str, most: int, segment: int
 ) -> None:
     asked: Sequence[tuple[Expression, ...]] = [(), (CHEAP,), (compile_expression(text),), (CHEAP, TEA)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new_items, "MAX_NEW", most)
-        for changes in batches:
-            catalogue = catalogue.updated(changes)
+        patch.setattr(changes, "MIN_SEGMENT", segment)
+        patch.setattr(changes, "MAX_SEGMENTS", 1)
+        for batch in batches:
+            before, catalogue = catalogue, catalogue.updated(batch)
             assert len(catalogue) <= N + most
-            for conditions in asked[: len(changes) + 2]:
+            for conditions in asked[: len(batch) + 2]:
                 assert allowed(catalogue, *conditions) == one_by_one(catalogue, *conditions)
+            catalogue.warmed(before)
+            assert all(catalogue.has_mask(conditions) for conditions in asked[:2])
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,9 +91,9 @@ def test_the_newest_of_the_new_items_are_known_and_keep_their_rows(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new_items, "MAX_NEW", most)
-        for changes in batches:
-            before, catalogue = catalogue, catalogue.updated(changes)
-            latest = {item.item_id: item for item in changes}
+        for batch in batches:
+            before, catalogue = catalogue, catalogue.updated(batch)
+            latest = {item.item_id: item for item in batch}
             rows = dict(zip(latest, catalogue.rows(latest).tolist(), strict=True))
             assert all(catalogue.item(row) == latest[item_id] for item_id, row in rows.items() if row != UNKNOWN)
             held = [item.updated_at for item in catalogue.new.items]
