@@ -57,7 +57,7 @@ class StoreSettings(Section):
     backend: Literal["redis", "memory"] = "redis"
     url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis://, rediss:// or unix://")
     prefix: str = Field("millirec:", max_length=64)
-    read_timeout: float = Field(0.05, gt=0, le=10, description="seconds a serving read may take")
+    read_timeout: float = Field(0.015, gt=0, le=10, description="seconds a serving read may take")
     timeout: Seconds = Field(2.0, description="seconds any other call may take")
     connections: int = Field(16, ge=1, le=1000)
     history_length: int = Field(200, ge=1, le=10_000, description="interactions remembered per user")

