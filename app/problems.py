@@ -5,7 +5,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.schemas import FieldError, Problem
@@ -13,6 +13,7 @@ from recsys.errors import Conflict, CorruptArtefact, GateRefused, InvalidInput, 
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 _STATUS: dict[type[RecsysError], tuple[int, str]] = {
     InvalidInput: (422, "Invalid input"),
@@ -97,11 +98,12 @@ def _of_http(error: HTTPException) -> Response:
 
 def _allowed_methods(request: Request) -> list[str]:
     """Of every route at this path; the router alone names only the first one's."""
-    found: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
-    return sorted(found)
+
+    def answers(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in METHODS if answers(method)]
 
 
 class LastResort:
