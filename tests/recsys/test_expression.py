@@ -1,6 +1,9 @@
 """What an expression says of an item, and how a wrong one is refused."""
 
+import json
+import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from recsys.item import Item
 from tests.recsys.expressions import EXPRESSIONS, ITEMS
 from tests.versions import WATERMARK
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "expressions.md"
 TEA = Item(
     item_id="t1",
     updated_at=WATERMARK,
@@ -168,3 +172,14 @@ def test_equal_texts_are_equal_expressions(other: Any) -> None:
     assert compile_expression("price < 5") == compile_expression("price < 5")
     assert hash(compile_expression("price < 5")) == hash(compile_expression("price < 5"))
     assert compile_expression("price < 5") != compile_expression(other)
+
+
+def test_the_examples_in_the_documentation_are_understood() -> None:
+    blocks = re.findall(r"```(?:json)?\n(.+?)\n```", DOCUMENTATION.read_text("utf-8"), re.DOTALL)
+    example, request, refusal = blocks
+    assert not compile_expression(example).matches(None)
+    body = json.loads(request)
+    assert compile_expression(body["filter"]).matches(TEA)
+    assert not compile_expression(body["boosts"][0]["when"]).matches(TEA)
+    with pytest.raises(InvalidInput, match=re.escape(refusal)):
+        compile_expression("price <")
