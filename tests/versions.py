@@ -12,6 +12,8 @@ from recsys.index_version import Manifest
 from recsys.interaction import epoch_ms
 from recsys.item import Item
 from recsys.recommender import ConfidenceParameters, IndexContents, file_entries, write_artefact
+from training.cold_start import learn
+from training.settings import ColdStartSettings
 
 WATERMARK = datetime(2011, 12, 9, tzinfo=UTC)
 ITEMS = 40
@@ -22,7 +24,8 @@ DIMENSIONS = 8
 def publish_small_version(registry: IndexRegistry, directory: Path, version: str, seed: int = 0) -> Manifest:
     """Items `i0`..`i39`, even ones of category `tea`, odd ones `garden`; users `u0`..`u19`, even ones like tea.
 
-    `i7` is unavailable. `seed` turns the factor space, so that vectors of one version mean nothing in another.
+    `i7` is unavailable. Categories tell the taste. `seed` turns the factor space, so that vectors of one version
+    mean nothing in another.
     """
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(DIMENSIONS, DIMENSIONS)))[0]
@@ -40,6 +43,9 @@ def publish_small_version(registry: IndexRegistry, directory: Path, version: str
         user_ids=[f"u{n}" for n in range(USERS)],
         user_factors=(users @ turn).astype(np.float32),
         items=[small_item(n) for n in range(ITEMS)],
+        content=learn(
+            [small_item(n) for n in range(ITEMS)], factors, np.ones(ITEMS), ColdStartSettings(min_items=10)
+        ).projection,
     )
     files = write_artefact(directory / version, contents, search_index)
     confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=epoch_ms(WATERMARK))

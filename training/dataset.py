@@ -42,7 +42,7 @@ def load(log: InteractionLog, log_version: int | None, settings: TrainSettings) 
     version = log.version() if log_version is None else log_version
     if version < 0:
         raise NotEnoughData("the interaction log is empty: import a file (millirec import) or post events first")
-    columns = ["event_id", "user_id", "item_id", "type", "occurred_at"]
+    columns = ["event_id", "user_id", "item_id", "type", "occurred_at", "session_id"]
     tastes = log.read(version).filter(pl.col("type") != IMPRESSION).select(columns)
     interactions = tastes.sort("occurred_at", "event_id").collect()
     users, items = interactions["user_id"].n_unique(), interactions["item_id"].n_unique()

@@ -10,10 +10,10 @@ import polars as pl
 
 from recsys.index_registry import IndexRegistry
 from recsys.index_version import Manifest, new_version_id
-from recsys.recommender import Catalogue, ConfidenceParameters, Index, IndexContents, file_entries, write_artefact
+from recsys.recommender import Catalogue, ConfidenceParameters, Index, file_entries, write_artefact
 from recsys.recommender.factors import Matrix
 from training import dataset as data
-from training.als import user_factors
+from training.assemble import assemble
 from training.index_build import Progress, build_search_index
 from training.settings import TrainSettings
 
@@ -31,20 +31,16 @@ def write_version(
     *,
     metrics: dict[str, float],
     notes: dict[str, Any],
+    tune: bool = True,
     progress: Progress = lambda *_: None,
 ) -> tuple[Manifest, dict[str, Path]]:
-    """Write the files of a version learned from `interactions`; `notes` join the manifest's parameters."""
-    remembered = data.newest_per_user(interactions, settings.history_length)
-    users = data.confidence_matrix(remembered, confidence, item_ids)
-    vectors = user_factors(users.matrix, item_factors, settings.regularization, settings.threads)
-    built = build_search_index(item_factors, vectors, settings.index, progress)
-    contents = IndexContents(
-        item_ids=item_ids,
-        item_factors=item_factors,
-        popularity=data.popularity(interactions, item_ids, settings.popularity_days),
-        user_ids=users.user_ids,
-        user_factors=vectors,
-        items=[dataset.items.get(item_id) for item_id in item_ids],
+    """Write the files of a version learned from `interactions`; `notes` join the manifest's parameters.
+
+    Without `tune` it is searched exactly: a version that is only to be judged need not be fast.
+    """
+    contents, notes_on = assemble(settings, dataset, interactions, confidence, item_ids, item_factors, progress)
+    built = build_search_index(
+        contents.item_factors, contents.user_factors[: None if tune else 0], settings.index, progress
     )
     files = write_artefact(directory, contents, built.index)
     manifest = Manifest(
@@ -52,8 +48,8 @@ def write_version(
         created_at=datetime.now(UTC),
         algorithm=settings.algorithm.value,
         dimensions=item_factors.shape[1],
-        items=len(item_ids),
-        users=len(users.user_ids),
+        items=len(contents.item_ids),
+        users=len(contents.user_ids),
         log_version=dataset.log_version,
         watermark=dataset.watermark,
         code_version=package_version("millirec"),
@@ -62,6 +58,7 @@ def write_version(
             "confidence": msgspec.to_builtins(confidence),
             "training": settings.model_dump(mode="json", exclude={"reports"}),
             **built.parameters(),
+            **notes_on,
             "packages": {name: package_version(name) for name in PACKAGES},
             **notes,
         },

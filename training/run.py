@@ -172,6 +172,7 @@ def _candidate(
         factors,
         metrics={},
         notes={},
+        tune=False,
         progress=progress,
     )
     return open_version(folder / "candidate", manifest)

@@ -44,6 +44,32 @@ class IndexSettings(Section):
     )
 
 
+class CooccurrenceSettings(Section):
+    """What is bought together."""
+
+    types: frozenset[str] = Field(
+        frozenset({"purchase", "add_to_cart"}), description="interactions that fill a basket; every type where none did"
+    )
+    min_support: int = Field(3, ge=1, description="baskets that must hold both")
+    neighbours: int = Field(50, ge=1, le=500, description="kept per item")
+    max_basket: int = Field(100, ge=2, description="items of one basket that count")
+
+
+class TrendingSettings(Section):
+    """What is wanted more than usual when the log ends; events that come later are counted live."""
+
+    hours: float = Field(168.0, gt=0, description="the window")
+    usual_days: float = Field(28.0, gt=0, description="days before it that say what is usual")
+    min_users: int = Field(3, ge=1, description="user-days in the window below which nothing trends")
+
+
+class ColdStartSettings(Section):
+    """Items that nobody has touched, placed by their categories and text."""
+
+    min_items: int = Field(100, ge=10, description="described items with interactions, below which nothing is learned")
+    max_items: int = Field(100_000, ge=0, description="cold items that join a version, the latest")
+
+
 class TrainSettings(Section):
     """Learning, evaluation and publishing. The defaults were chosen on Online Retail (docs/quality.md)."""
 
@@ -76,4 +102,7 @@ class TrainSettings(Section):
     threads: int = Field(0, ge=0, description="0: all cores")
     gate: GateSettings = GateSettings()
     index: IndexSettings = IndexSettings()
+    cooccurrence: CooccurrenceSettings = CooccurrenceSettings()
+    trending: TrendingSettings = TrendingSettings()
+    cold_start: ColdStartSettings = ColdStartSettings()
     reports: Path = Field(Path("var/reports"), description="a folder for the HTML reports")

@@ -12,7 +12,7 @@ attributes.*       the items as columns, for filters (recsys.recommender.columns
 
 Derived when written, so that opening a version computes nothing that grows with it:
 popular_rows.npy, trending_rows.npy   int64, best first
-gram.npy           float32 (d, d), YtY; inverse_norms.npy   float32 (n,)
+gram.npy           float32 (d, d), YtY of the items that are not cold; inverse_norms.npy   float32 (n,)
 """
 
 from collections.abc import Sequence
@@ -44,6 +44,10 @@ class Neighbours:
     @classmethod
     def none(cls, n: int) -> "Neighbours":
         return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+
+    def extended(self, more: int) -> "Neighbours":
+        """With `more` rows at the end that have none."""
+        return Neighbours(np.append(self.indptr, np.full(more, self.indptr[-1])), self.rows, self.scores)
 
     def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         place = slice(self.indptr[row], self.indptr[row + 1])
@@ -99,7 +103,8 @@ def write_artefact(directory: Path, contents: IndexContents, search_index: faiss
         "together.scores.npy": together.scores,
         "cold.npy": np.zeros(n, np.bool_) if contents.cold is None else contents.cold,
         "content.npy": np.empty((0, d), np.float32) if contents.content is None else contents.content,
-        "gram.npy": gram(factors),
+        # Of what was learned from: that nobody wanted a cold item yet says nothing about anybody.
+        "gram.npy": gram(factors if contents.cold is None else factors[~contents.cold]),
         "inverse_norms.npy": (1.0 / np.maximum(np.linalg.norm(factors, axis=1), 1e-12)).astype(np.float32),
         "items.blob.npy": np.frombuffer(b"".join(blobs), dtype=np.uint8),
         "items.offsets.npy": offsets,

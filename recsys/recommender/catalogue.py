@@ -10,6 +10,7 @@ from recsys.item import Item, PropertyValue
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.changes import Changes, passing
 from recsys.recommender.columns import HIDDEN
+from recsys.recommender.content import place
 from recsys.recommender.factors import Matrix
 from recsys.recommender.id_map import UNKNOWN
 from recsys.recommender.index import Index
@@ -160,4 +161,4 @@ class Catalogue:
         return mask
 
     def _place(self, items: Sequence[Item]) -> Matrix:
-        return np.zeros((len(items), self.index.manifest.dimensions), np.float32)
+        return place(items, self.index.content)

@@ -73,7 +73,8 @@ def recommend_many(
 def still_allowed(ranking: Recommendation, query: Query, catalogue: Catalogue) -> Recommendation:
     """What of an earlier ranking may still be an answer to `query`: available, passing the filters, not excluded."""
     one = prepare([(query, None)], catalogue)[0]
-    known = ranking.rows < len(catalogue)
+    # Rows after the version's own are items that came later, and others in every worker.
+    known = (ranking.rows >= 0) & (ranking.rows < len(catalogue.index))
     rows = np.where(known, ranking.rows, 0)
     kept = known & ~np.isin(rows, list(one.excluded))
     if one.allowed is not None:

@@ -1,0 +1,61 @@
+"""Assemble: all that a version holds besides its search index, from the item factors and the log."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.recommender import ConfidenceParameters, IndexContents
+from recsys.recommender.factors import Matrix
+from training import dataset as data
+from training.als import user_factors
+from training.cold_start import cold_items, learn
+from training.cooccurrence import together
+from training.index_build import Progress
+from training.settings import TrainSettings
+from training.trending import trending
+
+
+def assemble(
+    settings: TrainSettings,
+    dataset: data.Dataset,
+    interactions: pl.DataFrame,
+    confidence: ConfidenceParameters,
+    item_ids: list[str],
+    item_factors: Matrix,
+    progress: Progress,
+) -> tuple[IndexContents, dict[str, Any]]:
+    """Contents for `write_artefact`, items nobody has touched included, and what the manifest should say of them."""
+    remembered = data.newest_per_user(interactions, settings.history_length)
+    users = data.confidence_matrix(remembered, confidence, item_ids)
+    vectors = user_factors(users.matrix, item_factors, settings.regularization, settings.threads)
+    progress("finding what goes together", 0, None)
+    described = [dataset.items.get(item_id) for item_id in item_ids]
+    popularity = data.popularity(interactions, item_ids, settings.popularity_days)
+    trends = trending(interactions, item_ids, popularity, settings.trending)
+    neighbours = together(interactions, item_ids, settings.cooccurrence)
+    progress("placing new items", 0, None)
+    wanted = np.bincount(users.matrix.indices, minlength=len(item_ids)).astype(np.float64)
+    content = learn(described, item_factors, wanted, settings.cold_start)
+    cold = cold_items(dataset.items, item_ids, content, settings.cold_start)
+    factors = np.concatenate([item_factors, cold.factors])
+    contents = IndexContents(
+        item_ids=[*item_ids, *cold.item_ids],
+        item_factors=factors,
+        popularity=_with_none(popularity, len(cold.items)),
+        user_ids=users.user_ids,
+        user_factors=vectors,
+        items=[*described, *cold.items],
+        trending=_with_none(trends, len(cold.items)),
+        together=neighbours.extended(len(cold.items)),
+        cold=np.arange(len(factors)) >= len(item_ids),
+        content=content.projection,
+    )
+    told = {"items": len(cold.items), "similarity": content.similarity, "judged": content.judged}
+    return contents, {"cold_start": told}
+
+
+def _with_none(values: NDArray[np.float32], more: int) -> NDArray[np.float32]:
+    """`values` (n,) and a zero for each of `more` cold items."""
+    return np.concatenate([values, np.zeros(more, np.float32)])

@@ -1,0 +1,80 @@
+"""Co-occurrence: what is bought together, from the baskets in the log.
+
+Scored by the log-likelihood ratio: Dunning, "Accurate Methods for the Statistics of Surprise and Coincidence" (1993).
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from recsys.recommender.artefact import Neighbours
+from training.settings import CooccurrenceSettings
+
+ROWS = 2048
+"""Items whose pairs are counted at a time."""
+
+
+def together(interactions: pl.DataFrame, item_ids: list[str], settings: CooccurrenceSettings) -> Neighbours:
+    """Per item of `item_ids` those found in the same baskets more often than chance explains, best first.
+
+    A basket is a session where the events name one, else a user's day (UTC). Of a basket with more than
+    `max_basket` items the first so many count: who buys the whole shop says little about pairs.
+    """
+    baskets = _baskets(interactions, item_ids, settings)
+    n, total = len(item_ids), baskets.shape[0]
+    if not total:
+        return Neighbours.none(n)
+    counts = np.asarray(baskets.sum(axis=0)).ravel()
+    indptr, rows, scores = [0], [], []
+    by_item = baskets.T.tocsr()
+    for start in range(0, n, ROWS):
+        pairs = (by_item[start : start + ROWS] @ baskets).tocsr()
+        for place in range(pairs.shape[0]):
+            line = slice(pairs.indptr[place], pairs.indptr[place + 1])
+            others, both = pairs.indices[line].astype(np.int64), pairs.data[line]
+            kept = (others != start + place) & (both >= settings.min_support)
+            others, both = others[kept], both[kept]
+            score = log_likelihood_ratio(both, counts[start + place], counts[others], total)
+            order = np.lexsort((others, -score))[: settings.neighbours]
+            order = order[score[order] > 0]
+            indptr.append(indptr[-1] + len(order))
+            rows.append(others[order])
+            scores.append(score[order])
+    return Neighbours(
+        np.array(indptr, np.int64), np.concatenate(rows).astype(np.int32), np.concatenate(scores).astype(np.float32)
+    )
+
+
+def log_likelihood_ratio(
+    both: NDArray[np.float64], one: float, other: NDArray[np.float64], total: int
+) -> NDArray[np.float64]:
+    """(m,) 2 * sum of k log(k / expected) over the four cells of two items; 0 where they meet less than by chance."""
+    cells = [
+        (both, one * other),
+        (one - both, one * (total - other)),
+        (other - both, (total - one) * other),
+        (total - one - other + both, (total - one) * (total - other)),
+    ]
+    ratio = np.zeros(len(both))
+    for seen, expected in cells:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio += np.where(seen > 0, seen * np.log(seen * total / np.maximum(expected, 1e-12)), 0.0)
+    return np.where(both * total > one * other, np.maximum(2.0 * ratio, 0.0), 0.0)
+
+
+def _baskets(interactions: pl.DataFrame, item_ids: list[str], settings: CooccurrenceSettings) -> csr_matrix:
+    """(baskets, items) of ones. Baskets of one item count too: they tell how often items go alone."""
+    bought = interactions.filter(pl.col("type").is_in(list(settings.types)))
+    if bought.is_empty():
+        bought = interactions
+    day = pl.concat_str(pl.col("user_id"), pl.col("occurred_at").dt.date().cast(pl.String), separator="\n")
+    basket = (
+        pl.coalesce(pl.concat_str(pl.lit("\r"), pl.col("session_id")), day) if "session_id" in bought.columns else day
+    )
+    places = pl.DataFrame({"item_id": item_ids, "column": np.arange(len(item_ids), dtype=np.int64)})
+    pairs = bought.select(basket.alias("basket"), "item_id").unique(maintain_order=True).join(places, on="item_id")
+    pairs = pairs.filter(pl.int_range(pl.len()).over("basket") < settings.max_basket)
+    rows = pairs["basket"].rank("dense").cast(pl.Int64).to_numpy() - 1 if pairs.height else np.empty(0, np.int64)
+    ones = np.ones(pairs.height)
+    return csr_matrix((ones, (rows, pairs["column"].to_numpy())), shape=(int(rows.max(initial=-1)) + 1, len(item_ids)))

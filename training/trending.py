@@ -1,0 +1,33 @@
+"""Trending at the watermark: by the formula that serving ranks live counts with."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.recommender.trends import above_usual, usual_share
+from training.settings import TrendingSettings
+
+
+def trending(
+    interactions: pl.DataFrame, item_ids: list[str], popularity: NDArray[np.float32], settings: TrendingSettings
+) -> NDArray[np.float32]:
+    """(n,) how far above its usual share each item was wanted in the last `hours`; 0 for what was not.
+
+    Counts users per item and day, so that one eager user makes no trend.
+    """
+    newest = interactions["occurred_at"].max()
+    since = pl.lit(newest) - pl.duration(seconds=int(settings.hours * 3600))
+    begin = since - pl.duration(days=int(settings.usual_days))
+    recent = _counts(interactions.filter(pl.col("occurred_at") >= since), item_ids)
+    before = _counts(interactions.filter(pl.col("occurred_at") >= begin, pl.col("occurred_at") < since), item_ids)
+    popular = popularity.astype(np.float64) / (float(popularity.sum()) or 1.0)
+    share = usual_share(before, before.sum(), popular, recent.sum())
+    scores = above_usual(recent, share * recent.sum())
+    return np.where(recent >= settings.min_users, scores, np.float32(0)).astype(np.float32)
+
+
+def _counts(interactions: pl.DataFrame, item_ids: list[str]) -> NDArray[np.float64]:
+    days = interactions.select("item_id", "user_id", pl.col("occurred_at").dt.date()).unique()
+    counted = days.group_by("item_id").agg(pl.len().alias("count"))
+    joined = pl.DataFrame({"item_id": item_ids}).join(counted, on="item_id", how="left", maintain_order="left")
+    return joined["count"].fill_null(0).cast(pl.Float64).to_numpy()
