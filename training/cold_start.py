@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import lsqr
+from threadpoolctl import threadpool_limits
 
 from recsys.item import Item
 from recsys.recommender.content import BUCKETS, features, place
@@ -100,7 +101,7 @@ def _ridge(matrix: csr_matrix, targets: Matrix, weights: NDArray[np.float64], re
         )[0]
         return solved
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(solve, range(targets.shape[1]))), axis=1).astype(np.float32)
 
 

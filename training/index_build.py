@@ -13,6 +13,7 @@ from typing import Any
 import faiss
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from recsys.recommender.factors import Matrix
 from recsys.recommender.search import Rows, SearchIndex, SearchSpec
@@ -68,8 +69,14 @@ def build_search_index(
     Exact search always qualifies. One seed and one thread per search, but k-means and HNSW insert with all cores,
     so that graphs of two builds may differ.
     """
-    factors = np.ascontiguousarray(factors, dtype=np.float32)
-    sample = _sample(user_vectors, settings)
+    # BLAS threads wait for each other on a busy machine; see training.als.user_factors.
+    with threadpool_limits(1, "blas"):
+        return _fastest(
+            np.ascontiguousarray(factors, dtype=np.float32), _sample(user_vectors, settings), settings, progress
+        )
+
+
+def _fastest(factors: Matrix, sample: Matrix, settings: IndexSettings, progress: Progress) -> BuiltIndex:
     exact = SearchIndex(_flat(factors), factors, SearchSpec())
     truth = exact.search(sample, min(50, len(factors)))[0]
     candidates = list(_candidates(len(factors), settings)) if len(sample) else []
