@@ -1,0 +1,85 @@
+"""Builds and tunes the search index over made or saved factors, prints what was tried and what searches cost.
+
+One BLAS thread, as the service has: OPENBLAS_NUM_THREADS=1 python -m loadtests.search_bench ...
+
+python -m loadtests.search_bench --items 100000 [--dimensions 64]
+python -m loadtests.search_bench --factors item_factors.npy --users user_factors.npy
+"""
+
+import argparse
+from pathlib import Path
+from time import perf_counter
+
+import faiss
+import numpy as np
+
+from loadtests.population import Population
+from recsys.recommender.allowed import Allowed
+from recsys.recommender.factors import Matrix
+from recsys.recommender.search import SearchIndex, SearchSpec
+from training.index_build import build_search_index
+from training.settings import IndexSettings
+
+BATCHES = (1, 4, 16, 64)
+K = 50
+ROUNDS = 7
+TASTES = 50
+
+
+def filters(items: Matrix) -> dict[str, Allowed | None]:
+    """Half of the items by chance, and by taste: a category leaves some users with nothing near to them."""
+    tastes = faiss.Kmeans(items.shape[1], TASTES, niter=5, seed=1, min_points_per_centroid=1)
+    tastes.train(items)
+    nearest = tastes.index.search(items, 1)[1][:, 0]
+    by_chance = np.random.default_rng(0).random(len(items)) < 0.5
+    return {"all": None, "half by chance": Allowed.of(by_chance), "half of tastes": Allowed.of(nearest < TASTES // 2)}
+
+
+def microseconds(index: SearchIndex, vectors: Matrix, allowed: Allowed | None) -> float:
+    """Per query, of the best round."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        began = perf_counter()
+        index.search(vectors, K, allowed)
+        best = min(best, perf_counter() - began)
+    return best / len(vectors) * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--factors", type=Path)
+    parser.add_argument("--users", type=Path)
+    asked = parser.parse_args()
+    if asked.factors:
+        items, users = np.load(asked.factors), np.load(asked.users)[:500]
+    else:
+        made = Population.generate(asked.items, 500, asked.dimensions)
+        items, users = made.items, made.users
+    began = perf_counter()
+    built = build_search_index(items, users, IndexSettings())
+    print(f"{items.shape}, tuned in {perf_counter() - began:.0f} s")
+    for one in built.tried:
+        effort = f"nprobe {one.spec.nprobe}, efSearch {one.spec.ef_search}, refine {one.spec.refine}"
+        cost = f"{one.microseconds:.0f} us, {one.megabytes:.1f} MB, built in {one.build_seconds:.1f} s"
+        print(f"  {one.spec.kind}: recall {one.recall:.4f}, {cost} ({effort}){', chosen' if one.chosen else ''}")
+    flat = faiss.IndexFlatIP(items.shape[1])
+    flat.add(items)
+    exact, chosen = SearchIndex(flat, items, SearchSpec()), SearchIndex(built.index, items, built.spec)
+    faiss.omp_set_num_threads(1)
+    some = np.ascontiguousarray(users[: max(BATCHES)])
+    for name, allowed in filters(items).items():
+        products = some @ items.T
+        if allowed is not None:
+            products[:, ~allowed.mask] = -np.inf
+        truth = np.argsort(-products, axis=1, kind="stable")[:, :K]
+        for kind, index in {"exact": exact, built.spec.kind: chosen}.items():
+            found = np.concatenate([index.search(one[None, :], K, allowed)[0] for one in some])
+            recalls = [np.isin(right, rows).mean() for right, rows in zip(truth, found, strict=True)]
+            costs = ", ".join(f"{microseconds(index, some[:q], allowed):.0f} by {q}" for q in BATCHES)
+            print(f"{name}, {kind}: recall {np.mean(recalls):.3f}, worst {min(recalls):.2f}; us per query: {costs}")
+
+
+if __name__ == "__main__":
+    main()
