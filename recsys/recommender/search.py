@@ -20,6 +20,9 @@ EXACT_UP_TO = 8_000
 MOSTLY = 0.8
 """Share of allowed rows from which on it pays to search without the filter and drop what it forbids."""
 
+FILTERED_SHARE, FILTERED_ROWS = 0.2, 20_000
+"""Share of IVF's lists, and allowed rows, that a filtered search looks at, at least: the lists nearest to a user may
+hold little of a category, and what is there would fill the answer (ADR 14)."""
 SPARE = 8
 MAX_CANDIDATES = 65_536
 
@@ -127,14 +130,21 @@ class SearchIndex:
             found[place], scored[place] = places[order], scores[order]
         return found, scored
 
+    def _lists(self, allowed: Allowed | None) -> int:
+        if allowed is None:
+            return self.spec.nprobe
+        share = min(1.0, max(FILTERED_SHARE, FILTERED_ROWS / allowed.count))
+        return max(self.spec.nprobe, ceil(share * self.index.nlist))
+
     def _parameters(self, allowed: Allowed | None) -> faiss.SearchParameters | None:
         options: dict[str, Any] = {}
         if allowed is not None:
             options["sel"] = _faiss.IDSelectorBitmap(allowed.bitmap)
         if self.spec.nprobe:
-            kind, options["nprobe"] = _faiss.SearchParametersIVF, self.spec.nprobe
+            kind, options["nprobe"] = _faiss.SearchParametersIVF, self._lists(allowed)
         elif self.spec.ef_search:
-            kind, options["efSearch"] = _faiss.SearchParametersHNSW, self.spec.ef_search
+            share = 1.0 if allowed is None else allowed.count / len(self)
+            kind, options["efSearch"] = _faiss.SearchParametersHNSW, ceil(self.spec.ef_search / share)
         else:
             kind = _faiss.SearchParameters
         parameters: faiss.SearchParameters | None = kind(**options) if options else None
