@@ -10,6 +10,7 @@ from locust import FastHttpUser, constant, events, task
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--population", type=int, default=1000, help="users are user-0 to user-(N-1)")
     parser.add_argument("--api-key", default="", help="sent as X-API-Key")
+    parser.add_argument("--placement", default="", help="named in the request unless empty")
 
 
 class Hammer(FastHttpUser):
@@ -19,6 +20,7 @@ class Hammer(FastHttpUser):
     def recommend(self) -> None:
         options = self.environment.parsed_options
         user = random.randrange(options.population)
+        placement = f"&placement={options.placement}" if options.placement else ""
         self.client.get(
-            f"/recommend?k=10&user_id=user-{user}", name="/recommend", headers={"X-API-Key": options.api_key}
+            f"/recommend?k=10&user_id=user-{user}{placement}", name="/recommend", headers={"X-API-Key": options.api_key}
         )

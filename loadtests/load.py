@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WRK_SCRIPT = """
-local users, key = {users}, "{key}"
+local users, key, path, batch = {users}, "{key}", "{path}", {batch}
 math.randomseed(os.time())
+local function user() return "user-" .. math.random(0, users - 1) end
 request = function()
   local headers = {{ ["X-API-Key"] = key }}
-  return wrk.format("GET", "/recommend?k=10&user_id=user-" .. math.random(0, users - 1), headers)
+  if batch == 0 then return wrk.format("GET", path .. "&user_id=" .. user(), headers) end
+  local names = {{}}
+  for place = 1, batch do names[place] = '"' .. user() .. '"' end
+  local body = '{{"users": [' .. table.concat(names, ",") .. '], "k": 10, "placement": "discover"}}'
+  return wrk.format("POST", "/recommend/batch", headers, body)
 end
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -39,37 +44,39 @@ class Load:
     max: float
 
 
-def drive(url: str, *, users: int, key: str, connections: int, seconds: int) -> Load:
-    """GET /recommend for random users over keep-alive `connections` for `seconds`."""
-    run = _wrk if shutil.which("wrk") else _locust
-    return run(url, users, key, connections, seconds)
+def drive(
+    url: str, *, users: int, key: str, connections: int, seconds: int, placement: str = "default", batch: int = 0
+) -> Load:
+    """GET /recommend for random users over keep-alive `connections` for `seconds`, or batches of so many users.
+
+    Batches need wrk.
+    """
+    if shutil.which("wrk"):
+        return _wrk(url, users, key, connections, seconds, placement, batch)
+    if batch:
+        raise RuntimeError("batches are measured with wrk: install it (Debian, Ubuntu: apt install wrk)")
+    return _locust(url, users, key, connections, seconds, placement)
 
 
-def _wrk(url: str, users: int, key: str, connections: int, seconds: int) -> Load:
+def _wrk(url: str, users: int, key: str, connections: int, seconds: int, placement: str, batch: int) -> Load:
+    path = f"/recommend?k=10&placement={placement}" if placement else "/recommend?k=10"
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "recommend.lua"
-        script.write_text(WRK_SCRIPT.format(users=users, key=key))
+        script.write_text(WRK_SCRIPT.format(users=users, key=key, path=path, batch=batch))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
     found = json.loads(output.rpartition("JSON ")[2])
-    return Load(
-        "wrk",
-        found["requests"] / found["seconds"],
-        found["failed"],
-        found["p50"],
-        found["p95"],
-        found["p99"],
-        found["max"],
-    )
+    rate = found["requests"] / found["seconds"]
+    return Load("wrk", rate, found["failed"], *(found[name] for name in ("p50", "p95", "p99", "max")))
 
 
-def _locust(url: str, users: int, key: str, connections: int, seconds: int) -> Load:
+def _locust(url: str, users: int, key: str, connections: int, seconds: int, placement: str) -> Load:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("hammer.py")), "--headless"),
             *("--host", url, "-u", str(connections), "-r", str(connections), "-t", f"{seconds}s"),
             *("--csv", f"{folder}/run", "--only-summary", "--exit-code-on-error", "0"),
-            *("--population", str(users), "--api-key", key),
+            *("--population", str(users), "--api-key", key, "--placement", placement),
         ]
         subprocess.run(command, capture_output=True, check=True, timeout=seconds + 120)
         with Path(folder, "run_stats.csv").open() as stream:

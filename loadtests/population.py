@@ -1,28 +1,39 @@
 """A population for load: items in clusters of taste, power-law popularity, users with histories."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import faiss
 import msgspec
 import numpy as np
+import redis
 from numpy.typing import NDArray
+from pydantic import SecretStr
 
-from recsys.index_registry import IndexRegistry
+from recsys.feature_store import open_feature_store
+from recsys.index_registry import open_index_registry
+from recsys.index_registry.aliases import promote
 from recsys.index_version import Manifest
 from recsys.interaction import epoch_ms
 from recsys.item import Item
 from recsys.recommender import ConfidenceParameters, IndexContents, file_entries, write_artefact
+from recsys.settings import RegistrySettings, StoreSettings
 from recsys.user_features import HistoryEntry, UserFeatures
 from training.index_build import build_search_index
 from training.settings import IndexSettings
 
+T = TypeVar("T")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASTES = 50
 HISTORY = 30
+UNAVAILABLE = 200
+"""One item in so many is out of stock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +57,8 @@ class Population:
         scaled = item_factors * norms[:, None] / np.sqrt(dimensions)
         return cls(scaled.astype(np.float32), (user_factors / np.sqrt(dimensions)).astype(np.float32), popularity)
 
-    def publish(self, registry: IndexRegistry, directory: Path, version: str) -> Manifest:
-        """As an index version with titles and prices, published to `registry`."""
+    def write_version(self, directory: Path, version: str) -> tuple[Manifest, dict[str, Path]]:
+        """As an index version with titles, prices and a few items out of stock."""
         count, dimensions = self.items.shape
         built = build_search_index(self.items, self.users, IndexSettings())
         contents = IndexContents(
@@ -57,7 +68,13 @@ class Population:
             user_ids=[],
             user_factors=np.empty((0, dimensions), np.float32),
             items=[
-                Item(item_id=item_id(row), updated_at=NOW, title=f"Item {row}", price=row % 90 + 0.99)
+                Item(
+                    item_id=item_id(row),
+                    updated_at=NOW,
+                    title=f"Item {row}",
+                    price=row % 90 + 0.99,
+                    available=row % UNAVAILABLE != 0,
+                )
                 for row in range(count)
             ],
         )
@@ -77,8 +94,7 @@ class Population:
             parameters={"confidence": msgspec.to_builtins(confidence), **built.parameters()},
             metrics={},
         )
-        registry.publish(manifest, files)
-        return manifest
+        return manifest, files
 
     def features(self, version: str, seed: int = 8) -> Iterator[UserFeatures]:
         """Each user with an embedding of `version` and a history drawn by popularity."""
@@ -108,3 +124,41 @@ def item_id(row: int) -> str:
 
 def user_id(row: int) -> str:
     return f"user-{row}"
+
+
+def publish(data: Path, settings: Mapping[str, str], population: Population, versions: list[str]) -> int:
+    """Publish the same contents under each name, the first of them live; the bytes of one version."""
+    registry = open_index_registry(RegistrySettings(url=settings["MILLIREC_REGISTRY__URL"]))
+    manifest, files = population.write_version(data / "built", versions[0])
+    for version in versions:
+        registry.publish(msgspec.structs.replace(manifest, version=version), files)
+    promote(registry, versions[0], actor="bench", reason="benchmark")
+    population.write_lean(data / "lean")
+    return sum(entry.size for entry in manifest.files.values())
+
+
+def fill(settings: Mapping[str, str], population: Population, told: Callable[[int], None]) -> None:
+    """Users' features for millirec, and their vectors alone for the lean service."""
+    url = settings["MILLIREC_STORE__URL"]
+    asyncio.run(_fill(StoreSettings(url=SecretStr(url), timeout=30.0), population, told))
+    with redis.Redis.from_url(url) as client:
+        for batch in batched(enumerate(population.users), 5000):
+            client.mset({f"lean:{user_id(row)}": np.asarray(vector).tobytes() for row, vector in batch})
+
+
+async def _fill(settings: StoreSettings, population: Population, told: Callable[[int], None]) -> None:
+    store, done = open_feature_store(settings), 0
+    try:
+        for batch in batched(population.features("bench"), 2000):
+            await store.save(batch)
+            done += len(batch)
+            told(done)
+    finally:
+        await store.aclose()
+
+
+def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`itertools.batched`, which Python 3.11 does not have."""
+    remaining = iter(values)
+    while batch := list(islice(remaining, size)):
+        yield batch

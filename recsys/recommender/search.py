@@ -134,7 +134,8 @@ class SearchIndex:
         if allowed is None:
             return self.spec.nprobe
         share = min(1.0, max(FILTERED_SHARE, FILTERED_ROWS / allowed.count))
-        return max(self.spec.nprobe, ceil(share * self.index.nlist))
+        lists: Any = self.index
+        return max(self.spec.nprobe, ceil(share * lists.nlist))
 
     def _parameters(self, allowed: Allowed | None) -> faiss.SearchParameters | None:
         options: dict[str, Any] = {}
