@@ -2,7 +2,7 @@
 
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faiss
 import msgspec
@@ -134,8 +134,8 @@ class SearchIndex:
         if allowed is None:
             return self.spec.nprobe
         share = min(1.0, max(FILTERED_SHARE, FILTERED_ROWS / allowed.count))
-        lists: Any = self.index
-        return max(self.spec.nprobe, ceil(share * lists.nlist))
+        lists: int = cast("Any", self.index).nlist
+        return max(self.spec.nprobe, ceil(share * lists))
 
     def _parameters(self, allowed: Allowed | None) -> faiss.SearchParameters | None:
         options: dict[str, Any] = {}
