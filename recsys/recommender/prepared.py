@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from recsys.expression import compile_expression
 from recsys.interaction import event_key
 from recsys.placement import ANY_TYPE, Placement, Source
@@ -91,12 +93,13 @@ def _find_rows(prepared: Sequence[Prepared], catalogue: Catalogue) -> None:
         spans.append((start, visit, anchors, excluded, len(wanted)))
     if not wanted:
         return
-    rows = catalogue.rows(wanted)
+    rows = catalogue.rows(wanted).tolist()
     for one, (start, visit, anchors, excluded, end) in zip(prepared, spans, strict=True):
-        one.excluded = frozenset((*rows[start:visit].tolist(), *rows[anchors:excluded].tolist())) - {UNKNOWN}
-        one.shown = frozenset(rows[excluded:end].tolist()) - {UNKNOWN}
-        at_hand = rows[start:anchors]
-        one.anchors = at_hand[at_hand != UNKNOWN]
+        if start == end:
+            continue
+        one.excluded = frozenset((*rows[start:visit], *rows[anchors:excluded])) - {UNKNOWN}
+        one.shown = frozenset(rows[excluded:end]) - {UNKNOWN}
+        one.anchors = np.array([row for row in rows[start:anchors] if row != UNKNOWN], np.int64)
 
 
 def _last_items(features: UserFeatures | None) -> list[str]:
@@ -110,6 +113,8 @@ def seen_items(query: Query, features: UserFeatures | None) -> set[str]:
     if not rules or features is None:
         return set()
     since = {kind: query.now_ms - days * DAY_MS for kind, days in rules.items()}
+    if len(since) == 1 and since.get(ANY_TYPE, 0.0) < 0.0:
+        return {entry.item_id for entry in features.history}
     other = since.get(ANY_TYPE, float("inf"))
     return {entry.item_id for entry in features.history if entry.at_ms >= since.get(entry.type, other)}
 

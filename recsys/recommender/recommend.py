@@ -139,6 +139,15 @@ def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
     one, catalogue = pools.one, pools.catalogue
     query, placement = one.query, one.query.placement
     count = pool_size(query)
+    if placement.is_plain and trace is None and placement.min_score is None:
+        # Nothing comes between the one source and the answer, unless it has too little.
+        source = placement.sources[0].source
+        only = pools.of(source, count, one.excluded)
+        if len(only) == query.k:
+            chosen = Mixed(only.rows, only.scores, (source,) * query.k)
+            return Recommendation(
+                catalogue.index.version, _rung(one, chosen), chosen.rows, chosen.scores, chosen.sources
+            )
     lists = [(own.source, own.share, pools.of(own.source, count, one.excluded)) for own in placement.sources]
     if placement.min_score is not None:
         lists = [(source, share, at_least(ranked, source, placement.min_score)) for source, share, ranked in lists]
