@@ -110,8 +110,8 @@ def test_an_item_goes_where_its_like_are() -> None:
     placed = place([described(100), described(101)], model.projection)
     assert placed[0, 0] > 3 * abs(placed[0, 1])
     assert placed[1, 1] > 3 * abs(placed[1, 0])
-    norms = np.linalg.norm(factors, axis=1)
-    assert norms.min() < np.linalg.norm(placed[0]) < np.median(norms), "no louder than items that people want"
+    lengths = [np.median(np.linalg.norm(one, axis=1)) for one in (placed, factors)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.25), "neither louder than what people know nor lost"
     assert model.similarity > 0.9
     assert model.judged == 6
 
