@@ -1,17 +1,24 @@
 """What goes together, what trends, and where items go that nobody has touched: answers known beforehand."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.item import Item
+from recsys.recommender import Catalogue, Index, candidates
 from recsys.recommender.content import place
+from recsys.recommender.factors import gram
+from tests.training.conftest import ITEMS, checkerboard, log_of
 from training.cold_start import cold_items, learn
 from training.cooccurrence import log_likelihood_ratio, together
-from training.settings import ColdStartSettings, CooccurrenceSettings, TrendingSettings
+from training.dataset import histories, newest_per_user
+from training.run import run
+from training.settings import ColdStartSettings, CooccurrenceSettings, TrainSettings, TrendingSettings
 from training.trending import trending
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -130,3 +137,48 @@ def test_without_descriptions_there_is_nothing_to_place_by() -> None:
     model = learn([None] * 20, np.ones((20, 4), np.float32), np.ones(20), ColdStartSettings(min_items=10))
     assert model.projection.shape == (0, 4)
     assert cold_items({"a": described(1)}, [], model, ColdStartSettings()).item_ids == []
+
+
+@pytest.fixture
+def with_cold_items(small: TrainSettings, tmp_path: Path) -> Index:
+    """The checkerboard's version, and two items nobody has touched: one for even users, one for odd ones."""
+    log, registry = log_of(checkerboard()), MemoryIndexRegistry()
+    log.append_items([described(n) for n in range(ITEMS + 2)])
+    settings = small.model_copy(update={"cold_start": ColdStartSettings(min_items=ITEMS)})
+    manifest = run(settings, log, registry, actor="test", reason="test").manifest
+    assert manifest.parameters["cold_start"]["items"] == 2
+    return Index.open(registry.fetch(manifest.version, tmp_path / "version"), manifest)
+
+
+def test_an_item_nobody_touched_is_found_by_those_it_is_for(with_cold_items: Index) -> None:
+    catalogue = Catalogue.of(with_cold_items)
+    for n in range(2):
+        vector = with_cold_items.snapshot(f"u{n}")
+        assert catalogue.ids(candidates.new(catalogue, vector, None, frozenset(), 2).rows)[0] == f"i{ITEMS + n}"
+
+
+def test_items_nobody_touched_change_no_users_vector(with_cold_items: Index) -> None:
+    index = with_cold_items
+    np.testing.assert_allclose(index.gram, gram(index.item_factors[~index.cold]), rtol=1e-5)
+    past = checkerboard().sort("occurred_at", "event_id")
+    for user, history in histories(newest_per_user(past, TrainSettings().history_length)):
+        (vector,) = index.fold_in_many([history])
+        snapshot = index.snapshot(user)
+        assert vector is not None
+        assert snapshot is not None
+        np.testing.assert_allclose(snapshot, vector, atol=1e-5)
+
+
+def test_items_nobody_touched_are_neither_popular_nor_trending_nor_anyones_neighbour(with_cold_items: Index) -> None:
+    cold = np.flatnonzero(with_cold_items.cold)
+    assert with_cold_items.item_id.ids(cold) == [f"i{ITEMS}", f"i{ITEMS + 1}"]
+    assert not with_cold_items.popularity[cold].any()
+    assert not with_cold_items.trending[cold].any()
+    assert not np.isin(with_cold_items.together.rows, cold).any()
+
+
+def test_no_more_cold_items_join_than_are_asked_for() -> None:
+    factors = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+    settings = ColdStartSettings(min_items=10, max_items=0)
+    model = learn([described(n) for n in range(20)], factors, np.ones(20), settings)
+    assert cold_items({"new": described(99)}, [], model, settings).item_ids == []
