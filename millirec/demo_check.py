@@ -33,6 +33,14 @@ def check(url: str, settings: Settings) -> None:
         with _step("an item has similar items"):
             item = recommendations(url, CUSTOMERS[0])["items"][0]["item_id"]
             _expect(bool(_get(client, f"/items/{item}/similar")["items"]), f"nothing is similar to {item}")
+        with _step("an item has others that are bought with it, below a price"):
+            body = _get(client, "/recommend", placement="cart", cart_items=item, filter="price < 5", properties="price")
+            together = [one for one in body["items"] if one["source"] == "together"]
+            _expect(bool(together), f"nothing is bought together with {item}")
+            _expect(all(one["properties"]["price"] < 5 for one in body["items"]), f"the filter let through {body}")
+        with _step("an answer explains itself"):
+            body = _get(client, "/recommend", user_id=CUSTOMERS[0], k=1, explain="true")
+            _expect(bool(body["items"][0]["why"]["contributions"]), f"no reason in {body}")
         with _step("a purchase changes the next answer, and counts once") as seconds:
             event_id = _purchase(client, url, seconds)
         with _step("the purchase is in the interaction log"):

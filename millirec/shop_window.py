@@ -81,6 +81,8 @@ def show_lines_to_copy(url: str) -> None:
             f'\'{{"user_id": "{customer}", "item_id": "{item}", "type": "purchase", "event_id": "try-1"}}\'',
         ),
         ("get changed recommendations", f"curl '{url}/recommend?user_id={customer}&k=5&properties=title,price'"),
+        ("what goes with it", f"curl '{url}/recommend?placement=cart&cart_items={item}&k=5&properties=title'"),
+        ("why these", f"curl '{url}/recommend?user_id={customer}&k=2&explain=true'"),
         ("roll back to last year's model", f'curl -X POST {url}/versions/rollback -d \'{{"reason": "just trying"}}\''),
     ]
     console.print("\n[bold]Try it[/bold] (documentation: " + f"{url}/docs)\n", highlight=False)
