@@ -2,7 +2,7 @@
 
 A queue that grows makes every answer late, and late answers are work done for nobody. With one thread, the time a
 request waits is the number of those in front of it times what one of them costs, so that a bound on the number is a
-bound on the wait: 64 of 250 microseconds are 16 ms.
+bound on the wait: 32 of 200 microseconds are 6 ms.
 """
 
 import msgspec

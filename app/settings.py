@@ -87,7 +87,7 @@ class ServeSettings(Section):
     )
     trends_interval: Seconds = Field(5.0, description="seconds between looks at what is counted as trending")
     max_in_flight: int = Field(
-        64, ge=1, le=100_000, description="recommendations being answered in one process before more get 503 at once"
+        32, ge=1, le=100_000, description="recommendations being answered in one process before more get 503 at once"
     )
     drain_wait: float = Field(
         0.3,

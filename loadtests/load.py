@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WRK_SCRIPT = """
-local users, key, path, batch = {users}, "{key}", "{path}", {batch}
+local users, key, path, batch, pause = {users}, "{key}", "{path}", {batch}, {pause}
 math.randomseed(os.time())
 local function user() return "user-" .. math.random(0, users - 1) end
+if pause > 0 then delay = function() return math.random(0, 2 * pause) end end
 request = function()
   local headers = {{ ["X-API-Key"] = key }}
   if batch == 0 then return wrk.format("GET", path .. "&user_id=" .. user(), headers) end
@@ -45,24 +46,35 @@ class Load:
 
 
 def drive(
-    url: str, *, users: int, key: str, connections: int, seconds: int, placement: str = "default", batch: int = 0
+    url: str,
+    *,
+    users: int,
+    key: str,
+    connections: int,
+    seconds: int,
+    placement: str = "default",
+    batch: int = 0,
+    pause_ms: int = 0,
 ) -> Load:
     """GET /recommend for random users over keep-alive `connections` for `seconds`, or batches of so many users.
 
-    Batches need wrk.
+    Each connection waits `pause_ms` on average before it asks again: many that wait offer a rate, whatever becomes
+    of them. Batches and pauses need wrk.
     """
     if shutil.which("wrk"):
-        return _wrk(url, users, key, connections, seconds, placement, batch)
-    if batch:
-        raise RuntimeError("batches are measured with wrk: install it (Debian, Ubuntu: apt install wrk)")
+        return _wrk(url, users, key, connections, seconds, placement, batch, pause_ms)
+    if batch or pause_ms:
+        raise RuntimeError("batches and overload are measured with wrk: install it (Debian, Ubuntu: apt install wrk)")
     return _locust(url, users, key, connections, seconds, placement)
 
 
-def _wrk(url: str, users: int, key: str, connections: int, seconds: int, placement: str, batch: int) -> Load:
+def _wrk(
+    url: str, users: int, key: str, connections: int, seconds: int, placement: str, batch: int, pause_ms: int
+) -> Load:
     path = f"/recommend?k=10&placement={placement}" if placement else "/recommend?k=10"
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "recommend.lua"
-        script.write_text(WRK_SCRIPT.format(users=users, key=key, path=path, batch=batch))
+        script.write_text(WRK_SCRIPT.format(users=users, key=key, path=path, batch=batch, pause=pause_ms))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
     found = json.loads(output.rpartition("JSON ")[2])

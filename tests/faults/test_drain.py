@@ -83,7 +83,7 @@ def test_requests_in_flight_are_finished_though_they_take_longer_than_the_wait(
 ) -> None:
     with proxying(valkey_url.removeprefix("unix://")) as proxy:
         slow = store_settings.model_copy(update={"url": SecretStr(f"redis://127.0.0.1:{proxy.port}")})
-        with serving(slow, tmp_path, drain_wait=0.1) as made:
+        with serving(slow, tmp_path, drain_wait=0.1, MILLIREC_SERVE__DEADLINE="5") as made:
             shoppers = Shoppers(made.url, USERS, connections=4, pause=0.0)
             with shopping(shoppers):
                 shoppers.go_on(20)
