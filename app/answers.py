@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from random import getrandbits
 from time import time_ns
 
+import numpy as np
+
 from app.cursor import cursor_of
 from app.recommend_schemas import Answer, AnswerItem
+from recsys.placement import Source
 from recsys.recommendation import Recommendation
 from recsys.recommender import Catalogue
 from recsys.recommender.explain import Why
@@ -47,13 +51,35 @@ def items_of(
 ) -> list[AnswerItem]:
     ids = catalogue.ids(result.rows)
     scores = [round(score, NUMERALS) for score in result.scores.tolist()]
-    sources = result.sources
+    return _items(ids, scores, result.sources, result.rows.tolist(), catalogue, properties, whys)
+
+
+def items_of_each(
+    results: Sequence[Recommendation], catalogue: Catalogue, properties: Sequence[str]
+) -> list[list[AnswerItem]]:
+    """The same for many at once."""
+    rows = np.concatenate([result.rows for result in results])
+    scores = np.concatenate([result.scores for result in results]).astype(np.float64).round(NUMERALS).tolist()
+    sources = [source for result in results for source in result.sources]
+    items = _items(catalogue.ids(rows), scores, sources, rows.tolist(), catalogue, properties)
+    ends = accumulate(len(result.rows) for result in results)
+    return [items[end - len(result.rows) : end] for end, result in zip(ends, results, strict=True)]
+
+
+def _items(
+    ids: Sequence[str],
+    scores: Sequence[float],
+    sources: Sequence[Source],
+    rows: Sequence[int],
+    catalogue: Catalogue,
+    properties: Sequence[str],
+    whys: Sequence[Why] = (),
+) -> list[AnswerItem]:
     if not properties and not whys:
-        return [AnswerItem(*one) for one in zip(ids, scores, sources, strict=True)]
+        return list(map(AnswerItem, ids, scores, sources))
     nothing = [None] * len(ids)
-    shown = catalogue.shown(result.rows.tolist(), properties) if properties else nothing
-    reasons: Sequence[Why | None] = whys or nothing
-    return [AnswerItem(*one) for one in zip(ids, scores, sources, shown, reasons, strict=True)]
+    shown = catalogue.shown(rows, properties) if properties else nothing
+    return list(map(AnswerItem, ids, scores, sources, shown, whys or nothing))
 
 
 def recommendation_id() -> str:

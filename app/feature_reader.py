@@ -21,7 +21,9 @@ class FeatureReader:
         self._store = store
         self._breaker = breaker
 
-    async def read(self, user_ids: Sequence[str], version: str, *, shown: bool) -> list[UserFeatures | None]:
+    async def read(
+        self, user_ids: Sequence[str], version: str, *, shown: bool, patient: bool = False
+    ) -> list[UserFeatures | None]:
         """Features with the embedding of `version` per user, `None` where the store cannot say."""
         if not user_ids:
             return []
@@ -30,7 +32,7 @@ class FeatureReader:
             return [None] * len(user_ids)
         began = perf_counter()
         try:
-            found = await self._store.read(user_ids, version, shown=shown)
+            found = await self._store.read(user_ids, version, shown=shown, patient=patient)
         except Exception as error:  # a bug here must not cost anybody their answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()

@@ -24,6 +24,8 @@ DEADLINE = 0.25
 POPULAR = (Candidates(Source.POPULAR),)
 MAX_TOGETHER = 256
 """Queries answered together at most."""
+MAX_BATCHES = 2
+"""Batches under way at most, so that single queries have their turn between them."""
 MAX_TURNS = 4
 """Feature reads under way at most: more would be smaller ones, and cost more per query."""
 
@@ -52,6 +54,7 @@ class Serving:
         self._deadline = deadline
         self._waiting: list[Waiting] = []
         self._turns: set[asyncio.Task[None]] = set()
+        self._batches = asyncio.Semaphore(MAX_BATCHES)
 
     def live(self) -> LoadedVersion:
         """The version that answers now. Raises `Unavailable` while there is none."""
@@ -79,8 +82,9 @@ class Serving:
             timer.cancel()
 
     async def recommend_all(self, queries: Sequence[Query]) -> list[Served]:
-        """The same for queries that belong together: all from one version."""
-        return await self._serve(queries, self.live())
+        """The same for queries that belong together: all from one version, and in no hurry."""
+        async with self._batches:
+            return await self._serve(queries, self.live(), patient=True)
 
     async def trace(self, query: Query) -> tuple[Served, Trace]:
         """The same with a record of every stage; alone, since it is asked for by people."""
@@ -126,10 +130,12 @@ class Serving:
             if not answer.done():
                 answer.set_result(one)
 
-    async def _serve(self, queries: Sequence[Query], live: LoadedVersion, trace: Trace | None = None) -> list[Served]:
+    async def _serve(
+        self, queries: Sequence[Query], live: LoadedVersion, trace: Trace | None = None, *, patient: bool = False
+    ) -> list[Served]:
         users = [query.user_id for query in queries if query.user_id is not None]
         shown = any(query.placement.rotate_hours for query in queries)
-        found = iter(await self._features.read(users, live.index.version, shown=shown))
+        found = iter(await self._features.read(users, live.index.version, shown=shown, patient=patient))
         asked = [(query, None if query.user_id is None else next(found)) for query in queries]
         began = perf_counter()
         call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)

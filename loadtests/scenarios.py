@@ -92,11 +92,13 @@ def batch(bench: Bench, single: Load) -> dict[str, float]:
     with served(MILLIREC, bench.environment, KEY) as server:
         bench.drive(server, WARM_UP, batch=BATCH)
         load = bench.drive(server, bench.seconds, batch=BATCH)
+        degraded = _degraded(server)
     users = load.requests_per_second * BATCH
     return {
         "batch: users/s": users,
         "x single": users / single.requests_per_second,
         "failed": float(load.failed),
+        "degraded": degraded,
         "p99 ms": load.p99,
     }
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import StringConstraints
 from starlette.types import Scope as Connection
 
-from app.answers import answer, items_of, recommendation_id
+from app.answers import answer, items_of_each, recommendation_id
 from app.cursor import ranking_of
 from app.dependencies import Services, authorise, decode, json_response, query_parameters, services_of
 from app.hot_routes import Endpoint, document
@@ -69,10 +69,11 @@ async def recommend_batch(use: Services, scope: Connection, body: bytes) -> byte
         Query(asked.k or placement.k, user, (), (), exclude, condition, placement, now_ms) for user in asked.users
     ]
     served = await use.serving.recommend_all(queries)
-    catalogue, names = served[0].live.catalogue, _names(asked, placement)
+    catalogue = served[0].live.catalogue
+    items = items_of_each([one.result for one in served], catalogue, _names(asked, placement))
     answers = [
-        UserItems(user, one.result.rung, items_of(one.result, catalogue, names), one.result.short)
-        for user, one in zip(asked.users, served, strict=True)
+        UserItems(user, one.result.rung, own, one.result.short)
+        for user, one, own in zip(asked.users, served, items, strict=True)
     ]
     degraded = any(one.degraded for one in served)
     return msgspec.json.encode(BatchAnswer(recommendation_id(), catalogue.index.version, degraded, answers))

@@ -33,7 +33,12 @@ class MemoryFeatureStore:
         self._channels: dict[str, _Channel] = {}
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+        self,
+        user_ids: Sequence[str],
+        version: str | None = None,
+        *,
+        shown: bool = False,
+        patient: bool = False,  # noqa: ARG002  # memory does not keep anybody waiting
     ) -> list[UserFeatures]:
         found = []
         for features in await self.load(user_ids):

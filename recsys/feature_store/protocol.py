@@ -32,13 +32,14 @@ class ItemChanges:
 
 class FeatureStore(Protocol):
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
     ) -> list[UserFeatures]:
         """History, revision, the one embedding of `version` and, if asked, what was `shown`, in one round trip.
 
         All else stays empty: this is the serving read. Unknown users come back empty with revision 0.
         An unreadable record is logged and comes back empty with revision `UNREADABLE`, so that it spoils
-        nobody else's answer. Raises `StoreUnavailable` on any other failure, within `read_timeout`.
+        nobody else's answer. Raises `StoreUnavailable` on any other failure, within `read_timeout`, or `timeout`
+        for the `patient`: a batch takes longer than one user.
         """
         ...
 

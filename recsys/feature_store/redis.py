@@ -50,11 +50,12 @@ class RedisFeatureStore:
         self._nudges = Nudges(settings)
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
     ) -> list[UserFeatures]:
         command = packer(b"HMGET", serving_fields(version, shown=shown))
         commands = [command(self._keys.user(user_id)) for user_id in user_ids]
-        replies = await self._exchange.once(commands, self._settings.read_timeout)
+        timeout = self._settings.timeout if patient else self._settings.read_timeout
+        replies = await self._exchange.once(commands, timeout)
         decode = partial(from_reply, version=version, shown=shown)
         return [
             _readable(user_id, reply, decode, lambda fields: revision_of({REVISION: fields[0]}))

@@ -6,7 +6,7 @@ right; an unknown id is mistaken for a known one with a chance of n / 2**64 (5e-
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from recsys.errors import CorruptArtefact, InvalidInput
 
 UNKNOWN = -1
+REMEMBERED = 20_000
+"""Ids whose rows are kept at hand, because a few items are in most histories: 2 MB of short ones."""
 
 
 def memory_mapped(path: Path) -> Any:
@@ -32,6 +34,7 @@ class IdMap:
     offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
     order: NDArray[np.int32]
+    _at_hand: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(cls, ids: Sequence[str]) -> "IdMap":
@@ -76,9 +79,26 @@ class IdMap:
 
     def rows(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """One row per id, `UNKNOWN` (-1) where the id is not in the map."""
+        ids = ids if isinstance(ids, Sequence) else list(ids)
+        if len(ids) > REMEMBERED:
+            return self._look_up(ids)
+        at_hand = self._at_hand
+        found = [at_hand.get(one) for one in ids]
+        if None in found:
+            places = [place for place, row in enumerate(found) if row is None]
+            looked_up = self._look_up([ids[place] for place in places]).tolist()
+            if len(at_hand) + len(places) > REMEMBERED:
+                at_hand.clear()
+            for place, row in zip(places, looked_up, strict=True):
+                found[place] = row
+                if row != UNKNOWN:
+                    at_hand[ids[place]] = row
+        return np.array(found, dtype=np.int64)
+
+    def _look_up(self, ids: Sequence[str]) -> NDArray[np.int64]:
         digest = xxhash.xxh3_64_intdigest
         wanted = np.array([digest(one.encode()) for one in ids], dtype=np.uint64)
-        if not len(wanted) or not len(self.order):
+        if not len(self.order):
             return np.full(len(wanted), UNKNOWN, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
         found: NDArray[np.int64] = np.where(self.hashes[places] == wanted, self.order[places], UNKNOWN).astype(np.int64)
