@@ -61,7 +61,10 @@ def _prepared(data: Path, population: Population, users: int, connections: int, 
     settings = standalone.environment(data)
     with console.status("building the index, publishing, filling the store") as status:
         index_bytes = publish(data, settings, population, ["bench", "other"] if swap else ["bench"])
-        fill(settings, population, lambda done: status.update(f"filling the store: {done:,} of {users:,} users"))
+        user_bytes = fill(
+            settings, population, lambda done: status.update(f"filling the store: {done:,} of {users:,} users")
+        )
+    console.print(f"{user_bytes:,.0f} bytes of the store per user")
     key = {"name": "bench", "sha256": sha256(KEY.encode()).hexdigest(), "scopes": ["recommend", "admin"]}
     environment = {
         **os.environ,

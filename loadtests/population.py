@@ -137,13 +137,16 @@ def publish(data: Path, settings: Mapping[str, str], population: Population, ver
     return sum(entry.size for entry in manifest.files.values())
 
 
-def fill(settings: Mapping[str, str], population: Population, told: Callable[[int], None]) -> None:
-    """Users' features for millirec, and their vectors alone for the lean service."""
+def fill(settings: Mapping[str, str], population: Population, told: Callable[[int], None]) -> float:
+    """Users' features for millirec, and their vectors alone for the lean service; bytes of the store per user."""
     url = settings["MILLIREC_STORE__URL"]
-    asyncio.run(_fill(StoreSettings(url=SecretStr(url), timeout=30.0), population, told))
     with redis.Redis.from_url(url) as client:
+        empty = client.info("memory")["used_memory"]
+        asyncio.run(_fill(StoreSettings(url=SecretStr(url), timeout=30.0), population, told))
+        filled = client.info("memory")["used_memory"]
         for batch in batched(enumerate(population.users), 5000):
             client.mset({f"lean:{user_id(row)}": np.asarray(vector).tobytes() for row, vector in batch})
+    return float(filled - empty) / len(population.users)
 
 
 async def _fill(settings: StoreSettings, population: Population, told: Callable[[int], None]) -> None:
