@@ -1,0 +1,118 @@
+"""How the cost of one recommendation grows: with items, dimensions, k, history, filters and stages.
+
+One BLAS thread, as the service has: OPENBLAS_NUM_THREADS=1 python -m loadtests.growth_bench
+
+Everything but the network and the feature store: `recommend_many` on a batch as it comes from one turn of the event
+loop. One thing varies at a time, the others stay as in the first line; processor time, the best of several rounds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import thread_time
+from typing import Annotated
+
+import faiss
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.population import HISTORY, NOW, Population
+from recsys.expression import compile_expression
+from recsys.interaction import epoch_ms
+from recsys.placement import READY_MADE, Boost, Placement
+from recsys.recommendation import Query
+from recsys.recommender import Catalogue, recommend_many
+from recsys.user_features import UserFeatures
+from training.publish import open_version
+
+BATCH = 8
+USERS = 400
+ROUNDS = 5
+DISCOVER = READY_MADE["discover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is asked of the recommender; `folded` without a stored embedding."""
+
+    items: int = 10_000
+    dimensions: int = 64
+    k: int = 10
+    history: int = HISTORY
+    folded: bool = False
+    placement: Placement = DISCOVER
+    filter: str = ""
+
+
+BASE = Case()
+
+
+def cases(items: list[int]) -> Iterator[tuple[str, Case]]:
+    """Name and case; those of one catalogue one after the other, because building it is what takes long."""
+    yield "10,000 items, d = 64, k = 10, history 30, seen items excluded", BASE
+    for k in (50, 200, 500):
+        yield f"k = {k}", replace(BASE, k=k)
+    for history in (0, 10, 100, 200):
+        yield f"history {history}", replace(BASE, history=history)
+    yield "no stored embedding: folded in from 30", replace(BASE, folded=True)
+    yield "no stored embedding: folded in from 200", replace(BASE, folded=True, history=200)
+    yield "placement default: seen items may show", replace(BASE, placement=READY_MADE["default"])
+    yield "filter price < 50 (half of the items)", replace(BASE, filter="price < 50")
+    yield "filter price < 3 (one item in thirty)", replace(BASE, filter="price < 3")
+    yield "a boost", replace(BASE, placement=Placement(boosts=(Boost("price < 50", 1.5),)))
+    yield "diversity 0.3", replace(BASE, placement=Placement(diversity=0.3))
+    yield "placement home: three sources, diversity, rotation", replace(BASE, placement=READY_MADE["home"])
+    for dimensions in (32, 128, 256):
+        yield f"d = {dimensions}", replace(BASE, dimensions=dimensions)
+    for count in items:
+        yield f"{count:,} items", replace(BASE, items=count)
+
+
+def main(items: Annotated[list[int], typer.Option(help="Larger catalogues.")] = [100_000, 1_000_000]) -> None:  # noqa: B006
+    """Print microseconds of processor time per recommendation."""
+    console = Console(width=120)
+    table = Table("one thing different at a time", "us per recommendation")
+    faiss.omp_set_num_threads(1)
+    made: tuple[int, int] | None = None
+    with TemporaryDirectory() as folder:
+        for name, case in cases(items):
+            if made != (case.items, case.dimensions):
+                made = case.items, case.dimensions
+                with console.status(f"building {case.items:,} items, d = {case.dimensions}"):
+                    population = Population.generate(case.items, USERS, case.dimensions)
+                    version = f"{case.items}-{case.dimensions}"
+                    catalogue = open_version(Path(folder) / version, population.write_version(Path(folder), version)[0])
+                    users = list(population.features(version))
+            table.add_row(name, f"{microseconds(case, catalogue, users):.0f}")
+    console.print(table)
+
+
+def microseconds(case: Case, catalogue: Catalogue, users: list[UserFeatures]) -> float:
+    asked = [(_query(case, one), _features(case, place, users)) for place, one in enumerate(users)]
+    best = float("inf")
+    for _ in range(ROUNDS):
+        began, remaining = thread_time(), iter(asked)
+        while batch := list(islice(remaining, BATCH)):
+            recommend_many(batch, catalogue)
+        best = min(best, thread_time() - began)
+    return best / len(asked) * 1e6
+
+
+def _query(case: Case, user: UserFeatures) -> Query:
+    condition = compile_expression(case.filter) if case.filter else None
+    return Query(k=case.k, user_id=user.user_id, filter=condition, placement=case.placement, now_ms=epoch_ms(NOW))
+
+
+def _features(case: Case, place: int, users: list[UserFeatures]) -> UserFeatures:
+    """A longer history is made of several users' histories."""
+    user = users[place]
+    entries = (entry for other in (users[place:] + users[:place]) for entry in other.history)
+    history = tuple(sorted(islice(entries, case.history)))
+    return replace(user, history=history, embeddings={} if case.folded else user.embeddings, revision=1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
