@@ -16,19 +16,20 @@ SMOOTHING = 0.1
 class SearchCost:
     """Measured per version, for plain queries and for the others, which filter, boost or mix sources.
 
-    The first of each kind runs beside the loop: it may have a filter to compile over a million items. Processor
-    time is what counts: waiting for the interpreter or for a core says nothing about the search.
+    The first of each kind runs beside the loop. Processor time is what counts: waiting for the interpreter or for a
+    core says nothing about the search.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[bool, float] = {}
 
-    async def run(self, queries: Sequence[Query], call: Callable[[], T]) -> T:
-        """`call` for `queries`, where it holds nobody up."""
+    async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
+        """`call` for `queries`, where it holds nobody up; `beside` the loop whatever it has cost so far."""
         plain = all(query.is_plain for query in queries)
         expected = self._seconds.get(plain, MAX_INLINE) * len(queries)
         measured = _Measured(call)
-        result = measured() if expected < MAX_INLINE else await asyncio.to_thread(measured)
+        inline = expected < MAX_INLINE and not beside
+        result = measured() if inline else await asyncio.to_thread(measured)
         seconds = measured.seconds / len(queries)
         known = self._seconds.get(plain, seconds)
         self._seconds[plain] = known + SMOOTHING * (seconds - known)

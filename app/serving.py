@@ -16,7 +16,7 @@ from app.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
 from recsys.placement import Candidates, Source
 from recsys.recommendation import Query, Recommendation
-from recsys.recommender import Trace, recommend, recommend_many
+from recsys.recommender import Trace, has_masks, recommend, recommend_many
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
@@ -139,7 +139,8 @@ class Serving:
         asked = [(query, None if query.user_id is None else next(found)) for query in queries]
         began = perf_counter()
         call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)
-        results = await live.search_cost.run(queries, call)
+        beside = not has_masks(queries, live.catalogue)
+        results = await live.search_cost.run(queries, call, beside=beside)
         SEARCH_SECONDS.observe((perf_counter() - began) / len(queries))
         served = []
         for (query, features), result in zip(asked, results, strict=True):

@@ -4,6 +4,7 @@ from recsys.recommender.artefact import IndexContents, file_entries, write_artef
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.factors import ConfidenceParameters
 from recsys.recommender.index import Index
+from recsys.recommender.prepared import has_masks
 from recsys.recommender.recommend import Trace, recommend, recommend_many, still_allowed
 from recsys.recommender.trends import Trends
 
@@ -15,6 +16,7 @@ __all__ = [
     "Trace",
     "Trends",
     "file_entries",
+    "has_masks",
     "recommend",
     "recommend_many",
     "still_allowed",

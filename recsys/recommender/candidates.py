@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.new_items import MAX_NEW
 from recsys.user_features import Vector
 
 EXACT_SIMILAR = 20_000
 """Items up to which cosines are computed for every one of them; above, the search index proposes candidates."""
 PROPOSED = 20
 """Candidates the search index proposes per similar item wanted: it ranks by inner product, not by cosine."""
-MAX_NEW = 10_000
 FIRST_BLOCK = 256
 
 Rows = NDArray[np.int64]

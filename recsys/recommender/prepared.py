@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys.expression import compile_expression
+from recsys.expression import Expression, compile_expression
 from recsys.interaction import event_key
 from recsys.placement import ANY_TYPE, Placement, Source
 from recsys.recommendation import Query, Rung
@@ -55,7 +55,8 @@ class Prepared:
 def prepare(asked: Sequence[Asked], catalogue: Catalogue) -> list[Prepared]:
     """Everything that can be done for the whole batch at once."""
     prepared = [
-        Prepared(query, features, _allowed(query, catalogue), sources_of(query.placement)) for query, features in asked
+        Prepared(query, features, catalogue.allowed(_conditions(query)), sources_of(query.placement))
+        for query, features in asked
     ]
     _find_rows(prepared, catalogue)
     _find_vectors(prepared, catalogue.index)
@@ -67,12 +68,17 @@ def sources_of(placement: Placement) -> frozenset[Source]:
     return frozenset((*(one.source for one in placement.sources), *placement.fallback))
 
 
-def _allowed(query: Query, catalogue: Catalogue) -> Allowed | None:
+def has_masks(queries: Sequence[Query], catalogue: Catalogue) -> bool:
+    """Whether what these filter by is at hand; a filter that nobody asked for yet is work for a thread."""
+    return all(query.is_plain or catalogue.has_mask(_conditions(query)) for query in queries)
+
+
+def _conditions(query: Query) -> tuple[Expression, ...]:
     text = query.placement.filter
     if not text:
-        return catalogue.allowed(() if query.filter is None else (query.filter,))
+        return () if query.filter is None else (query.filter,)
     own = compile_expression(text)
-    return catalogue.allowed((own,) if query.filter is None else (own, query.filter))
+    return (own,) if query.filter is None else (own, query.filter)
 
 
 def _find_rows(prepared: Sequence[Prepared], catalogue: Catalogue) -> None:

@@ -23,12 +23,12 @@ class FailingStore(MemoryFeatureStore):
         self.failure = failure
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
     ) -> list[UserFeatures]:
         self.reads += 1
         if self.failure is not None:
             raise self.failure
-        return await super().read(user_ids, version, shown=shown)
+        return await super().read(user_ids, version, shown=shown, patient=patient)
 
 
 async def test_a_store_that_is_down_is_none_for_everybody() -> None:

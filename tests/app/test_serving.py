@@ -32,14 +32,14 @@ class CountingStore(MemoryFeatureStore):
         self.failure: Exception | None = None
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
     ) -> list[UserFeatures]:
         self.reads.append(len(user_ids))
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        return await super().read(user_ids, version, shown=shown)
+        return await super().read(user_ids, version, shown=shown, patient=patient)
 
 
 def version(tmp_path: Path, name: str, seed: int = 0) -> LoadedVersion:

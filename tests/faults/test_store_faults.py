@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
-from tests.faults.conftest import Shop, Store, healthy, post_event, refused_for_now, without_store
+from tests.faults.conftest import HEALTHY, Shop, Store, healthy, post_event, refused_for_now, without_store
 from tests.faults.shoppers import Answered, Shoppers, latency, shopping
 from tests.faults.tcp_proxy import TcpProxy
 from tests.waiting import wait_until_sync
@@ -80,6 +81,17 @@ def test_a_store_that_stops_and_goes_on_is_noticed_both_times(shop: Shop) -> Non
 def test_a_store_that_is_killed_and_started_again_serves_what_it_knew(shop: Shop) -> None:
     during = break_and_mend(shop, "kill -9", lambda _, store: store.kill(), lambda _, store: store.start())
     assert all(map(without_store, during))
+
+
+def test_a_batch_is_in_no_hurry_and_waits_for_a_slow_store(shop: Shop) -> None:
+    body = {"users": list(HEALTHY), "k": 3}
+    shop.proxy.delays(0.2)
+    try:
+        answer = httpx.post(f"{shop.deployment.url}/recommend/batch", json=body, timeout=10.0).json()
+    finally:
+        shop.proxy.passes()
+    assert not answer["degraded"]
+    assert [one["rung"] for one in answer["answers"]] == list(HEALTHY.values())
 
 
 def test_connections_that_are_cut_cost_nobody_an_answer(shop: Shop) -> None:

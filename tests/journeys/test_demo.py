@@ -42,7 +42,7 @@ def demo(data: Path, *arguments: str) -> str:
 @pytest.mark.timeout(400)
 def test_the_demo_keeps_its_promises_and_leaves_nothing_running(tmp_path: Path) -> None:
     first = demo(tmp_path / "demo")
-    assert first.count("✓") == 8
+    assert first.count("✓") == 10
     again = demo(tmp_path / "demo", "--workers", "2")
     assert again.count("✓") == 8
     assert "raw rows" not in again, "the second start imports nothing"

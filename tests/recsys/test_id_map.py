@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import CorruptArtefact, InvalidInput
+from recsys.recommender import id_map
 from recsys.recommender.id_map import UNKNOWN, IdMap
 
 IDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), unique=True, max_size=50)
@@ -27,6 +28,18 @@ def test_what_is_not_in_the_map_is_unknown(ids: list[str], others: list[str]) ->
     built = IdMap.build(ids)
     for other in set(others) - set(ids):
         assert built.row(other) == UNKNOWN
+
+
+@given(IDS, st.lists(st.lists(st.integers(0, 60), max_size=30), max_size=5))
+def test_asking_again_finds_the_same_however_little_is_remembered(ids: list[str], questions: list[list[int]]) -> None:
+    built = IdMap.build(ids)
+    names = [*ids, *(f"unknown to the map {n}" for n in range(3))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(id_map, "REMEMBERED", 20)
+        for places in questions:
+            wanted = [place % len(names) for place in places]
+            rows = built.rows([names[place] for place in wanted]).tolist()
+            assert rows == [place if place < len(ids) else UNKNOWN for place in wanted]
 
 
 @given(IDS)
