@@ -14,6 +14,8 @@ from recsys.interaction import MAX_EXTRA_DEPTH, Erasure, Interaction, Merge
 from recsys.item import Item
 
 Message = Interaction | Item | Erasure | Merge
+VERSION = 2
+"""Of what is written here; `recsys.envelope` reads older ones too."""
 MAX_MESSAGE_BYTES = 64 * 1024
 WHOLE_NAMES = ("message", "body", "query")
 """Stand for all of it, and so are no part of a field's path."""
@@ -38,8 +40,7 @@ def exact(value: bytes) -> Message | None:
 
     Raises `InvalidInput` where `fields_of` would.
     """
-    if len(value) > MAX_MESSAGE_BYTES:
-        raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
+    check_size(value)
     try:
         message: Message = _decoder.decode(value)
     except msgspec.ValidationError:
@@ -49,6 +50,11 @@ def exact(value: bytes) -> Message | None:
     if isinstance(message, Interaction) and message.extra is not None:
         _check_depth(message.extra)
     return message
+
+
+def check_size(value: bytes) -> None:
+    if len(value) > MAX_MESSAGE_BYTES:
+        raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
