@@ -64,6 +64,13 @@ async def _log(settings: Settings) -> str:
     return f"readable, at table version {version}"
 
 
+async def _dead_letters(settings: Settings) -> str:
+    from recsys.interaction_log import open_dead_letters
+
+    waiting = await asyncio.to_thread(open_dead_letters(settings.log).waiting)
+    return f"[yellow]{waiting:,} wait: see millirec dead-letters list[/yellow]" if waiting else "none wait"
+
+
 async def _registry(settings: Settings) -> str:
     registry = open_index_registry(settings.registry)
     versions = await asyncio.to_thread(registry.versions)
@@ -108,6 +115,7 @@ CHECKS: list[tuple[str, Check, Callable[[Settings], str]]] = [
     ("feature store", _store, _start_store),
     ("interaction topic", _topic, _start_topic),
     ("interaction log", _log, lambda settings: _local(settings.log.path, "MILLIREC_LOG__PATH")),
+    ("dead letters", _dead_letters, lambda settings: _local(settings.log.path, "MILLIREC_LOG__PATH")),
     ("index registry", _registry, lambda settings: _local(settings.registry.url, "MILLIREC_REGISTRY__URL")),
     ("disk", _disk, lambda _: "Free some space: versions are cached there (MILLIREC_REGISTRY__CACHE)."),
     ("API keys", _keys, lambda _: ""),

@@ -1,9 +1,7 @@
 """decode_batch: every message ends up somewhere, refused ones with a reason."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from ingest.dead_letter import DeadLetterFolder
 from ingest.flow import decode_batch
 from ingest.settings import IngestSettings
 from recsys import wire
@@ -87,13 +85,3 @@ def test_what_cannot_be_applied_becomes_a_dead_letter_and_its_offset_counts() ->
 def test_a_clock_slightly_ahead_is_tolerated() -> None:
     batch = decode_batch([delivered(0, wire.encode(view(at=NOW + timedelta(seconds=299))))], NOW, SETTINGS)
     assert len(batch.interactions) == 1
-
-
-def test_dead_letters_written_twice_are_told_once(tmp_path: Path) -> None:
-    letters = decode_batch([delivered(n, b"\xff\x00", "p-1") for n in range(3)], NOW, SETTINGS).rejected
-    folder = DeadLetterFolder(tmp_path / "dead")
-    folder.write(letters)
-    folder.write(letters)
-    folder.write(letters[1:])
-    folder.write([])
-    assert sorted(folder.read(), key=lambda letter: letter.offset) == letters
