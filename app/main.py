@@ -23,7 +23,7 @@ from app.live_index import LiveIndex
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
-from app.routes import health, index_versions, interactions, placements, recommendations, users
+from app.routes import asyncapi, health, index_versions, interactions, placements, recommendations, users
 from app.serving import Serving
 from app.settings import AppSettings
 from app.trend_watcher import LiveTrends, TrendWatcher
@@ -59,6 +59,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     )
     for part in (recommendations, interactions, users, placements, index_versions, health):
         app.include_router(part.router)
+    app.include_router(asyncapi.router_of(settings.topic.name))
     problems.install(app)
     openapi.install(app)
     serve = settings.serve

@@ -50,8 +50,10 @@ class Interaction(
     `event_id` makes it idempotent, `occurred_at` (with time zone) orders it. `quantity` is how
     many units, `price` the price of one unit in the shop's currency. `session_id` and
     `recommendation_id` tie it to a visit and to the answer that caused it (attribution). `extra` is what its
-    producer says beyond this: unknown fields are refused here, so that `wire` notices and keeps them there.
+    producer says beyond this.
     """
+
+    # Unknown fields are refused, so that `wire` notices them and moves them into `extra`.
 
     event_id: Id
     user_id: Id
