@@ -16,7 +16,7 @@ from ingest.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.features_group import FeaturesGroup
 from ingest.flow import Batch, decode_batch
 from ingest.log_group import LogGroup
-from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, RETRIES
+from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, MISKEYED, RETRIES
 from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
 from recsys.background import end
@@ -127,6 +127,7 @@ class GroupLoop:
         await self._until_done(lambda: self._consumer.commit(batch.offsets))
         MESSAGES.labels(self._group.name, "rejected").inc(len(batch.rejected))
         MESSAGES.labels(self._group.name, "applied").inc(len(messages) - len(batch.rejected))
+        MISKEYED.labels(self._group.name).inc(len(batch.miskeyed))
         freshness = FRESHNESS.labels(self._group.name)
         for message in messages:
             freshness.observe(max(0.0, done_ms - message.produced_at_ms) / 1000)
