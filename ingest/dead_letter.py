@@ -45,9 +45,10 @@ class DeadLetterWriter:
         self._expiry_due = 0.0
         DEAD_LETTERS_WAITING.set_function(self._waiting)
 
-    async def bury(self, refusals: Sequence[Refusal]) -> None:
-        """Idempotent in the table; the topic is told again by whoever is given the same refusals again.
+    async def bury(self, refusals: Sequence[Refusal], erasures: Sequence[Positioned] = ()) -> None:
+        """Keep what was refused, and of that nothing of users who were erased later.
 
+        Idempotent in the table; the topic is told again by whoever is given the same refusals again.
         Raises `LogUnavailable`, and has told the topic of nothing then.
         """
         if refusals:
@@ -55,18 +56,17 @@ class DeadLetterWriter:
             log.warning("records refused", count=len(refusals), first=first.reason, field=first.field)
             for refusal in await asyncio.to_thread(self._letters.bury, refusals):
                 DEAD_LETTERS.labels(field_label(refusal.field)).inc()
+        if erasures:
+            await asyncio.to_thread(self._forget, erasures)
+        if refusals:
             await self._tell(refusals)
         if monotonic() >= self._expiry_due:
             self._expiry_due = monotonic() + EXPIRY_INTERVAL
-            await asyncio.to_thread(self._letters.expire, datetime.now(UTC) - self._kept)
+            await asyncio.to_thread(self._expire)
 
-    async def forget(self, erasures: Iterable[Positioned]) -> None:
-        """Discard what users sent before they were erased: a replay must not bring it back. Raises `LogUnavailable`."""
+    def _forget(self, erasures: Iterable[Positioned]) -> None:
+        """A replay must not bring back what a user sent before being erased."""
         erased = {erasure.message.user_id: erasure for erasure in erasures}
-        if erased:
-            await asyncio.to_thread(self._forget, erased)
-
-    def _forget(self, erased: dict[str, Positioned]) -> None:
         query = LetterQuery(status=None, keys=list(erased))
         gone = [
             letter
@@ -75,6 +75,12 @@ class DeadLetterWriter:
         ]
         if gone:
             self._letters.discard(gone, by="ingest", why="the user was erased", at=datetime.now(UTC))
+
+    def _expire(self) -> None:
+        try:
+            self._letters.expire(datetime.now(UTC) - self._kept)
+        except LogUnavailable as error:
+            log.warning("old dead letters could not be erased", error=str(error))
 
     async def _tell(self, refusals: Sequence[Refusal]) -> None:
         outcomes = await self._topic.send([_outgoing(refusal) for refusal in refusals])

@@ -25,8 +25,7 @@ class LogGroup:
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `LogUnavailable`, with any part of the batch applied."""
         await asyncio.to_thread(self._write, batch)
-        await self._dead_letters.bury(batch.rejected)
-        await self._dead_letters.forget(batch.erasures)
+        await self._dead_letters.bury(batch.rejected, batch.erasures)
 
     def _write(self, batch: Batch) -> None:
         # Merges first and erasures last: a row must be seen neither under an id that has ended, nor after it is erased

@@ -53,7 +53,7 @@ class DeltaDeadLetters:
         return self._read(lambda rows: told(chosen(rows, query)))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
-        return self._read(lambda rows: contents(rows, letters)) if letters else {}
+        return self._read(lambda rows: contents(rows, letters))
 
     def waiting(self) -> int:
         def count(rows: pl.LazyFrame) -> int:

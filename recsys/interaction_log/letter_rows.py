@@ -117,6 +117,8 @@ def told(rows: pl.DataFrame) -> list[DeadLetter]:
 
 
 def contents(rows: pl.LazyFrame, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+    if not letters:
+        return {}
     wanted = pl.DataFrame({"letter": [one.letter for one in letters], "offset": [one.offset for one in letters]})
     found = (
         near(rows, wanted)
