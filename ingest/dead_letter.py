@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from ingest.metrics import DEAD_LETTERS, DEAD_LETTERS_WAITING
+from recsys.envelope import HEADERS
 from recsys.errors import LogUnavailable
 from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_log import DeadLetters
@@ -24,7 +25,7 @@ TOPIC_LENGTH = 10_000
 """Streams: letters kept for who reads the topic; the table has them all."""
 EXPIRY_INTERVAL = 3600.0
 OTHER_FIELD = "other"
-_FIELDS = {"message"} | {
+_FIELDS = {"message", *HEADERS} | {
     field.name for kind in (Interaction, Item, Erasure, Merge) for field in msgspec.structs.fields(kind)
 }
 
@@ -102,7 +103,7 @@ def field_label(field: str) -> str:
 
 
 def _outgoing(refusal: Refusal) -> Outgoing:
-    """The message as it came, under the letter's id; told twice, it has the same id and number of times."""
+    """The message as it came, its own headers too; told twice, it has the same id and number of times."""
     headers = {
         "letter": refusal.letter,
         "times-seen": str(refusal.times_seen),
@@ -114,4 +115,4 @@ def _outgoing(refusal: Refusal) -> Outgoing:
         "at": refusal.at.isoformat(),
     }
     encoded = {name: value.encode("utf-8", "replace") for name, value in headers.items()}
-    return Outgoing(refusal.letter, refusal.value, encoded)
+    return Outgoing(refusal.letter, refusal.value, {**refusal.headers, **encoded})
