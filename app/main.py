@@ -26,6 +26,7 @@ from app.placement_watcher import PlacementWatcher
 from app.routes import asyncapi, health, index_versions, interactions, placements, recommendations, users
 from app.serving import Serving
 from app.settings import AppSettings
+from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
 from recsys.background import end
 from recsys.feature_store import open_feature_store
@@ -95,7 +96,9 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     store = open_feature_store(settings.store)
     stack.push_async_callback(store.aclose)
     registry = open_index_registry(settings.registry)
-    producer = InteractionProducer(open_interaction_topic(settings.topic, settings.store))
+    spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit)
+    topic = open_interaction_topic(settings.topic, settings.store)
+    producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
     stack.push_async_callback(producer.aclose)
     live_index, live_trends = LiveIndex(), LiveTrends()
     serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), live_trends, serve.deadline)
@@ -109,6 +112,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     await asyncio.gather(watcher.check(), placement_watcher.check())
     watchers: list[Watcher] = [watcher, placement_watcher, CatalogueWatcher(live_index, store, serve.poll_interval)]
     watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
+    if spool is not None:
+        watchers.append(producer)
     for watch in watchers:
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
     return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher)

@@ -90,6 +90,18 @@ async def _disk(settings: Settings) -> str:
     return f"{free / 1e9:.1f} GB free at {existing}"
 
 
+async def _spool(settings: Settings) -> str:
+    from app.spool_folder import unowned
+
+    folder = settings.serve.spool
+    if folder is None:
+        return "none: events get 503 while the topic is down (MILLIREC_SERVE__SPOOL)"
+    left = await asyncio.to_thread(unowned, folder)
+    if left:
+        raise RecsysError(f"{sum(left.values()):,} messages that nobody sends, in {', '.join(map(str, sorted(left)))}")
+    return f"nothing is left behind in {folder}"
+
+
 async def _keys(settings: Settings) -> str:
     if not settings.serve.keys:
         return "[yellow]no API keys: authentication is off. Make one with: millirec key NAME[/yellow]"
@@ -117,6 +129,7 @@ CHECKS: list[tuple[str, Check, Callable[[Settings], str]]] = [
     ("interaction log", _log, lambda settings: _local(settings.log.path, "MILLIREC_LOG__PATH")),
     ("dead letters", _dead_letters, lambda settings: _local(settings.log.path, "MILLIREC_LOG__PATH")),
     ("index registry", _registry, lambda settings: _local(settings.registry.url, "MILLIREC_REGISTRY__URL")),
+    ("spool", _spool, lambda _: "Start millirec serve with this folder: it sends them. A .corrupt file is for you."),
     ("disk", _disk, lambda _: "Free some space: versions are cached there (MILLIREC_REGISTRY__CACHE)."),
     ("API keys", _keys, lambda _: ""),
 ]
