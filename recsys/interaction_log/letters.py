@@ -1,9 +1,10 @@
 """Dead letters: messages that could not be applied, and what became of each. Written by ingest and by operators."""
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -34,7 +35,7 @@ class Refusal:
     value: bytes
     at: datetime
     key: str = ""
-    headers: Mapping[str, bytes] = field(default_factory=dict)
+    headers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def times_seen(self) -> int:

@@ -168,7 +168,7 @@ def test_a_header_that_somebody_made_up_names_no_other_letter(letters: DeadLette
         Refusal,
         reason=st.text(),
         field=st.text(),
-        partition=st.text(max_size=200),
+        partition=st.from_regex(r"[a-zA-Z0-9._-]{1,200}-[0-9]{1,4}", fullmatch=True),
         offset=st.integers(0, 2**63 - 1),
         value=st.binary(),
         at=st.just(NOON),
