@@ -1,7 +1,7 @@
 # Each target does its own set-up, in .venv, and skips it when nothing changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up serve test test-slow check format bench loadtest lock clean
+.PHONY: help setup demo up serve test test-slow check format bench loadtest schemas lock clean
 
 # The first of these that runs and is new enough is used; `make PYTHON=python3.12 setup` asks for one.
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
@@ -14,6 +14,11 @@ UV := .venv/bin/uv
 INSTALL := $(UV) pip install --python $(RUN) --quiet
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --annotation-style line \
 	--no-header --no-emit-package millirec --quiet
+
+# A Kafka client that is not ours, for one test; where it cannot be had, that test says so and is skipped.
+APT := DEBIAN_FRONTEND=noninteractive timeout 120 apt-get -qq
+INSTALL_KCAT := command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	{ $(APT) install -y kcat || { $(APT) update && $(APT) install -y kcat; }; } } >/dev/null 2>&1 </dev/null || true
 
 # A .venv whose interpreter is gone is made anew.
 $(if $(wildcard .venv),$(shell $(RUN) -c "" >/dev/null 2>&1 || rm -rf .venv))
@@ -56,6 +61,9 @@ bench: .venv/.development ## Measure capacity and latency on this machine
 loadtest: .venv/.development ## Locust against a running service (ARGS="--host http://localhost:8000")
 	@$(RUN) -m locust -f loadtests/locustfile.py $(ARGS)
 
+schemas: .venv/.development ## Write docs/schemas anew, from the code
+	@$(RUN) -m millirec schemas docs/schemas
+
 # Development is resolved first and holds the others to its versions, so that what is tested is what is shipped.
 lock: .venv/.bootstrap ## Resolve the lock files anew (ARGS=--upgrade for the newest versions)
 	$(COMPILE) $(ARGS) pyproject.toml --all-extras --group dev -o requirements/development.txt
@@ -70,6 +78,7 @@ clean: ## Remove .venv and caches; data in var/ stays
 .venv/.development: .venv/.runtime requirements/development.txt
 	@echo "Installing what development needs ..."
 	@$(INSTALL) --require-hashes -r requirements/development.txt
+	@$(INSTALL_KCAT)
 	@touch $@
 
 .venv/.runtime: .venv/.bootstrap requirements/runtime.txt pyproject.toml

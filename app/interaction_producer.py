@@ -1,22 +1,36 @@
 """InteractionProducer: puts messages on the topic and waits; connects when it can, so that a topic that
-is down keeps nobody from starting or from recommending."""
+is down keeps nobody from starting or from recommending. With a spool, what the topic does not take waits there."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from enum import StrEnum
 
 import structlog
 
-from recsys.errors import TopicUnavailable
+from app.spool import Spool
+from recsys.errors import InvalidInput, TopicUnavailable
 from recsys.interaction_topic import InteractionTopic, Outgoing, TopicProducer
-from recsys.wire import Message, encode, key_of
+from recsys.wire import MAX_MESSAGE_BYTES, Message, encode, key_of
 
 log = structlog.get_logger()
 
 
+class Kept(StrEnum):
+    """Where a message is safe."""
+
+    TOPIC = "topic"
+    SPOOL = "spool"
+
+
 class InteractionProducer:
-    def __init__(self, topic: InteractionTopic) -> None:
+    """`max_bytes` bounds what waits for an acknowledgement, so that a topic that hangs does not fill the memory."""
+
+    def __init__(self, topic: InteractionTopic, max_bytes: int, spool: Spool | None = None) -> None:
         self._topic = topic
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self.spool = spool
         self._stack = AsyncExitStack()
         self._producer: TopicProducer | None = None
         self._connecting = asyncio.Lock()
@@ -29,13 +43,64 @@ class InteractionProducer:
             return self._producer
 
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
-        """One entry per message: `None` once acknowledged, else why not."""
+        """One entry per message: `None` once it is safe, else why not."""
+        return [None if isinstance(one, Kept) else one for one in await self.keep(messages)]
+
+    async def keep(self, messages: Sequence[Message]) -> list[Kept | Exception]:
+        """One entry per message: where it is safe now, else why it is not.
+
+        `InvalidInput` for one so large that nobody would read it, `TopicUnavailable` for what is worth another try.
+        """
+        outgoing = [Outgoing(key_of(one), encode(one)) for one in messages]
+        size = sum(len(one.value) for one in outgoing)
+        if self._bytes and self._bytes + size > self._max_bytes:
+            return [TopicUnavailable(f"{self._bytes} bytes wait for their acknowledgement")] * len(outgoing)
+        self._bytes += size
+        try:
+            readable = [one for one in outgoing if len(one.value) <= MAX_MESSAGE_BYTES]
+            kept = iter(await self._keep(readable) if readable else ())
+        finally:
+            self._bytes -= size
+        return [next(kept) if len(one.value) <= MAX_MESSAGE_BYTES else _too_large(one) for one in outgoing]
+
+    async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Kept | Exception]:
+        spool = self.spool
+        if spool is None:
+            return [failure or Kept.TOPIC for failure in await self._deliver(outgoing)]
+        try:
+            if await spool.keep_behind(outgoing):
+                return [Kept.SPOOL] * len(outgoing)
+        except TopicUnavailable as refusal:
+            return [refusal] * len(outgoing)
+        failures = await self._deliver(outgoing)
+        left = [one for one, failure in zip(outgoing, failures, strict=True) if failure]
+        fallback: Kept | Exception = Kept.SPOOL
+        if left:
+            try:
+                await spool.keep(left)
+            except TopicUnavailable as refusal:
+                fallback = refusal
+        return [fallback if failure else Kept.TOPIC for failure in failures]
+
+    async def _deliver(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
+        """One entry per message: `None` once the topic has acknowledged it, else why it has not."""
         try:
             producer = await self.connect()
         except TopicUnavailable as error:
             log.warning("the topic cannot be reached", error=str(error))
-            return [error] * len(messages)
-        return await producer.send([Outgoing(key_of(one), encode(one)) for one in messages])
+            return [error] * len(outgoing)
+        return await producer.send(outgoing)
+
+    async def run(self) -> None:
+        """Bring the spool, which there must be, to the topic whenever it takes something."""
+        assert self.spool is not None  # noqa: S101
+        await self.spool.run(self._deliver)
 
     async def aclose(self) -> None:
+        if self.spool is not None:
+            await self.spool.aclose()
         await self._stack.aclose()
+
+
+def _too_large(one: Outgoing) -> InvalidInput:
+    return InvalidInput("body", f"makes a message of {len(one.value)} bytes, {MAX_MESSAGE_BYTES} are allowed")

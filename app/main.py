@@ -23,9 +23,10 @@ from app.live_index import LiveIndex
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
-from app.routes import health, index_versions, interactions, placements, recommendations, users
+from app.routes import asyncapi, health, index_versions, interactions, placements, recommendations, users
 from app.serving import Serving
 from app.settings import AppSettings
+from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
 from recsys.background import end
 from recsys.feature_store import open_feature_store
@@ -59,6 +60,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     )
     for part in (recommendations, interactions, users, placements, index_versions, health):
         app.include_router(part.router)
+    app.include_router(asyncapi.router_of(settings.topic.name))
     problems.install(app)
     openapi.install(app)
     serve = settings.serve
@@ -94,7 +96,9 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     store = open_feature_store(settings.store)
     stack.push_async_callback(store.aclose)
     registry = open_index_registry(settings.registry)
-    producer = InteractionProducer(open_interaction_topic(settings.topic, settings.store))
+    spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit)
+    topic = open_interaction_topic(settings.topic, settings.store)
+    producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
     stack.push_async_callback(producer.aclose)
     live_index, live_trends = LiveIndex(), LiveTrends()
     serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), live_trends, serve.deadline)
@@ -108,6 +112,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     await asyncio.gather(watcher.check(), placement_watcher.check())
     watchers: list[Watcher] = [watcher, placement_watcher, CatalogueWatcher(live_index, store, serve.poll_interval)]
     watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
+    if spool is not None:
+        watchers.append(producer)
     for watch in watchers:
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
     return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher)

@@ -29,6 +29,15 @@ CIRCUIT_OPEN = Gauge(
 )
 REQUESTS_SHED = Counter("millirec_requests_shed", "Requests turned away at once because too many were being answered")
 EVENTS = Counter("millirec_events", "Events received", ["outcome"])
+SPOOLED = Counter("millirec_spooled", "Messages put on the spool because the topic did not take them")
+SPOOL_REPLAYED = Counter("millirec_spool_replayed", "Messages of the spool that the topic acknowledged")
+SPOOL_REFUSED = Counter("millirec_spool_refused", "Messages that the spool could not take either", ["reason"])
+SPOOL_DAMAGED = Counter("millirec_spool_damaged", "Damaged messages and files of the spool, set aside as .corrupt")
+SPOOL_MESSAGES = Gauge("millirec_spool_messages", "Messages on the spool", multiprocess_mode="livesum")
+SPOOL_BYTES = Gauge("millirec_spool_bytes", "What they take on the disk", multiprocess_mode="livesum")
+SPOOL_OLDEST = Gauge(
+    "millirec_spool_oldest_seconds", "Age of the oldest message on the spool", multiprocess_mode="livemax"
+)
 SWAPS = Counter("millirec_index_swaps", "Index versions swapped in")
 SWAP_SECONDS = Histogram(
     "millirec_index_load_seconds", "Time to load, verify and swap a version", buckets=(0.05, 0.1, 0.5, 1, 5, 20, 60)

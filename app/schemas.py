@@ -72,12 +72,16 @@ class ItemsBody(Body, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`."""
+    """What became of one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`.
+
+    `spooled`: accepted while the topic was down, and on its way there from a disk.
+    """
 
     id: str | None
     status: str
     field: str | None = None
     reason: str | None = None
+    spooled: bool = False
 
 
 class Receipts(msgspec.Struct, frozen=True):
@@ -131,9 +135,20 @@ class MoveAnswer(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Health(msgspec.Struct, frozen=True):
+class SpoolHealth(msgspec.Struct, frozen=True):
+    """What this worker process holds back for the topic; all 0 while the topic is well."""
+
+    messages: int
+    bytes: int
+    oldest_seconds: float
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`spool` is there where one is configured."""
+
     status: str
     index_version: str | None = None
+    spool: SpoolHealth | None = None
 
 
 class FieldError(msgspec.Struct, frozen=True):

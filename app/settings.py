@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -80,6 +81,19 @@ class ServeSettings(Section):
     cors_origins: tuple[str, ...] = Field((), description="web origins whose pages may call from the browser")
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
+    max_unacknowledged_bytes: int = Field(
+        67_108_864,
+        ge=1024,
+        description="events, items and erasures waiting to be kept, per process, before more get 503",
+    )
+    spool: Path | None = Field(
+        None,
+        description="a folder that keeps events while the topic is down; none: they get 503. It has to be a volume "
+        "that outlives the container (with compose and Helm, mount one), on a local disk, not shared by machines",
+    )
+    spool_limit: int = Field(
+        268_435_456, ge=65_536, description="bytes each worker process may put there before events get 503 after all"
+    )
     alias: str = Field("live", description="the alias this service follows")
     poll_interval: Seconds = Field(1.0, description="seconds between looks at the alias; nudges come sooner")
     deadline: Seconds = Field(

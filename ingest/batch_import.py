@@ -143,6 +143,7 @@ class _FileImport:
         counts.accepted, counts.known = int(new.sum()), int(known.sum())
         counts.repeats = len(new) - counts.accepted - counts.known
         rows = interactions.filter(new).with_columns(
+            pl.lit(None, pl.String).alias("extra"),
             pl.lit(self.partition).alias("partition"),
             pl.col(ROW).alias("offset"),
             pl.col("occurred_at").dt.date().alias("date"),

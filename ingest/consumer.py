@@ -12,17 +12,17 @@ from typing import Protocol, TypeVar
 import structlog
 from prometheus_client import start_http_server
 
-from ingest.dead_letter import DeadLetterFolder
+from ingest.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.features_group import FeaturesGroup
 from ingest.flow import Batch, decode_batch
-from ingest.log_group import LogGroup, dead_letter_topic
-from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, RETRIES
+from ingest.log_group import LogGroup
+from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, MISKEYED, RETRIES
 from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
 from recsys.background import end
 from recsys.errors import InvalidInput, TopicUnavailable, Unavailable
 from recsys.feature_store import open_feature_store
-from recsys.interaction_log import open_interaction_log
+from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 
@@ -127,6 +127,7 @@ class GroupLoop:
         await self._until_done(lambda: self._consumer.commit(batch.offsets))
         MESSAGES.labels(self._group.name, "rejected").inc(len(batch.rejected))
         MESSAGES.labels(self._group.name, "applied").inc(len(messages) - len(batch.rejected))
+        MISKEYED.labels(self._group.name).inc(len(batch.miskeyed))
         freshness = FRESHNESS.labels(self._group.name)
         for message in messages:
             freshness.observe(max(0.0, done_ms - message.produced_at_ms) / 1000)
@@ -200,9 +201,9 @@ async def _features_group(
 async def _log_group(
     topic: TopicSettings, store: StoreSettings, log: LogSettings, ingest: IngestSettings
 ) -> AsyncIterator[LogGroup]:
-    async with open_interaction_topic(dead_letter_topic(topic), store).producer() as dead_letters:
-        overflow = DeadLetterFolder(ingest.rejected)
-        yield LogGroup(open_interaction_log(log), dead_letters, overflow, ingest.compact_every)
+    async with open_interaction_topic(dead_letter_topic(topic), store).producer() as producer:
+        dead_letters = DeadLetterWriter(open_dead_letters(log), producer, ingest.dead_letters_kept)
+        yield LogGroup(open_interaction_log(log), dead_letters, ingest.compact_every)
 
 
 @contextmanager

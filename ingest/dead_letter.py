@@ -1,49 +1,118 @@
-"""Dead letters: records that can never be applied, kept so that nothing is lost and all can be replayed."""
+"""Dead letters: messages that can never be applied, kept in a table and told on a topic of their own."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import msgspec
+import structlog
+
+from ingest.metrics import DEAD_LETTERS, DEAD_LETTERS_WAITING
+from recsys.envelope import HEADERS
+from recsys.errors import LogUnavailable
+from recsys.interaction import Erasure, Interaction, Merge
+from recsys.interaction_log import DeadLetters
+from recsys.interaction_log.letters import LetterQuery, Refusal
+from recsys.interaction_topic import Outgoing, TopicProducer
+from recsys.item import Item
+from recsys.settings import TopicSettings
+from recsys.user_features import Positioned
+
+log = structlog.get_logger()
+
+TOPIC_LENGTH = 10_000
+"""Streams: letters kept for who reads the topic; the table has them all."""
+EXPIRY_INTERVAL = 3600.0
+OTHER_FIELD = "other"
+_FIELDS = {"message", *HEADERS} | {
+    field.name for kind in (Interaction, Item, Erasure, Merge) for field in msgspec.structs.fields(kind)
+}
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One refused message: where it stood, which field was wrong and why, and its bytes as they came."""
-
-    reason: str
-    field: str
-    partition: str
-    offset: int
-    value: bytes
-    at: datetime
+def dead_letter_topic(topic: TopicSettings) -> TopicSettings:
+    """Where the dead letters of `topic` are told."""
+    length = min(TOPIC_LENGTH, topic.max_length)
+    return topic.model_copy(update={"name": f"{topic.name}.dead-letters", "partitions": 1, "max_length": length})
 
 
-class DeadLetterFolder:
-    """Dead letters as JSON Lines, one file per batch; the value is base64, since it may be any bytes."""
+class DeadLetterWriter:
+    """The table has every letter; the topic tells of them as well as it can, and never holds anything up."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, letters: DeadLetters, topic: TopicProducer, kept: float) -> None:
+        self._letters = letters
+        self._topic = topic
+        self._kept = timedelta(seconds=kept)
+        self._expiry_due = 0.0
+        DEAD_LETTERS_WAITING.set_function(self._waiting)
 
-    def write(self, letters: Sequence[DeadLetter]) -> None:
-        """Idempotent: the same letters go to the same file, and `read` tells each place once."""
-        if not letters:
-            return
-        places = ",".join(f"{letter.partition}:{letter.offset}" for letter in letters)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{hashlib.sha256(places.encode()).hexdigest()[:32]}.jsonl"
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.Encoder().encode_lines(letters))
-        partial.replace(path)
+    async def bury(self, refusals: Sequence[Refusal], erasures: Sequence[Positioned] = ()) -> None:
+        """Keep what was refused, and of that nothing of users who were erased later.
 
-    def read(self) -> Iterator[DeadLetter]:
-        """Each place once, in no particular order."""
-        decoder = msgspec.json.Decoder(DeadLetter)
-        seen: set[tuple[str, int]] = set()
-        for path in sorted(self._folder.glob("*.jsonl")):
-            for letter in decoder.decode_lines(path.read_bytes()):
-                if (letter.partition, letter.offset) not in seen:
-                    seen.add((letter.partition, letter.offset))
-                    yield letter
+        Idempotent in the table; the topic is told again by whoever is given the same refusals again.
+        Raises `LogUnavailable`, and has told the topic of nothing then.
+        """
+        if refusals:
+            first = refusals[0]
+            log.warning("records refused", count=len(refusals), first=first.reason, field=first.field)
+            for refusal in await asyncio.to_thread(self._letters.bury, refusals):
+                DEAD_LETTERS.labels(field_label(refusal.field)).inc()
+        if erasures:
+            await asyncio.to_thread(self._forget, erasures)
+        if refusals:
+            await self._tell(refusals)
+        if monotonic() >= self._expiry_due:
+            self._expiry_due = monotonic() + EXPIRY_INTERVAL
+            await asyncio.to_thread(self._expire)
+
+    def _forget(self, erasures: Iterable[Positioned]) -> None:
+        """A replay must not bring back what a user sent before being erased."""
+        erased = {erasure.message.user_id: erasure for erasure in erasures}
+        query = LetterQuery(status=None, keys=list(erased))
+        gone = [
+            letter
+            for letter in self._letters.letters(query)
+            if letter.partition != (erasure := erased[letter.key or ""]).partition or letter.offset < erasure.offset
+        ]
+        if gone:
+            self._letters.discard(gone, by="ingest", why="the user was erased", at=datetime.now(UTC))
+
+    def _expire(self) -> None:
+        try:
+            self._letters.expire(datetime.now(UTC) - self._kept)
+        except LogUnavailable as error:
+            log.warning("old dead letters could not be erased", error=str(error))
+
+    async def _tell(self, refusals: Sequence[Refusal]) -> None:
+        outcomes = await self._topic.send([_outgoing(refusal) for refusal in refusals])
+        failures = [failure for failure in outcomes if failure is not None]
+        if failures:
+            log.warning("dead letters are in the table only", count=len(failures), error=str(failures[0]))
+
+    def _waiting(self) -> float:
+        try:
+            return self._letters.waiting()
+        except LogUnavailable:
+            return float("nan")
+
+
+def field_label(field: str) -> str:
+    """The field that was wrong, among the fields our messages have: a label must not grow with what people send."""
+    name = field.partition(".")[0]
+    return name if name in _FIELDS else OTHER_FIELD
+
+
+def _outgoing(refusal: Refusal) -> Outgoing:
+    """The message as it came, its own headers too; told twice, it has the same id and number of times."""
+    headers = {
+        "letter": refusal.letter,
+        "times-seen": str(refusal.times_seen),
+        "reason": refusal.reason,
+        "field": refusal.field,
+        "partition": refusal.partition,
+        "offset": str(refusal.offset),
+        "key": refusal.key,
+        "at": refusal.at.isoformat(),
+    }
+    encoded = {name: value.encode("utf-8", "replace") for name, value in headers.items()}
+    return Outgoing(refusal.letter, refusal.value, {**refusal.headers, **encoded})

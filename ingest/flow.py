@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ingest.dead_letter import DeadLetter
 from ingest.settings import IngestSettings
 from ingest.validation import validate
-from recsys import wire
+from recsys import envelope, wire
 from recsys.errors import InvalidInput
 from recsys.interaction import Erasure, Merge
+from recsys.interaction_log.letters import Refusal
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
 from recsys.user_features import Positioned
@@ -29,15 +29,17 @@ class Batch:
     """Delivered messages, sorted by kind; each list keeps the order of delivery.
 
     `offsets` is the last offset per partition, refused messages included: what may be committed
-    once every effect of the batch is in place.
+    once every effect of the batch is in place. `miskeyed` are those of the others whose key is not their user
+    (or item): each counts, and once, but stands in no order with what else its user did.
     """
 
     interactions: list[Positioned] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     erasures: list[Positioned] = field(default_factory=list)
     merges: list[Positioned] = field(default_factory=list)
-    rejected: list[DeadLetter] = field(default_factory=list)
+    rejected: list[Refusal] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
+    miskeyed: list[Delivered] = field(default_factory=list)
 
     def rounds(self) -> list[Round]:
         """All that concerns users, in topic order within each partition. One round, unless users merge."""
@@ -64,13 +66,24 @@ def decode_batch(messages: Sequence[Delivered], now: datetime, settings: IngestS
     for delivered in messages:
         batch.offsets[delivered.partition] = max(delivered.offset, batch.offsets.get(delivered.partition, -1))
         try:
-            message = wire.decode(delivered.value)
+            message = envelope.decode(delivered.value, delivered.headers)
             validate(message, now, settings)
         except InvalidInput as error:
             batch.rejected.append(
-                DeadLetter(error.reason, error.field, delivered.partition, delivered.offset, delivered.value, now)
+                Refusal(
+                    reason=error.reason,
+                    field=error.field,
+                    partition=delivered.partition,
+                    offset=delivered.offset,
+                    value=delivered.value,
+                    at=now,
+                    key=delivered.key,
+                    headers=delivered.headers,
+                )
             )
             continue
+        if delivered.key != wire.key_of(message):
+            batch.miskeyed.append(delivered)
         if isinstance(message, Item):
             batch.items.append(message)
             continue

@@ -11,6 +11,11 @@ LAG = Gauge("millirec_consumer_lag", "Messages not committed yet", ["group", "pa
 FRESHNESS = Histogram(
     "millirec_freshness_seconds", "From an event's acknowledgement to its effect", ["group"], buckets=FRESHNESS_BUCKETS
 )
+DEAD_LETTERS = Counter("millirec_dead_letters", "Messages refused, by the field that was wrong", ["field"])
+DEAD_LETTERS_WAITING = Gauge("millirec_dead_letters_waiting", "Dead letters neither replayed nor discarded")
+MISKEYED = Counter(
+    "millirec_miskeyed_messages", "Messages whose key is not their user or item: they stand in no order", ["group"]
+)
 RETRIES = Counter("millirec_consumer_retries", "Waits for a system that was not available", ["group", "system"])
 FOLD_IN_SECONDS = Histogram("millirec_fold_in_seconds", "Time to fold a batch into one version", buckets=BATCH_BUCKETS)
 IN_SERVICE = Gauge("millirec_folding_version_info", "1 for a version that events are folded into", ["version"])

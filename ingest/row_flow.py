@@ -15,9 +15,9 @@ from ingest.validation import Check, checks
 from recsys.interaction_log import INTERACTION_SCHEMA
 from recsys.item import Item
 
-FROM_PLACE = ("partition", "offset", "date")
-CONTENT_SCHEMA = {name: dtype for name, dtype in INTERACTION_SCHEMA.items() if name not in FROM_PLACE}
-"""The log's columns that come from a row's content; the others come from where it stands."""
+NOT_FROM_CONTENT = ("extra", "partition", "offset", "date")
+CONTENT_SCHEMA = {name: dtype for name, dtype in INTERACTION_SCHEMA.items() if name not in NOT_FROM_CONTENT}
+"""The log's columns that come from a row's content; others come from where it stands, and a mapping has no extras."""
 
 
 @dataclass(frozen=True, slots=True)

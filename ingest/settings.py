@@ -9,7 +9,7 @@ from recsys.settings import Seconds, Section
 
 
 class IngestSettings(Section):
-    """What ingest accepts, and where it keeps what it refused."""
+    """What ingest accepts, and for how long and where it keeps what it refused."""
 
     future_tolerance: float = Field(
         300.0, ge=0, le=86400, description="seconds an event may lie ahead of the clock before it is refused"
@@ -24,4 +24,7 @@ class IngestSettings(Section):
     refresh: Seconds = Field(10.0, description="how often to look for versions to fold in for, if not nudged")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus metrics of the consumers")
     import_rows: int = Field(50_000, ge=1, description="rows an import maps and commits at a time")
-    rejected: Path = Field(Path("var/rejected"), description="a local folder for dead letters and rejected rows")
+    rejected: Path = Field(Path("var/rejected"), description="a local folder for the rejected rows of imports")
+    dead_letters_kept: float = Field(
+        30 * 86400, gt=0, description="seconds until a dead letter is erased, whatever became of it"
+    )

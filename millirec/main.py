@@ -13,11 +13,13 @@ from millirec import __version__, standalone
 from millirec.commands import (
     config,
     consume,
+    dead_letters,
     demo,
     doctor,
     import_,
     key,
     placements,
+    schemas,
     seed,
     serve,
     train,
@@ -37,10 +39,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     epilog="Start with: millirec demo",
 )
-for command in (demo, up, serve, consume, import_, train, seed, doctor, config, key):
+for command in (demo, up, serve, consume, import_, train, seed, doctor, config, key, schemas):
     command.register(app)
 app.add_typer(versions.app, name="versions")
 app.add_typer(placements.app, name="placements")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def _print_version(wanted: bool) -> None:

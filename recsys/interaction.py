@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import xxhash
@@ -32,13 +32,28 @@ OTHER_TYPE_WEIGHT = 0.2
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class Interaction(msgspec.Struct, frozen=True, kw_only=True, tag="interaction", tag_field="kind"):
+MAX_EXTRA_DEPTH = 32
+"""How deep what is kept in `extra` may be nested."""
+
+
+class Interaction(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag="interaction",
+    tag_field="kind",
+):
     """One interaction, as it travels on the topic and rests in the log.
 
     `event_id` makes it idempotent, `occurred_at` (with time zone) orders it. `quantity` is how
     many units, `price` the price of one unit in the shop's currency. `session_id` and
-    `recommendation_id` tie it to a visit and to the answer that caused it (attribution).
+    `recommendation_id` tie it to a visit and to the answer that caused it (attribution). `extra` is what its
+    producer says beyond this.
     """
+
+    # Unknown fields are refused, so that `wire` notices them and moves them into `extra`.
 
     event_id: Id
     user_id: Id
@@ -49,6 +64,7 @@ class Interaction(msgspec.Struct, frozen=True, kw_only=True, tag="interaction", 
     price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
     session_id: Id | None = None
     recommendation_id: Id | None = None
+    extra: dict[str, Any] | None = None
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True, tag="erasure", tag_field="kind"):

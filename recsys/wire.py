@@ -1,20 +1,29 @@
-"""How messages look on the interaction topic: one JSON object each, told apart by `kind`."""
+"""How messages of the current version look on the interaction topic: one JSON object each, told apart by `kind`.
+
+What else may stand there (older versions, Avro, Protobuf) is `recsys.envelope`'s.
+"""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from recsys.errors import InvalidInput
-from recsys.interaction import Erasure, Interaction, Merge
+from recsys.interaction import MAX_EXTRA_DEPTH, Erasure, Interaction, Merge
 from recsys.item import Item
 
 Message = Interaction | Item | Erasure | Merge
+VERSION = 2
+"""Of what is written here; `recsys.envelope` reads older ones too."""
 MAX_MESSAGE_BYTES = 64 * 1024
 WHOLE_NAMES = ("message", "body", "query")
 """Stand for all of it, and so are no part of a field's path."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
+_fields_decoder = msgspec.json.Decoder(dict[str, Any])
+_INTERACTION_FIELDS = frozenset(field.name for field in msgspec.structs.fields(Interaction)) | {"kind"}
 
 
 def encode(message: Message) -> bytes:
@@ -22,22 +31,81 @@ def encode(message: Message) -> bytes:
 
 
 def decode(value: bytes) -> Message:
-    """Raises `InvalidInput` naming the field that is wrong."""
-    if len(value) > MAX_MESSAGE_BYTES:
-        raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
+    """The message, with what nobody here knows in an interaction's `extra`. Raises `InvalidInput` naming the field."""
+    return exact(value) or message_of(fields_of(value))
+
+
+def exact(value: bytes) -> Message | None:
+    """The message, if it is just what the schema says: the one call that nearly every message takes.
+
+    Raises `InvalidInput` where `fields_of` would.
+    """
+    check_size(value)
     try:
         message: Message = _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_input(error, "message") from error
+    if isinstance(message, Interaction) and message.extra is not None:
+        _check_depth(message.extra)
     return message
+
+
+def check_size(value: bytes) -> None:
+    if len(value) > MAX_MESSAGE_BYTES:
+        raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
+
+
+def fields_of(value: bytes) -> dict[str, Any]:
+    """The fields of a JSON object, whatever they are. Raises `InvalidInput` where it is none."""
+    try:
+        return _fields_decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid_input(error, "message") from error
+
+
+def message_of(fields: Mapping[str, Any]) -> Message:
+    """The message of these fields; what is unknown of an interaction goes into its `extra`. Raises `InvalidInput`."""
+    known = fields
+    if fields.get("kind") == "interaction" and fields.keys() - _INTERACTION_FIELDS:
+        extra = fields.get("extra")
+        unknown = {name: value for name, value in fields.items() if name not in _INTERACTION_FIELDS}
+        known = {name: value for name, value in fields.items() if name in _INTERACTION_FIELDS}
+        if extra is None or isinstance(extra, dict):
+            known["extra"] = {**(extra or {}), **unknown}
+    try:
+        message: Message = msgspec.convert(known, Message)
+    except msgspec.ValidationError as error:
+        raise invalid_input(error, "message") from error
+    if isinstance(message, Interaction) and message.extra is not None:
+        _check_depth(message.extra)
+    return message
+
+
+def _check_depth(extra: dict[str, Any]) -> None:
+    """Whoever reads it again has less room for recursion than whoever read it first, maybe."""
+    level: list[Any] = [extra]
+    for _ in range(MAX_EXTRA_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise InvalidInput("extra", f"is nested deeper than {MAX_EXTRA_DEPTH} levels")
 
 
 def invalid_input(error: Exception, whole: str) -> InvalidInput:
     """What msgspec objects to, as the path of a field below `whole`: `events.3.user_id`."""
+    if isinstance(error, RecursionError):
+        return InvalidInput(whole, "is nested too deeply")
     if not isinstance(error, msgspec.ValidationError):
         return InvalidInput(whole, f"is not valid JSON: {error}")
     reason, _, place = str(error).partition(" - at `$")
-    path = re.sub(r"\[(\d+)\]", r".\1", place.rstrip("`")).strip(".")
+    path = re.sub(r"\[(\d+)\]", r".\1", place.rstrip("`").replace("[...]", "")).strip(".")
     named = re.search(r"(?:missing required|unknown) field `([^`]*)`", reason)
     parts = [whole if whole not in WHOLE_NAMES else "", path, named[1] if named else ""]
     return InvalidInput(".".join(part for part in parts if part) or whole, reason)

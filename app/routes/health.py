@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import metrics
-from app.dependencies import Use, json_response
+from app.dependencies import Services, Use, json_response
 from app.openapi import gives
-from app.schemas import Health
+from app.schemas import Health, SpoolHealth
 
 router = APIRouter(tags=["health"])
 
@@ -20,7 +20,12 @@ async def live() -> Response:
 @router.get("/health/ready", responses=gives(Health, 503), response_class=Response)
 async def ready(use: Use) -> Response:
     """200 once a version is loaded: a store or topic that is down does not make a replica useless."""
-    return json_response(Health("ready", use.serving.live().index.version))
+    return json_response(Health("ready", use.serving.live().index.version, _spool(use)))
+
+
+def _spool(use: Services) -> SpoolHealth | None:
+    spool = use.producer.spool
+    return None if spool is None else SpoolHealth(spool.depth, spool.holding.bytes, round(spool.holding.age(), 3))
 
 
 @router.get("/metrics", response_class=Response, include_in_schema=False)

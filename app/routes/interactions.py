@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from app.dependencies import Producing, Services, Use, decode, decode_body, json_response
+from app.interaction_producer import Kept
 from app.metrics import EVENTS
 from app.openapi import gives, takes
 from app.schemas import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
@@ -39,9 +40,10 @@ class _Batch(msgspec.Struct):
 async def post_events(use: Use, _: Producing, request: Request) -> Response:
     """One event, or up to 1,000 as `{"events": [...]}`; idempotent by `event_id`.
 
-    202 means: every receipt marked `accepted` is safely on the topic; a `rejected` one names the field
-    that is wrong. 422 when none can be accepted. 503 when the topic did not take them all: send the
-    same request again, what was taken before is not counted twice.
+    202 means: every receipt marked `accepted` is safely on the topic, or on this machine's disk to go there
+    (`spooled`, where the service has a spool); a `rejected` one names the field that is wrong. 422 when none
+    can be accepted. 503 with Retry-After when not all could be kept, because the topic is down, too much
+    waits for it or the spool is full: send the same request again, what was taken before is not counted twice.
     """
     now = datetime.now(UTC)
     return await _publish(use, request, "events", EventBody, lambda body: _interaction(body, now))
@@ -88,33 +90,36 @@ async def _publish(
             decoded.append(to_message(decode(raw, kind, "" if single else f"{name}.{place}")))
         except InvalidInput as error:
             decoded.append(error)
-    errors = [one for one in decoded if isinstance(one, InvalidInput)]
-    if len(errors) == len(decoded):
-        EVENTS.labels("rejected").inc(len(errors))
-        raise errors[0]
     return await _send(use, decoded)
 
 
 async def _send(use: Services, decoded: list[Message | InvalidInput]) -> Response:
     messages = [one for one in decoded if not isinstance(one, InvalidInput)]
-    failures = iter(await use.producer.send(messages))
-    receipts = []
+    outcomes = iter(await use.producer.keep(messages))
+    receipts: list[Receipt] = []
+    errors: list[InvalidInput] = []
     retry_after = 0.0
     for one in decoded:
-        if isinstance(one, InvalidInput):
-            receipts.append(Receipt(None, "rejected", one.field, one.reason))
+        outcome = one if isinstance(one, InvalidInput) else next(outcomes)
+        if isinstance(outcome, InvalidInput):
+            errors.append(outcome)
+            receipts.append(Receipt(None, "rejected", outcome.field, outcome.reason))
             continue
-        failure = next(failures)
+        assert not isinstance(one, InvalidInput)  # noqa: S101
         identifier = one.item_id if isinstance(one, Item) else one.event_id
-        receipts.append(Receipt(identifier, "unavailable" if failure else "accepted"))
-        if failure:
-            retry_after = max(retry_after, getattr(failure, "retry_after", 1.0))
+        if isinstance(outcome, Kept):
+            receipts.append(Receipt(identifier, "accepted", spooled=outcome is Kept.SPOOL))
+        else:
+            receipts.append(Receipt(identifier, "unavailable"))
+            retry_after = max(retry_after, getattr(outcome, "retry_after", 1.0))
     counts = {
         status: sum(one.status == status for one in receipts) for status in ("accepted", "rejected", "unavailable")
     }
     for status, count in counts.items():
         EVENTS.labels(status).inc(count)
+    if len(errors) == len(decoded):
+        raise errors[0]
     if counts["unavailable"]:
-        detail = f"the topic took {counts['accepted']} of {len(messages)} messages; send the same request again"
+        detail = f"{counts['accepted']} of {len(messages)} messages could be kept; send the same request again"
         raise Unavailable(detail, retry_after)
     return json_response(Receipts(counts["accepted"], counts["rejected"], receipts), 202)

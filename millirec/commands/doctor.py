@@ -64,6 +64,13 @@ async def _log(settings: Settings) -> str:
     return f"readable, at table version {version}"
 
 
+async def _dead_letters(settings: Settings) -> str:
+    from recsys.interaction_log import open_dead_letters
+
+    waiting = await asyncio.to_thread(open_dead_letters(settings.log).waiting)
+    return f"[yellow]{waiting:,} wait: see millirec dead-letters list[/yellow]" if waiting else "none wait"
+
+
 async def _registry(settings: Settings) -> str:
     registry = open_index_registry(settings.registry)
     versions = await asyncio.to_thread(registry.versions)
@@ -81,6 +88,18 @@ async def _disk(settings: Settings) -> str:
     if free < MIN_FREE_BYTES:
         raise RecsysError(f"only {free / 1e9:.1f} GB free at {existing}")
     return f"{free / 1e9:.1f} GB free at {existing}"
+
+
+async def _spool(settings: Settings) -> str:
+    from app.spool_folder import unowned
+
+    folder = settings.serve.spool
+    if folder is None:
+        return "none: events get 503 while the topic is down (MILLIREC_SERVE__SPOOL)"
+    left = await asyncio.to_thread(unowned, folder)
+    if left:
+        raise RecsysError(f"{sum(left.values()):,} messages that nobody sends, in {', '.join(map(str, sorted(left)))}")
+    return f"nothing is left behind in {folder}"
 
 
 async def _keys(settings: Settings) -> str:
@@ -108,7 +127,9 @@ CHECKS: list[tuple[str, Check, Callable[[Settings], str]]] = [
     ("feature store", _store, _start_store),
     ("interaction topic", _topic, _start_topic),
     ("interaction log", _log, lambda settings: _local(settings.log.path, "MILLIREC_LOG__PATH")),
+    ("dead letters", _dead_letters, lambda settings: _local(settings.log.path, "MILLIREC_LOG__PATH")),
     ("index registry", _registry, lambda settings: _local(settings.registry.url, "MILLIREC_REGISTRY__URL")),
+    ("spool", _spool, lambda _: "Start millirec serve with this folder: it sends them. A .corrupt file is for you."),
     ("disk", _disk, lambda _: "Free some space: versions are cached there (MILLIREC_REGISTRY__CACHE)."),
     ("API keys", _keys, lambda _: ""),
 ]

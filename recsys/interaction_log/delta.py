@@ -11,7 +11,7 @@ from recsys import wire
 from recsys.errors import Conflict, LogUnavailable, NotFound
 from recsys.interaction_log.departures import ERASURE_SCHEMA, MERGE_SCHEMA, erasure_rows, merge_rows, settled
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA
-from recsys.interaction_log.rows import each_event_once, merged_items, unseen
+from recsys.interaction_log.rows import each_event_once, merged_items, unseen, with_every_column
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -46,7 +46,9 @@ class DeltaInteractionLog:
             # Delta accepts a repeated application transaction; it refuses only one that another commit has
             # touched since the version this table object was opened at. So the watermarks must be read from,
             # and the rows written through, the very same object.
-            write_deltalake(table, fresh, mode="append", commit_properties=CommitProperties(app_transactions=moved))
+            properties = CommitProperties(app_transactions=moved)
+            # A table from before a column was added gets it with the first append.
+            write_deltalake(table, fresh, mode="append", schema_mode="merge", commit_properties=properties)
             return True
 
     def watermark(self, partition: str) -> int:
@@ -68,7 +70,7 @@ class DeltaInteractionLog:
                 return pl.LazyFrame(schema=READ_SCHEMA)
             if version is not None:
                 table.load_as_version(version)
-            rows = pl.scan_delta(table).select(INTERACTION_SCHEMA.keys())
+            rows = with_every_column(pl.scan_delta(table))
             erasures, merges = self._read(self._erasures, ERASURE_SCHEMA), self._read(self._merges, MERGE_SCHEMA)
             return each_event_once(settled(rows, erasures, merges))
 

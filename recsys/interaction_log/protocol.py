@@ -18,11 +18,15 @@ INTERACTION_SCHEMA: dict[str, pl.DataType] = {
     "price": pl.Float64(),
     "session_id": pl.String(),
     "recommendation_id": pl.String(),
+    "extra": pl.String(),
     "partition": pl.String(),
     "offset": pl.Int64(),
     "date": pl.Date(),
 }
-"""One row per interaction; `partition` and `offset` say where on the topic (or in which file) it stood."""
+"""One row per interaction; `partition` and `offset` say where on the topic (or in which file) it stood.
+
+`extra` is a JSON object with what its producer sent beyond the schema; null where there is nothing.
+"""
 
 
 READ_SCHEMA: dict[str, pl.DataType] = {**INTERACTION_SCHEMA, "since": pl.Datetime("us", "UTC")}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 
+import msgspec
 import polars as pl
 
 from recsys import wire
@@ -11,6 +12,8 @@ from recsys.interaction import Interaction
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA
 from recsys.item import Item
 from recsys.user_features import Positioned
+
+_encode = msgspec.json.Encoder().encode
 
 
 def interaction_rows(records: Iterable[Positioned]) -> pl.DataFrame:
@@ -31,9 +34,19 @@ def _interaction_row(partition: str, offset: int, interaction: Interaction) -> t
         interaction.price,
         interaction.session_id,
         interaction.recommendation_id,
+        None if interaction.extra is None else _encode(interaction.extra).decode(),
         partition,
         offset,
         at.date(),
+    )
+
+
+def with_every_column(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """`rows` of INTERACTION_SCHEMA; a column that is younger than its table is null."""
+    stored = rows.collect_schema().names()
+    return rows.select(
+        pl.col(name) if name in stored else pl.lit(None, dtype).alias(name)
+        for name, dtype in INTERACTION_SCHEMA.items()
     )
 
 

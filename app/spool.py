@@ -1,0 +1,194 @@
+"""Spool: keeps messages on this machine's disk while the topic does not take them, and sends them on in order.
+
+At least once: a message is removed only after the topic has acknowledged it, so that a crash in between, or an
+acknowledgement that was lost, sends it twice. Consumers recognise the event id.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import uniform
+from time import monotonic
+from typing import TypeVar
+
+import structlog
+
+from app.metrics import SPOOL_BYTES, SPOOL_MESSAGES, SPOOL_OLDEST, SPOOL_REFUSED, SPOOL_REPLAYED, SPOOLED
+from app.spool_file import is_full
+from app.spool_folder import Holding, SpoolFolder
+from recsys.errors import TopicUnavailable
+from recsys.interaction_topic import Outgoing
+
+log = structlog.get_logger()
+T = TypeVar("T")
+Send = Callable[[Sequence[Outgoing]], Awaitable[list[Exception | None]]]
+
+BATCH = 500
+PATIENCE = 5.0
+"""Seconds that a request waits for the disk."""
+FULL_RETRY_AFTER = 5.0
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+"""Between two attempts at a topic that does not answer; a random share of up to half is taken off."""
+LOOK_ROUND = 5.0
+"""Seconds between looks for files that another process left behind."""
+
+
+class Spool:
+    """One per worker process; all that touches the disk happens in one thread of its own."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = SpoolFolder(folder, limit)
+        self._thread = ThreadPoolExecutor(1, "spool")
+        self._group: list[tuple[Sequence[Outgoing], asyncio.Future[None]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._written = self._unwritten = 0
+        self._handing_over: asyncio.Future[None] | None = None
+        self._answering = False
+        self._filled = asyncio.Event()
+        self.holding = Holding()
+        """As of the last look."""
+
+    @property
+    def depth(self) -> int:
+        """Messages on the disk or on their way there."""
+        return self._written + self._unwritten
+
+    async def keep_behind(self, messages: Sequence[Outgoing]) -> bool:
+        """Put `messages` behind what is there, or nothing and False where nothing is: then they may go to the topic.
+
+        So an empty spool costs nothing, and one that is not keeps the order of each user. While the topic takes the
+        last of it whoever comes waits for the outcome: under steady load it would never become empty otherwise.
+        """
+        while self._handing_over is not None:
+            await asyncio.shield(self._handing_over)
+        if not self.depth:
+            return False
+        await self.keep(messages)
+        return True
+
+    async def keep(self, messages: Sequence[Outgoing]) -> None:
+        """On the disk when this returns. Raises `TopicUnavailable` where there is no room or the disk fails."""
+        written = asyncio.get_running_loop().create_future()
+        self._group.append((messages, written))
+        self._unwritten += len(messages)
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await written
+        except TimeoutError as error:
+            SPOOL_REFUSED.labels("slow").inc(len(messages))
+            raise TopicUnavailable("neither the topic nor the spool's disk answers") from error
+
+    async def _commit(self) -> None:
+        """One transaction, and so one fsync, for all who came in one turn of the loop or during the last one."""
+        while self._group:
+            group, self._group = self._group, []
+            messages = [one for several, _ in group for one in several]
+            try:
+                await self._on_disk(self._folder.append, messages)
+                refusal = None
+                SPOOLED.inc(len(messages))
+            except (sqlite3.Error, OSError) as error:
+                refusal = _refusal(error, len(messages))
+            self._unwritten -= len(messages)
+            for _, written in group:
+                if not written.done():
+                    written.set_result(None) if refusal is None else written.set_exception(refusal)
+        self._filled.set()
+
+    async def run(self, send: Send) -> None:
+        """Send what is there, oldest first, and look for what other processes left, until cancelled."""
+        pause, look_again = 0.0, 0.0
+        while True:
+            try:
+                if monotonic() >= look_again:
+                    look_again = monotonic() + LOOK_ROUND
+                    await self._on_disk(self._folder.adopt)
+                progress = await self._replay(send)
+            except (sqlite3.Error, OSError) as error:
+                log.error("the spool cannot be read", error=str(error))
+                progress = False
+            await self._look()
+            pause = 0.0 if progress else min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
+            if self.depth:
+                await asyncio.sleep(pause * uniform(0.5, 1.0))  # noqa: S311  # no secret
+                continue
+            self._filled.clear()
+            try:
+                async with asyncio.timeout(LOOK_ROUND):
+                    await self._filled.wait()
+            except TimeoutError:
+                continue
+
+    async def _replay(self, send: Send) -> bool:
+        """Whether there is a reason to go on at once."""
+        batch = await self._on_disk(self._folder.first, BATCH)
+        if not batch:
+            return True
+        try:
+            if self._answering and len(batch) == self.depth:
+                self._handing_over = asyncio.get_running_loop().create_future()
+            results = await send([one.message for one in batch if one.message is not None])
+            taken = [one.number for one, failure in zip(batch, results, strict=True) if failure is None]
+            self._answering = len(taken) == len(batch)
+            if taken:
+                SPOOL_REPLAYED.inc(len(taken))
+                await self._remove(taken)
+        finally:
+            self._handed_over()
+        return self._answering
+
+    def _handed_over(self) -> None:
+        if self._handing_over is not None:
+            self._handing_over.set_result(None)
+            self._handing_over = None
+
+    async def _remove(self, numbers: Sequence[int]) -> None:
+        """Again and again: what is on the topic must not be sent once more only because the disk is full."""
+        while True:
+            try:
+                await self._on_disk(self._folder.remove, numbers)
+            except (sqlite3.Error, OSError) as error:
+                log.error("what the topic took cannot be removed from the spool", error=str(error))
+                self._handed_over()
+                await asyncio.sleep(LONGEST_PAUSE)
+            else:
+                return
+
+    async def _look(self) -> None:
+        try:
+            self.holding = await self._on_disk(self._folder.holding)
+        except (sqlite3.Error, OSError) as error:
+            log.error("the spool cannot be looked at", error=str(error))
+        SPOOL_MESSAGES.set(self.holding.messages)
+        SPOOL_BYTES.set(self.holding.bytes)
+        SPOOL_OLDEST.set(self.holding.age())
+
+    async def _on_disk(self, call: Callable[..., T], *arguments: object) -> T:
+        def called() -> T:
+            try:
+                return call(*arguments)
+            finally:
+                self._written = self._folder.count
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, called)
+
+    async def aclose(self) -> None:
+        """What is still there stays on the disk, for the next process."""
+        if self._committing is not None:
+            await asyncio.wait([self._committing], timeout=PATIENCE)
+        await self._on_disk(self._folder.close)
+        self._thread.shutdown()
+
+
+def _refusal(error: Exception, messages: int) -> TopicUnavailable:
+    full = isinstance(error, sqlite3.Error) and is_full(error)
+    SPOOL_REFUSED.labels("full" if full else "error").inc(messages)
+    if full:
+        return TopicUnavailable("the topic is down and the spool is full", FULL_RETRY_AFTER)
+    log.error("the spool cannot be written", error=str(error))
+    return TopicUnavailable("the topic is down and the spool cannot be written")

@@ -1,0 +1,166 @@
+"""One file of the spool: messages in the order in which they came, in SQLite, held by one process at a time.
+
+One connection with an exclusive lock, which the system takes back from a process that is killed. A commit is one fsync
+of the write-ahead log; a tail that was torn off is recognised by the checksums of its frames and was never
+acknowledged. Each message has a checksum of its own besides, since SQLite has none in the pages of the file itself.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from recsys.interaction_topic import Outgoing
+
+SUFFIX = ".sqlite"
+PAGE_BYTES = 4096
+JOURNAL_BYTES = 4 << 20
+"""What the write-ahead log keeps on disk between transactions, on top of the limit."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[str, bytes, dict[str, bytes]]).decode
+Row = tuple[int, bytes, int]
+"""Milliseconds since 1970 when it was spooled, the packed message and its checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """One message of a file, or what is left of it: then `message` is missing."""
+
+    number: int
+    packed: bytes
+    message: Outgoing | None
+
+
+class SpoolFile:
+    """Not thread-safe. Every method may raise `sqlite3.Error`; `is_damage` and `is_held` say which."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        """Open or create; `limit` is in bytes. Refused while another process holds the file."""
+        self.path = path
+        self.count = 0
+        """Messages; of a file that was there before only after `recount`, which reads all of it."""
+        self._db = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in (
+                "locking_mode = EXCLUSIVE",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "cell_size_check = ON",
+                f"journal_size_limit = {JOURNAL_BYTES}",
+                f"max_page_count = {max(2, limit // PAGE_BYTES)}",
+            ):
+                self._db.execute(f"PRAGMA {pragma}")
+            with self._transaction():
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS message (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+                    "at_ms INTEGER NOT NULL, packed BLOB NOT NULL, checksum INTEGER NOT NULL)"
+                )
+        except BaseException:
+            self._db.close()
+            raise
+
+    def recount(self) -> None:
+        self.count = self._one("SELECT count(*) FROM message")
+
+    @property
+    def bytes(self) -> int:
+        """In use; the file itself does not shrink until it is discarded."""
+        return PAGE_BYTES * (self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count"))
+
+    @property
+    def oldest_ms(self) -> int | None:
+        found = self._db.execute("SELECT at_ms FROM message ORDER BY number LIMIT 1").fetchone()
+        return None if found is None else int(found[0])
+
+    def append(self, messages: Iterable[Outgoing]) -> None:
+        """On the disk when this returns; all or none."""
+        now = time.time_ns() // 1_000_000
+        packed = (_pack((one.key, one.value, dict(one.headers))) for one in messages)
+        self.restore((now, one, crc32(one)) for one in packed)
+
+    def restore(self, rows: Iterable[Row]) -> None:
+        with self._transaction():
+            added = self._db.executemany("INSERT INTO message (at_ms, packed, checksum) VALUES (?, ?, ?)", rows)
+        self.count += added.rowcount
+
+    def first(self, limit: int) -> list[Spooled]:
+        rows = self._db.execute("SELECT number, packed, checksum FROM message ORDER BY number LIMIT ?", (limit,))
+        return [Spooled(number, packed, _message(packed, checksum)) for number, packed, checksum in rows.fetchall()]
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        with self._transaction():
+            gone = self._db.executemany("DELETE FROM message WHERE number = ?", ((one,) for one in numbers))
+        self.count -= gone.rowcount
+
+    def readable(self) -> Iterator[Row]:
+        """What a damaged file still gives, in order: from the front to the damage, and from the end back to it."""
+        last = -1
+        with suppress(sqlite3.DatabaseError):
+            for number, *row in self._db.execute("SELECT * FROM message ORDER BY number"):
+                yield row[0], row[1], row[2]
+                last = number
+        behind: list[int] = []
+        with suppress(sqlite3.DatabaseError):
+            rows = self._db.execute("SELECT number FROM message WHERE number > ? ORDER BY number DESC", (last,))
+            behind.extend(number for (number,) in rows)
+        for number in reversed(behind):
+            with suppress(sqlite3.DatabaseError):
+                found = "SELECT at_ms, packed, checksum FROM message WHERE number = ?"
+                yield self._db.execute(found, (number,)).fetchone()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def discard(self) -> None:
+        self.close()
+        for end in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+
+    def _one(self, query: str) -> int:
+        found: int = self._db.execute(query).fetchone()[0]
+        return found
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # A full disk has SQLite roll back by itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def _message(packed: bytes, checksum: int) -> Outgoing | None:
+    try:
+        return Outgoing(*_unpack(packed)) if crc32(packed) == checksum else None
+    except (msgspec.DecodeError, TypeError):
+        return None
+
+
+def is_held(error: sqlite3.Error) -> bool:
+    """Another process has the file."""
+    return _code(error) == sqlite3.SQLITE_BUSY
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """The limit of the file is reached, or the disk is full."""
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """What is on the disk is not what was written."""
+    return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; the upper bits only refine it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

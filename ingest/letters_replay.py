@@ -1,0 +1,75 @@
+"""Replaying dead letters: their messages onto the topic once more, as they came, under the same letter's name."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from ingest.flow import decode_batch
+from ingest.settings import IngestSettings
+from recsys.errors import TopicUnavailable
+from recsys.interaction_log import DeadLetters
+from recsys.interaction_log.letters import Content, DeadLetter, Refusal
+from recsys.interaction_topic import Delivered, Outgoing, TopicProducer
+
+CHUNK = 500
+CHUNK_BYTES = 4 * 1024 * 1024
+"""A replay holds and sends this much at a time, or one letter where that is larger."""
+
+Progress = Callable[[int], None]
+
+
+def rehearse(
+    letters: DeadLetters, chosen: Sequence[DeadLetter], settings: IngestSettings, now: datetime
+) -> list[Refusal]:
+    """What a replay of `chosen` would have refused again by `now`."""
+    refused: list[Refusal] = []
+    for chunk in _chunks(chosen):
+        content = letters.content(chunk)
+        messages = [_delivered(one, content[one.letter]) for one in chunk if one.letter in content]
+        refused += decode_batch(messages, now, settings).rejected
+    return refused
+
+
+async def replay(
+    letters: DeadLetters, chosen: Sequence[DeadLetter], producer: TopicProducer, by: str, progress: Progress
+) -> int:
+    """Send the messages of `chosen` in the order they first stood in; how many there were.
+
+    What was acknowledged is recorded chunk by chunk, and what is recorded is waiting no more. A crash between
+    the two sends a chunk twice at most: consumers know its events by their ids, and the table its letters by
+    how often they were seen. Raises `TopicUnavailable` (with the rest still waiting) and `LogUnavailable`.
+    """
+    sent = 0
+    for chunk in _chunks(chosen):
+        content = await asyncio.to_thread(letters.content, chunk)
+        whole = [one for one in chunk if one.letter in content]
+        outcomes = await producer.send([_outgoing(one, content[one.letter]) for one in whole])
+        taken = [one for one, failure in zip(whole, outcomes, strict=True) if failure is None]
+        await asyncio.to_thread(letters.replayed, taken, by, datetime.now(UTC))
+        sent += len(taken)
+        progress(len(taken))
+        if len(taken) < len(whole):
+            failure = next(one for one in outcomes if one is not None)
+            raise TopicUnavailable(f"{sent} of {len(chosen)} letters were replayed, the rest still wait: {failure}")
+    return sent
+
+
+def _chunks(chosen: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    chunk: list[DeadLetter] = []
+    size = 0
+    for one in sorted(chosen, key=lambda letter: (letter.partition, letter.offset)):
+        if chunk and (len(chunk) == CHUNK or size + one.size > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(one)
+        size += one.size
+    if chunk:
+        yield chunk
+
+
+def _outgoing(letter: DeadLetter, content: Content) -> Outgoing:
+    return Outgoing(content.key, content.value, {**content.headers, **letter.replayed_header()})
+
+
+def _delivered(letter: DeadLetter, content: Content) -> Delivered:
+    return Delivered(letter.partition, letter.offset, content.key, content.value, content.headers, 0)

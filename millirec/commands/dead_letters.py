@@ -1,0 +1,212 @@
+"""millirec dead-letters list|show|replay|discard."""
+
+import asyncio
+import getpass
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from millirec.settings import Settings, load_settings
+from millirec.terminal import console, progress_bar
+from recsys.errors import InvalidInput, NotFound
+from recsys.interaction_topic import open_interaction_topic
+
+if TYPE_CHECKING:
+    from recsys.interaction_log.letters import DeadLetter, DeadLetters, LetterQuery
+
+app = typer.Typer(help="See, replay and discard the messages that could not be applied.", no_args_is_help=True)
+
+AGO = re.compile(r"(\d{1,4})([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+SHOWN_BYTES = 2_000
+
+
+class Which(StrEnum):
+    WAITING = "waiting"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+    ALL = "all"
+
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Letters, by id or by how it begins.")]
+Reason = Annotated[str, typer.Option(help="Only where the reason has this in it.")]
+Field = Annotated[str, typer.Option(help="Only where this field was wrong, such as `occurred_at`.")]
+Since = Annotated[str | None, typer.Option(help="Only what was seen since: `2h`, `7d`, or a time such as 2026-11-23.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many, those seen last.")]
+Everything = Annotated[bool, typer.Option("--all", help="All that wait.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, one letter a line.")]
+
+
+@app.command("list")
+def list_letters(
+    reason: Reason = "",
+    field: Field = "",
+    since: Since = None,
+    status: Annotated[Which, typer.Option(help="What became of them.")] = Which.WAITING,
+    limit: Limit = 50,
+    json: Json = False,
+) -> None:
+    """Dead letters, those seen last first."""
+    letters = _letters(load_settings()).letters(_query(status, None, reason, field, since, limit))
+    if json:
+        for one in letters:
+            console.print(msgspec.json.encode(one).decode(), soft_wrap=True, markup=False, highlight=False)
+        return
+    table = Table(Column("letter", no_wrap=True), "status", "field", "reason", "from", Column("seen", justify="right"))
+    table.add_column("last seen", no_wrap=True)
+    for one in letters:
+        place, seen = f"{one.partition}:{one.offset}", f"{one.last_seen:%Y-%m-%d %H:%M:%S}"
+        table.add_row(one.letter, one.status, *map(escape, (one.field, one.reason, place)), str(one.times_seen), seen)
+    console.print(table)
+
+
+@app.command()
+def show(
+    letter: Annotated[str, typer.Argument(help="A letter, by id or by how it begins.")], json: Json = False
+) -> None:
+    """All that is known of one letter, and its message."""
+    letters = _letters(load_settings())
+    found = letters.letters(_query(Which.ALL, [letter], limit=2))
+    if not found:
+        raise NotFound("dead letter", letter)
+    if len(found) > 1:
+        raise InvalidInput("letter", f"{letter!r} is how several begin")
+    content = letters.content(found).get(found[0].letter)
+    if json:
+        whole = {**msgspec.to_builtins(found[0]), "content": None if content is None else msgspec.to_builtins(content)}
+        console.print_json(msgspec.json.encode(whole).decode())
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in msgspec.to_builtins(found[0]).items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), escape(str(value)))
+    for name, header in ({} if content is None else content.headers).items():
+        table.add_row(f"header {escape(name)}", escape(_readable(header)))
+    console.print(table)
+    console.print("the message is erased" if content is None else _readable(content.value), markup=False)
+
+
+@app.command()
+def replay(
+    letters: Ids = None,
+    everything: Everything = False,
+    reason: Reason = "",
+    field: Field = "",
+    since: Since = None,
+    limit: Limit = None,
+    dry_run: Dry = False,
+) -> None:
+    """Send the messages of waiting letters again, as they came, once their cause is gone.
+
+    What is still wrong comes back as the same letter. An event that was counted meanwhile is not counted twice.
+    """
+    settings = load_settings()
+    kept = _letters(settings)
+    chosen = _chosen(kept, _query(None, letters, reason, field, since, limit), everything)
+    if dry_run:
+        _rehearse(settings, kept, chosen)
+        return
+    sent = asyncio.run(_replay(settings, kept, chosen))
+    console.print(f"{sent:,} replayed; what is still wrong will wait again", highlight=False)
+
+
+@app.command()
+def discard(
+    why: Annotated[str, typer.Option("--why", "-w", help="Why; kept with the letter.")],
+    letters: Ids = None,
+    everything: Everything = False,
+    reason: Reason = "",
+    field: Field = "",
+    since: Since = None,
+    limit: Limit = None,
+    dry_run: Dry = False,
+) -> None:
+    """Give waiting letters up: their messages are erased for good, and what is left says who did it and why."""
+    if not why.strip():
+        raise InvalidInput("why", "must say something")
+    kept = _letters(load_settings())
+    chosen = _chosen(kept, _query(None, letters, reason, field, since, limit), everything)
+    if not dry_run:
+        kept.discard(chosen, getpass.getuser(), why, datetime.now(UTC))
+    console.print(f"{len(chosen):,} {'would be ' * dry_run}discarded", highlight=False)
+
+
+def _letters(settings: Settings) -> "DeadLetters":
+    from recsys.interaction_log import open_dead_letters
+
+    return open_dead_letters(settings.log)
+
+
+def _query(
+    which: Which | None,
+    ids: Sequence[str] | None,
+    reason: str = "",
+    field: str = "",
+    since: str | None = None,
+    limit: int | None = None,
+) -> "LetterQuery":
+    """Where `which` is left open: those that wait, unless some are named."""
+    from recsys.interaction_log.letters import LetterQuery, Status
+
+    which = which or (Which.ALL if ids else Which.WAITING)
+    status = None if which is Which.ALL else Status(which.value)
+    return LetterQuery(status, reason, field, None if since is None else _moment(since), ids or (), limit=limit)
+
+
+def _chosen(kept: "DeadLetters", query: "LetterQuery", everything: bool) -> "list[DeadLetter]":
+    """Those of `query` that are not discarded, and no accident."""
+    if not everything and not (query.ids or query.reason or query.field or query.since or query.limit):
+        raise InvalidInput("letters", "name some, filter them, or say --all")
+    chosen = [one for one in kept.letters(query) if one.status.value != Which.DISCARDED]
+    for name in query.ids:
+        if not any(one.letter.startswith(name) for one in chosen):
+            raise NotFound("dead letter", name)
+    return chosen
+
+
+def _rehearse(settings: Settings, kept: "DeadLetters", chosen: "Sequence[DeadLetter]") -> None:
+    from ingest.letters_replay import rehearse
+
+    refused = rehearse(kept, chosen, settings.ingest, datetime.now(UTC))
+    console.print(f"{len(chosen):,} would be sent, {len(refused):,} of them refused again", highlight=False)
+    for (field, reason), count in Counter((one.field, one.reason) for one in refused).most_common(20):
+        console.print(f"  {count:,} {field}: {reason}", markup=False, highlight=False)
+
+
+async def _replay(settings: Settings, kept: "DeadLetters", chosen: "Sequence[DeadLetter]") -> int:
+    from ingest.letters_replay import replay
+
+    async with open_interaction_topic(settings.topic, settings.store).producer() as producer:
+        with progress_bar() as bar:
+            task = bar.add_task("replay", total=len(chosen))
+            return await replay(kept, chosen, producer, getpass.getuser(), lambda done: bar.update(task, advance=done))
+
+
+def _moment(text: str) -> datetime:
+    """`2h` ago, or an ISO time, in UTC where it names no zone. Raises `InvalidInput`."""
+    if (ago := AGO.fullmatch(text)) is not None:
+        return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput("since", f"{text!r} is neither like 2h nor a time") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _readable(value: bytes) -> str:
+    """Text as it is, other bytes as Python writes them, cut where they are long."""
+    try:
+        text = value.decode()
+        text = text if text.isprintable() else repr(text)
+    except UnicodeDecodeError:
+        text = repr(value[:SHOWN_BYTES])
+    return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}... ({len(value):,} bytes)"

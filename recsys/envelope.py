@@ -1,0 +1,70 @@
+"""The envelope of a message: headers that say what its bytes are, and the way from there to the current version.
+
+`schema-version` is a number; a message without it is of version 1, as all were before there were versions.
+`content-type` is `application/json` unless it says otherwise. Both names are in lower case.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from recsys import envelope_avro, envelope_protobuf, wire
+from recsys.envelope_upgrades import FIRST_VERSION, upgraded
+from recsys.errors import InvalidInput
+from recsys.wire import VERSION, Message
+
+CONTENT_TYPE = "content-type"
+SCHEMA_VERSION = "schema-version"
+JSON = "application/json"
+AVRO = "application/avro"
+PROTOBUF = "application/x-protobuf"
+
+HEADERS: Mapping[str, bytes] = {CONTENT_TYPE: JSON.encode(), SCHEMA_VERSION: str(VERSION).encode()}
+"""What goes with the bytes that `wire.encode` makes."""
+
+_NONE: Mapping[str, bytes] = {}
+_CURRENT = HEADERS[SCHEMA_VERSION]
+_PLAIN = (HEADERS[CONTENT_TYPE], None)
+_BINARY: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
+    AVRO: envelope_avro.fields_of,
+    PROTOBUF: envelope_protobuf.fields_of,
+}
+
+
+def decode(value: bytes, headers: Mapping[str, bytes] = _NONE) -> Message:
+    """The message in the current version's words. Raises `InvalidInput` naming the field or header; nothing else."""
+    version = _version(headers)
+    if headers.get(CONTENT_TYPE) not in _PLAIN and (read := _BINARY.get(_content_type(headers))):
+        return wire.message_of(_binary_fields(value, version, read))
+    # Whatever the version: what is exactly as the current one has it meant the same in every older one.
+    return wire.exact(value) or wire.message_of(upgraded(wire.fields_of(value), version or FIRST_VERSION))
+
+
+def _binary_fields(value: bytes, version: int | None, read: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
+    """Bytes that do not name their fields are read by the very schema they were written with, or not at all."""
+    if version != VERSION:
+        raise InvalidInput(SCHEMA_VERSION, f"must say {VERSION}: binary formats begin with this version")
+    wire.check_size(value)
+    return read(value)
+
+
+def _version(headers: Mapping[str, bytes]) -> int | None:
+    stated = headers.get(SCHEMA_VERSION)
+    if stated is None or stated == _CURRENT:
+        return None if stated is None else VERSION
+    text = stated.decode("latin-1").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= FIRST_VERSION):
+        raise InvalidInput(SCHEMA_VERSION, f"{text[:64]!r} is no version: send a number such as {VERSION}")
+    if int(text) > VERSION:
+        raise InvalidInput(
+            SCHEMA_VERSION, f"{text} is newer than {VERSION}, the newest known here: upgrade, then replay this message"
+        )
+    return int(text)
+
+
+def _content_type(headers: Mapping[str, bytes]) -> str:
+    """Without its parameters. Raises `InvalidInput` for one that cannot be read here."""
+    stated = headers[CONTENT_TYPE].decode("latin-1")
+    name = stated.partition(";")[0].strip().lower()
+    if name != JSON and name not in _BINARY:
+        raise InvalidInput(CONTENT_TYPE, f"{stated[:64]!r} is none of {', '.join((JSON, *_BINARY))}")
+    return name

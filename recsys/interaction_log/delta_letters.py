@@ -1,0 +1,146 @@
+"""Dead letters as a Delta table beside the interaction log."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import polars as pl
+from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from recsys.errors import LogUnavailable
+from recsys.interaction_log.letter_rows import (
+    CONTENT,
+    HAPPENING,
+    LETTER_SCHEMA,
+    chosen,
+    contents,
+    decision_rows,
+    folded,
+    given_up,
+    near,
+    refusal_rows,
+    told,
+)
+from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Refusal, Status
+
+CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"}
+"""Statistics stand in Delta's own log, which outlives the files: they must not name a user's key."""
+MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
+ATTEMPTS = 5
+
+T = TypeVar("T")
+
+
+class DeltaDeadLetters:
+    """A `DeadLetters`: the table `dead_letters` under the log's path. Nothing is cached between calls."""
+
+    def __init__(self, path: str) -> None:
+        self._uri = f"{path.rstrip('/')}/dead_letters"
+
+    def bury(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        rows = refusal_rows(refusals)
+        if rows.is_empty():
+            return []
+        known = self._read(lambda kept: near(kept, rows).select(HAPPENING).collect())
+        fresh = rows.join(known, on=HAPPENING, how="anti")
+        self._append(fresh)
+        new = set(fresh.select("letter", "times_seen").iter_rows())
+        return [one for one in refusals if (one.letter, one.times_seen) in new]
+
+    def letters(self, query: LetterQuery) -> list[DeadLetter]:
+        return self._read(lambda rows: told(chosen(rows, query)))
+
+    def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+        return self._read(lambda rows: contents(rows, letters))
+
+    def waiting(self) -> int:
+        def count(rows: pl.LazyFrame) -> int:
+            return int(folded(rows).filter(status=Status.WAITING.value).select(pl.len()).collect().item())
+
+        return self._read(count)
+
+    def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
+        self._append(decision_rows(letters, Status.REPLAYED, at, by, None))
+
+    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+        # The decision first: were it lost, a letter without its message would wait for ever.
+        self._append(decision_rows(letters, Status.DISCARDED, at, by, why))
+        with _translated():
+            for _ in range(ATTEMPTS - 1):
+                with suppress(CommitFailedError):
+                    self._erase()
+                    return
+            self._erase()
+
+    def expire(self, before: datetime) -> None:
+        with _translated(), suppress(CommitFailedError):
+            table = self._open()
+            if table is not None:
+                table.delete(f"at < arrow_cast('{before.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
+                table.optimize.compact()
+                self._erase()
+
+    def _erase(self) -> None:
+        """Empty what is discarded, and delete the files that still hold it."""
+        table = self._open()
+        if table is None:
+            return
+        gone = given_up(pl.scan_delta(table))
+        if not gone.is_empty():
+            same = "kept.letter = gone.letter AND kept.times_seen <= gone.times_seen"
+            merge = table.merge(gone, same, source_alias="gone", target_alias="kept")
+            merge.when_matched_update(dict.fromkeys(CONTENT, "NULL")).execute()
+        _vacuum(table)
+
+    def _append(self, rows: pl.DataFrame) -> None:
+        if not rows.is_empty():
+            with _translated():
+                write_deltalake(self._open_or_create(), rows, mode="append")
+
+    def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
+        """Again where a discard took away the files of the version that was being read."""
+        with _translated():
+            for _ in range(ATTEMPTS - 1):
+                with suppress(FileNotFoundError):
+                    return look(self._rows())
+            return look(self._rows())
+
+    def _rows(self) -> pl.LazyFrame:
+        table = self._open()
+        return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
+
+    def _open(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._uri)
+        except TableNotFoundError:
+            return None
+
+    def _open_or_create(self) -> DeltaTable:
+        table = self._open()
+        if table is not None:
+            return table
+        schema = Schema.from_arrow(pl.Schema(LETTER_SCHEMA))
+        try:
+            return DeltaTable.create(self._uri, schema, mode="ignore", configuration=CONFIGURATION)
+        except DeltaError:
+            # Two creators may meet; whoever lost finds the winner's table.
+            table = self._open()
+            if table is None:
+                raise
+            return table
+
+
+def _vacuum(table: DeltaTable) -> None:
+    """Delete the files that no longer belong to the table; not those that a writer has begun and not committed."""
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Delta's and the disk's errors in the log's words."""
+    try:
+        yield
+    except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
+        raise LogUnavailable(f"the dead letters cannot be read or written: {error}") from error

@@ -1,0 +1,60 @@
+"""Dead letters in memory: for tests and for looking around; gone when the process ends."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from threading import Lock
+
+import polars as pl
+
+from recsys.interaction_log.letter_rows import (
+    CONTENT,
+    HAPPENING,
+    LETTER_SCHEMA,
+    chosen,
+    contents,
+    decision_rows,
+    given_up,
+    refusal_rows,
+    told,
+)
+from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Refusal, Status
+
+
+class MemoryDeadLetters:
+    """A `DeadLetters`."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._rows = pl.DataFrame(schema=LETTER_SCHEMA)
+
+    def bury(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        with self._lock:
+            fresh = refusal_rows(refusals).join(self._rows, on=HAPPENING, how="anti")
+            self._rows = self._rows.vstack(fresh)
+        new = set(fresh.select("letter", "times_seen").iter_rows())
+        return [one for one in refusals if (one.letter, one.times_seen) in new]
+
+    def letters(self, query: LetterQuery) -> list[DeadLetter]:
+        return told(chosen(self._rows.lazy(), query))
+
+    def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+        return contents(self._rows.lazy(), letters)
+
+    def waiting(self) -> int:
+        return len(self.letters(LetterQuery()))
+
+    def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
+        with self._lock:
+            self._rows = self._rows.vstack(decision_rows(letters, Status.REPLAYED, at, by, None))
+
+    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+        with self._lock:
+            rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, why))
+            gone = given_up(rows.lazy()).rename({"times_seen": "gone"})
+            erased = pl.col("gone").is_not_null() & (pl.col("times_seen") <= pl.col("gone"))
+            emptied = [pl.when(~erased).then(column).alias(column) for column in CONTENT]
+            self._rows = rows.join(gone, on="letter", how="left").with_columns(emptied).select(LETTER_SCHEMA.keys())
+
+    def expire(self, before: datetime) -> None:
+        with self._lock:
+            self._rows = self._rows.filter(pl.col("at") >= before)
