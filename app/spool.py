@@ -98,6 +98,7 @@ class Spool:
             for _, written in group:
                 if not written.done():
                     written.set_result(None) if refusal is None else written.set_exception(refusal)
+            await self._look()
         self._filled.set()
 
     async def run(self, send: Send) -> None:

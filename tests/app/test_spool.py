@@ -255,7 +255,7 @@ async def test_a_message_whose_bytes_have_changed_is_set_aside_and_holds_nobody_
     assert arrived == sorted(set(arrived))
 
 
-@pytest.mark.parametrize("page", [1, 2, 3, 20, 21, 39, 40])
+@pytest.mark.parametrize("page", [1, 2, 4, 20, 40])
 async def test_a_file_with_a_spoilt_page_gives_all_that_can_still_be_read(tmp_path: Path, page: int) -> None:
     path = await fill(tmp_path, 300, size=500)
     content = path.read_bytes()
@@ -263,7 +263,7 @@ async def test_a_file_with_a_spoilt_page_gives_all_that_can_still_be_read(tmp_pa
     path.write_bytes(content[:start] + bytes(range(256)) * 16 + content[start + 4096 :])
     arrived = await drained(tmp_path)
     assert arrived == sorted(set(arrived))
-    assert len(arrived) >= 280 or page < 4
+    assert len(arrived) >= 280 or page < 3
     assert files(tmp_path, DAMAGED) != []
 
 
@@ -293,7 +293,9 @@ def test_whatever_the_topic_does_each_user_sees_their_order_and_no_message_is_mi
             await wait_until(lambda: spool.depth == 0)
         return sent, topic.taken
 
-    sent, taken = asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.spool.LONGEST_PAUSE", 0.01)
+        sent, taken = asyncio.run(run())
     for user in range(3):
         mine = [one for one in sent if one.startswith(f"{user}-")]
         once = list(dict.fromkeys(one for one in taken if one.startswith(f"{user}-")))

@@ -3,6 +3,7 @@
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import polars as pl
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -45,19 +47,20 @@ class Market:
         return rows.sort("offset").collect()
 
     def check(self, name: str, tills: Tills) -> None:
-        """All is delivered, and the spool is gone."""
-        expected = {one.user: one.acknowledged for one in tills.tills}
-        total = sum(map(len, expected.values()))
+        """Each event is delivered once, in the order of its user, and the spool is gone."""
+        assert self.delivered(name, tills) == {one.user: one.acknowledged for one in tills.tills}
+        wait_until_sync(lambda: list((self.deployment.folder / "spool").glob("*")) == [])
+
+    def delivered(self, name: str, tills: Tills) -> dict[str, list[str]]:
+        """What the log has of each user, in the order of the topic, once it has as much as was acknowledged."""
+        total = sum(len(one.acknowledged) for one in tills.tills)
         wait_until_sync(lambda: len(self.logged(name)) >= total, 30.0)
         rows = self.logged(name)
-        assert {user: rows.filter(user_id=user)["event_id"].to_list() for user in expected} == expected
-        wait_until_sync(lambda: self.spool["messages"] == 0)
-        assert list((self.deployment.folder / "spool").glob("*")) == []
+        return {one.user: rows.filter(user_id=one.user)["event_id"].to_list() for one in tills.tills}
 
 
-@pytest.fixture(scope="module")
-def market(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    place = tmp_path_factory.mktemp("market")
+@contextmanager
+def opened_market(place: Path, *serve: str) -> Iterator[Market]:
     extra = {
         "MILLIREC_TOPIC__SEND_TIMEOUT": "0.5",
         "MILLIREC_STORE__TIMEOUT": "0.5",
@@ -72,8 +75,14 @@ def market(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) ->
         url = SecretStr(f"redis://127.0.0.1:{proxy.port}")
         with deployed(StoreSettings(url=url, prefix=f"test-{token_hex(6)}:"), place, extra) as deployment:
             deployment.start("log", "consume", "log")
-            with_versions(deployment).serve()
+            with_versions(deployment).serve(*serve)
             yield Market(deployment, proxy, store)
+
+
+@pytest.fixture(scope="module")
+def market(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    with opened_market(tmp_path_factory.mktemp("market")) as opened:
+        yield opened
 
 
 def kill_store(market: Market) -> None:
@@ -118,6 +127,7 @@ def test_a_service_killed_with_a_full_hand_loses_nothing_and_repeats_nothing(mar
     market.check("hand", tills)
 
 
+@pytest.mark.slow
 def test_a_service_killed_while_it_replays_repeats_nothing_that_counts(market: Market) -> None:
     with reporting(market.deployment.url, "replay", users=2) as tills:
         market.proxy.refuses()
@@ -130,6 +140,7 @@ def test_a_service_killed_while_it_replays_repeats_nothing_that_counts(market: M
     market.check("replay", tills)
 
 
+@pytest.mark.slow
 def test_a_service_that_ends_in_peace_leaves_its_spool_to_the_next(market: Market) -> None:
     with reporting(market.deployment.url, "peace") as tills:
         market.proxy.refuses()
@@ -165,3 +176,22 @@ def test_a_full_spool_says_when_to_come_back_and_then_takes_it(market: Market) -
     wait_until_sync(lambda: len(market.logged("full")) >= 100 * (place + 1), 30.0)
     ids = market.logged("full")["event_id"].to_list()
     assert sorted(ids) == sorted(f"full-{batch}-{n}" for batch in range(place + 1) for n in range(100))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_leaves_its_spool_to_the_others(tmp_path: Path) -> None:
+    with opened_market(tmp_path, "--workers", "2") as market:
+        with reporting(market.deployment.url, "worker", 8) as tills:
+            market.proxy.refuses()
+            tills.spool()
+            family = psutil.Process(market.deployment.processes["serve"].pid).children()
+            workers = [one for one in family if "spawn_main" in " ".join(one.cmdline())]
+            assert len(workers) == 2
+            workers[0].kill()
+            tills.spool()
+            market.proxy.passes()
+            tills.go_on()
+        # A till that had to change its worker has no order between the two.
+        delivered = {user: sorted(ids) for user, ids in market.delivered("worker", tills).items()}
+        assert delivered == {one.user: sorted(one.acknowledged) for one in tills.tills}
+        wait_until_sync(lambda: list((tmp_path / "spool").glob("*")) == [])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from app.spool_folder import SpoolFolder
+from recsys.interaction_topic import Outgoing
 from tests.deployment import Deployment, free_port
 
 
@@ -103,6 +105,15 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, nothing_there:
     assert "MILLIREC_STORE__URL" in done.stdout
     assert "train one" in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_doctor_tells_of_spooled_events_that_nobody_sends(tmp_path: Path, nothing_there: dict[str, str]) -> None:
+    left = SpoolFolder(tmp_path / "spool", 1 << 20)
+    left.append([Outgoing("u1", b"{}")] * 3)
+    nothing_there["MILLIREC_SERVE__SPOOL"] = str(tmp_path / "spool")
+    assert "3 messages" not in millirec(tmp_path, "doctor", **nothing_there).stdout
+    left.close()
+    assert "3 messages" in millirec(tmp_path, "doctor", **nothing_there).stdout
 
 
 def test_doctor_is_content_when_all_is_well(deployment: Deployment) -> None:
