@@ -21,6 +21,9 @@ from recsys.user_features import HistoryEntry, UserFeatures
 from tests.versions import publish_small_version
 from tests.waiting import wait_until
 
+PATIENT = 30.0
+"""A deadline that a busy machine keeps."""
+
 
 class CountingStore(MemoryFeatureStore):
     """Counts users per read; waits for `gate` and fails with `failure` where they are set."""
@@ -58,7 +61,7 @@ def live_index(tmp_path: Path) -> LiveIndex:
 async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) -> None:
     store = CountingStore()
     await store.save([UserFeatures("u1", (HistoryEntry(1, 1, "i1", "view"),))])
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends())
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n % 3}", k=3)) for n in range(30)))
     assert store.reads == [30]
     assert {one.result.rung.value for one in served[1::3]} == {"folded"}
@@ -68,7 +71,7 @@ async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) 
 async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> None:
     store = CountingStore()
     store.gate = asyncio.Event()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends())
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
     asked = []
     for n in range(20):
         asked.append(asyncio.create_task(serving.recommend(Query(user_id=f"u{n}", k=3))))
@@ -84,7 +87,7 @@ async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> 
 async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: LiveIndex, tmp_path: Path) -> None:
     store = CountingStore()
     store.gate = asyncio.Event()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends())
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
     before = asyncio.create_task(serving.recommend(Query(user_id="u1")))
     await wait_until(lambda: store.reads)
     live_index.swap(version(tmp_path, "second", 2))
@@ -96,13 +99,13 @@ async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: 
 async def test_a_bug_in_the_store_costs_nobody_their_answer(live_index: LiveIndex) -> None:
     store = CountingStore()
     store.failure = TypeError("a bug")
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends())
+    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n}")) for n in range(3)))
     assert [(one.result.rung.value, one.degraded) for one in served] == [("snapshot", True)] * 3
 
 
 async def test_without_a_version_there_is_no_answer() -> None:
-    serving = Serving(LiveIndex(), FeatureReader(CountingStore(), CircuitBreaker()), LiveTrends())
+    serving = Serving(LiveIndex(), FeatureReader(CountingStore(), CircuitBreaker()), LiveTrends(), PATIENT)
     with pytest.raises(Unavailable, match="train one"):
         await serving.recommend(Query())
 
