@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from millirec.commands import dead_letters
+from millirec.terminal import console
 from recsys.errors import InvalidInput, NotFound
 from recsys.interaction_log import open_dead_letters
 from recsys.interaction_log.letters import DeadLetters, LetterQuery, Refusal, Status
@@ -20,7 +20,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeadLetters:
     monkeypatch.setenv("MILLIREC_LOG__PATH", str(tmp_path / "log"))
-    monkeypatch.setattr(dead_letters.console, "width", 200)
+    monkeypatch.setattr(console, "width", 200)
     opened = open_dead_letters(LogSettings(path=str(tmp_path / "log")))
     refused = [("no [bold] JSON", "message", b"\xff[bold]"), ("is in the future", "occurred_at", b'{"a":"\xc3\xb6"}')]
     opened.bury(
