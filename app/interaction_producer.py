@@ -65,27 +65,26 @@ class InteractionProducer:
 
     async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Kept | Exception]:
         spool = self.spool
-        if spool is None:
-            return [failure or Kept.TOPIC for failure in await self._deliver(outgoing)]
         try:
-            if await spool.keep_behind(outgoing):
+            if spool is not None and not spool.idle and await spool.keep_behind(outgoing):
                 return [Kept.SPOOL] * len(outgoing)
         except TopicUnavailable as refusal:
             return [refusal] * len(outgoing)
         failures = await self._deliver(outgoing)
+        if spool is None or not any(failures):
+            return [failure or Kept.TOPIC for failure in failures]
         left = [one for one, failure in zip(outgoing, failures, strict=True) if failure]
-        fallback: Kept | Exception = Kept.SPOOL
-        if left:
-            try:
-                await spool.keep(left)
-            except TopicUnavailable as refusal:
-                fallback = refusal
-        return [fallback if failure else Kept.TOPIC for failure in failures]
+        kept: Kept | Exception = Kept.SPOOL
+        try:
+            await spool.keep(left)
+        except TopicUnavailable as refusal:
+            kept = refusal
+        return [kept if failure else Kept.TOPIC for failure in failures]
 
     async def _deliver(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
         """One entry per message: `None` once the topic has acknowledged it, else why it has not."""
         try:
-            producer = await self.connect()
+            producer = self._producer or await self.connect()
         except TopicUnavailable as error:
             log.warning("the topic cannot be reached", error=str(error))
             return [error] * len(outgoing)

@@ -56,6 +56,11 @@ class Spool:
         """Messages on the disk or on their way there."""
         return self._written + self._unwritten
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is there, and nothing is on its way from here to the topic."""
+        return not self.depth and self._handing_over is None
+
     async def keep_behind(self, messages: Sequence[Outgoing]) -> bool:
         """Put `messages` behind what is there, or nothing and False where nothing is: then they may go to the topic.
 

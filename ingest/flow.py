@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ingest.settings import IngestSettings
 from ingest.validation import validate
 from recsys import envelope, wire
 from recsys.errors import InvalidInput
-from recsys.interaction import Erasure, Merge
+from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_log.letters import Refusal
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
@@ -63,36 +63,37 @@ class Batch:
 def decode_batch(messages: Sequence[Delivered], now: datetime, settings: IngestSettings) -> Batch:
     """Pure; never raises for a message's sake: what cannot be applied becomes a dead letter."""
     batch = Batch()
+    latest = now + timedelta(seconds=settings.future_tolerance)
     for delivered in messages:
         batch.offsets[delivered.partition] = max(delivered.offset, batch.offsets.get(delivered.partition, -1))
         try:
             message = envelope.decode(delivered.value, delivered.headers)
-            validate(message, now, settings)
+            validate(message, settings.earliest, latest)
         except InvalidInput as error:
-            batch.rejected.append(
-                Refusal(
-                    reason=error.reason,
-                    field=error.field,
-                    partition=delivered.partition,
-                    offset=delivered.offset,
-                    value=delivered.value,
-                    at=now,
-                    key=delivered.key,
-                    headers=delivered.headers,
-                )
-            )
+            batch.rejected.append(_refusal(delivered, error, now))
             continue
         if delivered.key != wire.key_of(message):
             batch.miskeyed.append(delivered)
-        if isinstance(message, Item):
-            batch.items.append(message)
-            continue
-        record = Positioned(delivered.partition, delivered.offset, message)
         match message:
+            case Interaction():
+                batch.interactions.append(Positioned(delivered.partition, delivered.offset, message))
+            case Item():
+                batch.items.append(message)
             case Erasure():
-                batch.erasures.append(record)
+                batch.erasures.append(Positioned(delivered.partition, delivered.offset, message))
             case Merge():
-                batch.merges.append(record)
-            case _:
-                batch.interactions.append(record)
+                batch.merges.append(Positioned(delivered.partition, delivered.offset, message))
     return batch
+
+
+def _refusal(delivered: Delivered, error: InvalidInput, now: datetime) -> Refusal:
+    return Refusal(
+        reason=error.reason,
+        field=error.field,
+        partition=delivered.partition,
+        offset=delivered.offset,
+        value=delivered.value,
+        at=now,
+        key=delivered.key,
+        headers=delivered.headers,
+    )

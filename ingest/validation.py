@@ -25,14 +25,13 @@ CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
 """What `ID_PATTERN` forbids, as a search that polars runs."""
 
 
-def validate(message: Message, now: datetime, settings: IngestSettings) -> None:
+def validate(message: Message, earliest: datetime, latest: datetime) -> None:
     """Raises `InvalidInput` naming the field."""
-    field = "updated_at" if isinstance(message, Item) else "occurred_at"
     at = message.updated_at if isinstance(message, Item) else message.occurred_at
-    if at > now + timedelta(seconds=settings.future_tolerance):
-        raise InvalidInput(field, f"{at.isoformat()} is in the future")
-    if at < settings.earliest:
-        raise InvalidInput(field, f"{at.isoformat()} is before {settings.earliest.date()}")
+    if not earliest <= at <= latest:
+        wrong = "in the future" if at > latest else f"before {earliest.date()}"
+        field = "updated_at" if isinstance(message, Item) else "occurred_at"
+        raise InvalidInput(field, f"{at.isoformat()} is {wrong}")
     if isinstance(message, Merge) and message.into == message.user_id:
         raise InvalidInput("into", "is the user itself")
 

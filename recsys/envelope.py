@@ -22,7 +22,8 @@ HEADERS: Mapping[str, bytes] = {CONTENT_TYPE: JSON.encode(), SCHEMA_VERSION: str
 """What goes with the bytes that `wire.encode` makes."""
 
 _NONE: Mapping[str, bytes] = {}
-_CURRENT = HEADERS[SCHEMA_VERSION]
+_AS_IS = (HEADERS[SCHEMA_VERSION], None, str(FIRST_VERSION).encode())
+"""Versions of which a message that is exactly as the current one has it means the same."""
 _PLAIN = (HEADERS[CONTENT_TYPE], None)
 _BINARY: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     AVRO: envelope_avro.fields_of,
@@ -32,11 +33,15 @@ _BINARY: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
 
 def decode(value: bytes, headers: Mapping[str, bytes] = _NONE) -> Message:
     """The message in the current version's words. Raises `InvalidInput` naming the field or header; nothing else."""
+    plain = headers.get(CONTENT_TYPE) in _PLAIN
+    if plain and headers.get(SCHEMA_VERSION) in _AS_IS and (message := wire.exact(value)) is not None:
+        return message
     version = _version(headers)
-    if headers.get(CONTENT_TYPE) not in _PLAIN and (read := _BINARY.get(_content_type(headers))):
+    read = None if plain else _BINARY.get(_content_type(headers))
+    if read is not None:
         return wire.message_of(_binary_fields(value, version, read))
-    # Whatever the version: what is exactly as the current one has it meant the same in every older one.
-    return wire.exact(value) or wire.message_of(upgraded(wire.fields_of(value), version or FIRST_VERSION))
+    wire.check_size(value)
+    return wire.message_of(upgraded(wire.fields_of(value), version or FIRST_VERSION))
 
 
 def _binary_fields(value: bytes, version: int | None, read: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
@@ -49,8 +54,8 @@ def _binary_fields(value: bytes, version: int | None, read: Callable[[bytes], di
 
 def _version(headers: Mapping[str, bytes]) -> int | None:
     stated = headers.get(SCHEMA_VERSION)
-    if stated is None or stated == _CURRENT:
-        return None if stated is None else VERSION
+    if stated is None:
+        return None
     text = stated.decode("latin-1").strip()
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= FIRST_VERSION):
         raise InvalidInput(SCHEMA_VERSION, f"{text[:64]!r} is no version: send a number such as {VERSION}")

@@ -38,9 +38,10 @@ def decode(value: bytes) -> Message:
 def exact(value: bytes) -> Message | None:
     """The message, if it is just what the schema says: the one call that nearly every message takes.
 
-    Raises `InvalidInput` where `fields_of` would.
+    Raises `InvalidInput` where `fields_of` would, and for a message that is too large.
     """
-    check_size(value)
+    if len(value) > MAX_MESSAGE_BYTES:
+        check_size(value)
     try:
         message: Message = _decoder.decode(value)
     except msgspec.ValidationError:

@@ -61,6 +61,9 @@ def list_letters(
         for one in letters:
             console.print(msgspec.json.encode(one).decode(), soft_wrap=True, markup=False, highlight=False)
         return
+    if not letters:
+        console.print("no dead letters")
+        return
     table = Table(Column("letter", no_wrap=True), "status", "field", "reason", "from", Column("seen", justify="right"))
     table.add_column("last seen", no_wrap=True)
     for one in letters:

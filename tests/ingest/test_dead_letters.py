@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from ingest.dead_letter import DeadLetterWriter, dead_letter_topic, field_label
 from ingest.flow import Batch, decode_batch
-from ingest.letters_replay import rehearse, replay
+from ingest.letters_replay import CHUNK, rehearse, replay
 from ingest.log_group import LogGroup
 from ingest.settings import IngestSettings
 from recsys import wire
@@ -286,6 +286,21 @@ async def test_a_replay_that_breaks_off_in_the_middle_is_begun_again_and_counts_
 
         await wait_until(arrived)
     assert logged(lenient) == sorted(f"e{n}" for n in range(20))
+    assert letters.waiting() == 0
+
+
+async def test_a_replay_that_is_killed_leaves_the_rest_waiting(ingest: Ingest) -> None:
+    letters = MemoryDeadLetters()
+    letters.bury([refusal(offset) for offset in range(CHUNK + 20)])
+
+    def killed(done: int) -> None:
+        raise KeyboardInterrupt
+
+    async with producing(ingest) as producer:
+        with pytest.raises(KeyboardInterrupt):
+            await replay(letters, letters.letters(LetterQuery()), producer, "ops", killed)
+        assert sorted(one.offset for one in letters.letters(LetterQuery())) == list(range(CHUNK, CHUNK + 20))
+        assert await replay(letters, letters.letters(LetterQuery()), producer, "ops", no) == 20
     assert letters.waiting() == 0
 
 

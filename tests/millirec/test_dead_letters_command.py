@@ -5,17 +5,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from millirec.commands import dead_letters
+from millirec.terminal import console
+from recsys.errors import InvalidInput, NotFound
 from recsys.interaction_log import open_dead_letters
 from recsys.interaction_log.letters import DeadLetters, LetterQuery, Refusal, Status
 from recsys.settings import LogSettings
-from tests.millirec.test_command_line import millirec
 
 NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def letters(tmp_path: Path) -> DeadLetters:
+def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeadLetters:
+    monkeypatch.setenv("MILLIREC_LOG__PATH", str(tmp_path / "log"))
+    monkeypatch.setattr(console, "width", 200)
     opened = open_dead_letters(LogSettings(path=str(tmp_path / "log")))
     refused = [("no [bold] JSON", "message", b"\xff[bold]"), ("is in the future", "occurred_at", b'{"a":"\xc3\xb6"}')]
     opened.bury(
@@ -24,40 +29,49 @@ def letters(tmp_path: Path) -> DeadLetters:
     return opened
 
 
-def test_letters_are_listed_and_shown_as_they_came(tmp_path: Path, letters: DeadLetters) -> None:
-    place = {"MILLIREC_LOG__PATH": str(tmp_path / "log")}
-    listed = millirec(tmp_path, "dead-letters", "list", **place)
-    assert listed.returncode == 0, listed.stderr
-    assert "no [bold] JSON" in listed.stdout
-    assert "p-0:1" in listed.stdout
-    lines = millirec(tmp_path, "dead-letters", "list", "--json", "--field", "occurred_at", **place).stdout.splitlines()
-    (future,) = [json.loads(line) for line in lines]
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(dead_letters.app, arguments)
+
+
+def printed(*arguments: str) -> str:
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_letters_are_listed_with_where_they_came_from_and_why(letters: DeadLetters) -> None:
+    table = printed("list")
+    assert "no [bold] JSON" in table
+    assert "p-0:1" in table
+    (future,) = [json.loads(line) for line in printed("list", "--json", "--field", "occurred_at").splitlines()]
     assert (future["reason"], future["status"], future["times_seen"]) == ("is in the future", "waiting", 1)
-    assert '{"a":"ö"}' in millirec(tmp_path, "dead-letters", "show", future["letter"][:6], **place).stdout
-    (garbage,) = letters.letters(LetterQuery(field="message"))
-    assert r"b'\xff[bold]'" in millirec(tmp_path, "dead-letters", "show", garbage.letter, **place).stdout
+    assert printed("list", "--status", "discarded") == "no dead letters\n"
 
 
-def test_a_discard_needs_a_reason_and_a_choice(tmp_path: Path, letters: DeadLetters) -> None:
-    place = {"MILLIREC_LOG__PATH": str(tmp_path / "log")}
-    assert millirec(tmp_path, "dead-letters", "discard", "--all", **place).returncode == 2
-    assert millirec(tmp_path, "dead-letters", "discard", "--all", "--why", " ", **place).returncode == 2
-    refused = millirec(tmp_path, "dead-letters", "discard", "--why", "a test", **place)
-    assert (refused.returncode, "--all" in refused.stderr) == (2, True)
-    dry = millirec(tmp_path, "dead-letters", "discard", "--all", "--why", "a test", "--dry-run", **place)
-    assert ("2 would be discarded" in dry.stdout, letters.waiting()) == (True, 2)
-    done = millirec(tmp_path, "dead-letters", "discard", "--reason", "FUTURE", "--why", "a test", **place)
-    assert "1 discarded" in done.stdout
+def test_a_letter_is_shown_with_its_message_whatever_bytes_it_has(letters: DeadLetters) -> None:
+    (future,), (garbage,) = (letters.letters(LetterQuery(field=field)) for field in ("occurred_at", "message"))
+    assert '{"a":"ö"}' in printed("show", future.letter[:10])
+    assert r"b'\xff[bold]'" in printed("show", garbage.letter)
+    assert json.loads(printed("show", garbage.letter, "--json"))["content"]["value"] == "/1tib2xkXQ=="
+    assert isinstance(run("show", "0" * 16).exception, NotFound)
+    assert isinstance(run("show", "").exception, InvalidInput)
+
+
+def test_a_discard_needs_a_reason_and_a_choice(letters: DeadLetters) -> None:
+    assert run("discard", "--all").exit_code == 2
+    assert isinstance(run("discard", "--all", "--why", " ").exception, InvalidInput)
+    assert isinstance(run("discard", "--why", "a test").exception, InvalidInput)
+    assert isinstance(run("replay").exception, InvalidInput)
+    assert printed("discard", "--all", "--why", "a test", "--dry-run") == "2 would be discarded\n"
+    assert letters.waiting() == 2
+    assert printed("discard", "--reason", "FUTURE", "--why", "a test") == "1 discarded\n"
     (gone,) = letters.letters(LetterQuery(status=Status.DISCARDED))
     assert (gone.why, letters.content([gone]), letters.waiting()) == ("a test", {}, 1)
-    again = millirec(tmp_path, "dead-letters", "discard", gone.letter, "--why", "a test", **place)
-    assert (again.returncode, "does not exist" in again.stderr) == (1, True)
+    assert isinstance(run("discard", gone.letter, "--why", "a test").exception, NotFound)
+    assert "the message is erased" in printed("show", gone.letter)
 
 
-def test_since_is_a_time_or_how_long_ago(tmp_path: Path, letters: DeadLetters) -> None:
-    place = {"MILLIREC_LOG__PATH": str(tmp_path / "log")}
-    recent = millirec(tmp_path, "dead-letters", "list", "--json", "--since", "2h", **place)
-    assert len(recent.stdout.splitlines()) == 2
-    assert millirec(tmp_path, "dead-letters", "list", "--json", "--since", "2100-01-01", **place).stdout == ""
-    wrong = millirec(tmp_path, "dead-letters", "list", "--since", "yesterday", **place)
-    assert (wrong.returncode, "neither like 2h nor a time" in wrong.stderr) == (2, True)
+def test_since_is_a_time_or_how_long_ago(letters: DeadLetters) -> None:
+    assert len(printed("list", "--json", "--since", "2h").splitlines()) == 2
+    assert printed("list", "--json", "--since", "2100-01-01") == ""
+    assert isinstance(run("list", "--since", "yesterday").exception, InvalidInput)

@@ -1,5 +1,6 @@
 """The envelope: versions are upgraded, formats are read, and whatever else comes is refused by name."""
 
+import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -142,9 +143,13 @@ def test_no_bytes_raise_anything_but_a_refusal(value: bytes, content_type: str |
 
 
 def test_a_number_that_is_none_is_refused_in_every_format() -> None:
-    odd = msgspec.structs.replace(VIEW, price=float("nan"))
-    for content_type, encode in BINARY.items():
-        assert refused(encode(odd), headers(content_type)).field == "price"
+    avro = envelope_avro.encode(msgspec.structs.replace(VIEW, price=math.nan))
+    assert refused(avro, headers(AVRO)).field == "price"
+    item = Item(item_id="i", updated_at=AT, properties={"margin": math.inf})
+    assert refused(envelope_avro.encode(item), headers(AVRO)).field == "margin"
+    protobuf = envelope_protobuf._message_class().FromString(envelope_protobuf.encode(VIEW))
+    protobuf.interaction.price = math.nan
+    assert refused(protobuf.SerializeToString(), headers(PROTOBUF)).field == "price"
 
 
 def test_bytes_left_over_are_no_avro() -> None:
