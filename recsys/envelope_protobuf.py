@@ -19,7 +19,7 @@ from recsys.item import Item
 from recsys.wire import VERSION, Message
 
 PACKAGE = f"millirec.v{VERSION}"
-FILE = f"millirec.v{VERSION}.proto"
+FILE = f"millirec_v{VERSION}.proto"
 IMPORTS = ("google/protobuf/struct.proto", "google/protobuf/timestamp.proto")
 
 NUMBERS: Mapping[type[Message], tuple[str, ...]] = {

@@ -52,8 +52,8 @@ be applied becomes a dead letter that names the field and the reason, and can be
 def documents() -> dict[str, str]:
     """File name and text of every schema, as they are kept in docs/schemas."""
     return {
-        f"millirec.v{VERSION}.schema.json": pretty(json_schema()),
-        f"millirec.v{VERSION}.avsc": pretty(envelope_avro.schema()),
+        f"millirec_v{VERSION}.schema.json": pretty(json_schema()),
+        f"millirec_v{VERSION}.avsc": pretty(envelope_avro.schema()),
         envelope_protobuf.FILE: envelope_protobuf.proto(),
         "asyncapi.json": pretty(asyncapi()),
     }
