@@ -39,8 +39,8 @@ up: .venv/.runtime ## A small real deployment on this machine, without the demo'
 serve: .venv/.runtime ## Only the HTTP service, with the stores that the settings name
 	@$(RUN) -m millirec serve $(ARGS)
 
-test: .venv/.development ## Run the tests (ARGS="-k WORD" for some of them)
-	@$(RUN) -m pytest -m "not slow" $(ARGS)
+test: .venv/.development ## Run the tests, on every core (ARGS="-k WORD" for some of them)
+	@$(RUN) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: .venv/.development ## Run the tests that take minutes
 	@$(RUN) -m pytest -m slow $(ARGS)
