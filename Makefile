@@ -15,10 +15,16 @@ INSTALL := $(UV) pip install --python $(RUN) --quiet
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --annotation-style line \
 	--no-header --no-emit-package millirec --quiet
 
-# A Kafka client that is not ours, for one test; where it cannot be had, that test says so and is skipped.
+# Programs of Debian's that single tests use; where they cannot be had, those tests say so and are skipped.
+# Of Prometheus only promtool is wanted, so that nothing is installed that would start a server.
 APT := DEBIAN_FRONTEND=noninteractive timeout 120 apt-get -qq
-INSTALL_KCAT := command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	{ $(APT) install -y kcat || { $(APT) update && $(APT) install -y kcat; }; } } >/dev/null 2>&1 </dev/null || true
+define INSTALL_TOOLS
+{ command -v apt-get && { \
+	command -v kcat || { [ "$$(id -u)" = 0 ] && { $(APT) install -y kcat || { $(APT) update && $(APT) install -y kcat; }; }; }; \
+	command -v promtool || { mkdir -p .venv/prometheus && cd .venv/prometheus && $(APT) download prometheus && \
+		dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }; \
+}; } >/dev/null 2>&1 </dev/null || true
+endef
 
 # A .venv whose interpreter is gone is made anew.
 $(if $(wildcard .venv),$(shell $(RUN) -c "" >/dev/null 2>&1 || rm -rf .venv))
@@ -78,7 +84,7 @@ clean: ## Remove .venv and caches; data in var/ stays
 .venv/.development: .venv/.runtime requirements/development.txt
 	@echo "Installing what development needs ..."
 	@$(INSTALL) --require-hashes -r requirements/development.txt
-	@$(INSTALL_KCAT)
+	@$(INSTALL_TOOLS)
 	@touch $@
 
 .venv/.runtime: .venv/.bootstrap requirements/runtime.txt pyproject.toml
