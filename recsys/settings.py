@@ -60,7 +60,12 @@ class StoreSettings(Section):
     read_timeout: float = Field(0.015, gt=0, le=10, description="seconds a serving read may take")
     timeout: Seconds = Field(2.0, description="seconds any other call may take")
     connections: int = Field(16, ge=1, le=1000)
-    history_length: int = Field(200, ge=1, le=10_000, description="interactions remembered per user")
+    history_length: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        description="interactions remembered per user; among them, or the newest 500 if more, an event_id counts once",
+    )
     user_ttl: float = Field(400 * 86400, gt=0, description="seconds until a silent user is forgotten")
     item_ttl: float = Field(400 * 86400, gt=0)
 
