@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import dead_letter
@@ -131,6 +131,7 @@ def test_what_stands_under_a_wrong_key_is_applied_and_told() -> None:
     assert batch.miskeyed == messages[1:]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
