@@ -83,5 +83,11 @@ class RegistrySettings(Section):
     """The index registry."""
 
     backend: Literal["object_store", "memory"] = "object_store"
-    url: str = Field("var/registry", description="a local folder, or s3://, gs://, az://")
+    url: str = Field(
+        "var/registry", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
+    )
     cache: Path = Field(Path("var/cache"), description="where this machine keeps the versions it serves")
+    cache_versions: int = Field(
+        4, ge=1, le=1000, description="versions kept there; those in use stay, whatever it takes"
+    )
+    cache_bytes: int | None = Field(None, ge=0, description="bytes kept there, in the same way; any number when unset")
