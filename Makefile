@@ -1,7 +1,7 @@
 # Each target does its own set-up, in .venv, and skips it when nothing changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up serve test test-slow check format bench loadtest schemas lock clean
+.PHONY: help setup demo up serve test test-slow check format bench bench-stream loadtest schemas lock clean
 
 # The first of these that runs and is new enough is used; `make PYTHON=python3.12 setup` asks for one.
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
@@ -63,6 +63,9 @@ format: .venv/.development ## Format the code and mend what ruff can mend
 
 bench: .venv/.development ## Measure capacity and latency on this machine
 	@$(RUN) -m loadtests.bench $(ARGS)
+
+bench-stream: .venv/.development ## Measure the consumer groups on this machine
+	@$(RUN) -m loadtests.stream_bench $(ARGS)
 
 loadtest: .venv/.development ## Locust against a running service (ARGS="--host http://localhost:8000")
 	@$(RUN) -m locust -f loadtests/locustfile.py $(ARGS)

@@ -9,6 +9,7 @@ from enum import StrEnum
 import structlog
 
 from app.spool import Spool
+from recsys.envelope import HEADERS
 from recsys.errors import InvalidInput, TopicUnavailable
 from recsys.interaction_topic import InteractionTopic, Outgoing, TopicProducer
 from recsys.wire import MAX_MESSAGE_BYTES, Message, encode, key_of
@@ -51,7 +52,7 @@ class InteractionProducer:
 
         `InvalidInput` for one so large that nobody would read it, `TopicUnavailable` for what is worth another try.
         """
-        outgoing = [Outgoing(key_of(one), encode(one)) for one in messages]
+        outgoing = [Outgoing(key_of(one), encode(one), HEADERS) for one in messages]
         size = sum(len(one.value) for one in outgoing)
         if self._bytes and self._bytes + size > self._max_bytes:
             return [TopicUnavailable(f"{self._bytes} bytes wait for their acknowledgement")] * len(outgoing)

@@ -82,9 +82,10 @@ class ServeSettings(Section):
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
     max_unacknowledged_bytes: int = Field(
-        67_108_864,
+        16_777_216,
         ge=1024,
-        description="events, items and erasures waiting to be kept, per process, before more get 503",
+        description="of events, items and erasures waiting to be kept, per process, before more get 503; "
+        "in memory a byte of them costs about ten",
     )
     spool: Path | None = Field(
         None,

@@ -106,21 +106,37 @@ class GroupLoop:
         self._limit = limit
         self._wait = wait
         self._stop = stop
-        self._lag_due = 0.0
-        self._lagging: set[str] = set()
 
     async def run(self) -> None:
+        """While a full batch takes effect the next is polled and decoded; after a smaller one more may still come."""
         logger.info("consuming", group=self._group.name)
-        with suppress(_Stopped):
-            while not self._stop.is_set():
-                messages = await self._gather()
-                if messages:
-                    await self._finish(messages)
-                await self._report_lag()
+        reporting = asyncio.create_task(self._report_lag())
+        following = self._ahead()
+        try:
+            with suppress(_Stopped):
+                while not self._stop.is_set():
+                    messages, batch = await following
+                    full = len(messages) >= self._limit
+                    following = self._ahead() if full else following
+                    if messages:
+                        await self._finish(messages, batch)
+                    following = following if full else self._ahead()
+        finally:
+            await end(following)
+            await end(reporting)
         logger.info("stopped consuming", group=self._group.name)
 
-    async def _finish(self, messages: Sequence[Delivered]) -> None:
-        batch = decode_batch(messages, datetime.now(UTC), self._settings)
+    def _ahead(self) -> asyncio.Task[tuple[list[Delivered], Batch]]:
+        following = asyncio.create_task(self._next())
+        # One that nobody waits for any more may end as it likes.
+        following.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return following
+
+    async def _next(self) -> tuple[list[Delivered], Batch]:
+        messages = await self._gather()
+        return messages, decode_batch(messages, datetime.now(UTC), self._settings)
+
+    async def _finish(self, messages: Sequence[Delivered], batch: Batch) -> None:
         with BATCH_SECONDS.labels(self._group.name).time():
             await self._until_done(lambda: self._group.apply(batch))
         done_ms = time() * 1000
@@ -166,18 +182,17 @@ class GroupLoop:
             delay = min(2 * delay, MAX_BACKOFF)
 
     async def _report_lag(self) -> None:
-        if monotonic() < self._lag_due:
-            return
-        self._lag_due = monotonic() + LAG_INTERVAL
-        try:
-            lags = await self._consumer.lag()
-        except TopicUnavailable:
-            return
-        for partition in self._lagging - lags.keys():
-            LAG.remove(self._group.name, partition)
-        for partition, lag in lags.items():
-            LAG.labels(self._group.name, partition).set(lag)
-        self._lagging = set(lags)
+        """Beside the batches, which shall not wait for it."""
+        reported: set[str] = set()
+        while True:
+            with suppress(TopicUnavailable):
+                lags = await self._consumer.lag()
+                for partition in reported - lags.keys():
+                    LAG.remove(self._group.name, partition)
+                for partition, lag in lags.items():
+                    LAG.labels(self._group.name, partition).set(lag)
+                reported = set(lags)
+            await asyncio.sleep(LAG_INTERVAL)
 
 
 @asynccontextmanager

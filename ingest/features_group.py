@@ -1,12 +1,13 @@
 """The features group: every event into its user's record, with an embedding per version in service, and the trends."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import uniform
 from time import time
 
-from ingest.flow import Batch
+from ingest.flow import Batch, Round
 from ingest.metrics import FOLD_IN_SECONDS
 from ingest.trend_counts import TrendCounter
 from ingest.user_merge import halves
@@ -14,12 +15,14 @@ from ingest.versions_in_service import VersionsInService
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
 from recsys.recommender import Index
-from recsys.user_features import Positioned, UserFeatures, Vector, apply
+from recsys.user_features import Positioned, UserFeatures, Vector, apply, news
 
 ATTEMPTS = 10
 """Other writers (a seeding run, a member whose lease just passed on) may get in between a few times."""
 
 RIVAL_PAUSE = 0.01
+FOLDED_AT_ONCE = 250
+"""Users whose embeddings are solved in one go."""
 
 
 class FeaturesGroup:
@@ -33,29 +36,32 @@ class FeaturesGroup:
 
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
-        # Beside the rest: the event loop has little to do while a thread solves.
-        counting = asyncio.create_task(self._trends.count(batch.interactions, 1000 * time()))
-        try:
-            for part in batch.rounds():
-                await self._apply(part.users)
-                await self._merge(part.merges)
-        finally:
-            await counting
+        rounds = batch.rounds()
+        records = _by_user(rounds)
+        loaded = {features.user_id: features for features in await self._store.load(list(records))}
+        # Before anything is saved: the records tell repeats apart only as long as the batch is not in them.
+        counted = [record for user_id, mine in records.items() for record in news(loaded[user_id], mine)]
+        await self._trends.count(counted, batch.offsets, 1000 * time())
+        for part in rounds:
+            await self._apply(part.users, loaded)
+            await self._merge(part.merges)
+            loaded = {}  # whom a merge may have changed
         if batch.items:
             await self._store.put_items(batch.items)
 
-    async def _apply(self, users: Mapping[str, Sequence[Positioned]]) -> None:
+    async def _apply(self, users: Mapping[str, Sequence[Positioned]], loaded: Mapping[str, UserFeatures]) -> None:
+        """`loaded` are their records as they were a moment ago, or nobody's."""
         pending = dict(users)
         for attempt in range(ATTEMPTS):
             if not pending:
                 break
             # Out of step with whoever else writes, so that nobody always comes second.
             await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
-            loaded = await self._store.load(list(pending))
-            reduced = [apply(features, pending[features.user_id], self._length) for features in loaded]
-            changed = [new for new, old in zip(reduced, loaded, strict=True) if new is not old]
+            known = [loaded[user_id] for user_id in pending] if loaded else await self._store.load(list(pending))
+            reduced = [apply(features, pending[features.user_id], self._length) for features in known]
+            changed = [new for new, old in zip(reduced, known, strict=True) if new is not old]
             lost = await self._save(changed)
-            pending = {user_id: records for user_id, records in pending.items() if user_id in lost}
+            pending, loaded = {user_id: pending[user_id] for user_id in lost}, {}
         if pending:
             raise StoreUnavailable(f"{len(pending)} users' records keep changing under this writer")
 
@@ -76,11 +82,31 @@ class FeaturesGroup:
             raise StoreUnavailable(f"{len(pending)} users' records keep changing under this merge")
 
     async def _save(self, changed: Sequence[UserFeatures]) -> set[str]:
-        """With fresh embeddings; whose record somebody else has changed meanwhile."""
-        # In a thread: solving takes a while, and leases must be renewed meanwhile.
-        folded = await asyncio.to_thread(with_embeddings, changed, self._versions.indexes)
-        written = await self._store.save(folded)
-        return {features.user_id for features, done in zip(folded, written, strict=True) if not done}
+        """With fresh embeddings, some saved while others are solved; whose record somebody else has changed since."""
+        lost: set[str] = set()
+        saving: asyncio.Task[set[str]] | None = None
+        for start in range(0, len(changed), FOLDED_AT_ONCE):
+            chunk = changed[start : start + FOLDED_AT_ONCE]
+            # In a thread: solving takes a while, and leases must be renewed meanwhile.
+            folded = await asyncio.to_thread(with_embeddings, chunk, self._versions.indexes)
+            lost |= await saving if saving else set()
+            saving = asyncio.create_task(self._write(folded))
+        return lost | (await saving if saving else set())
+
+    async def _write(self, features: Sequence[UserFeatures]) -> set[str]:
+        written = await self._store.save(features)
+        return {one.user_id for one, done in zip(features, written, strict=True) if not done}
+
+
+def _by_user(rounds: Sequence[Round]) -> dict[str, list[Positioned]]:
+    """Everybody's records, in topic order; a merge is one of the user that ends."""
+    records: defaultdict[str, list[Positioned]] = defaultdict(list)
+    for part in rounds:
+        for user_id, mine in part.users.items():
+            records[user_id] += mine
+        for merge in part.merges:
+            records[merge.message.user_id].append(merge)
+    return records
 
 
 def with_embeddings(features: Sequence[UserFeatures], indexes: Sequence[Index]) -> list[UserFeatures]:

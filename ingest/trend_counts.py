@@ -1,7 +1,7 @@
 """Trend counts: what is wanted now, by item and hour of event time, each record counted once."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
@@ -17,7 +17,6 @@ from recsys.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
 from recsys.user_features import Positioned
 
 ATTEMPTS = 5
-REMEMBERED = 50_000
 
 _UNITS = {name: round(weight * TREND_UNITS) for name, weight in DEFAULT_TYPE_WEIGHTS.items()} | {IMPRESSION: 0}
 _OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
@@ -26,49 +25,42 @@ _OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
 class TrendCounter:
     """Counts into the store, which keeps with the counts how far each partition was counted.
 
-    A producer's repeat is recognised among the last counted here, unlike in the history: the record that
-    would tell it apart is the user's, and is written at another moment than the counts.
+    What is a producer's repeat, the users' records tell (`recsys.user_features.news`). They must be as they were
+    before the batch: whoever counts does so before it saves, so that what was saved has been counted.
     """
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
         self._reached: dict[str, int] = {}
-        self._recent: set[str] = set()
-        self._before: set[str] = set()
 
-    async def count(self, interactions: Sequence[Positioned], now_ms: float) -> None:
-        """Idempotent. Raises `StoreUnavailable`, with any part of `interactions` counted."""
+    async def count(self, news: Sequence[Positioned], reached: Mapping[str, int], now_ms: float) -> None:
+        """Count `news`, all there is up to the offsets `reached` per partition, in any order.
+
+        Idempotent. Raises `StoreUnavailable`, with any part of it counted.
+        """
         pending: defaultdict[str, list[Positioned]] = defaultdict(list)
-        for record in interactions:
+        for record in news:
             pending[record.partition].append(record)
         for _ in range(ATTEMPTS):
-            counts = [self._counts(partition, records, now_ms) for partition, records in pending.items()]
+            counts = [self._counts(one, records, reached[one], now_ms) for one, records in pending.items()]
             weighty = [one for one in counts if one.hours]
             if not weighty:
                 return
             for one, found in zip(weighty, await self._store.count_trends(weighty), strict=True):
                 self._reached[one.partition] = one.reached if found == one.after else found
                 if found == one.after:
-                    self._remember(pending.pop(one.partition))
+                    del pending[one.partition]
         raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
 
-    def _counts(self, partition: str, records: Sequence[Positioned], now_ms: float) -> TrendCounts:
+    def _counts(self, partition: str, records: Sequence[Positioned], reached: int, now_ms: float) -> TrendCounts:
         after = self._reached.get(partition, -1)
         first, last = hour_of(now_ms) - TREND_HOURS + 1, hour_of(now_ms + 1000 * FUTURE_TOLERANCE)
         hours: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-        told: set[str] = set()
         for record in records:
             event = record.message
             if record.offset <= after or not isinstance(event, Interaction):
                 continue
             units, hour = _UNITS.get(event.type, _OTHER_UNITS), hour_of(epoch_ms(event.occurred_at))
-            repeat = event.event_id in told or event.event_id in self._recent or event.event_id in self._before
-            if units and first <= hour <= last and not repeat:
-                told.add(event.event_id)
+            if units and first <= hour <= last:
                 hours[hour][event.item_id] += units
-        return TrendCounts(partition, after, max(record.offset for record in records), hours)
-
-    def _remember(self, records: Sequence[Positioned]) -> None:
-        self._recent.update(record.message.event_id for record in records)
-        if len(self._recent) >= REMEMBERED:
-            self._before, self._recent = self._recent, set()
+        return TrendCounts(partition, after, reached, hours)

@@ -19,6 +19,7 @@ from millirec.commands import (
     import_,
     key,
     placements,
+    probe,
     schemas,
     seed,
     serve,
@@ -43,6 +44,7 @@ for command in (demo, up, serve, consume, import_, train, seed, doctor, config, 
     command.register(app)
 app.add_typer(versions.app, name="versions")
 app.add_typer(placements.app, name="placements")
+app.add_typer(probe.app, name="probe")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

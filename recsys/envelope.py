@@ -18,13 +18,13 @@ JSON = "application/json"
 AVRO = "application/avro"
 PROTOBUF = "application/x-protobuf"
 
-HEADERS: Mapping[str, bytes] = {CONTENT_TYPE: JSON.encode(), SCHEMA_VERSION: str(VERSION).encode()}
-"""What goes with the bytes that `wire.encode` makes."""
+HEADERS: Mapping[str, bytes] = {SCHEMA_VERSION: str(VERSION).encode()}
+"""What goes with the bytes that `wire.encode` makes; no more than must be said, for it is said with every event."""
 
 _NONE: Mapping[str, bytes] = {}
 _AS_IS = (HEADERS[SCHEMA_VERSION], None, str(FIRST_VERSION).encode())
 """Versions of which a message that is exactly as the current one has it means the same."""
-_PLAIN = (HEADERS[CONTENT_TYPE], None)
+_PLAIN = (None, JSON.encode())
 _BINARY: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     AVRO: envelope_avro.fields_of,
     PROTOBUF: envelope_protobuf.fields_of,

@@ -43,6 +43,18 @@ MEANINGS: Mapping[str, str] = {
 }
 """What a field says, in whatever kind of message it stands."""
 
+DEAD_LETTER_HEADERS: Mapping[str, str] = {
+    "letter": "the letter's id, for `millirec dead-letters`",
+    "times-seen": "1, and one more for each replay",
+    "reason": "what was wrong",
+    "field": "the field or header that was wrong",
+    "partition": "where the message stood",
+    "offset": "where the message stood",
+    "key": "the message's key",
+    "at": "when it was refused, RFC 3339",
+}
+"""What is told of a refused message besides its own headers."""
+
 _DESCRIPTION = """What happens in the shop: interactions, catalogue updates, erasures and merges of users, on one topic.
 
 Send them to `POST /events` and its neighbours, or feed the topic directly, as described here. A message that cannot
@@ -91,7 +103,12 @@ def asyncapi(topic: str = "interactions") -> dict[str, Any]:
                 "address": topic,
                 "description": "Messages of one key keep their order. Delivered at least once, counted once.",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
-            }
+            },
+            "deadLetters": {
+                "address": f"{topic}.dead-letters",
+                "description": "What could not be applied, with the reason, for other programs to know of.",
+                "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
+            },
         },
         "operations": {
             "consume": {
@@ -105,8 +122,13 @@ def asyncapi(topic: str = "interactions") -> dict[str, Any]:
                 "summary": "What came by HTTP, acknowledged before the answer; sent by the service.",
                 "messages": [{"$ref": f"#/channels/interactions/messages/{name.lower()}"} for name in kinds],
             },
+            "refuse": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/deadLetters"},
+                "summary": "Once for each refusal, or again after a crash; told by ingest.",
+            },
         },
-        "components": {"messages": messages, "schemas": kinds},
+        "components": {"messages": {**messages, "deadLetter": _dead_letter()}, "schemas": kinds},
     }
 
 
@@ -143,6 +165,18 @@ def _binary_message(content_type: str, title: str, schema_format: str, schema: A
         "headers": _headers(content_type, required=[CONTENT_TYPE, SCHEMA_VERSION]),
         "payload": {"schemaFormat": schema_format, "schema": schema},
         "bindings": _key("the user's id, or the item's of an item"),
+    }
+
+
+def _dead_letter() -> dict[str, Any]:
+    headers = {name: {"type": "string", "description": meaning} for name, meaning in DEAD_LETTER_HEADERS.items()}
+    return {
+        "title": "a refused message",
+        "summary": "The bytes and headers as they came, and these headers besides.",
+        "contentType": "application/octet-stream",
+        "headers": {"type": "object", "properties": headers, "required": list(headers)},
+        "payload": {"description": "whatever it was"},
+        "bindings": _key("the letter's id"),
     }
 
 

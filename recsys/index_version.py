@@ -10,8 +10,17 @@ FORMAT_VERSION = 2
 """Of the artefact's files. A reader refuses a manifest whose format it does not know."""
 
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,31}$"
+ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,31}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"
 LIVE = "live"
+PREVIOUS = "previous"
+"""Derived from the moves of `live`: what a rollback would bring back."""
+CANDIDATE = "candidate"
+CANARY = "canary"
+SHADOW = "shadow"
+PLACEMENT = "placement:"
+"""Before the name of a placement: the version that this placement is to be answered from."""
+PIN = "pin:"
+"""Before a version: somebody wants it kept."""
 
 VersionId = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
 Alias = Annotated[str, msgspec.Meta(pattern=ALIAS_PATTERN)]
@@ -48,7 +57,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of an alias's append-only history; `sequence` counts from 1."""
+    """One entry of an alias's append-only history; `sequence` counts from 1.
+
+    `cleared`: from here on the alias points nowhere; `version` is the one it left.
+    """
 
     alias: Alias
     version: VersionId
@@ -56,6 +68,12 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
     moved_at: Timestamp
     actor: str
     reason: str
+    cleared: bool = False
+
+
+def in_service(alias: str) -> bool:
+    """Whether what `alias` points at answers somebody, or is asked in somebody's stead."""
+    return alias != CANDIDATE and not alias.startswith(PIN)
 
 
 def new_version_id(now: datetime | None = None) -> str:

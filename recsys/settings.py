@@ -60,7 +60,12 @@ class StoreSettings(Section):
     read_timeout: float = Field(0.015, gt=0, le=10, description="seconds a serving read may take")
     timeout: Seconds = Field(2.0, description="seconds any other call may take")
     connections: int = Field(16, ge=1, le=1000)
-    history_length: int = Field(200, ge=1, le=10_000, description="interactions remembered per user")
+    history_length: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        description="interactions remembered per user; among them, or the newest 500 if more, an event_id counts once",
+    )
     user_ttl: float = Field(400 * 86400, gt=0, description="seconds until a silent user is forgotten")
     item_ttl: float = Field(400 * 86400, gt=0)
 
@@ -78,5 +83,11 @@ class RegistrySettings(Section):
     """The index registry."""
 
     backend: Literal["object_store", "memory"] = "object_store"
-    url: str = Field("var/registry", description="a local folder, or s3://, gs://, az://")
+    url: str = Field(
+        "var/registry", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
+    )
     cache: Path = Field(Path("var/cache"), description="where this machine keeps the versions it serves")
+    cache_versions: int = Field(
+        4, ge=1, le=1000, description="versions kept there; those in use stay, whatever it takes"
+    )
+    cache_bytes: int | None = Field(None, ge=0, description="bytes kept there, in the same way; any number when unset")

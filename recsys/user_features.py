@@ -4,7 +4,7 @@ The reducer is the whole meaning of "counted exactly once": the stores only pers
 under compare-and-set on `revision`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -15,6 +15,10 @@ from recsys.interaction import IMPRESSION, Erasure, Interaction, Merge, epoch_ms
 
 Vector = NDArray[np.float32]
 HISTORY_LENGTH = 200
+REPEAT_WINDOW = 500
+"""The newest interactions of a user, by event time, among which an event id that comes again is a repeat."""
+
+PAST_BYTES = 16
 SHOWN_LENGTH = 200
 """Impressions remembered per user, and never more than interactions."""
 
@@ -67,7 +71,9 @@ class UserFeatures:
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
     `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
     writes and is 0 for a user who is not stored; `departures` are the newest few, oldest first;
-    `shown` is the history of impressions, apart because they are many and no taste.
+    `shown` is the history of impressions, apart because they are many and no taste; `past` tells apart
+    the events that the history has no room for, and knows no more of them: (time in ms, event) as
+    two little-endian int64 each, oldest first.
     """
 
     user_id: str
@@ -77,6 +83,7 @@ class UserFeatures:
     revision: int = 0
     departures: tuple[Departure, ...] = ()
     shown: tuple[HistoryEntry, ...] = ()
+    past: bytes = b""
 
 
 def history_entry(interaction: Interaction) -> HistoryEntry:
@@ -90,44 +97,53 @@ def departure(message: Interaction | Erasure | Merge) -> Departure:
 
 
 def bounded(entries: Iterable[HistoryEntry], length: int) -> tuple[HistoryEntry, ...]:
-    """The newest `length` entries by event time, oldest first, each event once.
-
-    The latest telling of an event wins: were it the earliest, an event that had left the history could
-    come back with a later time, and the outcome would hang on when the history was cut.
-    """
-    once: dict[int, HistoryEntry] = {}
-    for entry in sorted(entries):
-        once.pop(entry.event, None)
-        once[entry.event] = entry
-    return tuple(once.values())[-length:]
+    """The newest `length` entries by event time, oldest first, each event once (`_ordered`)."""
+    return tuple(_ordered(entries)[-length:])
 
 
-def apply(features: UserFeatures, records: Sequence[Positioned], length: int = HISTORY_LENGTH) -> UserFeatures:
+def apply(
+    features: UserFeatures, records: Sequence[Positioned], length: int = HISTORY_LENGTH, window: int = REPEAT_WINDOW
+) -> UserFeatures:
     """`features` after `records` (in topic order), or `features` itself when all were applied before.
 
-    A record at or below its partition's high-water offset is a redelivery and changes nothing. An event
-    id that is still in the history is a producer's repeat: its offset counts, the event does so only once.
+    A record at or below its partition's high-water offset is a redelivery and changes nothing. An event id
+    among the newest `window` interactions is a producer's repeat: its offset counts, the event does so only once.
     Embeddings are dropped when the history changed, for the caller to fold in anew. Of a merge this is the
     half of the user that ends; `received` is the other, and must have been stored before.
     """
     offsets = dict(features.offsets)
-    entries = [*features.history, *features.shown]
-    departures = features.departures
-    fresh = False
+    kept, told = features, list[HistoryEntry]()
     for record in records:
         if record.offset <= offsets.get(record.partition, -1):
             continue
-        fresh = True
         offsets[record.partition] = record.offset
         if isinstance(record.message, Interaction):
-            entries.append(history_entry(record.message))
+            told.append(history_entry(record.message))
         else:
-            left = departure(record.message)
-            entries = [entry for entry in entries if not left.takes(entry.since_ms)]
-            departures = _newest((*departures, left))
-    if not fresh:
+            kept, told = _without(kept, departure(record.message)), []
+    if offsets == features.offsets:
         return features
-    return _changed(features, entries, length, offsets, departures)
+    return _changed(features, kept, told, offsets, length, window)
+
+
+def news(features: UserFeatures, records: Sequence[Positioned]) -> list[Positioned]:
+    """Those interactions among `records` (in topic order) that `apply` would count: neither redelivered nor repeated.
+
+    Impressions are left out: they count nowhere.
+    """
+    kept, known = features, _events(features)
+    offsets, found = dict(features.offsets), list[Positioned]()
+    for record in records:
+        if record.offset <= offsets.get(record.partition, -1):
+            continue
+        offsets[record.partition] = record.offset
+        if not isinstance(record.message, Interaction):
+            kept = _without(kept, departure(record.message))
+            known = _events(kept)
+        elif record.message.type != IMPRESSION and (event := event_key(record.message.event_id)) not in known:
+            known.add(event)
+            found.append(record)
+    return found
 
 
 def received(
@@ -139,8 +155,7 @@ def received(
     """
     theirs = (*source.history, *source.shown)
     moved = [msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if left.takes(entry.since_ms)]
-    entries = (*features.history, *features.shown, *moved)
-    return _changed(features, entries, length, features.offsets, features.departures)
+    return _changed(features, features, moved, features.offsets, length)
 
 
 def left_since(features: UserFeatures, at_ms: int) -> Departure | None:
@@ -153,30 +168,107 @@ def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENG
 
     Associative, commutative and idempotent, so that the order in which they meet does not matter.
     """
-    entries = (*features.history, *features.shown, *other.history, *other.shown)
     offsets = dict(features.offsets)
     for partition, offset in other.offsets.items():
         offsets[partition] = max(offset, offsets.get(partition, -1))
-    return _changed(features, entries, length, offsets, _newest((*features.departures, *other.departures)))
+    entries = (*features.history, *features.shown, *other.history, *other.shown)
+    departures = _newest((*features.departures, *other.departures))
+    past = _union(features.past, other.past, frozenset(), REPEAT_WINDOW - length) if other.past else features.past
+    nothing = UserFeatures(features.user_id, departures=departures, past=past)
+    return _changed(features, nothing, entries, offsets, length)
+
+
+def _without(features: UserFeatures, left: Departure) -> UserFeatures:
+    """With what `left` took gone. Nobody is told apart by what they left, so the past goes in any case."""
+    return replace(
+        features,
+        history=tuple(entry for entry in features.history if not left.takes(entry.since_ms)),
+        shown=tuple(entry for entry in features.shown if not left.takes(entry.since_ms)),
+        departures=_newest((*features.departures, left)),
+        past=b"",
+    )
 
 
 def _changed(
-    features: UserFeatures,
-    entries: Sequence[HistoryEntry],
-    length: int,
+    before: UserFeatures,
+    kept: UserFeatures,
+    told: Sequence[HistoryEntry],
     offsets: Mapping[str, int],
-    departures: tuple[Departure, ...],
+    length: int,
+    window: int = REPEAT_WINDOW,
 ) -> UserFeatures:
-    """With what is remembered of `entries`, interactions and impressions each within their own bound."""
-    history = bounded((entry for entry in entries if entry.type != IMPRESSION), length)
-    shown = bounded((entry for entry in entries if entry.type == IMPRESSION), min(length, SHOWN_LENGTH))
-    before = (features.history, features.offsets, features.departures, features.shown)
-    if (history, offsets, departures, shown) == before:
-        return features
-    embeddings = features.embeddings if history == features.history else {}
-    return replace(
-        features, history=history, offsets=offsets, embeddings=embeddings, departures=departures, shown=shown
-    )
+    """What is remembered of `kept` and `told`, interactions and impressions each within their own bound.
+
+    `before` itself where that is the same.
+    """
+    seen = [entry for entry in told if entry.type == IMPRESSION]
+    done = [entry for entry in told if entry.type != IMPRESSION]
+    shown = bounded((*kept.shown, *seen), min(length, SHOWN_LENGTH)) if seen else kept.shown
+    history = tuple(_ordered((*kept.history, *done))) if done else kept.history
+    pushed_out, remembered, past = history[:-length], history[-length:], kept.past
+    if (past and told) or pushed_out:
+        past = _past(past, told, pushed_out, remembered, window - length)
+    new = (remembered, offsets, kept.departures, shown, past)
+    if new == (before.history, before.offsets, before.departures, before.shown, before.past):
+        return before
+    embeddings = before.embeddings if remembered == before.history else {}
+    return UserFeatures(before.user_id, remembered, offsets, embeddings, before.revision, kept.departures, shown, past)
+
+
+def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
+    """Oldest first, each event once.
+
+    The latest telling of an event wins: were it the earliest, an event that had left the history could
+    come back with a later time, and the outcome would hang on when the history was cut.
+    """
+    ordered = sorted(entries)
+    if len({entry.event for entry in ordered}) == len(ordered):
+        return ordered
+    once: dict[int, HistoryEntry] = {}
+    for entry in ordered:
+        once.pop(entry.event, None)
+        once[entry.event] = entry
+    return list(once.values())
+
+
+def _past(
+    past: bytes,
+    told: Sequence[HistoryEntry],
+    pushed_out: Sequence[HistoryEntry],
+    remembered: Sequence[HistoryEntry],
+    length: int,
+) -> bytes:
+    """`past` with those who were `pushed_out`, and without those whom `told` brought back."""
+    if length <= 0:
+        return b""
+    rows = _rows(past)
+    new = np.array([(entry.at_ms, entry.event) for entry in pushed_out], dtype="<i8").reshape(-1, 2)
+    in_order = not (len(rows) and len(new)) or tuple(rows[-1]) < tuple(new[0])
+    if in_order and not np.isin(rows[:, 1], [entry.event for entry in told]).any():
+        return (past + new.tobytes())[-PAST_BYTES * length :]
+    return _union(past, new.tobytes(), {entry.event for entry in remembered}, length)
+
+
+def _union(one: bytes, other: bytes, without: Set[int], length: int) -> bytes:
+    """The newest `length` of two pasts; the latest telling wins."""
+    if length <= 0:
+        return b""
+    latest: dict[int, int] = {}
+    for at_ms, event in (*_rows(one).tolist(), *_rows(other).tolist()):
+        latest[event] = max(at_ms, latest.get(event, at_ms))
+    newest = sorted((at_ms, event) for event, at_ms in latest.items() if event not in without)[-length:]
+    return np.array(newest, dtype="<i8").tobytes()
+
+
+def _rows(past: bytes) -> NDArray[np.int64]:
+    return np.frombuffer(past, dtype="<i8").reshape(-1, 2)
+
+
+def _events(features: UserFeatures) -> set[int]:
+    known = {entry.event for entry in features.history}
+    if features.past:
+        known.update(_rows(features.past)[:, 1].tolist())
+    return known
 
 
 def _newest(departures: Iterable[Departure]) -> tuple[Departure, ...]:

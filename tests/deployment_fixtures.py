@@ -64,14 +64,14 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory, no_processes_left:
             [*command, "--data-dir", str(folder / "data"), "--host", "127.0.0.1"], stdout=output, stderr=output
         )
     try:
-        wait_until_sync(lambda: _accepts(port), 30.0)
+        wait_until_sync(lambda: accepts(port), 30.0)
         yield f"127.0.0.1:{port}"
     finally:
         broker.terminate()
         broker.wait(20)
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     import socket
 
     with socket.socket() as probe:

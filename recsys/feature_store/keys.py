@@ -1,7 +1,7 @@
 """What the feature store looks like inside: key names, and a user's record as the fields of one hash.
 
 `{prefix}user:{user_id}`    hash: h history (msgpack), o offsets (msgpack), r revision,
-                            d departures, s shown (msgpack), where there are any,
+                            d departures, s shown (msgpack), p past (int64), where there are any,
                             e:{version} embedding (float32, little-endian); one key, so that a script,
                             an erasure and a TTL each concern exactly one user
 `{prefix}item:{item_id}`    string: the item as JSON
@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 
 from recsys.feature_store.protocol import UNREADABLE
-from recsys.user_features import Departure, HistoryEntry, UserFeatures, Vector
+from recsys.user_features import PAST_BYTES, Departure, HistoryEntry, UserFeatures, Vector
 
-HISTORY, OFFSETS, DEPARTURES, SHOWN, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"r", b"e:"
+HISTORY, OFFSETS, DEPARTURES, SHOWN, PAST, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"p", b"r", b"e:"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_history = msgspec.msgpack.Decoder(tuple[HistoryEntry, ...]).decode
@@ -65,6 +65,8 @@ def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
         fields[DEPARTURES] = _encode(features.departures)
     if features.shown:
         fields[SHOWN] = _encode(features.shown)
+    if features.past:
+        fields[PAST] = features.past
     for version, vector in features.embeddings.items():
         fields[embedding_field(version)] = np.ascontiguousarray(vector, dtype="<f4").tobytes()
     return fields
@@ -80,13 +82,16 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
         raise ValueError(f"revision {fields[REVISION]!r} is no number")
     if revision == 0:
         return UserFeatures(user_id)
-    history, offsets, departures, shown = map(fields.get, (HISTORY, OFFSETS, DEPARTURES, SHOWN))
+    history, offsets, departures, shown, past = map(fields.get, (HISTORY, OFFSETS, DEPARTURES, SHOWN, PAST))
+    if past is not None and len(past) % PAST_BYTES:
+        raise ValueError(f"a past of {len(past)} bytes is no list of times and events")
     return UserFeatures(
         user_id,
         history=_decode_history(history) if history is not None else (),
         offsets=_decode_offsets(offsets) if offsets is not None else {},
         departures=_decode_departures(departures) if departures is not None else (),
         shown=_decode_history(shown) if shown is not None else (),
+        past=past or b"",
         embeddings=dict(_embeddings(fields.items())),
         revision=revision,
     )

@@ -44,7 +44,7 @@ class MemoryFeatureStore:
         for features in await self.load(user_ids):
             embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
             seen = features.shown if shown else ()
-            found.append(replace(features, offsets={}, embeddings=embeddings, departures=(), shown=seen))
+            found.append(replace(features, offsets={}, embeddings=embeddings, departures=(), shown=seen, past=b""))
         return found
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:

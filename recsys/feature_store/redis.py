@@ -4,6 +4,7 @@ The server needs `maxmemory-policy noeviction` or `volatile-*` with room to spar
 user forgotten. Everything written carries a TTL.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -63,25 +64,25 @@ class RedisFeatureStore:
         ]
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
-        loaded: list[UserFeatures] = []
-        for start in range(0, len(user_ids), CHUNK):
-            chunk = user_ids[start : start + CHUNK]
-            replies = await self._exchange.retrying([("HGETALL", self._keys.user(user_id)) for user_id in chunk])
-            for user_id, reply in zip(chunk, replies, strict=True):
-                fields = reply if isinstance(reply, Exception) else dict(zip(reply[::2], reply[1::2], strict=True))
-                loaded.append(_record(user_id, fields))
-        return loaded
+        chunks = [user_ids[start : start + CHUNK] for start in range(0, len(user_ids), CHUNK)]
+        return [one for chunk in await asyncio.gather(*map(self._load, chunks)) for one in chunk]
+
+    async def _load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        command = packer(b"HGETALL", ())
+        replies = await self._exchange.retrying([command(self._keys.user(user_id)) for user_id in user_ids])
+        return [_record(user_id, _paired(reply)) for user_id, reply in zip(user_ids, replies, strict=True)]
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
-        written: list[bool] = []
-        for start in range(0, len(features), CHUNK):
-            calls = [self._save_call(one) for one in features[start : start + CHUNK]]
-            written += map(bool, await self._exchange.scripted(scripts.SAVE, calls))
-        return written
+        chunks = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
+        return [done for chunk in await asyncio.gather(*map(self._save, chunks)) for done in chunk]
+
+    async def _save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        return [done == 1 for done in await self._exchange.scripted(scripts.SAVE, map(self._save_call, features))]
 
     def _save_call(self, features: UserFeatures) -> ScriptCall:
         fields = [part for field in to_fields(features).items() for part in field]
-        return [self._keys.user(features.user_id)], [features.revision, round(self._settings.user_ttl * 1000), *fields]
+        revision, ttl = b"%d" % features.revision, b"%d" % round(self._settings.user_ttl * 1000)
+        return [self._keys.user(features.user_id)], [revision, ttl, *fields]
 
     async def put_items(self, items: Sequence[Item]) -> None:
         if await self._catalogue.put(items):
@@ -111,6 +112,10 @@ class RedisFeatureStore:
     async def aclose(self) -> None:
         await self._nudges.aclose()
         await self._exchange.aclose()
+
+
+def _paired(reply: list[bytes] | Exception) -> dict[bytes, bytes] | Exception:
+    return reply if isinstance(reply, Exception) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _record(user_id: str, fields: Mapping[bytes, bytes | None] | Exception) -> UserFeatures:

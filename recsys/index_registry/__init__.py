@@ -1,5 +1,6 @@
 """Seam: training and operators publish and move aliases, app and ingest read."""
 
+from recsys.index_registry.local_copy import CacheLimit
 from recsys.index_registry.protocol import IndexRegistry
 from recsys.settings import RegistrySettings
 
@@ -14,4 +15,4 @@ def open_index_registry(settings: RegistrySettings) -> IndexRegistry:
         return MemoryIndexRegistry()
     from recsys.index_registry.object_store import ObjectStoreRegistry
 
-    return ObjectStoreRegistry(settings.url)
+    return ObjectStoreRegistry(settings.url, CacheLimit(settings.cache_versions, settings.cache_bytes))

@@ -2,7 +2,7 @@
 
 from recsys.errors import Conflict
 from recsys.index_registry.protocol import IndexRegistry
-from recsys.index_version import LIVE, AliasMove
+from recsys.index_version import LIVE, PIN, PREVIOUS, AliasMove, in_service
 
 
 def promote(registry: IndexRegistry, version: str, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
@@ -29,35 +29,37 @@ def previous(registry: IndexRegistry, alias: str = LIVE) -> str | None:
     """
     path: list[str] = []
     for move in registry.history(alias):
+        if move.cleared:
+            continue
         path = path[: path.index(move.version)] if move.version in path else path
         path.append(move.version)
     existing = {manifest.version for manifest in registry.versions()}
     return next((version for version in reversed(path[:-1]) if version in existing), None)
 
 
-def versions_in_service(registry: IndexRegistry, alias: str = LIVE) -> list[str]:
-    """The version that answers and the one a rollback would bring back: both need fresh embeddings."""
-    current = registry.alias(alias)
-    if current is None:
-        return []
-    earlier = previous(registry, alias)
-    return [current.version] if earlier is None else [current.version, earlier]
+def pin(registry: IndexRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
+    """Keep `version` from being deleted. Raises `NotFound`, `Conflict`."""
+    return promote(registry, version, actor=actor, reason=reason, alias=f"{PIN}{version}")
+
+
+def unpin(registry: IndexRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
+    """Take the pin back. Raises `NotFound` where there is none, `Conflict`."""
+    return registry.move_alias(f"{PIN}{version}", None, actor=actor, reason=reason)
+
+
+def versions_in_service(registry: IndexRegistry) -> list[str]:
+    """The live version first, then what a rollback would bring back and what the other aliases in service point at.
+
+    All of them need fresh embeddings.
+    """
+    pointed = aliases_of(registry)
+    first = [pointed.get(LIVE), pointed.get(PREVIOUS)]
+    others = [version for alias, version in pointed.items() if in_service(alias)]
+    return list(dict.fromkeys(version for version in (*first, *others) if version is not None))
 
 
 def aliases_of(registry: IndexRegistry) -> dict[str, str]:
-    """What each known alias points at, and `previous` for what a rollback would bring back."""
-    current = registry.alias(LIVE)
-    pointed = {LIVE: current.version} if current else {}
-    earlier = previous(registry)
-    return pointed | ({"previous": earlier} if earlier else {})
-
-
-def prune(registry: IndexRegistry, keep: int) -> list[str]:
-    """Delete all but the newest `keep` versions, never one in service; the versions deleted, oldest first."""
-    kept = set(versions_in_service(registry))
-    candidates = [one.version for one in registry.versions()]
-    newest = set(candidates[-keep:]) if keep > 0 else set()
-    doomed = [version for version in candidates if version not in kept | newest]
-    for version in doomed:
-        registry.delete(version)
-    return doomed
+    """What each alias points at, and `previous` for what a rollback would bring back."""
+    pointed = {alias: move.version for alias, move in registry.aliases().items()}
+    earlier = previous(registry) if LIVE in pointed else None
+    return pointed | ({PREVIOUS: earlier} if earlier else {})

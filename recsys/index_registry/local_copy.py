@@ -7,27 +7,39 @@ the registry is away has something to answer from.
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from hashlib import file_digest, sha256
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from recsys.errors import CorruptArtefact, RegistryUnavailable
-from recsys.index_version import FileEntry, Manifest
+from recsys.index_registry.download import Source, download, matches
+from recsys.index_version import Manifest
 
 log = structlog.get_logger()
 
-KEPT = 4
-"""Copies kept: the ones used last. Whoever has mapped a copy's files may go on reading them after that."""
-
-Chunks = Callable[[str], Iterable[bytes]]
-"""The bytes of a version's file by its name."""
+PARTIAL = ".partial-"
+ABANDONED = 86_400.0
+"""Seconds after which nobody is expected to go on with a copy that was interrupted."""
 
 
-def local_copy(manifest: Manifest, into: Path, chunks: Chunks) -> Path:
+@dataclass(frozen=True, slots=True)
+class CacheLimit:
+    """Copies kept, those used last, and their bytes (`None`: any number). What is in use stays, whatever it takes."""
+
+    versions: int = 4
+    size: int | None = None
+
+
+DEFAULT_LIMIT = CacheLimit()
+
+
+def local_copy(manifest: Manifest, into: Path, source: Source, limit: CacheLimit) -> Path:
     """Processes that share `into` copy one after the other, so that the second finds the work done.
 
     A copy is hashed on every use (256 MB take 0.3 s), and made anew when it does not hold.
@@ -36,12 +48,23 @@ def local_copy(manifest: Manifest, into: Path, chunks: Chunks) -> Path:
     try:
         with _alone(into):
             if not _holds(target, manifest):
-                _copy(manifest, target, chunks)
+                _copy(manifest, target, source)
             os.utime(target)
-            _forget_old(into)
+            _evict(into, limit, target)
     except OSError as error:
         raise RegistryUnavailable(f"version {manifest.version} cannot be copied to {into}: {error}") from error
     return target
+
+
+def hold(directory: Path, owner: object) -> None:
+    """Keep a copy from being evicted by any process of this machine for as long as `owner` lives."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    weakref.finalize(owner, os.close, descriptor).atexit = False
 
 
 def remember(into: Path, alias: str, manifest: Manifest) -> None:
@@ -57,24 +80,29 @@ def remember(into: Path, alias: str, manifest: Manifest) -> None:
 
 def remembered(into: Path, alias: str) -> tuple[Manifest, Path] | None:
     """The version that `alias` put in service here last, if its copy is there and holds."""
+    manifest = _read(_record(into, alias))
+    if manifest is None:
+        return None
+    target = into / manifest.version
     try:
-        manifest = msgspec.json.decode(_record(into, alias).read_bytes(), type=Manifest)
-        target = into / manifest.version
         return (manifest, target) if _holds(target, manifest) else None
+    except OSError as error:
+        log.warning("the version served last cannot be read", version=manifest.version, error=str(error))
+        return None
+
+
+def _read(record: Path) -> Manifest | None:
+    try:
+        return msgspec.json.decode(record.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("the record of what was served cannot be read", alias=alias, error=str(error))
+        log.warning("the record of what was served cannot be read", record=str(record), error=str(error))
         return None
 
 
 def _record(into: Path, alias: str) -> Path:
     return into / f".served-{alias}.json"
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
@@ -88,46 +116,61 @@ def _alone(into: Path) -> Iterator[None]:
 def _holds(target: Path, manifest: Manifest) -> bool:
     if not target.is_dir():
         return False
-    broken = next((name for name, entry in manifest.files.items() if not _matches(target / name, entry)), None)
+    broken = next((name for name, entry in manifest.files.items() if not matches(target / name, entry)), None)
     if broken is None:
         return True
     log.warning("local copy is corrupt", version=manifest.version, file=broken)
     return False
 
 
-def _matches(path: Path, entry: FileEntry) -> bool:
-    return path.is_file() and path.stat().st_size == entry.size and digest_of(path) == entry.sha256
-
-
-def _copy(manifest: Manifest, target: Path, chunks: Chunks) -> None:
-    partial = target.with_name(f".partial-{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+def _copy(manifest: Manifest, target: Path, source: Source) -> None:
+    partial = target.with_name(f"{PARTIAL}{target.name}")
+    partial.mkdir(exist_ok=True)
     try:
         for name, entry in manifest.files.items():
-            _write_verified(partial / name, chunks(name), entry, f"version {manifest.version}, file {name}")
+            download(partial / name, entry, source, f"version {manifest.version}, file {name}")
+        for path in partial.iterdir():
+            if path.name not in manifest.files:
+                path.unlink()
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-    finally:
+    except (CorruptArtefact, OSError):
         shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
-def _write_verified(path: Path, chunks: Iterable[bytes], entry: FileEntry, what: str) -> None:
-    digest, size = sha256(), 0
-    with path.open("wb") as output:
-        for chunk in chunks:
-            size += len(chunk)
-            if size > entry.size:
-                raise CorruptArtefact(f"{what}: more than the {entry.size} bytes of the manifest")
-            digest.update(chunk)
-            output.write(chunk)
-    if size != entry.size:
-        raise CorruptArtefact(f"{what}: {size} bytes, but the manifest says {entry.size}")
-    if digest.hexdigest() != entry.sha256:
-        raise CorruptArtefact(f"{what}: its checksum is not the manifest's")
+def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
+    """Copies beyond the limit, the longest unused first, and what interrupted copies left long ago."""
+    folders = sorted(((path.stat().st_mtime, path) for path in into.iterdir() if path.is_dir()), reverse=True)
+    served = _served(into)
+    kept, size = 0, 0
+    for used_at, path in folders:
+        if path.name.startswith(PARTIAL):
+            if used_at < time.time() - ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+            continue
+        own = sum(file.stat().st_size for file in path.iterdir())
+        too_much = kept >= limit.versions or (limit.size is not None and size + own > limit.size)
+        if too_much and path != newest and path.name not in served and _evicted(path):
+            continue
+        kept, size = kept + 1, size + own
 
 
-def _forget_old(into: Path) -> None:
-    copies = [path for path in into.iterdir() if path.is_dir()]
-    for path in sorted(copies, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
+def _evicted(path: Path) -> bool:
+    """Remove a copy unless somebody holds it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
         shutil.rmtree(path, ignore_errors=True)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _served(into: Path) -> set[str]:
+    """What a start without registry would serve."""
+    found = (_read(path) for path in into.glob(_record(into, "*").name))
+    return {manifest.version for manifest in found if manifest is not None}

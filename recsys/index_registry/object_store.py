@@ -4,11 +4,15 @@ versions/{version}/{file}               uploaded first
 versions/{version}/manifest.json        created last: without it, the version does not exist
 aliases/{alias}/{sequence:08d}.json     one per move
 placements/{name}/{sequence:08d}.json   one per change
+
+A placement's own version is the alias `placement:{name}`, a version that is to be kept the alias `pin:{version}`: one
+mechanism moves, protects and remembers them all.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +20,10 @@ import msgspec
 import structlog
 
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
-from recsys.index_registry.local_copy import digest_of, local_copy
-from recsys.index_registry.objects import Objects
-from recsys.index_version import Alias, AliasMove, Manifest, VersionId
+from recsys.index_registry.download import Part, digest_of
+from recsys.index_registry.local_copy import DEFAULT_LIMIT, CacheLimit, local_copy
+from recsys.index_registry.objects import Objects, sequence_of
+from recsys.index_version import LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
 from recsys.placement import Placement, PlacementChange, PlacementName
 
 if TYPE_CHECKING:
@@ -33,8 +38,9 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 class ObjectStoreRegistry:
     """An `IndexRegistry`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limit: CacheLimit = DEFAULT_LIMIT) -> None:
         self._objects = Objects(url)
+        self._limit = limit
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         _check_id(manifest.version, VersionId, "version")
@@ -60,22 +66,42 @@ class ObjectStoreRegistry:
 
     def fetch(self, version: str, into: Path) -> Path:
         manifest = self.manifest(version)
-        return local_copy(manifest, into, lambda name: self._chunks(version, name))
+        return local_copy(manifest, into, partial(self._part, version), self._limit)
 
     def alias(self, alias: str) -> AliasMove | None:
-        return next(self._moves_backwards(alias), None)
+        move = next(self._moves_backwards(alias), None)
+        return None if move is None or move.cleared else move
 
-    def history(self, alias: str) -> list[AliasMove]:
-        return [*self._moves_backwards(alias)][::-1]
+    def aliases(self) -> dict[str, AliasMove]:
+        newest = self._objects.newest_of_each("aliases", AliasMove)
+        return {alias: move for alias, move in newest.items() if not move.cleared}
 
-    def move_alias(self, alias: str, version: str, *, actor: str, reason: str) -> AliasMove:
+    def history(self, alias: str | None = None) -> list[AliasMove]:
+        if alias is not None:
+            return [*self._moves_backwards(alias)][::-1]
+        moves = [
+            self._objects.read_once(entry, AliasMove)
+            for entry in self._objects.entries("aliases")
+            if sequence_of(entry["path"])
+        ]
+        return sorted(filter(None, moves), key=lambda move: (move.moved_at, move.alias, move.sequence))
+
+    def move_alias(self, alias: str, version: str | None, *, actor: str, reason: str) -> AliasMove:
         _check_id(alias, Alias, "alias")
-        self.manifest(version)
+        if alias == PREVIOUS:
+            raise InvalidInput("alias", f"{PREVIOUS!r} follows from the moves of {LIVE!r} and cannot be set")
+        target = self._pointed_at(alias).version if version is None else self.manifest(version).version
         moved_at = datetime.now(UTC)
         return self._objects.append(
             f"aliases/{alias}",
             lambda sequence: AliasMove(
-                alias=alias, version=version, sequence=sequence, moved_at=moved_at, actor=actor, reason=reason
+                alias=alias,
+                version=target,
+                sequence=sequence,
+                moved_at=moved_at,
+                actor=actor,
+                reason=reason,
+                cleared=version is None,
             ),
         )
 
@@ -100,14 +126,37 @@ class ObjectStoreRegistry:
     def delete(self, version: str) -> None:
         if not _is_id(version, VersionId) or not self._objects.exists(f"{_folder(version)}/{MANIFEST}"):
             raise NotFound("version", version)
-        for alias in self._objects.folders("aliases"):
-            move = self.alias(alias)
-            if move is not None and move.version == version:
-                raise Conflict(f"version {version} is in service: alias {alias!r} points at it")
+        for alias, move in self.aliases().items():
+            if move.version == version:
+                state = "in service" if in_service(alias) else "to be kept"
+                raise Conflict(f"version {version} is {state}: alias {alias!r} points at it")
         folder = _folder(version)
         # Whoever finds no manifest finds no version, whatever is left of it.
         for path in (f"{folder}/{MANIFEST}", *(entry["path"] for entry in self._objects.entries(folder))):
             self._objects.delete(path)
+
+    def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
+        found: dict[str, list[ObjectMeta]] = {}
+        for entry in self._objects.entries("versions"):
+            found.setdefault(entry["path"].split("/")[1], []).append(entry)
+        left = [
+            version
+            for version, entries in found.items()
+            if not any(_is_manifest(entry["path"]) for entry in entries)
+            and all(entry["last_modified"] < before for entry in entries)
+        ]
+        for version in [] if dry_run else left:
+            for entry in found[version]:
+                self._objects.delete(entry["path"])
+        return left
+
+    def _pointed_at(self, alias: str) -> AliasMove:
+        if alias == LIVE:
+            raise InvalidInput("alias", f"{LIVE!r} cannot point nowhere: promote another version")
+        move = self.alias(alias)
+        if move is None:
+            raise NotFound("alias", alias)
+        return move
 
     def _moves_backwards(self, alias: str) -> Iterator[AliasMove]:
         if not _is_id(alias, Alias):
@@ -121,11 +170,11 @@ class ObjectStoreRegistry:
             return None
         return manifest
 
-    def _chunks(self, version: str, name: str) -> Iterator[bytes]:
-        try:
-            yield from self._objects.chunks(f"{_folder(version)}/{name}")
-        except FileNotFoundError:
-            raise CorruptArtefact(f"version {version}, file {name}: it is missing") from None
+    def _part(self, version: str, name: str, offset: int, e_tag: str | None) -> Part:
+        part = self._objects.part(f"{_folder(version)}/{name}", offset, e_tag)
+        if part is None:
+            raise CorruptArtefact(f"version {version}, file {name}: it is missing")
+        return part
 
 
 def _folder(version: str) -> str:

@@ -4,30 +4,38 @@ A sequence is `{folder}/{sequence:08d}.json`, one object per entry, each created
 be the next, the newest entry holds, and all of them are the audit log.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 import obstore
 import structlog
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from recsys.errors import Conflict, RegistryUnavailable
+from recsys.index_registry.download import Part
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 log = structlog.get_logger()
 
 CHUNK = 4 << 20
 CLIENT: "ClientConfig" = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
+VARIABLES = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_", "abfss": "AZURE_"}
+"""Where credentials and all else come from: what the names of environment variables begin with, by scheme."""
+CLIENT_VARIABLES = (
+    *("allow_http", "allow_invalid_certificates", "connect_timeout", "read_timeout", "timeout"),
+    *("proxy_url", "proxy_ca_certificate", "proxy_excludes", "user_agent"),
+)
 RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
 REMEMBERED = 10_000
 ENTRY_NAME = re.compile(r"(\d{8,12})\.json")
@@ -50,8 +58,15 @@ def object_store(url: str) -> "ObjectStore":
         if url.startswith("memory:"):
             return MemoryStore()
         if "://" in url and not url.startswith("file://"):
-            return from_url(url, client_options=CLIENT, retry_config=RETRY)
+            return from_url(url, client_options=_client(url.partition("://")[0]), retry_config=RETRY)
         return LocalStore(Path(url.removeprefix("file://")).resolve(), mkdir=True)
+
+
+def _client(scheme: str) -> "ClientConfig":
+    """Ours, and over it what the environment says: options that are passed hide those from obstore."""
+    prefix = VARIABLES.get(scheme, "")
+    named = {name: os.environ.get(f"{prefix}{name.upper()}") for name in CLIENT_VARIABLES} if prefix else {}
+    return cast("ClientConfig", {**CLIENT, **{name: value for name, value in named.items() if value}})
 
 
 class Objects:
@@ -70,12 +85,6 @@ class Objects:
         with translated(f"list {folder}"):
             entries = [entry for page in obstore.list(self.store, folder) for entry in page]
         return sorted(entries, key=lambda entry: entry["path"])
-
-    def folders(self, folder: str) -> list[str]:
-        """Names of the folders in `folder`."""
-        with translated(f"list {folder}"):
-            found = obstore.list_with_delimiter(self.store, folder)["common_prefixes"]
-        return sorted(path.rpartition("/")[2] for path in found)
 
     def get(self, path: str) -> bytes | None:
         with translated(f"read {path}"):
@@ -132,26 +141,27 @@ class Objects:
             except (NotFoundError, FileNotFoundError):
                 return
 
-    def chunks(self, path: str) -> Iterator[bytes]:
-        """Raises `FileNotFoundError`."""
+    def part(self, path: str, offset: int = 0, e_tag: str | None = None) -> Part | None:
+        """What is at `path` from byte `offset` on, if it still has this `e_tag`; else from the start."""
+        found = self._get(path, {"range": {"offset": offset}, "if_match": e_tag}) if offset and e_tag else None
+        # Not every server minds `If-Match`.
+        if found is None or found.meta.get("e_tag") != e_tag:
+            found, offset = self._get(path, {}), 0
+        if found is None:
+            return None
+        return Part(found.meta.get("e_tag"), offset, _chunks(found, path))
+
+    def _get(self, path: str, options: "GetOptions") -> "GetResult | None":
         with translated(f"read {path}"):
             try:
-                stream = obstore.get(self.store, path).stream(min_chunk_size=CHUNK)
-            except (NotFoundError, FileNotFoundError):
-                stream = None
-        if stream is None:
-            raise FileNotFoundError(path)
-        while True:
-            with translated(f"read {path}"):
-                chunk = next(stream, None)
-            if chunk is None:
-                return
-            yield bytes(chunk)
+                return obstore.get(self.store, path, options=options)
+            except (NotFoundError, FileNotFoundError, PreconditionError):
+                return None
 
     def newest_first(self, folder: str, kind: type[T]) -> Iterator[T]:
         """The entries of the sequence in `folder`, backwards; what cannot be read is skipped."""
         for entry in reversed(self.entries(folder)):
-            found = self.read_once(entry, kind) if _sequence(entry["path"]) else None
+            found = self.read_once(entry, kind) if sequence_of(entry["path"]) else None
             if found is not None:
                 yield found
 
@@ -160,7 +170,7 @@ class Objects:
         found: dict[str, T] = {}
         for entry in reversed(self.entries(folder)):
             name = entry["path"].split("/")[-2]
-            if name not in found and _sequence(entry["path"]):
+            if name not in found and sequence_of(entry["path"]):
                 value = self.read_once(entry, kind)
                 if value is not None:
                     found[name] = value
@@ -168,14 +178,25 @@ class Objects:
 
     def append(self, folder: str, entry: Callable[[int], T]) -> T:
         """The next entry of the sequence, given its number. Raises `Conflict` when another writer was faster."""
-        sequence = max((_sequence(one["path"]) for one in self.entries(folder)), default=0) + 1
+        sequence = max((sequence_of(one["path"]) for one in self.entries(folder)), default=0) + 1
         value = entry(sequence)
         if not self.create(f"{folder}/{sequence:08d}.json", msgspec.json.encode(value)):
             raise Conflict(f"{folder} was changed by somebody else meanwhile")
         return value
 
 
-def _sequence(path: str) -> int:
+def _chunks(found: "GetResult", path: str) -> Iterator[bytes]:
+    with translated(f"read {path}"):
+        stream = found.stream(min_chunk_size=CHUNK)
+    while True:
+        with translated(f"read {path}"):
+            chunk = next(stream, None)
+        if chunk is None:
+            return
+        yield bytes(chunk)
+
+
+def sequence_of(path: str) -> int:
     """0 for what is no entry."""
     found = ENTRY_NAME.fullmatch(path.rpartition("/")[2])
     return int(found[1]) if found else 0

@@ -1,6 +1,7 @@
 """The index registry: immutable versions, audited aliases and placements; written by training and operators."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +31,9 @@ class IndexRegistry(Protocol):
     def fetch(self, version: str, into: Path) -> Path:
         """The directory holding the version's files, each verified against the manifest.
 
-        Files are copied to `into/version` unless they are there and verified already. Raises
-        `NotFound`, or `CorruptArtefact` naming the file; a corrupt copy is never left behind.
+        Files are copied to `into/version` unless they are there and verified already; a copy that was interrupted
+        goes on where it stopped. Raises `NotFound`, or `CorruptArtefact` naming the file; a corrupt copy is never
+        left behind.
         """
         ...
 
@@ -39,12 +41,20 @@ class IndexRegistry(Protocol):
         """Where `alias` points now."""
         ...
 
-    def history(self, alias: str) -> list[AliasMove]:
-        """Every move of `alias`, oldest first."""
+    def aliases(self) -> dict[str, AliasMove]:
+        """Where every alias points that points somewhere; in one listing."""
         ...
 
-    def move_alias(self, alias: str, version: str, *, actor: str, reason: str) -> AliasMove:
-        """Point `alias` at `version`. Raises `NotFound`, or `Conflict` when another move won."""
+    def history(self, alias: str | None = None) -> list[AliasMove]:
+        """Every move of `alias`, or of all of them, oldest first."""
+        ...
+
+    def move_alias(self, alias: str, version: str | None, *, actor: str, reason: str) -> AliasMove:
+        """Point `alias` at `version`, or nowhere with `None`.
+
+        Raises `InvalidInput` for what is no alias that can be moved so, `NotFound`, or `Conflict` when another
+        move won.
+        """
         ...
 
     def placements(self) -> dict[str, PlacementChange]:
@@ -64,4 +74,11 @@ class IndexRegistry(Protocol):
 
     def delete(self, version: str) -> None:
         """Remove a version, manifest first. Raises `Conflict` when an alias points at it, `NotFound`."""
+        ...
+
+    def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
+        """Remove what is left of versions without a manifest that nothing was written to since `before`.
+
+        They are uploads or deletions that never came to their end; their names, sorted.
+        """
         ...

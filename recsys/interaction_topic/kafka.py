@@ -170,8 +170,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topic = topic
         self._group = group
         self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build, _stop_consumer)
-        self._delivered: dict[str, TopicPartition] = {}
-        """Partitions of the present assignment of which something was delivered, by name."""
+        self._delivered: dict[str, tuple[TopicPartition, int]] = {}
+        """Partitions of the present assignment by name, with the first offset that was delivered of each since."""
 
     def _build(self) -> AIOKafkaConsumer:
         session_ms = round(self._topic.kafka.session_timeout * 1000)
@@ -188,7 +188,11 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return client
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """What was delivered of them is no longer ours to commit."""
+        """What was delivered of them is no longer ours to commit.
+
+        A batch in hand is abandoned rather than waited for: the group would stand still meanwhile, and what it
+        still writes its successor writes too, to the same effect.
+        """
         for partition in revoked:
             self._delivered.pop(_name(partition), None)
 
@@ -204,11 +208,17 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     records = await client.getmany(timeout_ms=round(timeout * 1000), max_records=limit)
             except TimeoutError:
                 return []
-        self._delivered.update((_name(partition), partition) for partition in records)
+        for partition, batch in records.items():
+            self._delivered.setdefault(_name(partition), (partition, batch[0].offset))
         return [_delivered(record) for batch in records.values() for record in batch]
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
-        ours = {self._delivered[name]: offset + 1 for name, offset in offsets.items() if name in self._delivered}
+        # A partition that went and came back may have been committed further by others: it must not be set back.
+        ours: dict[TopicPartition, int] = {}
+        for name, offset in offsets.items():
+            partition, first = self._delivered.get(name, (None, 0))
+            if partition is not None and offset >= first:
+                ours[partition] = offset + 1
         client = self._client.started
         if client is None or not ours:
             return

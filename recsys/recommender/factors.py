@@ -7,6 +7,8 @@ which is what `implicit.als.recalculate_user` solves, so an embedding folded in 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +19,10 @@ from recsys.user_features import HistoryEntry, Vector
 
 Matrix = NDArray[np.float32]
 DAY_MS = 86_400_000
+BATCH_ELEMENTS = 1 << 18
+"""Floats of the largest array of one batched solve: 1 MB, so that it stays near the processor."""
+WIDTH_STEP = 8
+"""Users are padded to a multiple of so many items, to be solved together."""
 
 
 class ConfidenceParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,20 +81,75 @@ def normal_equations(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.
     return left, right
 
 
-def fold_in(
-    gram_matrix: Matrix, liked: Sequence[Matrix], confidence: Sequence[NDArray[np.float32]], regularization: float
-) -> Matrix:
-    """User factors (u, d) for u users, each with liked item factors (m_u, d) and confidences (m_u,).
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """What the normal equations of every user have in common: A = YtY + reg I, shape (d, d).
 
-    One batched solve. `gram_matrix` is YtY of shape (d, d).
+    `whitening` W (d, d) is the inverse transpose of A's Cholesky factor: W Wt = A^-1.
     """
-    d = gram_matrix.shape[0]
-    left = np.empty((len(liked), d, d), dtype=np.float32)
-    right = np.empty((len(liked), d), dtype=np.float32)
-    for place, (factors, weights) in enumerate(zip(liked, confidence, strict=True)):
-        left[place], right[place] = normal_equations(gram_matrix, factors, weights)
-    left += np.eye(d, dtype=np.float32) * np.float32(regularization)
-    solved: Matrix = np.linalg.solve(left, right[..., None])[..., 0]
+
+    matrix: Matrix
+    whitening: Matrix
+
+    @classmethod
+    def of(cls, gram_matrix: Matrix, regularization: float) -> "Normal":
+        """`gram_matrix` is YtY (d, d). Raises `ValueError` where the sum is not positive definite."""
+        matrix = gram_matrix.astype(np.float64) + regularization * np.eye(len(gram_matrix))
+        whitening = np.linalg.inv(np.linalg.cholesky(matrix)).T
+        return cls(matrix.astype(np.float32), np.ascontiguousarray(whitening, dtype=np.float32))
+
+
+def fold_in(
+    normal: Normal,
+    item_factors: Matrix,
+    rows: NDArray[np.integer[Any]],
+    confidence: NDArray[np.float32],
+    sizes: NDArray[np.integer[Any]],
+) -> Matrix:
+    """User factors (u, d) for u users; user i likes the next `sizes[i]` of `rows` of `item_factors` (n, d).
+
+    `rows` and `confidence` have the length sum(sizes). Who likes nothing gets zeros. Users of about as many
+    items are solved together; whose company a user is in changes no bit.
+    """
+    d = len(normal.matrix)
+    starts = np.cumsum(sizes) - sizes
+    widths = -(-sizes // WIDTH_STEP) * WIDTH_STEP
+    solved = np.zeros((len(sizes), d), dtype=np.float32)
+    for width in np.unique(widths[widths > 0]).tolist():
+        members = np.flatnonzero(widths == width)
+        step = max(1, BATCH_ELEMENTS // (d * max(width, d)))
+        for users in (members[start : start + step] for start in range(0, len(members), step)):
+            slots = np.arange(width)
+            taken = slots < sizes[users, None]
+            places = np.where(taken, starts[users, None] + slots, 0)
+            weights = np.where(taken, confidence[places], np.float32(0.0))
+            excess = np.where(taken, weights - np.float32(1.0), np.float32(0.0))
+            solve = _by_items if width < d else _by_dimensions
+            solved[users] = solve(normal, item_factors[rows[places]], weights, excess)
+    return solved
+
+
+def _by_dimensions(normal: Normal, liked: Matrix, weights: Matrix, excess: Matrix) -> Matrix:
+    """A system of d equations each, for `liked` (u, m, d), `weights` and `excess` c - 1 (u, m), 0 where padded."""
+    left = normal.matrix + (liked * excess[..., None]).transpose(0, 2, 1) @ liked
+    right = weights[:, None, :] @ liked
+    solved: Matrix = np.linalg.solve(left, right.transpose(0, 2, 1))[..., 0]
+    return solved
+
+
+def _by_items(normal: Normal, liked: Matrix, weights: Matrix, excess: Matrix) -> Matrix:
+    """The same as a system of m equations each, by the push-through identity (A + VtCV)^-1 Vt = A^-1 Vt (I + CK)^-1.
+
+    K = V A^-1 Vt = UUt for whitened items U = VW. Its entries are at most 1 (they are leverages), so that this is
+    well conditioned, whatever A is.
+    """
+    users, m, d = liked.shape
+    whitened = (liked.reshape(-1, d) @ normal.whitening).reshape(users, m, d)
+    system = whitened @ whitened.transpose(0, 2, 1)
+    system *= excess[..., None]
+    system[:, np.arange(m), np.arange(m)] += 1.0
+    shares = np.linalg.solve(system, weights[..., None])
+    solved: Matrix = (shares.transpose(0, 2, 1) @ whitened)[:, 0] @ normal.whitening.T
     return solved
 
 

@@ -15,7 +15,15 @@ from recsys.item import Item
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.artefact import Neighbours
 from recsys.recommender.attributes import Attributes
-from recsys.recommender.factors import ConfidenceParameters, Matrix, confidences, decayed_weights, fold_in, parts
+from recsys.recommender.factors import (
+    ConfidenceParameters,
+    Matrix,
+    Normal,
+    confidences,
+    decayed_weights,
+    fold_in,
+    parts,
+)
 from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
 from recsys.recommender.search import SearchIndex, SearchSpec
 from recsys.user_features import HistoryEntry, Vector
@@ -54,6 +62,7 @@ class Index:
     search_index: SearchIndex
     parameters: ConfidenceParameters
     gram: Matrix = field(repr=False)
+    normal: Normal = field(repr=False)
     inverse_norms: NDArray[np.float32] = field(repr=False)
 
     @classmethod
@@ -75,6 +84,8 @@ class Index:
             return memory_mapped(directory / f"{name}.npy")
 
         item_id = IdMap.open(directory, "item_id")
+        gram = array("gram")
+        parameters = msgspec.convert(manifest.parameters["confidence"], ConfidenceParameters)
         index = cls(
             manifest=manifest,
             item_id=item_id,
@@ -96,8 +107,9 @@ class Index:
                 array("item_factors"),
                 msgspec.convert(manifest.parameters.get("search", {}), SearchSpec),
             ),
-            parameters=msgspec.convert(manifest.parameters["confidence"], ConfidenceParameters),
-            gram=array("gram"),
+            parameters=parameters,
+            gram=gram,
+            normal=Normal.of(gram, parameters.regularization),
             inverse_norms=array("inverse_norms"),
         )
         index._check()
@@ -138,18 +150,17 @@ class Index:
     def fold_in_many(self, histories: Sequence[Sequence[HistoryEntry]]) -> list[Vector | None]:
         """One vector (d,) per history in one batched solve; `None` where no item of it is known here."""
         vectors: list[Vector | None] = [None] * len(histories)
-        places, liked, weights = [], [], []
-        for place, history in enumerate(histories):
-            rows = self.item_id.rows(entry.item_id for entry in history)
-            if not (rows >= 0).any():
-                continue
-            distinct, confidence = confidences(rows, decayed_weights(history, self.parameters), self.parameters.alpha)
-            places.append(place)
-            liked.append(self.item_factors[distinct])
-            weights.append(confidence)
-        if places:
-            solved = fold_in(self.gram, liked, weights, self.parameters.regularization)
-            for place, vector in zip(places, solved, strict=True):
+        entries = [entry for history in histories for entry in history]
+        users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        rows = self.item_id.rows(entry.item_id for entry in entries)
+        # One key for user and item, so that the whole batch is summed at once.
+        keys = np.where(rows >= 0, users * len(self) + rows, UNKNOWN)
+        distinct, confidence = confidences(keys, decayed_weights(entries, self.parameters), self.parameters.alpha)
+        sizes = np.bincount(distinct // len(self), minlength=len(histories))
+        (places,) = np.nonzero(sizes)
+        if len(places):
+            solved = fold_in(self.normal, self.item_factors, distinct % len(self), confidence, sizes[places])
+            for place, vector in zip(places.tolist(), solved, strict=True):
                 vectors[place] = vector
         return vectors
 

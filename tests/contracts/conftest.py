@@ -1,13 +1,20 @@
-"""The feature store on every backend, and its server for looking behind the seam."""
+"""The feature store on every backend, its server for looking behind the seam, and an S3."""
 
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from secrets import token_hex
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
 from recsys.feature_store import FeatureStore, open_feature_store
 from recsys.feature_store.redis import RedisFeatureStore
 from recsys.settings import StoreSettings
+from tests.deployment import free_port
+from tests.waiting import wait_until_sync
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -31,3 +38,40 @@ async def server(store_settings: StoreSettings) -> AsyncIterator["Redis"]:
     """The store's server, for looking behind the seam."""
     async with Redis.from_url(store_settings.url.get_secret_value()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(no_processes_left: None) -> Iterator[str]:
+    """moto's server with one bucket, `registries`."""
+    port = free_port()
+    script = Path(__file__).parents[1] / "s3_server.py"
+    url = f"http://127.0.0.1:{port}"
+
+    def made() -> bool:
+        assert server.poll() is None, "the S3 server ended"
+        try:
+            return httpx.put(f"{url}/registries").is_success
+        except httpx.TransportError:
+            return False
+
+    with subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until_sync(made, 60.0)
+            yield url
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registry of one's own on S3, whose credentials are in the environment."""
+    variables = {
+        "AWS_ENDPOINT": s3_endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://registries/{token_hex(6)}"

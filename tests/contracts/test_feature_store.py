@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ from recsys.item import Item
 from recsys.settings import StoreSettings
 from recsys.trend import TREND_HOURS
 from recsys.user_features import HistoryEntry, Positioned, UserFeatures, apply
+from tests import waiting
 from tests.contracts.test_trend_counts import HOUR, counted
 from tests.waiting import WaitUntil
 
@@ -36,15 +39,17 @@ def record(user_id: str = "ada", revision: int = 0, events: int = 3) -> UserFeat
         offsets={"interactions-0": 5, "interactions-3": 2**60},
         embeddings={"v1": np.arange(4, dtype=np.float32), "v2": np.full(8, 0.5, dtype=np.float32)},
         revision=revision,
+        past=np.array([[900, 2**62], [901, -1]], dtype="<i8").tobytes(),
     )
 
 
 def same(left: UserFeatures, right: UserFeatures) -> bool:
-    return (left.user_id, left.history, dict(left.offsets), left.revision, left.embeddings.keys()) == (
+    return (left.user_id, left.history, dict(left.offsets), left.revision, left.past, left.embeddings.keys()) == (
         right.user_id,
         right.history,
         dict(right.offsets),
         right.revision,
+        right.past,
         right.embeddings.keys(),
     ) and all(np.array_equal(vector, right.embeddings[version]) for version, vector in left.embeddings.items())
 
@@ -297,6 +302,7 @@ GARBAGE = {
     "no msgpack": [("HSET", "h", b"\xc1\xff", "o", b"\x80", "r", "4")],
     "msgpack of something else": [("HSET", "h", b"\x81\xa1a\x01", "o", b"\x80", "r", "4")],
     "no number": [("HSET", "h", b"\x90", "o", b"\x80", "r", "four")],
+    "half a past": [("HSET", "h", b"\x90", "o", b"\x80", "p", b"\x00" * 24, "r", "4")],
     "a negative number": [("HSET", "h", b"\x90", "o", b"\x80", "r", "-3")],
 }
 
@@ -352,6 +358,34 @@ async def test_a_server_that_forgot_its_scripts_is_taught_again(
     assert await redis_store.save([record(revision=1), record("bob")]) == [True, True]
     await server.script_flush()
     await redis_store.put_items([item("a")])
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """A server in cluster mode, which refuses whatever spans slots."""
+    with (
+        tempfile.TemporaryDirectory(prefix="millirec-") as folder,
+        ValkeyServer(data_dir=Path(folder), config={"cluster-enabled": "yes"}) as server,
+    ):
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+async def test_a_user_is_one_key_so_that_a_server_in_cluster_mode_takes_every_update(cluster: str) -> None:
+    async with Redis.from_url(cluster) as client:
+        await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)  # type: ignore[no-untyped-call]
+        await waiting.wait_until(lambda: _serves(client))
+    store = RedisFeatureStore(StoreSettings(url=SecretStr(cluster), timeout=10.0, read_timeout=2.0))
+    ids = [f"user {n}" for n in range(20)]
+    assert await store.save([record(user_id) for user_id in ids]) == [True] * len(ids)
+    assert await store.save([record(user_id, revision=1) for user_id in ids]) == [True] * len(ids)
+    assert [one.revision for one in await store.load(ids)] == [2] * len(ids)
+    assert [list(one.embeddings) for one in await store.read(ids, "v1")] == [["v1"]] * len(ids)
+    await store.aclose()
+
+
+async def _serves(client: "Redis") -> bool:
+    info = await client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
+    return b"cluster_state:ok" in (info if isinstance(info, bytes) else str(info).encode())
 
 
 async def test_a_slow_server_costs_a_read_no_more_than_its_deadline(

@@ -24,9 +24,12 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 FILES = {"item_factors.npy": b"\x93NUMPY" * 1000, "items.faiss": bytes(range(256)) * 40_000, "empty.npy": b""}
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture(params=["memory", "folder", "s3"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreRegistry:
-    return MemoryIndexRegistry() if request.param == "memory" else ObjectStoreRegistry(str(tmp_path / "registry"))
+    if request.param == "memory":
+        return MemoryIndexRegistry()
+    on_s3 = request.param == "s3"
+    return ObjectStoreRegistry(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry"))
 
 
 @pytest.fixture

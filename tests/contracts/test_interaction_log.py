@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from recsys.errors import Conflict, InvalidInput, LogUnavailable, NotFound
 from recsys.interaction import Erasure, Interaction, Merge
@@ -70,6 +70,25 @@ def test_what_was_appended_is_read_back_whole(log: InteractionLog) -> None:
     assert log.append(rows, {"p-0": 3})
     assert log.read().drop("since").sort("offset").collect().equals(rows)
     assert rows.get_column("date").to_list() == [date(2026, 1, 31)] * 3 + [date(2026, 2, 1)]
+
+
+def test_what_a_producer_said_beyond_the_schema_is_kept_as_json(log: InteractionLog) -> None:
+    said = msgspec.structs.replace(bought(0).message, extra={"page": "/lamps", "list": [1, None, {"a": 0.5}]})
+    log.append(interaction_rows([Positioned("p-0", 0, said), bought(1)]), {"p-0": 1})
+    extras = log.read().sort("offset").collect()["extra"].to_list()
+    assert extras == ['{"page":"/lamps","list":[1,null,{"a":0.5}]}', None]
+
+
+def test_a_table_from_before_a_column_was_added_is_read_and_goes_on(tmp_path: Path) -> None:
+    old = batch(0, 1).drop("extra")
+    write_deltalake(tmp_path / "interactions", old, partition_by=["date"])
+    log = DeltaInteractionLog(str(tmp_path))
+    assert log.read().collect().height == 2
+    said = msgspec.structs.replace(bought(2).message, extra={"page": "/"})
+    log.append(interaction_rows([Positioned("p-0", 2, said)]), {"p-0": 2})
+    log.compact()
+    assert log.read().sort("offset").collect()["extra"].to_list() == [None, None, '{"page":"/"}']
+    assert log.read(0).collect().height == 2
 
 
 def test_a_redelivered_batch_changes_nothing(log: InteractionLog) -> None:

@@ -1,6 +1,8 @@
 """The topic goes, and so does the service: every acknowledged event is in the log once, in the order of its user."""
 
 import signal
+import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +19,8 @@ from pydantic import SecretStr
 
 from recsys.interaction_log import open_interaction_log
 from recsys.settings import LogSettings, StoreSettings
-from tests.deployment import Deployment, deployed
+from tests.contracts.interaction_topic.conftest import noida
+from tests.deployment import Deployment, deployed, free_port
 from tests.deployment_fixtures import with_versions
 from tests.faults.conftest import Store, opened_store
 from tests.faults.tcp_proxy import TcpProxy, proxying
@@ -60,12 +63,13 @@ class Market:
 
 
 @contextmanager
-def opened_market(place: Path, *serve: str) -> Iterator[Market]:
+def opened_market(place: Path, *serve: str, **more: str) -> Iterator[Market]:
     extra = {
         "MILLIREC_TOPIC__SEND_TIMEOUT": "0.5",
         "MILLIREC_STORE__TIMEOUT": "0.5",
         "MILLIREC_SERVE__SPOOL": str(place / "spool"),
         "MILLIREC_SERVE__SPOOL_LIMIT": str(LIMIT),
+        **more,
     }
     with (
         tempfile.TemporaryDirectory(prefix="millirec-") as folder,
@@ -195,3 +199,37 @@ def test_a_worker_that_is_killed_leaves_its_spool_to_the_others(tmp_path: Path) 
         delivered = {user: sorted(ids) for user, ids in market.delivered("worker", tills).items()}
         assert delivered == {one.user: sorted(one.acknowledged) for one in tills.tills}
         wait_until_sync(lambda: list((tmp_path / "spool").glob("*")) == [])
+
+
+@pytest.mark.slow
+def test_a_broker_of_kafka_that_hangs_delays_events_and_loses_none(tmp_path: Path) -> None:
+    with own_broker(tmp_path) as (broker, bootstrap):
+        kafka = {"BACKEND": "kafka", "NAME": f"spool-{token_hex(6)}", "KAFKA__BOOTSTRAP": bootstrap}
+        with opened_market(tmp_path, **{f"MILLIREC_TOPIC__{name}": value for name, value in kafka.items()}) as market:
+            with reporting(market.deployment.url, "broker") as tills:
+                tills.go_on()
+                broker.send_signal(signal.SIGSTOP)
+                tills.spool()
+                broker.send_signal(signal.SIGCONT)
+                wait_until_sync(lambda: market.spool["messages"] == 0, 30.0)
+                tills.go_on()
+            market.check("broker", tills)
+
+
+@contextmanager
+def own_broker(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """One that a test may stop; it does not keep what it acknowledged through a kill -9, so none is sent."""
+    port = free_port()
+    with (folder / "broker.out").open("wb") as output:
+        broker = subprocess.Popen(noida(port, folder), stdout=output, stderr=output)
+    try:
+        wait_until_sync(lambda: answers(port), 30.0)
+        yield broker, f"127.0.0.1:{port}"
+    finally:
+        broker.kill()
+        broker.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import dead_letter
 from ingest.flow import decode_batch
 from ingest.settings import IngestSettings
 from recsys import envelope_avro, envelope_protobuf, wire
+from recsys.envelope_schemas import DEAD_LETTER_HEADERS
 from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
@@ -112,6 +114,11 @@ def test_a_version_from_the_future_waits_with_its_headers_to_be_replayed() -> No
     assert "replay" in letter.reason
 
 
+def test_what_is_told_of_a_refused_message_is_what_is_published() -> None:
+    (refusal,) = decode_batch([delivered(0, b"{}", other=b"kept")], NOW, SETTINGS).rejected
+    assert dead_letter._outgoing(refusal).headers.keys() == DEAD_LETTER_HEADERS.keys() | {"other"}
+
+
 def test_what_stands_under_a_wrong_key_is_applied_and_told() -> None:
     item = Item(item_id="i", updated_at=NOW)
     messages = [
@@ -124,6 +131,7 @@ def test_what_stands_under_a_wrong_key_is_applied_and_told() -> None:
     assert batch.miskeyed == messages[1:]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import trend_counts
 from ingest.trend_counts import TrendCounter
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore, open_feature_store
@@ -42,10 +41,17 @@ def memory() -> FeatureStore:
     return open_feature_store(StoreSettings(backend="memory"))
 
 
+async def count(counter: TrendCounter, records: Sequence[Positioned], now_ms: float = NOW_MS) -> None:
+    reached: dict[str, int] = {}
+    for record in records:
+        reached[record.partition] = record.offset
+    await counter.count(records, reached, now_ms)
+
+
 async def counted(records: Sequence[Positioned]) -> dict[int, dict[str, int]]:
     """The hours that hold anything after `records` were counted."""
     store = memory()
-    await TrendCounter(store).count(records, NOW_MS)
+    await count(TrendCounter(store), records)
     hours = await store.trends(range(HOUR - TREND_HOURS - 1, HOUR + 3))
     return {hour: weights for hour, weights in hours.items() if weights}
 
@@ -73,24 +79,6 @@ async def test_what_is_too_old_or_yet_to_come_is_not_counted() -> None:
     assert await counted(records) == {HOUR - TREND_HOURS + 1: {"a": 200}, HOUR: {"a": 200}}
 
 
-async def test_a_producers_repeat_counts_once() -> None:
-    store = memory()
-    counter = TrendCounter(store)
-    await counter.count([event(0, event_id="x"), event(1, event_id="x")], NOW_MS)
-    await counter.count([event(2, event_id="x"), event(3, event_id="y")], NOW_MS)
-    assert await store.trends([HOUR]) == {HOUR: {"a": 400}}
-
-
-async def test_what_is_remembered_against_repeats_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trend_counts, "REMEMBERED", 10)
-    store = memory()
-    counter = TrendCounter(store)
-    for offset in range(100):
-        await counter.count([event(offset)], NOW_MS)
-    assert len(counter._recent) + len(counter._before) <= 20
-    assert await store.trends([HOUR]) == {HOUR: {"a": 20_000}}
-
-
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["p-0", "p-1"]), st.integers(1, 3))), st.data())
 def test_members_that_die_lag_and_overlap_count_each_record_once(
     deliveries: list[tuple[str, str, int]], data: st.DataObject
@@ -102,20 +90,20 @@ def test_members_that_die_lag_and_overlap_count_each_record_once(
         offsets[partition] = offsets.get(partition, -1) + step
         records.append(event(offsets[partition], item, partition=partition))
 
-    async def count() -> dict[int, dict[str, int]]:
+    async def counted_by_members() -> dict[int, dict[str, int]]:
         store = memory()
         members = [TrendCounter(store) for _ in range(3)]
         at = 0
         for _ in range(data.draw(st.integers(0, 6))):
             begin = data.draw(st.integers(0, at))
             end = data.draw(st.integers(begin, len(records)))
-            await data.draw(st.sampled_from(members)).count(records[begin:end], NOW_MS)
+            await count(data.draw(st.sampled_from(members)), records[begin:end])
             at = max(at, end)
-        await data.draw(st.sampled_from(members)).count(records, NOW_MS)
+        await count(data.draw(st.sampled_from(members)), records)
         return await store.trends([HOUR])
 
     once = {item: 200 * sum(one[0] == item for one in deliveries) for item, _, _ in deliveries}
-    assert asyncio.run(count()) == {HOUR: once}
+    assert asyncio.run(counted_by_members()) == {HOUR: once}
 
 
 async def test_a_member_that_lost_its_partition_counts_on_from_where_another_is(store_settings: StoreSettings) -> None:
@@ -123,9 +111,9 @@ async def test_a_member_that_lost_its_partition_counts_on_from_where_another_is(
     first, second = TrendCounter(store), TrendCounter(store)
     now = datetime.now(UTC)
     records = [event(offset, at=now) for offset in range(3)]
-    await first.count(records[:1], epoch_ms(now))
-    await second.count(records[:2], epoch_ms(now))
-    await first.count(records[1:], epoch_ms(now))
+    await count(first, records[:1], epoch_ms(now))
+    await count(second, records[:2], epoch_ms(now))
+    await count(first, records[1:], epoch_ms(now))
     assert await store.trends([hour_of(epoch_ms(now))]) == {hour_of(epoch_ms(now)): {"a": 600}}
     await store.aclose()
 
@@ -144,7 +132,7 @@ class Contested(MemoryFeatureStore):
 
 async def test_a_partition_that_others_keep_counting_is_tried_again_later() -> None:
     with pytest.raises(StoreUnavailable, match="somebody else"):
-        await TrendCounter(Contested(StoreSettings(backend="memory"))).count([event(100)], NOW_MS)
+        await count(TrendCounter(Contested(StoreSettings(backend="memory"))), [event(100)])
 
 
 async def test_what_consumers_take_from_the_topic_is_counted(ingest: Ingest, wait_until: WaitUntil) -> None:

@@ -55,6 +55,13 @@ def test_config_prints_what_is_in_force_with_secrets_masked(tmp_path: Path, noth
     assert "hunter2" not in done.stdout
 
 
+def test_schemas_are_written_as_they_are_published(tmp_path: Path) -> None:
+    assert millirec(tmp_path, "schemas", "made").returncode == 0
+    published = Path(__file__).parents[2] / "docs" / "schemas"
+    written = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in published.iterdir()}
+
+
 def test_placements_are_set_and_taken_back_with_a_history(tmp_path: Path, nothing_there: dict[str, str]) -> None:
     (tmp_path / "millirec.toml").write_text("[serve.placements.home]\nk = 5\n")
     (tmp_path / "home.json").write_text('{"k": 3, "sources": [{"source": "trending"}]}')

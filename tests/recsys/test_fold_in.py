@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from recsys.recommender.factors import ConfidenceParameters, confidences, decayed_weights, fold_in, gram
+from recsys.recommender.factors import ConfidenceParameters, Normal, confidences, decayed_weights, fold_in, gram
 from recsys.user_features import HistoryEntry
 
 DAY_MS = 86_400_000
@@ -39,8 +39,8 @@ def test_fold_in_equals_implicits_recalculated_user_factors(
         model = AlternatingLeastSquares(factors=factors.shape[1], regularization=regularization, alpha=1.0)
     model.item_factors = factors
     expected = model.recalculate_user(np.arange(matrix.shape[0]), matrix)
-    rows = [matrix[user] for user in range(matrix.shape[0])]
-    folded = fold_in(gram(factors), [factors[row.indices] for row in rows], [row.data for row in rows], regularization)
+    sizes = np.diff(matrix.indptr)
+    folded = fold_in(Normal.of(gram(factors), regularization), factors, matrix.indices, matrix.data, sizes)
     np.testing.assert_allclose(folded, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys import wire
@@ -34,6 +34,7 @@ def refused(value: bytes) -> InvalidInput:
     return refusal.value
 
 
+@settings(deadline=None)
 @given(MESSAGES)
 def test_a_message_comes_back_as_it_was(message: Message) -> None:
     assert wire.decode(wire.encode(message)) == message
@@ -49,6 +50,7 @@ def test_what_is_not_said_takes_no_room() -> None:
     )
 
 
+@settings(deadline=None)
 @given(INTERACTIONS, EXTRAS)
 def test_fields_nobody_knows_are_kept_beside_those_that_came_as_extra(
     event: Interaction, unknown: dict[str, Any]
@@ -117,6 +119,7 @@ def test_a_message_has_a_size_limit() -> None:
     assert "more than" in refused(sent(x="x" * wire.MAX_MESSAGE_BYTES)).reason
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([*VIEW, "extra", "price", "quantity", "x"]),
     st.sampled_from(

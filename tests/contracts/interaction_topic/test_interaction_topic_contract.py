@@ -161,6 +161,43 @@ async def test_a_commit_for_somebody_elses_partitions_is_silent_and_changes_noth
     assert by_key(again) == by_key(theirs)
 
 
+@pytest.mark.parametrize("bench", ["kafka-noida", "kafka-real"], indirect=True)  # a stream waits for the commit
+async def test_a_commit_from_before_a_partition_went_and_came_back_changes_nothing(topic: InteractionTopic) -> None:
+    await put(topic, messages(80))
+    async with topic.consumer("features") as consumer:
+        early = ends(await take(consumer, 40, limit=10))
+        async with topic.consumer("features") as other:
+
+            async def shared() -> bool:
+                await asyncio.gather(consumer.poll(100, 0.05), other.poll(100, 0.05))
+                return len(await consumer.lag()) == len(await other.lag()) == 2
+
+            await wait_until(shared, WAIT)
+            await put(topic, messages(40, keys=40, start=100))
+            done: set[bytes] = set()
+
+            async def all_done() -> bool:
+                for member in (consumer, other):
+                    taken = await member.poll(100, 0.05)
+                    await member.commit(ends(taken))
+                    done.update(message.value for message in taken)
+                return done >= {b"%d" % number for number in range(100, 140)}
+
+            await wait_until(all_done, WAIT)
+        late = messages(40, keys=40, start=200)
+        await put(topic, late)
+        came: set[bytes] = set()
+
+        async def all_came() -> bool:
+            came.update(message.value for message in await consumer.poll(100, 0.05))
+            return came >= {message.value for message in late}
+
+        await wait_until(all_came, WAIT)
+        await consumer.commit(early)
+    async with topic.consumer("features") as consumer:
+        assert by_key(await take(consumer, 40)) == by_key(late)
+
+
 @on_every_broker
 async def test_nothing_is_lost_when_a_member_joins_in_the_middle_of_a_batch(bench: Bench) -> None:
     if bench.backend == "kafka-noida":

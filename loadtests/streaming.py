@@ -1,0 +1,245 @@
+"""What the streaming benchmark measures: a consumer process at full speed, at a steady rate, and its parts."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from itertools import count, pairwise
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+
+import httpx
+import numpy as np
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from ingest.features_group import FeaturesGroup
+from ingest.flow import decode_batch
+from ingest.settings import IngestSettings
+from ingest.versions_in_service import VersionsInService
+from loadtests.population import batched, item_id, user_id
+from loadtests.servers import free_port
+from recsys import wire
+from recsys.feature_store import FeatureStore, open_feature_store
+from recsys.index_registry import open_index_registry
+from recsys.interaction import Interaction, epoch_ms
+from recsys.interaction_topic import Delivered, Outgoing, open_interaction_topic
+from recsys.recommender import Index
+from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
+from recsys.user_features import HistoryEntry, UserFeatures
+
+PATIENCE = 180.0
+LOOK_EVERY = 0.2
+SEND_AT_ONCE = 5_000
+TICK = 0.01
+WARM_UP_BATCHES = 2
+WARM_UP_SECONDS = 2
+_numbers = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The stores of one benchmark, and the environment that leads a consumer process to them."""
+
+    environment: Mapping[str, str]
+    topic: TopicSettings
+    store: StoreSettings
+    registry: RegistrySettings
+    items: int
+
+    def anew(self) -> "Stream":
+        """The same on a topic that nobody has used."""
+        topic = self.topic.model_copy(update={"name": f"bench-{next(_numbers)}"})
+        environment = {**self.environment, "MILLIREC_TOPIC__NAME": topic.name}
+        return Stream(environment, topic, self.store, self.registry, self.items)
+
+    def messages(self, events: int, users: int, first: int = 0) -> Iterator[Outgoing]:
+        """Views of random items by one user after the other, so that `users` in a row are distinct."""
+        rows = np.random.default_rng(first).integers(self.items, size=events).tolist()
+        for number, row in enumerate(rows, first):
+            event = Interaction(
+                event_id=f"{self.topic.name}-{number}",
+                user_id=user_id(number % users),
+                item_id=item_id(row),
+                type="view",
+                occurred_at=datetime.now(UTC),
+            )
+            yield Outgoing(event.user_id, wire.encode(event))
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A consumer process, seen through its metrics."""
+
+    url: str
+    group: str
+    process: psutil.Process
+
+    def processor_seconds(self) -> float:
+        return float(sum(self.process.cpu_times()[:2]))
+
+    def applied(self) -> float:
+        labels = {"group": self.group, "outcome": "applied"}
+        return sum(value for _, own, value in self._samples("millirec_consumed_messages_total") if own == labels)
+
+    def freshness(self) -> dict[float, float]:
+        """How many events took effect within so many seconds."""
+        samples = self._samples("millirec_freshness_seconds_bucket")
+        return {float(labels["le"]): value for _, labels, value in samples if labels["group"] == self.group}
+
+    def _samples(self, name: str) -> list[tuple[str, dict[str, str], float]]:
+        families = text_string_to_metric_families(httpx.get(self.url).text)
+        return [(one.name, one.labels, one.value) for family in families for one in family.samples if one.name == name]
+
+
+@contextmanager
+def consuming(stream: Stream, group: str) -> Iterator[Meter]:
+    """One `millirec consume GROUP` process, from when it answers for its metrics."""
+    port = free_port()
+    command = [sys.executable, "-m", "millirec", "--log-level", "error", "consume", group, "--metrics-port", str(port)]
+    process = subprocess.Popen(command, env=dict(stream.environment))
+    meter = Meter(f"http://127.0.0.1:{port}/metrics", group, psutil.Process(process.pid))
+    try:
+        deadline = monotonic() + PATIENCE
+        while monotonic() < deadline and process.poll() is None:
+            try:
+                meter.applied()
+                break
+            except httpx.TransportError:
+                sleep(LOOK_EVERY)
+        yield meter
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Of one consumer process while more events wait for it; its own processor time, in microseconds."""
+
+    events_per_second: float
+    cpu_us_per_event: float
+
+
+def throughput(stream: Stream, group: str, events: int, users: int) -> Speed:
+    stream = stream.anew()
+    asyncio.run(_produce(stream, events, users))
+    seen: list[tuple[float, float, float]] = []
+    with consuming(stream, group) as meter:
+        deadline = monotonic() + PATIENCE
+        while not seen or seen[-1][1] < events:
+            if monotonic() > deadline:
+                raise RuntimeError(f"{group} applied {seen[-1][1] if seen else 0} of {events} events in {PATIENCE} s")
+            if applied := meter.applied():
+                seen.append((perf_counter(), applied, meter.processor_seconds()))
+            sleep(LOOK_EVERY)
+    # Between the first and the last look at work under way; what came after the last may have ended any time before.
+    under_way = [look for look, following in pairwise(seen) if following[1] > look[1]]
+    (began, first, before), (ended, last, after) = under_way[0], under_way[-1]
+    return Speed((last - first) / (ended - began), 1e6 * (after - before) / (last - first))
+
+
+def freshness(stream: Stream, group: str, users: int, rate: int, seconds: int) -> dict[str, float]:
+    """Milliseconds from an event's acknowledgement to its effect, at `rate` events a second."""
+    stream = stream.anew()
+    with consuming(stream, group) as meter:
+        asyncio.run(_produce_steadily(stream, rate, WARM_UP_SECONDS, users))
+        sleep(1.0)
+        before = meter.freshness()
+        achieved = asyncio.run(_produce_steadily(stream, rate, seconds, users, rate * WARM_UP_SECONDS))
+        sleep(1.0)
+        after = meter.freshness()
+    within = {bound: after[bound] - before.get(bound, 0.0) for bound in sorted(after)}
+    quantiles = {f"p{percent:g}": 1000 * _quantile(within, percent / 100) for percent in (50, 95, 99)}
+    return {"events_per_second": achieved, "events": max(within.values()), **quantiles}
+
+
+def group_speed(stream: Stream, versions: list[str], users: int, history: int, batch: int) -> float:
+    """Events a second of the features group alone: decode, load, fold into each version, save; no topic."""
+    return asyncio.run(_group_speed(stream, versions, users, history, batch))
+
+
+async def _group_speed(stream: Stream, versions: list[str], users: int, history: int, batch: int) -> float:
+    store = open_feature_store(stream.store)
+    try:
+        await fill_histories(stream, store, users, history)
+        in_service = VersionsInService(stream.registry, store, 60.0)
+        registry, cache = open_index_registry(stream.registry), stream.registry.cache
+        in_service.indexes = tuple(Index.open(registry.fetch(one, cache), registry.manifest(one)) for one in versions)
+        group, settings = FeaturesGroup(store, in_service, stream.store.history_length), IngestSettings()
+        delivered = [
+            Delivered("bench-0", offset, message.key, message.value, {}, 0)
+            for offset, message in enumerate(stream.anew().messages(users, users))
+        ]
+        times = []
+        for messages in batched(delivered, batch):
+            began = perf_counter()
+            await group.apply(decode_batch(messages, datetime.now(UTC), settings))
+            times.append(perf_counter() - began)
+        return batch / float(np.median(times[WARM_UP_BATCHES:]))
+    finally:
+        await store.aclose()
+
+
+async def fill_histories(stream: Stream, store: FeatureStore, users: int, history: int) -> None:
+    """Every user with `history` views, whatever was known before."""
+    rows = np.random.default_rng(5).integers(stream.items, size=(users, history))
+    at = epoch_ms(datetime(2026, 1, 1, tzinfo=UTC))
+    for places in batched(range(users), 1000):
+        stored = await store.load([user_id(place) for place in places])
+        await store.save(
+            [
+                UserFeatures(
+                    known.user_id,
+                    tuple(HistoryEntry(at + n, place * history + n, item_id(row), "view") for n, row in enumerate(own)),
+                    revision=known.revision,
+                )
+                for known, place, own in zip(stored, places, rows[places].tolist(), strict=True)
+            ]
+        )
+
+
+async def _produce(stream: Stream, events: int, users: int) -> None:
+    async with open_interaction_topic(stream.topic, stream.store).producer() as producer:
+        for messages in batched(stream.messages(events, users), SEND_AT_ONCE):
+            for failure in await producer.send(messages):
+                if failure is not None:
+                    raise failure
+
+
+async def _produce_steadily(stream: Stream, rate: int, seconds: int, users: int, first: int = 0) -> float:
+    """Each event in a call of its own, as the service sends them; the rate that came of it."""
+    async with open_interaction_topic(stream.topic, stream.store).producer() as producer:
+        began = perf_counter()
+        ticks = batched(stream.messages(rate * seconds, users, first), max(1, round(rate * TICK)))
+        for tick, messages in enumerate(ticks):
+            await asyncio.sleep(max(0.0, began + tick * TICK - perf_counter()))
+            for (failure,) in await asyncio.gather(*(producer.send([message]) for message in messages)):
+                if failure is not None:
+                    raise failure
+        return rate * seconds / (perf_counter() - began)
+
+
+def _quantile(within: Mapping[float, float], share: float) -> float:
+    """Of cumulated counts by upper bound; between two bounds as if evenly spread."""
+    wanted = share * max(within.values())
+    below, reached = 0.0, 0.0
+    for bound, counted in within.items():
+        if counted >= wanted:
+            return below + (bound - below) * (wanted - reached) / max(counted - reached, 1e-9)
+        below, reached = bound, counted
+    return below
+
+
+def noida(folder: Path) -> tuple[list[str], int]:
+    """The command that starts a Kafka broker out of the development wheels, and the port it will listen on."""
+    wheel = find_spec("noida_db")
+    if wheel is None or wheel.origin is None:
+        raise RuntimeError("the Kafka broker comes with the development set-up: make setup")
+    port, program = free_port(), Path(wheel.origin).with_name("noida-db")
+    address = ["--kafka-port", str(port), "--host", "127.0.0.1"]
+    return [str(program), "start", "--only", "kafka", "--data-dir", str(folder / "noida"), *address], port

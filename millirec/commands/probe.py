@@ -1,0 +1,144 @@
+"""millirec probe: measure a running deployment from outside, end to end."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import uniform
+from secrets import token_hex
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import typer
+from rich.table import Table
+
+from millirec.terminal import console, progress_bar
+from recsys.errors import InvalidInput, RecsysError, Unavailable
+
+ITEMS = 50
+"""Different items that the probes view in turn: a hundred views of one alone would make it trend."""
+POLL_PAUSE = 0.001
+LONGEST_PAUSE = 0.05
+REQUEST_TIMEOUT = 10.0
+
+app = typer.Typer(no_args_is_help=True, help="Measure a running deployment from outside, end to end.")
+
+
+class TooSlow(RecsysError):
+    """Events take effect later than was asked for."""
+
+
+@app.callback()
+def probe() -> None:
+    """Measure a running deployment from outside, end to end."""
+
+
+@app.command("freshness")
+def freshness(
+    url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="MILLIREC_API_KEY", help="A key with the scopes recommend, produce and admin."),
+    ] = None,
+    probes: Annotated[int, typer.Option(min=1, help="Events to post, one after the other.")] = 100,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Wait until GET /recommend answers something else, not for the record.")
+    ] = False,
+    max_p99: Annotated[float | None, typer.Option(min=0, help="Milliseconds; exit code 1 when p99 is above.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a probe counts as lost; exit code 1.")] = 10.0,
+) -> None:
+    """How long an event takes from its acknowledgement (202) to its effect.
+
+    Posts views for a user of its own, one by one, and polls GET /users/ID until the record has a new revision and
+    an embedding of the live version; or, with --answer, GET /recommend until the answer is another one. Each look
+    takes a request, so a millisecond or two of what is shown is the looking. The user is deleted at the end.
+
+    Examples:
+
+      millirec probe freshness
+
+      millirec probe freshness --url https://shop.example --probes 500 --max-p99 200
+    """
+    headers = {"X-API-Key": api_key} if api_key else {}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT) as client, _user(client) as user_id:
+            look = _answer if answer else _record
+            times = sorted(_probe_all(client, user_id, look, probes, timeout))
+    except httpx.InvalidURL as error:
+        raise InvalidInput("--url", f"{url!r} is no URL: {error}") from error
+    except httpx.HTTPError as error:
+        raise Unavailable(f"{url} does not answer: {error}") from error
+    table = Table("probes", *("p50 ms", "p95 ms", "p99 ms", "max ms"))
+    p50, p95, p99 = (1000 * _quantile(times, share) for share in (0.5, 0.95, 0.99))
+    table.add_row(str(probes), *(f"{value:.1f}" for value in (p50, p95, p99, 1000 * times[-1])))
+    console.print(table)
+    if max_p99 is not None and p99 > max_p99:
+        raise TooSlow(f"p99 is {p99:.1f} ms, above {max_p99:g}")
+
+
+@contextmanager
+def _user(client: httpx.Client) -> Iterator[str]:
+    """A user nobody has heard of, who is forgotten again."""
+    user_id = f"probe-{token_hex(8)}"
+    try:
+        yield user_id
+    finally:
+        _checked(client.delete(_path(user_id)))
+
+
+def _probe_all(
+    client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], probes: int, timeout: float
+) -> Iterator[float]:
+    params: dict[str, str | int] = {"user_id": user_id, "k": ITEMS}
+    items = [one["item_id"] for one in _checked(client.get("/recommend", params=params))["items"]]
+    if not items:
+        raise Unavailable("the service recommends nothing, so that there is no item to view: is a version live?")
+    with progress_bar() as bar:
+        task = bar.add_task("probing", total=probes)
+        for number in range(probes):
+            event = {"event_id": f"{user_id}-{number}", "user_id": user_id, "item_id": items[number % len(items)]}
+            before = look(client, user_id)
+            _checked(client.post("/events", json={**event, "type": "view"}))
+            yield _until_changed(client, user_id, look, before, timeout)
+            bar.advance(task)
+            # Out of step with whatever the consumer does in turns.
+            time.sleep(uniform(0, LONGEST_PAUSE))  # noqa: S311
+
+
+def _until_changed(
+    client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], before: object, timeout: float
+) -> float:
+    acknowledged = time.perf_counter()
+    while (now := look(client, user_id)) is None or now == before:
+        if time.perf_counter() - acknowledged > timeout:
+            raise TooSlow(f"an event had no effect within {timeout:g} s: does `millirec consume features` run?")
+        time.sleep(POLL_PAUSE)
+    return time.perf_counter() - acknowledged
+
+
+def _record(client: httpx.Client, user_id: str) -> int | None:
+    """The revision of the user's record, once it has an embedding."""
+    found = _checked(client.get(_path(user_id)))
+    return found["revision"] if found["embedding_stored"] else None
+
+
+def _answer(client: httpx.Client, user_id: str) -> Any:
+    return _checked(client.get("/recommend", params={"user_id": user_id}))["items"]
+
+
+def _path(user_id: str) -> str:
+    return f"/users/{quote(user_id, safe='')}"
+
+
+def _checked(response: httpx.Response) -> Any:
+    """The body. Raises `InvalidInput` for a key that may not, `Unavailable` for any other refusal."""
+    if response.status_code in {401, 403}:
+        raise InvalidInput("--api-key", f"{response.request.url.path}: {response.text}")
+    if not response.is_success:
+        raise Unavailable(f"{response.request.url.path} answered {response.status_code}: {response.text[:200]}")
+    return response.json()
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    """The smallest value that `share` of them do not exceed."""
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

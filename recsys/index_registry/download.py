@@ -1,0 +1,68 @@
+"""One file from the registry to this machine: verified, and resumed where an earlier attempt stopped."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from recsys.errors import CorruptArtefact
+from recsys.index_version import FileEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes of an object from `offset` on; `e_tag` changes when the object does."""
+
+    e_tag: str | None
+    offset: int
+    chunks: Iterator[bytes]
+
+
+Source = Callable[[str, int, str | None], Part]
+"""A version's file by its name, from an offset if it still has this etag, else from the start."""
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def matches(path: Path, entry: FileEntry) -> bool:
+    return path.is_file() and path.stat().st_size == entry.size and digest_of(path) == entry.sha256
+
+
+def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
+    """Write `path`; beside it `.{name}.etag` says what its beginning was read from.
+
+    Raises `CorruptArtefact` when what came is not what `entry` promises.
+    """
+    if matches(path, entry):
+        return
+    note = path.with_name(f".{path.name}.etag")
+    if path.is_file() and note.is_file() and 0 < path.stat().st_size < entry.size:
+        try:
+            _write(path, entry, source(path.name, path.stat().st_size, note.read_text()), what, note)
+        except CorruptArtefact:
+            # What was left behind may be what does not hold.
+            pass
+        else:
+            return
+    _write(path, entry, source(path.name, 0, None), what, note)
+
+
+def _write(path: Path, entry: FileEntry, part: Part, what: str, note: Path) -> None:
+    digest, size = sha256(), part.offset
+    with path.open("r+b" if part.offset else "wb") as output:
+        note.write_text(part.e_tag or "")
+        if part.offset:
+            digest.update(output.read())
+        for chunk in part.chunks:
+            size += len(chunk)
+            if size > entry.size:
+                raise CorruptArtefact(f"{what}: more than the {entry.size} bytes of the manifest")
+            digest.update(chunk)
+            output.write(chunk)
+    if size != entry.size:
+        raise CorruptArtefact(f"{what}: {size} bytes, but the manifest says {entry.size}")
+    if digest.hexdigest() != entry.sha256:
+        raise CorruptArtefact(f"{what}: its checksum is not the manifest's")

