@@ -117,7 +117,7 @@ async def decode_body(request: Request, kind: type[T]) -> T:
 def decode(raw: bytes | msgspec.Raw, kind: type[T], prefix: str = "") -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_input(error, prefix or "body") from error
 
 

@@ -44,6 +44,14 @@ async def test_one_event_is_on_the_topic_when_accepted(client: httpx.AsyncClient
     assert message.occurred_at.tzinfo is not None
 
 
+@pytest.mark.parametrize("path", ["/events", "/recommend", "/recommend/batch"])
+async def test_a_body_nested_beyond_all_measure_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    deep = '{"events": [{"user_id": ' + "[" * 20_000
+    response = await client.post(path, content=deep, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+
+
 async def test_an_event_without_id_gets_one(client: httpx.AsyncClient) -> None:
     body = {"user_id": "u1", "item_id": "i1", "type": "view"}
     first, second = [(await client.post("/events", json=body)).json()["receipts"][0]["id"] for _ in range(2)]
