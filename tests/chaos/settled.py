@@ -1,6 +1,7 @@
 """What the stores hold, read for comparison with what they should hold."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 from redis import Redis
@@ -29,9 +30,9 @@ class Settled:
     lives: dict[str, int]
 
 
-def logged(world: World) -> list[Positioned]:
+def positioned(log: Path) -> list[Positioned]:
     """Every row, as it was written: nothing is hidden from whoever looks for what is there twice."""
-    frame = pl.scan_delta(str(world.folder / "log" / "interactions")).select(COLUMNS).collect()
+    frame = pl.scan_delta(str(log / "interactions")).select(COLUMNS).collect()
     return [
         Positioned(
             partition,
@@ -48,7 +49,7 @@ def read_by_all(world: World) -> list[str]:
 
 
 async def settled(world: World) -> Settled:
-    rows = logged(world)
+    rows = positioned(world.folder / "log")
     store = open_feature_store(world.settings)
     try:
         user_ids = sorted({row.message.user_id for row in rows})
@@ -81,7 +82,7 @@ async def caught_up(world: World) -> bool:
     """Whether the features are as far as the log, user by user and partition by partition."""
     store = open_feature_store(world.settings)
     try:
-        wanted = folded(logged(world), 1)
+        wanted = folded(positioned(world.folder / "log"), 1)
         stored = await store.load(list(wanted))
     finally:
         await store.aclose()

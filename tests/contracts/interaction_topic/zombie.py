@@ -1,0 +1,71 @@
+"""A consumer that reads a batch, and asks leave before it writes: to be stopped in between, as a zombie.
+
+Says `read` when it is about to write, writes after the next line on standard input, and ends with `written`.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ingest.features_group import FeaturesGroup
+from ingest.flow import decode_batch
+from ingest.settings import IngestSettings
+from ingest.versions_in_service import VersionsInService
+from recsys.feature_store import open_feature_store
+from recsys.interaction_log import interaction_rows, open_interaction_log
+from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
+from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+from recsys.user_features import UserFeatures
+
+
+class AsksLeave:
+    """The real store, whose first save waits for a line."""
+
+    def __init__(self, store: StoreSettings) -> None:
+        self._store = open_feature_store(store)
+        self._asked = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        if not self._asked:
+            self._asked = True
+            sys.stdout.write("read\n")
+            sys.stdout.flush()
+            await asyncio.to_thread(sys.stdin.readline)
+        return await self._store.save(features)
+
+
+async def take(consumer: TopicConsumer, count: int) -> list[Delivered]:
+    taken: list[Delivered] = []
+    while len(taken) < count:
+        taken += await consumer.poll(count - len(taken), 0.5)
+    return taken
+
+
+async def apply(consumer: TopicConsumer, taken: Sequence[Delivered], store: Any, log: Path) -> None:
+    """As both groups do it, with one commit."""
+    batch = decode_batch(taken, datetime.now(UTC), IngestSettings())
+    versions = VersionsInService(RegistrySettings(), store, 60.0)
+    await FeaturesGroup(store, versions, 200).apply(batch)
+    open_interaction_log(LogSettings(path=str(log))).append(interaction_rows(batch.interactions), batch.offsets)
+    await consumer.commit(batch.offsets)
+
+
+async def main(topic: TopicSettings, settings: StoreSettings, log: Path, count: int) -> None:
+    store = AsksLeave(settings)
+    async with open_interaction_topic(topic, settings).consumer("features") as consumer:
+        await apply(consumer, await take(consumer, count), store, log)
+        sys.stdout.write("written\n")
+        sys.stdout.flush()
+    await store.aclose()
+
+
+if __name__ == "__main__":
+    topic, url, prefix, log, count = sys.argv[1:]
+    store = StoreSettings.model_validate({"url": url, "prefix": prefix, "timeout": 10})
+    asyncio.run(main(TopicSettings.model_validate_json(topic), store, Path(log), int(count)))
