@@ -1,85 +1,173 @@
-"""millirec versions list|show|promote|rollback|prune|history."""
+"""millirec versions list|show|history|diff; what moves aliases and what moves files has modules of its own."""
 
-import asyncio
-import getpass
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
-from millirec.replicas import nudge
-from millirec.settings import Settings, load_settings
+from millirec.commands import versions_files, versions_moves
+from millirec.settings import load_settings
 from millirec.terminal import console
-from recsys.feature_store import VERSIONS_CHANNEL
+from millirec.version_diff import VersionDiff, diff_versions, flat
 from recsys.index_registry import IndexRegistry, aliases, open_index_registry
-from recsys.index_version import LIVE, AliasMove
+from recsys.index_version import LIVE, Manifest
 
-app = typer.Typer(help="List, inspect, promote, roll back and prune index versions.", no_args_is_help=True)
+app = typer.Typer(help="Compare, promote, roll back, keep, move and prune index versions.", no_args_is_help=True)
 
-Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]
+Version = Annotated[str, typer.Argument(help="A version, or an alias such as `live`.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 SHOWN_METRICS = ("recall@20", "ndcg@20")
 
 
 @app.command("list")
-def list_versions() -> None:
+def list_versions(json: Json = False) -> None:
     """Every version, oldest first, with what points at it."""
     registry = open_index_registry(load_settings().registry)
-    pointing: dict[str, list[str]] = {}
-    for alias, version in aliases.aliases_of(registry).items():
-        pointing.setdefault(version, []).append(alias)
+    pointing = _pointing(registry)
+    versions = registry.versions()
+    if json:
+        _print_json([{"aliases": pointing.get(one.version, []), **msgspec.to_builtins(one)} for one in versions])
+        return
     table = Table(Column("version", no_wrap=True), "alias", "learned", Column("items", justify="right"))
     for name in SHOWN_METRICS:
         table.add_column(name, justify="right")
-    for one in registry.versions():
-        metrics = [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in SHOWN_METRICS]
-        names = ", ".join(sorted(pointing.get(one.version, [])))
+    for one in versions:
+        metrics = [_number(one.metrics.get(name)) for name in SHOWN_METRICS]
+        names = ", ".join(pointing.get(one.version, []))
         table.add_row(one.version, names, one.algorithm, f"{one.items:,}", *metrics)
     console.print(table)
 
 
 @app.command()
-def show(version: Annotated[str, typer.Argument(help="A version, or an alias such as `live`.")] = LIVE) -> None:
-    """The whole manifest of a version, as JSON."""
+def show(version: Version = LIVE, json: Json = False) -> None:
+    """What a version is made of, how it was learned and how good it was found."""
     registry = open_index_registry(load_settings().registry)
-    move = registry.alias(version)
-    manifest = registry.manifest(move.version if move else version)
-    console.print_json(msgspec.json.encode(manifest).decode())
+    manifest = registry.manifest(_resolved(registry, version))
+    if json:
+        _print_json(manifest)
+        return
+    table = Table(show_header=False, box=None)
+    for name, described in _described(manifest, _pointing(registry).get(manifest.version, [])).items():
+        table.add_row(name, escape(described))
+    console.print(table)
+    for title, values in (("metric", manifest.metrics), ("parameter", flat(manifest.parameters))):
+        listed = Table(title, Column("value", justify="right"))
+        for name, value in values.items():
+            listed.add_row(escape(name), escape(_number(value)))
+        if values:
+            console.print(listed)
 
 
 @app.command()
-def promote(version: Annotated[str, typer.Argument(help="The version to put in service.")], reason: Reason) -> None:
-    """Put a version in service on every replica."""
-    settings = load_settings()
-    registry = open_index_registry(settings.registry)
-    _announce(settings, aliases.promote(registry, version, actor=getpass.getuser(), reason=reason))
-
-
-@app.command()
-def rollback(reason: Reason) -> None:
-    """Put the version before the live one back in service."""
-    settings = load_settings()
-    registry = open_index_registry(settings.registry)
-    _announce(settings, aliases.rollback(registry, actor=getpass.getuser(), reason=reason))
-
-
-@app.command()
-def history(alias: Annotated[str, typer.Argument(help="The alias.")] = LIVE) -> None:
-    """Who moved an alias, when and why."""
-    registry: IndexRegistry = open_index_registry(load_settings().registry)
-    table = Table("#", "moved at", Column("version", no_wrap=True), "actor", "reason")
-    for move in registry.history(alias):
-        table.add_row(str(move.sequence), f"{move.moved_at:%Y-%m-%d %H:%M:%S}", move.version, move.actor, move.reason)
+def history(
+    alias: Annotated[str | None, typer.Argument(help="One alias; all of them when left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Who moved which alias where, when and why, oldest first."""
+    moves = open_index_registry(load_settings().registry).history(alias)
+    if json:
+        _print_json(moves)
+        return
+    table = Table("moved at", "alias", "#", Column("version", no_wrap=True), "actor", "reason")
+    for move in moves:
+        where = f"left {move.version}" if move.cleared else move.version
+        at = f"{move.moved_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(at, move.alias, str(move.sequence), where, escape(move.actor), escape(move.reason))
     console.print(table)
 
 
 @app.command()
-def prune(keep: Annotated[int, typer.Option(min=0, help="How many of the newest to keep.")] = 5) -> None:
-    """Delete old versions, never one in service or the one a rollback would bring back."""
-    deleted = aliases.prune(open_index_registry(load_settings().registry), keep)
-    console.print(f"deleted {len(deleted)}: {', '.join(deleted)}" if deleted else "nothing to delete")
+def diff(
+    a: Version,
+    b: Version,
+    users: Annotated[int, typer.Option(min=0, help="How many users that both know are answered by both.")] = 500,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Items per answer.")] = 20,
+    seed: Annotated[int, typer.Option(help="Draws the users.")] = 0,
+    json: Json = False,
+) -> None:
+    """What changes from version A to version B: metrics, parameters, items, answers, lengths of factors.
+
+    Users are answered from the snapshots in the versions, by the code that serves: no other system is asked.
+    """
+    settings = load_settings()
+    registry = open_index_registry(settings.registry)
+    first, second = (_resolved(registry, version) for version in (a, b))
+    found = diff_versions(registry, settings.registry, first, second, users=users, k=k, seed=seed)
+    if json:
+        _print_json(found)
+    else:
+        _print_diff(found)
 
 
-def _announce(settings: Settings, move: AliasMove) -> None:
-    console.print(f"{move.alias} -> {move.version} (move {move.sequence}: {move.reason})", highlight=False)
-    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+def _print_diff(found: VersionDiff) -> None:
+    metrics = Table("metric", Column(found.a, justify="right"), Column(found.b, justify="right"), "difference")
+    for name, (one, two) in found.metrics.items():
+        change = "-" if one is None or two is None else f"{two - one:+.4f}"
+        metrics.add_row(escape(name), _number(one), _number(two), change)
+    parameters = Table("parameter", found.a, found.b)
+    for name, pair in found.parameters.items():
+        parameters.add_row(escape(name), *(escape(_number(value)) for value in pair))
+    items = found.items
+    summary = Table(show_header=False, box=None)
+    summary.add_row("items", f"{items.common:,} in both, {items.gained:,} gained, {items.lost:,} lost")
+    for title, examples in (("gained", items.gained_examples), ("lost", items.lost_examples)):
+        if examples:
+            summary.add_row(f"{title}, most popular", escape(", ".join(examples)))
+    if (overlap := found.overlap) is not None:
+        users = f"{overlap.users:,} of {overlap.known_to_both:,} users that both know"
+        summary.add_row(f"overlap@{overlap.k}", f"{overlap.mean:.3f} on average, {users}")
+        summary.add_row("", f"median {overlap.median:.3f}, a tenth of them below {overlap.p10:.3f}")
+        summary.add_row("", f"same answer {overlap.identical:.1%}, same first item {overlap.same_first:.1%}")
+    else:
+        summary.add_row("overlap", "no user is known to both versions")
+    if (norms := found.norms) is not None:
+        summary.add_row("lengths of item factors", f"mean {norms.mean_a:.3f} -> {norms.mean_b:.3f}")
+        summary.add_row("", f"ratio: median {norms.median:.3f}, 90 % within {norms.p5:.3f} and {norms.p95:.3f}")
+        most = ", ".join(f"{item} {ratio:.2f}" for item, ratio in norms.changed_most.items())
+        summary.add_row("changed most", escape(most))
+    for part in (metrics, parameters):
+        if part.row_count:
+            console.print(part)
+    console.print(summary, highlight=False)
+
+
+def _described(manifest: Manifest, pointing: list[str]) -> dict[str, str]:
+    size = sum(entry.size for entry in manifest.files.values())
+    return {
+        "version": manifest.version,
+        "pointed at by": ", ".join(pointing) or "nothing",
+        "made": f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}, by {manifest.code_version}",
+        "learned": f"{manifest.algorithm}, {manifest.dimensions} dimensions",
+        "from": f"version {manifest.log_version} of the log, events up to {manifest.watermark:%Y-%m-%d %H:%M:%S %Z}",
+        "holds": f"{manifest.items:,} items, {manifest.users:,} users",
+        "files": f"{len(manifest.files)}, {size / 1e6:,.1f} MB, format {manifest.format_version}",
+    }
+
+
+def _pointing(registry: IndexRegistry) -> dict[str, list[str]]:
+    """The aliases of each version that has any, sorted."""
+    found: dict[str, list[str]] = {}
+    for alias, version in sorted(aliases.aliases_of(registry).items()):
+        found.setdefault(version, []).append(alias)
+    return found
+
+
+def _resolved(registry: IndexRegistry, version: str) -> str:
+    return aliases.aliases_of(registry).get(version, version)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(f"{msgspec.json.format(msgspec.json.encode(value)).decode()}\n")
+
+
+for part in (versions_moves, versions_files):
+    part.register(app)

@@ -140,12 +140,12 @@ def _copy(manifest: Manifest, target: Path, source: Source) -> None:
 
 
 def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
-    """Copies beyond the limit, the longest unused first, and what interrupted copies left long ago."""
+    """Copies beyond the limit, the longest unused first, and what was interrupted long ago."""
     folders = sorted(((path.stat().st_mtime, path) for path in into.iterdir() if path.is_dir()), reverse=True)
     served = _served(into)
     kept, size = 0, 0
     for used_at, path in folders:
-        if path.name.startswith(PARTIAL):
+        if path.name.startswith("."):
             if used_at < time.time() - ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
             continue

@@ -9,7 +9,6 @@ A placement's own version is the alias `placement:{name}`, a version that is to 
 mechanism moves, protects and remembers them all.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,8 @@ import msgspec
 import structlog
 
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
-from recsys.index_registry.download import Part, digest_of
+from recsys.index_registry.contents import MANIFEST, check_files, read_manifest
+from recsys.index_registry.download import Part
 from recsys.index_registry.local_copy import DEFAULT_LIMIT, CacheLimit, local_copy
 from recsys.index_registry.objects import Objects, sequence_of
 from recsys.index_version import LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 log = structlog.get_logger()
-
-MANIFEST = "manifest.json"
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 class ObjectStoreRegistry:
@@ -44,7 +41,7 @@ class ObjectStoreRegistry:
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         _check_id(manifest.version, VersionId, "version")
-        _check_files(manifest, files)
+        check_files(manifest, files)
         folder = _folder(manifest.version)
         if self._objects.exists(f"{folder}/{MANIFEST}"):
             raise Conflict(f"version {manifest.version} exists already")
@@ -62,7 +59,7 @@ class ObjectStoreRegistry:
         raw = self._objects.get(path) if _is_id(version, VersionId) else None
         if raw is None:
             raise NotFound("version", version)
-        return _read_manifest(raw, version)
+        return read_manifest(raw, version)
 
     def fetch(self, version: str, into: Path) -> Path:
         manifest = self.manifest(version)
@@ -196,36 +193,3 @@ def _is_id(value: str, kind: object) -> bool:
 def _check_id(value: str, kind: object, field: str) -> None:
     if not _is_id(value, kind):
         raise InvalidInput(field, f"{value!r} is not a valid {field} name")
-
-
-def _read_manifest(raw: bytes, version: str) -> Manifest:
-    try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptArtefact(f"version {version}, file {MANIFEST}: {error}") from error
-    if manifest.version != version:
-        raise CorruptArtefact(f"version {version}, file {MANIFEST}: it is of version {manifest.version}")
-    for name in manifest.files:
-        if not _is_plain(name):
-            raise CorruptArtefact(f"version {version}, file {MANIFEST}: {name!r} is no plain file name")
-    return manifest
-
-
-def _is_plain(name: str) -> bool:
-    """Files of a version lie in one folder, whoever wrote the manifest."""
-    return FILE_NAME.fullmatch(name) is not None and name != MANIFEST
-
-
-def _check_files(manifest: Manifest, files: Mapping[str, Path]) -> None:
-    for name in files.keys() ^ manifest.files.keys():
-        raise InvalidInput(f"files.{name}", "is not in both the manifest and the files")
-    for name, path in files.items():
-        entry = manifest.files[name]
-        if not _is_plain(name):
-            raise InvalidInput(f"files.{name}", "is no plain file name")
-        if not path.is_file():
-            raise InvalidInput(f"files.{name}", f"{path} is no file")
-        if path.stat().st_size != entry.size:
-            raise InvalidInput(f"files.{name}", f"has {path.stat().st_size} bytes, the manifest says {entry.size}")
-        if digest_of(path) != entry.sha256:
-            raise InvalidInput(f"files.{name}", "its checksum is not the manifest's")

@@ -159,7 +159,7 @@ def test_versions_move_and_keep_their_history(deployment: Deployment) -> None:
     assert [told.index(word) for word in ("start", "better", "worse")] == sorted(
         told.index(word) for word in ("start", "better", "worse")
     )
-    assert json.loads(deployment.run("versions", "show"))["version"] == "first"
+    assert json.loads(deployment.run("versions", "show", "--json"))["version"] == "first"
     assert "deleted 1: second" in deployment.run("versions", "prune", "--keep", "0")
 
 

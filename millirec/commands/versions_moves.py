@@ -1,0 +1,64 @@
+"""millirec versions promote|rollback|clear|pin|unpin: what leaves a line in the audit history."""
+
+import asyncio
+import getpass
+from typing import Annotated
+
+import typer
+
+from millirec.replicas import nudge
+from millirec.settings import Settings, load_settings
+from millirec.terminal import console
+from recsys.feature_store import VERSIONS_CHANNEL
+from recsys.index_registry import aliases, open_index_registry
+from recsys.index_version import LIVE, AliasMove
+
+Version = Annotated[str, typer.Argument(help="An index version.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]
+Alias = Annotated[
+    str, typer.Option(help="`live`, `candidate`, `canary`, `shadow`, or `placement:NAME` for that placement alone.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (promote, rollback, clear, pin, unpin):
+        app.command()(command)
+
+
+def promote(version: Version, reason: Reason, alias: Alias = LIVE) -> None:
+    """Put a version in service on every replica, or point another alias at it."""
+    settings = load_settings()
+    registry = open_index_registry(settings.registry)
+    _announce(settings, aliases.promote(registry, version, actor=getpass.getuser(), reason=reason, alias=alias))
+
+
+def rollback(reason: Reason) -> None:
+    """Put the version before the live one back in service."""
+    settings = load_settings()
+    registry = open_index_registry(settings.registry)
+    _announce(settings, aliases.rollback(registry, actor=getpass.getuser(), reason=reason))
+
+
+def clear(alias: Annotated[str, typer.Argument(help="Any alias but `live`.")], reason: Reason) -> None:
+    """Let an alias point nowhere."""
+    settings = load_settings()
+    registry = open_index_registry(settings.registry)
+    _announce(settings, registry.move_alias(alias, None, actor=getpass.getuser(), reason=reason))
+
+
+def pin(version: Version, reason: Reason) -> None:
+    """Keep a version from being pruned or deleted."""
+    move = aliases.pin(open_index_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
+    console.print(f"{version} is kept: {move.reason}", highlight=False)
+
+
+def unpin(version: Version, reason: Reason) -> None:
+    """Let a pinned version go its way again."""
+    aliases.unpin(open_index_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
+    console.print(f"{version} is no longer pinned", highlight=False)
+
+
+def _announce(settings: Settings, move: AliasMove) -> None:
+    where = "nowhere" if move.cleared else move.version
+    console.print(f"{move.alias} -> {where} (move {move.sequence}: {move.reason})", highlight=False)
+    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
