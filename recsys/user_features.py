@@ -26,11 +26,12 @@ DEPARTURES = 16
 """Remembered per user; only what another partition brings late is measured against them."""
 
 
-class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True):
+class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """One remembered interaction; field order is sort order (event time, then event).
 
     Departures up to `since_ms` left it here: a merge brought it then, or it was read from a log that knew them.
-    It is 0 for what the topic's order alone places.
+    It is 0 for what the topic's order alone places. Millions pass through a consumer: the garbage collector, which
+    has nothing to find in them, took a third of its time.
     """
 
     at_ms: int
@@ -40,7 +41,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True):
     since_ms: int = 0
 
 
-class Departure(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Departure(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """All that a user had left: it was merged `into` another, or erased where that is empty."""
 
     at_ms: int

@@ -1,6 +1,7 @@
 """millirec consume: the consumer groups."""
 
 import asyncio
+import gc
 import signal
 from enum import StrEnum
 from typing import Annotated
@@ -35,6 +36,9 @@ def register(app: typer.Typer) -> None:
 async def _consume(settings: Settings, groups: list[str]) -> None:
     from ingest.consumer import consume
 
+    # All that was imported stays: full collections, of which busy consumers cause many, need not look at it again.
+    gc.collect()
+    gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
