@@ -15,7 +15,7 @@ from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreU
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import previous
-from recsys.index_registry.local_copy import remember, remembered
+from recsys.index_registry.local_copy import hold, remember, remembered
 from recsys.index_version import Manifest
 from recsys.recommendation import Query
 from recsys.recommender import Catalogue, Index, recommend
@@ -47,6 +47,7 @@ class IndexWatcher:
         self._cache = settings.cache
         self._live_index = live_index
         self._calls = Bounded()
+        self._asked = Bounded()
         self._store = store
         self._alias = alias
         self._poll_interval = poll_interval
@@ -76,16 +77,37 @@ class IndexWatcher:
             if self._live_index.current is None:
                 await self._serve_remembered()
 
+    async def ask(self, call: Callable[..., T], *arguments: object) -> T:
+        """What `call` of the registry returns, for an administrator who waits. Raises `RegistryUnavailable`."""
+        return await _answered(self._asked, READ_DEADLINE, call, *arguments)
+
     async def _follow(self) -> None:
+        version = await self._wanted()
+        while version is not None:
+            began = perf_counter()
+            loaded = self._live_index.loaded(version)
+            if loaded is None:
+                loaded = await self._load_or_refuse(version)
+                if loaded is None:
+                    return
+                # Loading may take minutes, in which somebody may have thought better of it.
+                moved = await self._wanted(unless=version)
+                if moved != version:
+                    version = moved
+                    continue
+            await self._put_live(loaded, began)
+            return
+
+    async def _wanted(self, unless: str | None = None) -> str | None:
+        """The version that the alias names and that is not live; `unless` while the registry cannot be read."""
         try:
             move = await self._from_registry(READ_DEADLINE, self._registry.alias, self._alias)
         except RegistryUnavailable as error:
             LOAD_FAILURES.labels("registry_unavailable").inc()
             log.warning("the registry cannot be read, serving on", error=str(error))
-            return
+            return unless
         current = self._live_index.current
-        if move is not None and (current is None or current.index.version != move.version):
-            await self._swap_to(move.version)
+        return None if move is None or (current and current.index.version == move.version) else move.version
 
     async def _serve_remembered(self) -> None:
         found = await asyncio.to_thread(remembered, self._cache, self._alias)
@@ -101,21 +123,14 @@ class IndexWatcher:
         log.warning("serving the version served here last, until the registry names one", version=manifest.version)
 
     async def _from_registry(self, deadline: float, call: Callable[..., T], *arguments: object) -> T:
-        try:
-            return await self._calls.run(deadline, call, *arguments)
-        except TimeoutError as error:
-            raise RegistryUnavailable(f"the index registry did not answer in {deadline:g} s") from error
+        return await _answered(self._calls, deadline, call, *arguments)
 
-    async def _swap_to(self, version: str) -> None:
-        began = perf_counter()
-        loaded = self._live_index.loaded(version) or await self._load_or_refuse(version)
-        if loaded is None:
-            return
+    async def _put_live(self, loaded: LoadedVersion, began: float) -> None:
         self._live_index.swap(loaded)
         self._preload_due = True
         await asyncio.to_thread(remember, self._cache, self._alias, loaded.index.manifest)
         SWAP_SECONDS.observe(perf_counter() - began)
-        log.info("index version live", version=version, seconds=round(perf_counter() - began, 3))
+        log.info("index version live", version=loaded.index.version, seconds=round(perf_counter() - began, 3))
 
     async def _load_or_refuse(self, version: str) -> LoadedVersion | None:
         """The version ready to serve, or `None` when it must not be (tried again later, ever more slowly)."""
@@ -162,8 +177,18 @@ class IndexWatcher:
             self._live_index.previous = loaded
 
 
+async def _answered(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
+    try:
+        return await calls.run(deadline, call, *arguments)
+    except TimeoutError as error:
+        raise RegistryUnavailable(
+            f"the index registry did not answer in {deadline:g} s; what was asked of it may yet happen"
+        ) from error
+
+
 def _opened(directory: Path, manifest: Manifest) -> LoadedVersion:
     index = Index.open(directory, manifest)
+    hold(directory, index.item_factors)
     loaded = LoadedVersion(index, Catalogue.of(index))
     # Touch what a request touches, so that the first one does not pay for page faults.
     probe = index.user_id.ids(index.user_id.order[:1].astype("int64"))

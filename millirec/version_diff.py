@@ -1,6 +1,5 @@
 """What differs between two index versions: metrics, parameters, items, answers and the lengths of item factors."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.index_registry import IndexRegistry
-from recsys.index_version import Manifest
+from recsys.index_version import Manifest, flat
 from recsys.recommendation import Query
 from recsys.recommender import Catalogue, Index, recommend_many
 from recsys.recommender.id_map import IdMap
@@ -89,15 +88,6 @@ def open_catalogue(registry: IndexRegistry, settings: RegistrySettings, version:
     """A version as it is served before any item has changed."""
     manifest = registry.manifest(version)
     return Catalogue.of(Index.open(registry.fetch(version, settings.cache), manifest))
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        nested = isinstance(value, Mapping) and value
-        found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return found
 
 
 def in_both(one: IdMap, two: IdMap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

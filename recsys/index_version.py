@@ -1,5 +1,6 @@
 """IndexVersion words: the manifest that describes a version and the alias moves that put it in service."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Annotated, Any
@@ -74,6 +75,15 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
 def in_service(alias: str) -> bool:
     """Whether what `alias` points at answers somebody, or is asked in somebody's stead."""
     return alias != CANDIDATE and not alias.startswith(PIN)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return found
 
 
 def new_version_id(now: datetime | None = None) -> str:

@@ -1,6 +1,7 @@
 """GET /versions, POST /versions/{id}/promote, POST /versions/rollback."""
 
-import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -23,8 +24,8 @@ VersionId = Annotated[str, Path(pattern=VERSION_PATTERN, description="an index v
 @router.get("", responses=gives(VersionsAnswer, 503), response_class=Response)
 async def list_versions(use: Use, _: Administering) -> Response:
     """Every complete version, oldest first, and which one this replica serves."""
-    manifests = await asyncio.to_thread(use.registry.versions)
-    aliases = await asyncio.to_thread(aliases_of, use.registry)
+    manifests = await use.watcher.ask(use.registry.versions)
+    aliases = await use.watcher.ask(aliases_of, use.registry)
     current = use.live_index.current
     return json_response(
         VersionsAnswer(
@@ -54,7 +55,7 @@ async def list_versions(use: Use, _: Administering) -> Response:
 async def roll_back(use: Use, actor: Administering, request: Request) -> Response:
     """Promote the version that was live before this one. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
-    return await _moved(use, await asyncio.to_thread(rollback, use.registry, actor=actor, reason=body.reason))
+    return await _moved(use, partial(rollback, use.registry, actor=actor, reason=body.reason))
 
 
 @router.post(
@@ -66,10 +67,11 @@ async def roll_back(use: Use, actor: Administering, request: Request) -> Respons
 async def promote_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
     """Put a version in service everywhere. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
-    return await _moved(use, await asyncio.to_thread(promote, use.registry, version, actor=actor, reason=body.reason))
+    return await _moved(use, partial(promote, use.registry, version, actor=actor, reason=body.reason))
 
 
-async def _moved(use: Services, move: AliasMove) -> Response:
+async def _moved(use: Services, make: Callable[[], AliasMove]) -> Response:
+    move = await use.watcher.ask(make)
     try:
         await use.store.nudge(VERSIONS_CHANNEL, move.version)
     except StoreUnavailable as error:

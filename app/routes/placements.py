@@ -1,6 +1,6 @@
 """Placements: GET, PUT and DELETE /placements/{name}, and who changed them when."""
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -34,7 +34,7 @@ async def get_placement(use: Use, _: Administering, name: Name) -> Response:
 @router.get("/{name}/history", responses=gives(PlacementHistory, 404, 422, 503), response_class=Response)
 async def placement_history(use: Use, _: Administering, name: Name) -> Response:
     """Who set or took back this placement and when, oldest first."""
-    changes = await asyncio.to_thread(use.registry.placement_history, name)
+    changes = await use.watcher.ask(use.registry.placement_history, name)
     if not changes and name not in use.placement_watcher.current:
         raise NotFound("placement", name)
     return json_response(PlacementHistory(name, changes))
@@ -60,14 +60,14 @@ async def put_placement(use: Use, actor: Administering, name: Name, request: Req
 @router.delete("/{name}", responses=gives(PlacementChange, 404, 409, 422, 503), response_class=Response)
 async def delete_placement(use: Use, actor: Administering, name: Name) -> Response:
     """Take back what was set: the configured or ready-made placement of this name answers again, if there is one."""
-    last = (await asyncio.to_thread(use.registry.placements)).get(name)
+    last = (await use.watcher.ask(use.registry.placements)).get(name)
     if last is None or last.placement is None:
         raise NotFound("placement set at run time", name)
     return await _change(use, name, None, actor)
 
 
 async def _change(use: Services, name: str, placement: Placement | None, actor: str) -> Response:
-    change = await asyncio.to_thread(use.registry.change_placement, name, placement, actor=actor)
+    change = await use.watcher.ask(partial(use.registry.change_placement, name, placement, actor=actor))
     try:
         await use.store.nudge(PLACEMENTS_CHANNEL, name)
     except StoreUnavailable as error:

@@ -1,7 +1,7 @@
 """millirec versions list|show|history|diff; what moves aliases and what moves files has modules of its own."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -11,9 +11,11 @@ from rich.table import Column, Table
 from millirec.commands import versions_files, versions_moves
 from millirec.settings import load_settings
 from millirec.terminal import console
-from millirec.version_diff import VersionDiff, diff_versions, flat
 from recsys.index_registry import IndexRegistry, aliases, open_index_registry
-from recsys.index_version import LIVE, Manifest
+from recsys.index_version import LIVE, Manifest, flat
+
+if TYPE_CHECKING:
+    from millirec.version_diff import VersionDiff
 
 app = typer.Typer(help="Compare, promote, roll back, keep, move and prune index versions.", no_args_is_help=True)
 
@@ -92,6 +94,9 @@ def diff(
 
     Users are answered from the snapshots in the versions, by the code that serves: no other system is asked.
     """
+    # Here, because it takes the recommender and a second, which no other command of this kind needs.
+    from millirec.version_diff import diff_versions
+
     settings = load_settings()
     registry = open_index_registry(settings.registry)
     first, second = (_resolved(registry, version) for version in (a, b))
@@ -102,7 +107,7 @@ def diff(
         _print_diff(found)
 
 
-def _print_diff(found: VersionDiff) -> None:
+def _print_diff(found: "VersionDiff") -> None:
     metrics = Table("metric", Column(found.a, justify="right"), Column(found.b, justify="right"), "difference")
     for name, (one, two) in found.metrics.items():
         change = "-" if one is None or two is None else f"{two - one:+.4f}"
