@@ -25,12 +25,15 @@ class Kept(StrEnum):
 
 
 class InteractionProducer:
-    """`max_bytes` bounds what waits for an acknowledgement, so that a topic that hangs does not fill the memory."""
+    """`max_bytes` bounds what waits to be kept, so that a topic that hangs does not fill the memory.
+
+    Half of it may wait for the topic where there is a spool, which then has the other half to work with.
+    """
 
     def __init__(self, topic: InteractionTopic, max_bytes: int, spool: Spool | None = None) -> None:
         self._topic = topic
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self._bytes = self._on_the_way = 0
         self.spool = spool
         self._stack = AsyncExitStack()
         self._producer: TopicProducer | None = None
@@ -43,6 +46,11 @@ class InteractionProducer:
                 self._producer = await self._stack.enter_async_context(self._topic.producer())
             return self._producer
 
+    def make_sure_of_room(self, size: int) -> None:
+        """Raises `TopicUnavailable` while so much waits already that `size` bytes are too many."""
+        if self._bytes and self._bytes + size > self._max_bytes:
+            raise _busy(self._bytes)
+
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
         """One entry per message: `None` once it is safe, else why not."""
         return [None if isinstance(one, Kept) else one for one in await self.keep(messages)]
@@ -54,8 +62,10 @@ class InteractionProducer:
         """
         outgoing = [Outgoing(key_of(one), encode(one), HEADERS) for one in messages]
         size = sum(len(one.value) for one in outgoing)
-        if self._bytes and self._bytes + size > self._max_bytes:
-            return [TopicUnavailable(f"{self._bytes} bytes wait for their acknowledgement")] * len(outgoing)
+        try:
+            self.make_sure_of_room(size)
+        except TopicUnavailable as busy:
+            return [busy] * len(outgoing)
         self._bytes += size
         try:
             readable = [one for one in outgoing if len(one.value) <= MAX_MESSAGE_BYTES]
@@ -66,21 +76,33 @@ class InteractionProducer:
 
     async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Kept | Exception]:
         spool = self.spool
+        if spool is None:
+            return [failure or Kept.TOPIC for failure in await self._deliver(outgoing)]
         try:
-            if spool is not None and not spool.idle and await spool.keep_behind(outgoing):
+            if not spool.idle and await spool.keep_behind(outgoing):
                 return [Kept.SPOOL] * len(outgoing)
         except TopicUnavailable as refusal:
             return [refusal] * len(outgoing)
-        failures = await self._deliver(outgoing)
-        if spool is None or not any(failures):
-            return [failure or Kept.TOPIC for failure in failures]
+        failures = await self._deliver_some(outgoing)
         left = [one for one, failure in zip(outgoing, failures, strict=True) if failure]
         kept: Kept | Exception = Kept.SPOOL
         try:
-            await spool.keep(left)
+            if left:
+                await spool.keep(left)
         except TopicUnavailable as refusal:
             kept = refusal
         return [kept if failure else Kept.TOPIC for failure in failures]
+
+    async def _deliver_some(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
+        """The same as `_deliver`, of no more than half the bytes."""
+        size = sum(len(one.value) for one in outgoing)
+        if self._on_the_way and self._on_the_way + size > self._max_bytes // 2:
+            return [_busy(self._on_the_way)] * len(outgoing)
+        self._on_the_way += size
+        try:
+            return await self._deliver(outgoing)
+        finally:
+            self._on_the_way -= size
 
     async def _deliver(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
         """One entry per message: `None` once the topic has acknowledged it, else why it has not."""
@@ -100,6 +122,10 @@ class InteractionProducer:
         if self.spool is not None:
             await self.spool.aclose()
         await self._stack.aclose()
+
+
+def _busy(waiting: int) -> TopicUnavailable:
+    return TopicUnavailable(f"{waiting} bytes wait for their acknowledgement")
 
 
 def _too_large(one: Outgoing) -> InvalidInput:

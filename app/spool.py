@@ -6,6 +6,7 @@ acknowledgement that was lost, sends it twice. Consumers recognise the event id.
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,8 @@ T = TypeVar("T")
 Send = Callable[[Sequence[Outgoing]], Awaitable[list[Exception | None]]]
 
 BATCH = 500
+COMMIT = 2000
+"""Messages after which a transaction takes in no further request."""
 PATIENCE = 5.0
 """Seconds that a request waits for the disk."""
 FULL_RETRY_AFTER = 5.0
@@ -42,7 +45,7 @@ class Spool:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = SpoolFolder(folder, limit)
         self._thread = ThreadPoolExecutor(1, "spool")
-        self._group: list[tuple[Sequence[Outgoing], asyncio.Future[None]]] = []
+        self._group: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._written = self._unwritten = 0
         self._handing_over: asyncio.Future[None] | None = None
@@ -89,10 +92,16 @@ class Spool:
             raise TopicUnavailable("neither the topic nor the spool's disk answers") from error
 
     async def _commit(self) -> None:
-        """One transaction, and so one fsync, for all who came in one turn of the loop or during the last one."""
+        """One transaction, and so one fsync, for all who came in one turn of the loop or during the last one.
+
+        Unless they are so many that the first would wait long for the last.
+        """
         while self._group:
-            group, self._group = self._group, []
-            messages = [one for several, _ in group for one in several]
+            messages: list[Outgoing] = []
+            group = []
+            while self._group and len(messages) < COMMIT:
+                group.append(self._group.popleft())
+                messages += group[-1][0]
             try:
                 await self._on_disk(self._folder.append, messages)
                 refusal = None

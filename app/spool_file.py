@@ -3,6 +3,9 @@
 One connection with an exclusive lock, which the system takes back from a process that is killed. A commit is one fsync
 of the write-ahead log; a tail that was torn off is recognised by the checksums of its frames and was never
 acknowledged. Each message has a checksum of its own besides, since SQLite has none in the pages of the file itself.
+
+Statements take and give hundreds of messages at once: Python lets go of its global lock for every step of a statement,
+and under load a thread that wants it back waits for milliseconds.
 """
 
 import sqlite3
@@ -10,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -19,11 +23,14 @@ from recsys.interaction_topic import Outgoing
 
 SUFFIX = ".sqlite"
 PAGE_BYTES = 4096
+ROWS = 300
+"""In one statement; older versions of SQLite take no more than 999 variables."""
 JOURNAL_BYTES = 4 << 20
 """What the write-ahead log keeps on disk between transactions, on top of the limit."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, bytes, dict[str, bytes]]).decode
+_rows = msgspec.json.Decoder(list[tuple[int, str, int]]).decode
 Row = tuple[int, bytes, int]
 """Milliseconds since 1970 when it was spooled, the packed message and its checksum."""
 
@@ -85,18 +92,32 @@ class SpoolFile:
         self.restore((now, one, crc32(one)) for one in packed)
 
     def restore(self, rows: Iterable[Row]) -> None:
+        left, added = iter(rows), 0
         with self._transaction():
-            added = self._db.executemany("INSERT INTO message (at_ms, packed, checksum) VALUES (?, ?, ?)", rows)
-        self.count += added.rowcount
+            while chunk := list(islice(left, ROWS)):
+                values = ", ".join(["(?, ?, ?)"] * len(chunk))
+                columns = "INSERT INTO message (at_ms, packed, checksum) VALUES "
+                self._db.execute(columns + values, [value for row in chunk for value in row])
+                added += len(chunk)
+        self.count += added
 
     def first(self, limit: int) -> list[Spooled]:
-        rows = self._db.execute("SELECT number, packed, checksum FROM message ORDER BY number LIMIT ?", (limit,))
-        return [Spooled(number, packed, _message(packed, checksum)) for number, packed, checksum in rows.fetchall()]
+        (rows,) = self._db.execute(
+            "SELECT json_group_array(json_array(number, hex(packed), CAST(checksum AS INTEGER))) "
+            "FROM (SELECT * FROM message ORDER BY number LIMIT ?)",
+            (limit,),
+        ).fetchone()
+        found = ((number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows))
+        return [Spooled(number, packed, _message(packed, checksum)) for number, packed, checksum in found]
 
     def remove(self, numbers: Sequence[int]) -> None:
+        gone = 0
         with self._transaction():
-            gone = self._db.executemany("DELETE FROM message WHERE number = ?", ((one,) for one in numbers))
-        self.count -= gone.rowcount
+            for start in range(0, len(numbers), ROWS):
+                chunk = numbers[start : start + ROWS]
+                marks = ", ".join("?" * len(chunk))
+                gone += self._db.execute(f"DELETE FROM message WHERE number IN ({marks})", chunk).rowcount  # noqa: S608
+        self.count -= gone
 
     def readable(self) -> Iterator[Row]:
         """What a damaged file still gives, in order: from the front to the damage, and from the end back to it."""

@@ -78,6 +78,8 @@ def _interaction(body: EventBody, now: datetime) -> Interaction:
 async def _publish(
     use: Services, request: Request, name: str, kind: type[B], to_message: Callable[[B], Message]
 ) -> Response:
+    # Before the work of decoding, so that turning many away costs little.
+    use.producer.make_sure_of_room(len(await request.body()))
     batch = await decode_body(request, _Batch)
     entries = getattr(batch, name)
     single = entries is msgspec.UNSET
