@@ -28,15 +28,14 @@ class LogGroup:
         await self._dead_letters.bury(batch.rejected, batch.erasures)
 
     def _write(self, batch: Batch) -> None:
-        # Merges first and erasures last: a row must be seen neither under an id that has ended, nor after it is erased
-        # and then, before its erasure is known.
+        # Departures first: whoever sees a row, or a watermark, sees every departure that stands before it.
         if batch.merges:
             self._log.merge(batch.merges)
+        if batch.erasures:
+            self._log.erase(batch.erasures)
         self._append(batch)
         if batch.items:
             self._log.append_items(batch.items)
-        if batch.erasures:
-            self._log.erase(batch.erasures)
         self._tidy()
 
     def _tidy(self) -> None:

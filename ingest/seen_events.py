@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -48,11 +49,11 @@ class SeenEvents:
     def __init__(self, log: InteractionLog, partition: str) -> None:
         self._log = log
         self._partition = partition
-        self._dates: set[object] = set()
+        self._dates: set[date] = set()
         self._elsewhere = KeySet()
         self._here = KeySet()
         if log.watermark(partition) >= 0:
-            self._here.add(keys_of(self._read(pl.col("partition") == partition)))
+            self._here.add(keys_of(self._read(log.read().filter(pl.col("partition") == partition))))
 
     def sort_out(self, rows: pl.DataFrame) -> tuple[Mask, Mask]:
         """(new, known from elsewhere) per row; what is neither repeats an earlier row of this partition.
@@ -68,12 +69,13 @@ class SeenEvents:
         self._here.add(keys[new])
         return new, known
 
-    def _look_up(self, dates: Sequence[object]) -> None:
+    def _look_up(self, dates: Sequence[date]) -> None:
         unread = [date for date in dates if date not in self._dates]
         if unread:
             self._dates.update(unread)
-            there = pl.col("date").is_in(unread) & (pl.col("partition") != self._partition)
+            there = self._log.read(dates=unread).filter(pl.col("partition") != self._partition)
             self._elsewhere.add(keys_of(self._read(there)))
 
-    def _read(self, where: pl.Expr) -> pl.DataFrame:
-        return self._log.read().filter(where).select("user_id", "event_id").collect()
+    @staticmethod
+    def _read(rows: pl.LazyFrame) -> pl.DataFrame:
+        return rows.select("user_id", "event_id").collect()

@@ -18,8 +18,8 @@ from recsys.user_features import Positioned
 
 ATTEMPTS = 5
 
-_UNITS = {name: round(weight * TREND_UNITS) for name, weight in DEFAULT_TYPE_WEIGHTS.items()} | {IMPRESSION: 0}
-_OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
+UNITS = {name: round(weight * TREND_UNITS) for name, weight in DEFAULT_TYPE_WEIGHTS.items()} | {IMPRESSION: 0}
+OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
 
 
 class TrendCounter:
@@ -60,7 +60,7 @@ class TrendCounter:
             event = record.message
             if record.offset <= after or not isinstance(event, Interaction):
                 continue
-            units, hour = _UNITS.get(event.type, _OTHER_UNITS), hour_of(epoch_ms(event.occurred_at))
+            units, hour = UNITS.get(event.type, OTHER_UNITS), hour_of(epoch_ms(event.occurred_at))
             if units and first <= hour <= last:
                 hours[hour][event.item_id] += units
         return TrendCounts(partition, after, reached, hours)

@@ -64,7 +64,7 @@ def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Setti
 
 def seed_store(settings: Settings) -> None:
     """Bring the feature store up to what the log knows."""
-    from ingest.seed import seed_features
+    from ingest.rebuild import rebuild_features
     from recsys.feature_store import open_feature_store
     from recsys.interaction_log import open_interaction_log
 
@@ -73,7 +73,7 @@ def seed_store(settings: Settings) -> None:
         try:
             with progress_bar() as bar:
                 task = bar.add_task("feature store", total=None)
-                await seed_features(
+                await rebuild_features(
                     open_interaction_log(settings.log),
                     store,
                     settings.store.history_length,

@@ -1,17 +1,38 @@
 """The interaction log as Delta Lake tables: any engine that reads Delta reads it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from recsys import wire
-from recsys.errors import Conflict, LogUnavailable, NotFound
-from recsys.interaction_log.departures import ERASURE_SCHEMA, MERGE_SCHEMA, erasure_rows, merge_rows, settled
-from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA
-from recsys.interaction_log.rows import each_event_once, merged_items, unseen, with_every_column
+from recsys.errors import InvalidInput
+from recsys.interaction_log import delta_tidy
+from recsys.interaction_log.delta_tables import (
+    CONFIGURATION,
+    appended,
+    as_of,
+    opened,
+    opened_or_created,
+    rows_of,
+    transaction,
+    translated,
+    version_at,
+)
+from recsys.interaction_log.departures import PLACE, departure_rows, settled
+from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
+from recsys.interaction_log.rows import (
+    each_event_once,
+    known,
+    merged_items,
+    of_dates,
+    purge_plan,
+    shelved,
+    snapshot,
+    unseen,
+    with_every_column,
+)
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -36,10 +57,10 @@ class DeltaInteractionLog:
         self._merges = f"{path.rstrip('/')}/merges"
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
-        with _translated():
-            table = _open_or_create(self._interactions, INTERACTION_SCHEMA, partition_by=["date"])
-            stored = {partition: _watermark(table, partition) for partition in watermarks}
-            fresh = unseen(rows, watermarks, stored)
+        with translated():
+            table = opened_or_created(self._interactions, READ_SCHEMA, ["date"], CONFIGURATION)
+            stored = {partition: transaction(table, partition) for partition in watermarks}
+            fresh = shelved(unseen(rows, watermarks, stored))
             moved = [Transaction(partition, last) for partition, last in watermarks.items() if last > stored[partition]]
             if not moved:
                 return False
@@ -52,104 +73,117 @@ class DeltaInteractionLog:
             return True
 
     def watermark(self, partition: str) -> int:
-        with _translated():
-            table = _open(self._interactions)
-            return -1 if table is None else _watermark(table, partition)
+        with translated():
+            table = opened(self._interactions)
+            return -1 if table is None else transaction(table, partition)
+
+    def watermarks(self, version: int | None = None) -> dict[str, int]:
+        with translated():
+            table = self._table(version)
+            return {} if table is None else self._watermarks(table, self.departures())
 
     def version(self) -> int:
-        with _translated():
-            table = _open(self._interactions)
+        with translated():
+            table = opened(self._interactions)
             return -1 if table is None else table.version()
 
-    def read(self, version: int | None = None) -> pl.LazyFrame:
-        with _translated():
-            table = _open(self._interactions)
-            if version is not None and (table is None or not 0 <= version <= table.version()):
-                raise NotFound("interaction log version", str(version))
+    def version_at(self, moment: datetime) -> int:
+        with translated():
+            table = opened(self._interactions)
+            if table is None:
+                return -1
+            found = version_at(table, moment)
+            made = datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
+            if made <= moment + timedelta(milliseconds=1):
+                return found
+            if found:
+                raise InvalidInput("moment", f"the log's history begins at {made:%Y-%m-%d %H:%M:%S} UTC")
+            return -1
+
+    def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
+        with translated():
+            table = self._table(version)
             if table is None:
                 return pl.LazyFrame(schema=READ_SCHEMA)
-            if version is not None:
-                table.load_as_version(version)
             rows = with_every_column(pl.scan_delta(table))
-            erasures, merges = self._read(self._erasures, ERASURE_SCHEMA), self._read(self._merges, MERGE_SCHEMA)
-            return each_event_once(settled(rows, erasures, merges))
+            return each_event_once(settled(rows if dates is None else of_dates(rows, dates), self.departures()))
+
+    def snapshot(self) -> Snapshot:
+        with translated():
+            table = opened(self._interactions)
+            rows, watermarks, departures = self._stored(table)
+            version = -1 if table is None else table.version()
+            return snapshot(version, rows, watermarks, departures)
 
     def append_items(self, items: Sequence[Item]) -> None:
         if items:
             rows = [(item.item_id, item.updated_at, wire.encode(item).decode()) for item in items]
-            self._append(self._items, pl.DataFrame(rows, schema=ITEM_SCHEMA, orient="row"))
+            with translated():
+                appended(self._items, pl.DataFrame(rows, schema=ITEM_SCHEMA, orient="row"))
 
     def items(self) -> list[Item]:
-        with _translated():
-            updates = self._read(self._items, ITEM_SCHEMA).get_column("update").unique(maintain_order=True)
+        with translated():
+            updates = rows_of(self._items, ITEM_SCHEMA).get_column("update").unique(maintain_order=True)
             messages = [wire.decode(update.encode()) for update in updates]
             return merged_items([message for message in messages if isinstance(message, Item)])
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
-        self._append_once(self._erasures, erasure_rows(erasures))
+        self._append_once(self._erasures, departure_rows(erasures).drop("into"))
 
     def merge(self, merges: Sequence[Positioned]) -> None:
-        self._append_once(self._merges, merge_rows(merges))
+        self._append_once(self._merges, departure_rows(merges))
+
+    def departures(self) -> pl.DataFrame:
+        with translated():
+            tables = [rows_of(uri, DEPARTURE_SCHEMA) for uri in (self._erasures, self._merges)]
+            return pl.concat(tables).unique(PLACE, keep="first", maintain_order=True)
+
+    def size(self) -> LogSize:
+        with translated():
+            return delta_tidy.size(self._interactions)
 
     def compact(self) -> None:
-        with _translated():
-            for uri in (self._interactions, self._items, self._erasures, self._merges):
-                table = _open(uri)
-                if table is not None:
-                    with suppress(CommitFailedError):
-                        table.optimize.compact()
+        with translated():
+            for uri in self._tables():
+                delta_tidy.compact(uri)
+
+    def purge_plan(self) -> Purge:
+        with translated():
+            rows, watermarks, departures = self._stored(opened(self._interactions))
+            return purge_plan(rows, known(departures, watermarks))
+
+    def purge(self, plan: Purge) -> int:
+        with translated():
+            return delta_tidy.purge(self._interactions, plan.changes)
+
+    def vacuum(self, retention: float) -> Vacuumed:
+        cutoff = datetime.now(UTC) - timedelta(seconds=retention)
+        with translated():
+            return Vacuumed(sum(delta_tidy.vacuum(uri, retention) for uri in self._tables()), cutoff)
+
+    def _tables(self) -> tuple[str, ...]:
+        return (self._interactions, self._items, self._erasures, self._merges)
+
+    def _table(self, version: int | None) -> DeltaTable | None:
+        table = opened(self._interactions)
+        return table if version is None else as_of(table, version)
+
+    def _stored(self, table: DeltaTable | None) -> tuple[pl.LazyFrame, dict[str, int], pl.DataFrame]:
+        """The rows as stored, and then the rest: a departure is written before the watermark passes it."""
+        departures = self.departures()
+        if table is None:
+            return pl.LazyFrame(schema=READ_SCHEMA), {}, departures
+        return with_every_column(pl.scan_delta(table)), self._watermarks(table, departures), departures
+
+    @staticmethod
+    def _watermarks(table: DeltaTable, departures: pl.DataFrame) -> dict[str, int]:
+        written = pl.scan_delta(table).select("partition").unique().collect().get_column("partition")
+        partitions = {*written, *departures.get_column("partition")}
+        return {one: reached for one in sorted(partitions) if (reached := transaction(table, one)) >= 0}
 
     def _append_once(self, uri: str, rows: pl.DataFrame) -> None:
         """Rows of users at places that are not there yet."""
-        with _translated():
-            known = self._read(uri, rows.schema)
-        fresh = rows.unique(maintain_order=True).join(known, on=["user_id", "partition", "offset"], how="anti")
-        if not fresh.is_empty():
-            self._append(uri, fresh)
-
-    @staticmethod
-    def _append(uri: str, rows: pl.DataFrame) -> None:
-        with _translated():
-            write_deltalake(_open_or_create(uri, rows.schema), rows, mode="append")
-
-    @staticmethod
-    def _read(uri: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-        table = _open(uri)
-        return pl.DataFrame(schema=schema) if table is None else pl.scan_delta(table).select(schema.keys()).collect()
-
-
-def _open(uri: str) -> DeltaTable | None:
-    try:
-        return DeltaTable(uri)
-    except TableNotFoundError:
-        return None
-
-
-def _open_or_create(uri: str, schema: Mapping[str, pl.DataType], partition_by: list[str] | None = None) -> DeltaTable:
-    table = _open(uri)
-    if table is not None:
-        return table
-    try:
-        return DeltaTable.create(uri, Schema.from_arrow(pl.Schema(schema)), mode="ignore", partition_by=partition_by)
-    except DeltaError:
-        # Two creators may meet; whoever lost finds the winner's table.
-        table = _open(uri)
-        if table is None:
-            raise
-        return table
-
-
-def _watermark(table: DeltaTable, partition: str) -> int:
-    stored = table.transaction_version(partition)
-    return -1 if stored is None else stored
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Delta's and the disk's errors in the log's words."""
-    try:
-        yield
-    except CommitFailedError as error:
-        raise Conflict(f"another writer appended to the interaction log: {error}") from error
-    except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
-        raise LogUnavailable(f"the interaction log failed: {error}") from error
+        with translated():
+            fresh = rows.join(rows_of(uri, rows.schema), on=PLACE, how="anti")
+            if not fresh.is_empty():
+                appended(uri, fresh)

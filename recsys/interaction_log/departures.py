@@ -9,60 +9,74 @@ from itertools import islice
 import polars as pl
 
 from recsys.interaction import Merge, from_epoch_ms
-from recsys.interaction_log.protocol import READ_SCHEMA
+from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA
 from recsys.user_features import Departure, Positioned
 
-ERASURE_SCHEMA: dict[str, pl.DataType] = {
-    "user_id": pl.String(),
-    "partition": pl.String(),
-    "offset": pl.Int64(),
-    "occurred_at": pl.Datetime("us", "UTC"),
-}
-MERGE_SCHEMA: dict[str, pl.DataType] = {**ERASURE_SCHEMA, "into": pl.String()}
 FATE_SCHEMA: dict[str, pl.DataType] = {
     "departure": pl.UInt32(),
     "owner": pl.String(),
     "since": pl.Datetime("us", "UTC"),
+    "end": pl.UInt32(),
 }
+PLACE = ("user_id", "partition", "offset")
 NOWHERE = ""
 """The home of rows whose partition no departure of their user stands on."""
 
 
-def erasure_rows(records: Iterable[Positioned]) -> pl.DataFrame:
-    rows = [(r.message.user_id, r.partition, r.offset, r.message.occurred_at.astimezone(UTC)) for r in records]
-    return pl.DataFrame(rows, schema=ERASURE_SCHEMA, orient="row")
+def departure_rows(records: Iterable[Positioned]) -> pl.DataFrame:
+    """Erasures and merges as rows of DEPARTURE_SCHEMA."""
+    rows = [
+        (
+            r.message.event_id,
+            r.message.user_id,
+            r.partition,
+            r.offset,
+            r.message.occurred_at.astimezone(UTC),
+            r.message.into if isinstance(r.message, Merge) else None,
+        )
+        for r in records
+    ]
+    return pl.DataFrame(rows, schema=DEPARTURE_SCHEMA, orient="row").unique(PLACE, keep="first", maintain_order=True)
 
 
-def merge_rows(records: Iterable[Positioned]) -> pl.DataFrame:
-    merges = [record for record in records if isinstance(record.message, Merge)]
-    into = [record.message.into for record in merges if isinstance(record.message, Merge)]
-    return erasure_rows(merges).with_columns(pl.Series("into", into, pl.String()))
-
-
-def settled(rows: pl.LazyFrame, erasures: pl.DataFrame, merges: pl.DataFrame) -> pl.LazyFrame:
+def settled(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
     """`rows` of READ_SCHEMA: without what was erased, and with what was merged under the user who has it now.
 
     A row leaves its user with the first departure behind it: on the departure's own partition the offset says
     which that is. Another partition (an import, or the topic before it was repartitioned) shares no order with
-    it, so there event time decides.
+    it, so there event time decides. For a row that was moved already (`since`) the two times decide.
     """
-    unmoved = rows.with_columns(since=pl.lit(None, READ_SCHEMA["since"])).select(READ_SCHEMA.keys())
-    departures = pl.concat([erasures, merges], how="diagonal").rename({"occurred_at": "at"}).with_row_index("departure")
     if departures.is_empty():
-        return unmoved
-    users = departures.select("user_id").unique().lazy()
-    moved = (
-        _with_departure(rows.join(users, on="user_id", how="semi"), departures)
-        .join(_fates(departures).lazy(), on="departure", how="left")
-        .filter(pl.col("departure").is_null() | pl.col("owner").is_not_null())
-        .join(departures.group_by("user_id").agg(last=pl.col("at").max()).lazy(), on="user_id", how="left")
-        .with_columns(user_id=pl.coalesce("owner", "user_id"), since=pl.coalesce("since", "last"))
-        .select(READ_SCHEMA.keys())
+        return rows
+    fates = _with_fate(rows, departures)
+    stayed = fates.filter(pl.col("departure").is_null() | pl.col("owner").is_not_null()).with_columns(
+        user_id=pl.coalesce("owner", "user_id"), since=pl.coalesce("moved_at", "since")
     )
-    return pl.concat([unmoved.join(users, on="user_id", how="anti"), moved])
+    users = departures.select("user_id").unique().lazy()
+    return pl.concat([rows.join(users, on="user_id", how="anti"), stayed.select(READ_SCHEMA.keys())])
 
 
-def _with_departure(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
+def unsettled(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
+    """Where `settled` says otherwise than `rows`: partition, offset, date, owner (null: erased), `moved_at`, and
+    `end`, the number of the departure that decided."""
+    if departures.is_empty():
+        return pl.LazyFrame(schema={"partition": pl.String, "offset": pl.Int64, "date": pl.Date, **FATE_SCHEMA})
+    left = _with_fate(rows, departures).filter(pl.col("departure").is_not_null())
+    return left.select("partition", "offset", "date", "owner", "moved_at", "end")
+
+
+def _with_fate(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
+    """The rows of users who departed, each with the first `departure` that took it and with its fate."""
+    numbered = departures.rename({"occurred_at": "at"}).with_row_index("departure")
+    theirs = rows.join(numbered.select("user_id").unique().lazy(), on="user_id", how="semi")
+    placed = _by_place(theirs.filter(pl.col("since").is_null()), numbered)
+    moved = _by_moment(theirs.filter(pl.col("since").is_not_null()), numbered)
+    fates = _fates(numbered).rename({"since": "moved_at"}).lazy()
+    columns = [*READ_SCHEMA, "departure"]
+    return pl.concat([placed.select(columns), moved.select(columns)]).join(fates, on="departure", how="left")
+
+
+def _by_place(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
     """`rows` with the number of the first departure behind each, null where there is none."""
     homes = departures.select("user_id", "partition", home="partition").unique()
     apart = homes.drop("partition").join(departures, on="user_id").filter(pl.col("partition") != pl.col("home"))
@@ -96,24 +110,41 @@ def _with_departure(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFram
     )
 
 
+def _by_moment(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
+    """The same of rows that a merge moved: `Departure.takes`."""
+    leaving = _leaving(departures)
+
+    def number(row: dict[str, object]) -> int | None:
+        found = _next(leaving[str(row["user_id"])], int(str(row["since_ms"])))
+        return None if found is None else found[1]
+
+    moved = pl.struct("user_id", pl.col("since").dt.epoch("ms").alias("since_ms"))
+    return rows.with_columns(departure=moved.map_elements(number, return_dtype=pl.UInt32()))
+
+
 def _fates(departures: pl.DataFrame) -> pl.DataFrame:
     """Per departure, who has in the end what left with it, and since which merge; no `owner` where it was erased."""
-    moves: list[Departure] = []
-    leaving: defaultdict[str, list[Departure]] = defaultdict(list)
-    for user_id, at_us, into in departures.select("user_id", pl.col("at").dt.epoch("us"), "into").iter_rows():
-        moves.append(Departure(round(at_us / 1000), into or ""))
-        leaving[user_id].append(moves[-1])
-    for sequence in leaving.values():
-        sequence.sort()
+    leaving = _leaving(departures)
     rows = []
-    for number, first in enumerate(moves):
-        last = first
-        while last.into and (onward := _next(leaving.get(last.into, []), last.at_ms)):
+    for one in [one for sequence in leaving.values() for one in sequence]:
+        number, last = one[1], one
+        while last[0].into and (onward := _next(leaving.get(last[0].into, []), last[0].at_ms)):
             last = onward
-        rows.append((number, last.into or None, from_epoch_ms(last.at_ms)))
+        rows.append((number, last[0].into or None, from_epoch_ms(last[0].at_ms), last[1]))
     return pl.DataFrame(rows, schema=FATE_SCHEMA, orient="row")
 
 
-def _next(leaving: list[Departure], at_ms: int) -> Departure | None:
-    later = islice(leaving, bisect_left(leaving, Departure(at_ms)), None)
-    return next((one for one in later if one.takes(at_ms)), None)
+def _leaving(departures: pl.DataFrame) -> dict[str, list[tuple[Departure, int]]]:
+    """Each user's departures, oldest first, with their numbers."""
+    leaving: defaultdict[str, list[tuple[Departure, int]]] = defaultdict(list)
+    columns = departures.select("departure", "user_id", pl.col("at").dt.epoch("us"), "into")
+    for number, user_id, at_us, into in columns.iter_rows():
+        leaving[user_id].append((Departure(round(at_us / 1000), into or ""), number))
+    for sequence in leaving.values():
+        sequence.sort()
+    return dict(leaving)
+
+
+def _next(leaving: list[tuple[Departure, int]], at_ms: int) -> tuple[Departure, int] | None:
+    later = islice(leaving, bisect_left(leaving, (Departure(at_ms), -1)), None)
+    return next((one for one in later if one[0].takes(at_ms)), None)

@@ -1,14 +1,25 @@
 """The interaction log in memory: for tests and for looking around; gone when the process ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, date, datetime
 from threading import Lock
 
 import polars as pl
 
 from recsys.errors import NotFound
-from recsys.interaction_log.departures import ERASURE_SCHEMA, MERGE_SCHEMA, erasure_rows, merge_rows, settled
-from recsys.interaction_log.protocol import INTERACTION_SCHEMA
-from recsys.interaction_log.rows import each_event_once, merged_items, unseen
+from recsys.interaction_log.departures import departure_rows, settled
+from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
+from recsys.interaction_log.rows import (
+    each_event_once,
+    known,
+    merged_items,
+    of_dates,
+    purge_plan,
+    rewritten,
+    snapshot,
+    unseen,
+    with_every_column,
+)
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -19,10 +30,10 @@ class MemoryInteractionLog:
     def __init__(self) -> None:
         self._lock = Lock()
         self._frames: list[pl.DataFrame] = []
-        self._watermarks: dict[str, int] = {}
+        self._moments: list[datetime] = []
+        self._watermarks: list[dict[str, int]] = []
         self._updates: list[Item] = []
-        self._erasures = pl.DataFrame(schema=ERASURE_SCHEMA)
-        self._merges = pl.DataFrame(schema=MERGE_SCHEMA)
+        self._departures = pl.DataFrame(schema=DEPARTURE_SCHEMA)
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
         with self._lock:
@@ -31,23 +42,33 @@ class MemoryInteractionLog:
             moved = {partition: offset for partition, offset in watermarks.items() if offset > stored[partition]}
             if not moved:
                 return False
-            self._frames.append(fresh)
-            self._watermarks.update(moved)
+            self._frames.append(with_every_column(fresh.lazy()).collect())
+            self._moments.append(datetime.now(UTC))
+            self._watermarks.append({**(self._watermarks[-1] if self._watermarks else {}), **moved})
             return True
 
     def watermark(self, partition: str) -> int:
-        return self._watermarks.get(partition, -1)
+        return self._watermarks[-1].get(partition, -1) if self._watermarks else -1
+
+    def watermarks(self, version: int | None = None) -> dict[str, int]:
+        self._check(version)
+        return dict(self._watermarks[-1 if version is None else version]) if self._watermarks else {}
 
     def version(self) -> int:
         return len(self._frames) - 1
 
-    def read(self, version: int | None = None) -> pl.LazyFrame:
-        if version is not None and not 0 <= version <= self.version():
-            raise NotFound("interaction log version", str(version))
+    def version_at(self, moment: datetime) -> int:
+        return sum(one <= moment for one in self._moments) - 1
+
+    def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
+        self._check(version)
         with self._lock:
-            frames = self._frames if version is None else self._frames[: version + 1]
-            rows = pl.concat([pl.DataFrame(schema=INTERACTION_SCHEMA), *frames])
-            return each_event_once(settled(rows.lazy(), self._erasures, self._merges))
+            rows = self._rows(version)
+            return each_event_once(settled(rows if dates is None else of_dates(rows, dates), self._departures))
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            return snapshot(self.version(), self._rows(None), self.watermarks(), self._departures)
 
     def append_items(self, items: Sequence[Item]) -> None:
         with self._lock:
@@ -57,12 +78,40 @@ class MemoryInteractionLog:
         return merged_items(self._updates)
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
-        with self._lock:
-            self._erasures = self._erasures.vstack(erasure_rows(erasures)).unique()
+        self._depart(erasures)
 
     def merge(self, merges: Sequence[Positioned]) -> None:
-        with self._lock:
-            self._merges = self._merges.vstack(merge_rows(merges)).unique()
+        self._depart(merges)
+
+    def departures(self) -> pl.DataFrame:
+        return self._departures
+
+    def size(self) -> LogSize:
+        return LogSize(self.version(), 0, sum(frame.height for frame in self._frames), len(self._frames), 0)
 
     def compact(self) -> None:
         """Nothing to do: there are no files."""
+
+    def purge_plan(self) -> Purge:
+        return purge_plan(self._rows(None), known(self._departures, self.watermarks()))
+
+    def purge(self, plan: Purge) -> int:
+        with self._lock:
+            self._frames = [rewritten(frame, plan.changes) for frame in self._frames]
+            return plan.changes.height
+
+    def vacuum(self, retention: float) -> Vacuumed:  # noqa: ARG002
+        return Vacuumed(0, datetime.now(UTC))
+
+    def _rows(self, version: int | None) -> pl.LazyFrame:
+        frames = self._frames if version is None else self._frames[: version + 1]
+        return pl.concat([pl.LazyFrame(schema=READ_SCHEMA), *(frame.lazy() for frame in frames)])
+
+    def _check(self, version: int | None) -> None:
+        if version is not None and not 0 <= version <= self.version():
+            raise NotFound("interaction log version", str(version))
+
+    def _depart(self, records: Sequence[Positioned]) -> None:
+        with self._lock:
+            known = pl.concat([self._departures, departure_rows(records)])
+            self._departures = known.unique(["user_id", "partition", "offset"], keep="first", maintain_order=True)

@@ -1,6 +1,8 @@
 """The interaction log: append-only, each event once, versioned; written by ingest, read by training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Protocol
 
 import polars as pl
@@ -30,8 +32,63 @@ INTERACTION_SCHEMA: dict[str, pl.DataType] = {
 
 
 READ_SCHEMA: dict[str, pl.DataType] = {**INTERACTION_SCHEMA, "since": pl.Datetime("us", "UTC")}
-"""The same as read: `since` is when a merge made the row this user's, or else the user's last departure (erasure
-or merge into another), which the row stands behind; null where there is neither."""
+"""The same as read: `since` is when a merge made the row this user's, null where it always was."""
+
+DEPARTURE_SCHEMA: dict[str, pl.DataType] = {
+    "event_id": pl.String(),
+    "user_id": pl.String(),
+    "partition": pl.String(),
+    "offset": pl.Int64(),
+    "occurred_at": pl.Datetime("us", "UTC"),
+    "into": pl.String(),
+}
+"""One row per erasure (`into` is null) and merge. Tables from before receipts have no `event_id`: null."""
+
+IMPORT_PREFIX = "import:"
+"""Partitions that are files, and share no order with the topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the log: nothing in it is ahead of anything else.
+
+    `rows` are as `read` gives them; `places` (user_id, partition, offset) say how far each user's own records go,
+    repeats and departures too; `departures` are those at or below the `watermarks`.
+    """
+
+    version: int
+    watermarks: Mapping[str, int]
+    rows: pl.LazyFrame
+    places: pl.LazyFrame
+    departures: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class LogSize:
+    """Files and bytes that the newest version consists of; files that only older versions need are not in it."""
+
+    version: int
+    oldest_version: int
+    rows: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What is to go: `erased` (DEPARTURE_SCHEMA and `rows`, how many it takes) and how many rows merges `moved`."""
+
+    erased: pl.DataFrame
+    moved: int
+    changes: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuumed:
+    """Files deleted. What the log no longer holds since `cutoff` or longer is gone from the disk."""
+
+    files: int
+    cutoff: datetime
 
 
 class InteractionLog(Protocol):
@@ -56,13 +113,26 @@ class InteractionLog(Protocol):
         """The newest table version; -1 while nothing was ever appended."""
         ...
 
-    def read(self, version: int | None = None) -> pl.LazyFrame:
-        """READ_SCHEMA as of `version` (default: newest), by partition and offset; `NotFound` for no such version.
+    def version_at(self, moment: datetime) -> int:
+        """The version that was the newest then; -1 where there was none. Raises `InvalidInput` for one too old."""
+        ...
+
+    def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
+        """READ_SCHEMA as of `version` (default: newest), by partition and offset; only of `dates`, if given.
 
         Each event is there once: of rows of one user with one event id on one date the first counts.
         What was ever erased stays out of every version: an old snapshot must not bring a forgotten user back.
-        What was ever merged stands under the user who has it now, in every version too.
+        What was ever merged stands under the user who has it now, in every version too. Raises `NotFound` for a
+        version that never was, and `InvalidInput` for one that is no longer kept (`vacuum`).
         """
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Everything there is now, for making users' records of it."""
+        ...
+
+    def watermarks(self, version: int | None = None) -> dict[str, int]:
+        """The last offset of every partition that has rows or departures, as of `version`; errors as of `read`."""
         ...
 
     def append_items(self, items: Sequence[Item]) -> None:
@@ -80,13 +150,39 @@ class InteractionLog(Protocol):
     def merge(self, merges: Sequence[Positioned]) -> None:
         """Every interaction of these users up to each merge's place becomes the other's; idempotent.
 
-        To be called before rows of the same batch are appended: whoever sees the rows then sees whose they are.
+        Both are to be called before rows of the same batch are appended: whoever sees the rows then sees whose
+        they are, and whoever sees a watermark every departure below it.
         """
         ...
+
+    def departures(self) -> pl.DataFrame:
+        """DEPARTURE_SCHEMA: every erasure and merge."""
+        ...
+
+    def size(self) -> LogSize: ...
 
     def compact(self) -> None:
         """Rewrite many small files into few, for faster reading; no version's content changes.
 
         Safe beside writers, and best effort: when another process compacts at the same time, one gives way.
+        """
+        ...
+
+    def purge_plan(self) -> Purge:
+        """What `read` hides as erased, or shows under another user than it is written under."""
+        ...
+
+    def purge(self, plan: Purge) -> int:
+        """Write it so: the number of rows that were deleted or moved. Idempotent.
+
+        `read` shows the same before and after, in every version. Raises `Conflict` when writers keep getting in
+        between; part of it may be done then.
+        """
+        ...
+
+    def vacuum(self, retention: float) -> Vacuumed:
+        """Delete what no version of the last `retention` seconds needs; older versions can no longer be read.
+
+        Of what nobody committed (a writer that died), only what is older than an hour goes.
         """
         ...

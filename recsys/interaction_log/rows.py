@@ -1,7 +1,7 @@
 """What every interaction log does with rows, whatever it is kept in."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date
 
 import msgspec
 import polars as pl
@@ -9,9 +9,13 @@ import polars as pl
 from recsys import wire
 from recsys.errors import InvalidInput
 from recsys.interaction import Interaction
-from recsys.interaction_log.protocol import INTERACTION_SCHEMA
+from recsys.interaction_log.departures import PLACE, settled, unsettled
+from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, Purge, Snapshot
 from recsys.item import Item
 from recsys.user_features import Positioned
+
+MAX_DATES = 64
+"""Files that one batch may leave at most: one for each date that it is kept under."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,12 +46,26 @@ def _interaction_row(partition: str, offset: int, interaction: Interaction) -> t
 
 
 def with_every_column(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """`rows` of INTERACTION_SCHEMA; a column that is younger than its table is null."""
+    """`rows` as stored; a column that is younger than its table is null."""
     stored = rows.collect_schema().names()
     return rows.select(
-        pl.col(name) if name in stored else pl.lit(None, dtype).alias(name)
-        for name, dtype in INTERACTION_SCHEMA.items()
+        pl.col(name) if name in stored else pl.lit(None, dtype).alias(name) for name, dtype in READ_SCHEMA.items()
     )
+
+
+def shelved(rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` under at most `MAX_DATES` dates: their own, or the first of their months, or else of their years."""
+    for coarser in ("1mo", "1y"):
+        if rows.get_column("date").n_unique() <= MAX_DATES:
+            break
+        rows = rows.with_columns(pl.col("date").dt.truncate(coarser))
+    return rows
+
+
+def of_dates(rows: pl.LazyFrame, dates: Collection[date]) -> pl.LazyFrame:
+    """Rows that occurred on `dates`, wherever they are shelved: other files are not read."""
+    shelves = {shelf for one in dates for shelf in (one, one.replace(day=1), one.replace(month=1, day=1))}
+    return rows.filter(pl.col("date").is_in(sorted(shelves)), pl.col("occurred_at").dt.date().is_in(sorted(dates)))
 
 
 def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[str, int]) -> pl.DataFrame:
@@ -64,13 +82,47 @@ def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[st
 
 
 def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """`rows` by partition and offset, a producer's repeats left out: it sends again what was not acknowledged.
+    """`rows` by partition and offset under their own dates, a producer's repeats left out.
 
-    A repeat carries the time of the event, so its date is the same; naming the date here lets polars push a
-    filter on it down to the files.
+    It sends again what was not acknowledged; a repeat carries the time of the event, so its date is the same.
     """
-    in_order = rows.sort("partition", "offset")
+    in_order = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort("partition", "offset")
     return in_order.unique(["date", "user_id", "event_id"], keep="first", maintain_order=True)
+
+
+def known(departures: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
+    """Those that the rows have come to: one beyond the watermark belongs to a batch that has yet to be appended."""
+    reached = pl.col("partition").replace_strict(dict(watermarks), default=-1, return_dtype=pl.Int64())
+    return departures.filter(pl.col("offset") <= reached)
+
+
+def snapshot(version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], departures: pl.DataFrame) -> Snapshot:
+    """Of `rows` as stored."""
+    behind = known(departures, watermarks)
+    own = pl.concat([rows.filter(pl.col("since").is_null()).select(PLACE), behind.lazy().select(PLACE)])
+    places = own.group_by(PLACE[:2]).agg(pl.col("offset").max())
+    return Snapshot(version, watermarks, each_event_once(settled(rows, behind)), places, behind)
+
+
+def purge_plan(rows: pl.LazyFrame, departures: pl.DataFrame) -> Purge:
+    changes = unsettled(rows, departures).collect()
+    counted = changes.filter(pl.col("owner").is_null()).group_by("end").agg(pl.len().cast(pl.Int64()).alias("rows"))
+    erased = (
+        departures.with_row_index("end")
+        .filter(pl.col("into").is_null())
+        .join(counted, on="end", how="left")
+        .with_columns(pl.col("rows").fill_null(0))
+        .drop("end")
+    )
+    return Purge(erased, changes.get_column("owner").count(), changes)
+
+
+def rewritten(rows: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
+    """`rows` of READ_SCHEMA after a purge of `changes`."""
+    joined = rows.join(changes.drop("date"), on=["partition", "offset"], how="left", maintain_order="left")
+    stayed = joined.filter(pl.col("end").is_null() | pl.col("owner").is_not_null())
+    moved = stayed.with_columns(user_id=pl.coalesce("owner", "user_id"), since=pl.coalesce("moved_at", "since"))
+    return moved.select(rows.columns)
 
 
 def merged_items(updates: Sequence[Item]) -> list[Item]:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.features_group import FeaturesGroup
 from ingest.flow import Batch
-from ingest.seed import seed_features
+from ingest.rebuild import rebuild_features
 from ingest.versions_in_service import VersionsInService
 from recsys.feature_store import FeatureStore
 from recsys.feature_store.memory import MemoryFeatureStore
@@ -141,6 +141,7 @@ async def histories(store: FeatureStore) -> dict[str, list[str]]:
     return {features.user_id: sorted(entry.item_id for entry in features.history) for features in users}
 
 
+@settings(deadline=None)
 @given(deliveries())
 def test_live_features_are_those_of_one_place_and_one_order(given: tuple[list[Record], list[list[Record]]]) -> None:
     records, batches = given
@@ -154,6 +155,7 @@ def test_live_features_are_those_of_one_place_and_one_order(given: tuple[list[Re
     assert asyncio.run(live()) == expected(records)
 
 
+@settings(deadline=None)
 @given(deliveries(), st.lists(st.integers(0, 6), max_size=6))
 def test_a_power_cut_between_any_two_writes_changes_nothing(
     given: tuple[list[Record], list[list[Record]]], cuts: list[int]
@@ -183,6 +185,7 @@ def _torn(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
     yield from (batch[:middle], batch[middle:])
 
 
+@settings(deadline=None)
 @given(deliveries())
 def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Record], list[list[Record]]]) -> None:
     records, batches = given
@@ -192,12 +195,13 @@ def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Reco
 
     async def rebuilt() -> dict[str, list[str]]:
         store = MemoryFeatureStore(MEMORY)
-        await seed_features(log, store)
+        await rebuild_features(log, store)
         return await histories(store)
 
     assert asyncio.run(rebuilt()) == expected(records)
 
 
+@settings(deadline=None)
 @given(deliveries(), st.integers(0, 24), st.integers(0, 24))
 def test_seeding_at_any_moment_changes_nothing_in_the_end(
     given: tuple[list[Record], list[list[Record]]], applied: int, logged: int
@@ -208,7 +212,7 @@ def test_seeding_at_any_moment_changes_nothing_in_the_end(
         store = MemoryFeatureStore(MEMORY)
         for batch in batches[:applied]:
             await group_on(store).apply(batch_of(batch))
-        await seed_features(log_of(batches[:logged]), store)
+        await rebuild_features(log_of(batches[:logged]), store)
         for batch in batches[applied:]:
             await group_on(store).apply(batch_of(batch))
         return await histories(store)

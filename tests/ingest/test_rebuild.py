@@ -1,11 +1,12 @@
-"""Seeding: the feature store ends up knowing what the log knows, and forgets nothing it knew better."""
+"""Rebuilding: the feature store ends up knowing what the log knows, and forgets nothing it knew better."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest.seed import seed_features
+from ingest.rebuild import rebuild_features
 from recsys.errors import Conflict
 from recsys.feature_store.memory import MemoryFeatureStore
 from recsys.interaction import Erasure, Interaction
@@ -44,24 +45,24 @@ async def test_an_empty_store_learns_users_and_items() -> None:
     log = log_of(records)
     log.append_items([Item(item_id="a", updated_at=START, title="Lamp")])
     store, told = empty_store(), list[tuple[int, int]]()
-    await seed_features(log, store, 50, lambda done, total: told.append((done, total)))
+    await rebuild_features(log, store, 50, lambda done, total: told.append((done, total)))
     [one] = await store.load(["user-1"])
     mine = [record for record in records if record.message.user_id == "user-1"]
-    assert one == UserFeatures("user-1", apply(UserFeatures("user-1"), mine, 50).history, {}, {}, 1)
+    assert one == replace(apply(UserFeatures("user-1"), mine, 50), revision=1)
     assert [item and item.title for item in await store.get_items(["a"])] == ["Lamp"]
     assert told == [(3, 3)]
 
 
 async def test_more_users_than_fit_one_round_all_arrive() -> None:
     log, store = log_of([bought(offset, f"user-{offset}") for offset in range(1203)]), empty_store()
-    await seed_features(log, store)
+    await rebuild_features(log, store)
     assert all(features.history for features in await store.read([f"user-{n}" for n in range(1203)]))
 
 
-async def test_seeding_twice_writes_nothing_more() -> None:
+async def test_rebuilding_twice_writes_nothing_more() -> None:
     log, store = log_of([bought(offset, "ada") for offset in range(5)]), empty_store()
-    await seed_features(log, store)
-    await seed_features(log, store)
+    await rebuild_features(log, store)
+    await rebuild_features(log, store)
     assert [features.revision for features in await store.load(["ada"])] == [1]
 
 
@@ -70,7 +71,7 @@ async def test_what_consumers_applied_and_the_log_imported_meet() -> None:
     imported = [bought(offset, "ada", "import:x") for offset in range(3)]
     store = empty_store()
     await store.save([apply(UserFeatures("ada"), live)])
-    await seed_features(log_of([*imported, *live[:2]]), store)
+    await rebuild_features(log_of([*imported, *live[:2]]), store)
     [ada] = await store.load(["ada"])
     assert [entry.item_id for entry in ada.history] == ["item-0", "item-1", "item-2"] * 2
     assert ada.offsets == {"p-0": 2}
@@ -81,7 +82,7 @@ async def test_a_log_that_lags_does_not_bring_back_what_was_erased() -> None:
     erasure = Positioned("p-0", 3, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
     store = empty_store()
     await store.save([apply(UserFeatures("ada"), [*records, erasure])])
-    await seed_features(log_of(records), store)
+    await rebuild_features(log_of(records), store)
     [ada] = await store.load(["ada"])
     assert ada.history == ()
 
@@ -91,9 +92,9 @@ async def test_an_import_does_not_come_back_after_an_erasure_that_the_log_has_ye
     erasure = Positioned("p-0", 0, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
     later = bought(7, "ada", "import:x", minute=90)
     store = empty_store()
-    await seed_features(log_of(imported), store)
+    await rebuild_features(log_of(imported), store)
     await store.save([apply(features, [erasure]) for features in await store.load(["ada"])])
-    await seed_features(log_of([*imported, later]), store)
+    await rebuild_features(log_of([*imported, later]), store)
     [ada] = await store.load(["ada"])
     assert [entry.item_id for entry in ada.history] == ["item-7"]
 
@@ -115,7 +116,7 @@ class Overtaken(MemoryFeatureStore):
 async def test_a_user_who_changes_meanwhile_is_joined_again(times: int) -> None:
     store = Overtaken(StoreSettings(backend="memory"))
     store.times = times
-    await seed_features(log_of([bought(0, "ada"), bought(1, "bob")]), store)
+    await rebuild_features(log_of([bought(0, "ada"), bought(1, "bob")]), store)
     ada, bob = await store.load(["ada", "bob"])
     assert "item-0" in {entry.item_id for entry in ada.history}
     assert len(bob.history) == 1
@@ -124,5 +125,5 @@ async def test_a_user_who_changes_meanwhile_is_joined_again(times: int) -> None:
 async def test_a_user_who_never_holds_still_is_given_up_loudly() -> None:
     store = Overtaken(StoreSettings(backend="memory"))
     store.times = 1000
-    with pytest.raises(Conflict, match="seed again"):
-        await seed_features(log_of([bought(0, "ada")]), store)
+    with pytest.raises(Conflict, match="do it again"):
+        await rebuild_features(log_of([bought(0, "ada")]), store)

@@ -1,0 +1,144 @@
+"""Bring the feature store to what the log knows: after an import, or when the store was lost or is behind.
+
+A user's record is made whole from the log, just as the stream would have made it, and meets what is stored. So it
+does not matter how far the consumers are, and they go on from wherever they are: the record says what it has seen.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ingest.features_group import with_embeddings
+from ingest.rebuild_users import Logged, Selection, Start, logged_users, selected
+from ingest.trend_counts import OTHER_UNITS, UNITS
+from recsys.errors import Conflict
+from recsys.feature_store import FeatureStore
+from recsys.interaction import FUTURE_TOLERANCE
+from recsys.interaction_log import InteractionLog
+from recsys.interaction_log.protocol import IMPORT_PREFIX
+from recsys.recommender import Index
+from recsys.trend import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
+from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, apply, departure, join
+
+USERS_AT_ONCE = 500
+ITEMS_AT_ONCE = 1000
+ATTEMPTS = 20
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """How many users had a record made, and the offsets per partition up to which it was made."""
+
+    users: int
+    watermarks: Mapping[str, int]
+
+
+async def rebuild_features(
+    log: InteractionLog,
+    store: FeatureStore,
+    history_length: int = HISTORY_LENGTH,
+    progress: Progress = lambda _done, _total: None,
+    *,
+    indexes: Sequence[Index] = (),
+    since: Start | None = None,
+    anew: bool = False,
+) -> Rebuilt:
+    """Every user's record, with embeddings for `indexes`, and every item.
+
+    `since`: only of users of whom the log has something beyond. `anew`: what is stored counts only where it has
+    seen more than the log has. Idempotent, and safe while consumers write; one that broke off is begun again.
+    `progress` gets users done and users altogether. Raises `StoreUnavailable`, `LogUnavailable`, and `Conflict`
+    when a user changes faster than can be joined.
+    """
+    items = await asyncio.to_thread(log.items)
+    for first in range(0, len(items), ITEMS_AT_ONCE):
+        await store.put_items(items[first : first + ITEMS_AT_ONCE])
+    selection: Selection = await asyncio.to_thread(selected, log, since)
+    users, done = selection.users.len(), 0
+    passes = logged_users(selection)
+    while (logged := await asyncio.to_thread(next, passes, None)) is not None:
+        for first in range(0, len(logged), USERS_AT_ONCE):
+            batch = logged[first : first + USERS_AT_ONCE]
+            await _save(batch, store, history_length, indexes, anew)
+            done += len(batch)
+            progress(done, users)
+    return Rebuilt(users, selection.snapshot.watermarks)
+
+
+async def _save(
+    logged: Sequence[Logged], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
+) -> None:
+    waiting = {one.user_id: one for one in logged}
+    for _ in range(ATTEMPTS):
+        stored = await store.load(list(waiting))
+        met = [meet(waiting[old.user_id], old, length, anew) for old in stored]
+        changed = [new for new, old in zip(met, stored, strict=True) if new is not old or _lacks(old, indexes)]
+        saved = await store.save(await asyncio.to_thread(with_embeddings, changed, indexes))
+        waiting = {new.user_id: waiting[new.user_id] for new, done in zip(changed, saved, strict=True) if not done}
+        if not waiting:
+            return
+    raise Conflict(f"{len(waiting)} users changed {ATTEMPTS} times while being rebuilt; do it again")
+
+
+def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, anew: bool = False) -> UserFeatures:
+    """`stored` and what the log knows as one record; `stored` itself where it knew all of that.
+
+    Either may be ahead of the other, on each partition, and `stored` may begin in the middle of the topic. So what
+    one has yet to learn is applied to the other's entries: departures by the topic's order where it tells, by time
+    elsewhere.
+    """
+    if anew and all(offset <= logged.offsets.get(partition, -1) for partition, offset in stored.offsets.items()):
+        stored = UserFeatures(stored.user_id, revision=stored.revision)
+    left = tuple(departure(record.message) for record in logged.departures)
+    unlogged = [one for one in stored.departures if one not in left]
+
+    def stays(partition: str, offset: int, entry: HistoryEntry, moved: bool) -> bool:
+        if moved:
+            return not any(one.takes(entry.since_ms) for one in unlogged)
+        if partition in stored.offsets:
+            return offset > stored.offsets[partition] or not unlogged
+        return not any(one.takes(entry.at_ms) for one in unlogged)
+
+    entries = tuple(
+        entry for partition, offset, entry, moved in logged.entries if stays(partition, offset, entry, moved)
+    )
+    caught_up = apply(stored, logged.departures, length)
+    return join(caught_up, UserFeatures(stored.user_id, entries, logged.offsets, departures=left), length)
+
+
+def _lacks(stored: UserFeatures, indexes: Sequence[Index]) -> bool:
+    return bool(stored.history) and any(index.version not in stored.embeddings for index in indexes)
+
+
+async def rebuild_trends(log: InteractionLog, store: FeatureStore, now_ms: float) -> list[str]:
+    """Count the last week of the log where nobody has counted; the partitions that somebody has.
+
+    Events of users who were erased since are not among them. Raises `StoreUnavailable`, `LogUnavailable`.
+    """
+    counts = await asyncio.to_thread(lambda: list(_trends(log, now_ms)))
+    found = await store.count_trends(counts) if counts else []
+    return [one.partition for one, offset in zip(counts, found, strict=True) if offset != one.after]
+
+
+def _trends(log: InteractionLog, now_ms: float) -> Iterator[TrendCounts]:
+    snapshot = log.snapshot()
+    hour = pl.col("occurred_at").dt.epoch("ms") // HOUR_MS
+    units = pl.col("type").replace_strict(UNITS, default=OTHER_UNITS, return_dtype=pl.Int64())
+    first, last = hour_of(now_ms) - TREND_HOURS + 1, hour_of(now_ms + 1000 * FUTURE_TOLERANCE)
+    weights = (
+        snapshot.rows.filter(hour.is_between(first, last), ~pl.col("partition").str.starts_with(IMPORT_PREFIX))
+        .group_by("partition", hour.alias("hour"), "item_id")
+        .agg(units.sum().alias("units"))
+        .filter(pl.col("units") > 0)
+        .collect()
+    )
+    hours: defaultdict[str, defaultdict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for partition, at, item_id, weight in weights.iter_rows():
+        hours[partition][at][item_id] = weight
+    for partition, counted in hours.items():
+        yield TrendCounts(partition, -1, snapshot.watermarks[partition], counted)

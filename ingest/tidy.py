@@ -1,0 +1,115 @@
+"""Tidying the interaction log: small files become few, erased users leave the files, old files are deleted.
+
+Safe beside readers and writers, and to be begun again wherever it was cut off. It keeps the receipts of erasures.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from recsys.feature_store import FeatureStore
+from recsys.index_registry.receipts import ErasureReceipts, folder_of, forgotten
+from recsys.interaction import epoch_ms
+from recsys.interaction_log import InteractionLog
+from recsys.interaction_log.protocol import LogSize, Purge
+
+USERS_AT_ONCE = 500
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """The log before and after; rows deleted or moved under another user, files deleted, receipts completed."""
+
+    before: LogSize
+    after: LogSize
+    rows: int
+    files: int
+    completed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Erasure:
+    receipt: str
+    user_id: str
+    at: datetime
+    rows: int
+    reached: set[str]
+
+
+async def tidy(
+    log: InteractionLog,
+    store: FeatureStore,
+    receipts: ErasureReceipts,
+    retention: float,
+    progress: Progress = lambda _stage: None,
+) -> Tidied:
+    """Purge, compact, then delete what no version of the last `retention` seconds needs.
+
+    Raises `LogUnavailable`, `RegistryUnavailable`, `StoreUnavailable`, and `Conflict` where writers were in the way.
+    """
+    before = await asyncio.to_thread(log.size)
+    progress("looking for what was erased or merged")
+    plan = await asyncio.to_thread(log.purge_plan)
+    waiting = await asyncio.to_thread(_waiting, plan.erased, receipts)
+    await _note_features(waiting, store, receipts)
+    progress(f"rewriting files for {len(waiting):,} erasures and {plan.changes.height:,} rows")
+    rows = await asyncio.to_thread(_purge, log, receipts, waiting, plan)
+    progress("compacting")
+    await asyncio.to_thread(log.compact)
+    progress("deleting old files")
+    vacuumed = await asyncio.to_thread(log.vacuum, retention)
+    completed = await asyncio.to_thread(_note_vacuum, waiting, receipts, vacuumed.cutoff)
+    return Tidied(before, await asyncio.to_thread(log.size), rows, vacuumed.files, completed)
+
+
+def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:
+    """Erasures whose receipts are not complete, each asked for in its receipt."""
+    reached = receipts.reached()
+    named = erased.with_columns(receipt=pl.coalesce("event_id", pl.format("erasure-{}-{}", "partition", "offset")))
+    each = named.group_by("receipt", "user_id").agg(pl.col("occurred_at").min(), pl.col("rows").sum())
+    waiting = []
+    for receipt, user_id, at, rows in each.iter_rows():
+        stages = reached.get(folder_of(receipt), set())
+        if "vacuumed" not in stages:
+            waiting.append(_Erasure(receipt, user_id, at, rows, stages))
+        if "requested" not in stages:
+            receipts.note("requested", receipt, at, user_id=user_id)
+    return waiting
+
+
+async def _note_features(waiting: Sequence[_Erasure], store: FeatureStore, receipts: ErasureReceipts) -> None:
+    unseen = [one for one in waiting if "features" not in one.reached]
+    for first in range(0, len(unseen), USERS_AT_ONCE):
+        batch = unseen[first : first + USERS_AT_ONCE]
+        stored = await store.load([one.user_id for one in batch])
+        now = datetime.now(UTC)
+        for one, features in zip(batch, stored, strict=True):
+            if forgotten(features, epoch_ms(one.at)):
+                await asyncio.to_thread(receipts.note, "features", one.receipt, now)
+
+
+def _purge(log: InteractionLog, receipts: ErasureReceipts, waiting: Sequence[_Erasure], plan: Purge) -> int:
+    """What is found is noted before it goes: were this cut off, nobody could count it any more."""
+    undone = [one for one in waiting if "deleted" not in one.reached]
+    for one in undone:
+        receipts.note("found", one.receipt, datetime.now(UTC), rows=one.rows)
+    rows = log.purge(plan)
+    for one in undone:
+        receipts.note("deleted", one.receipt, datetime.now(UTC))
+    return rows
+
+
+def _note_vacuum(waiting: Sequence[_Erasure], receipts: ErasureReceipts, cutoff: datetime) -> int:
+    """How many receipts are complete with this."""
+    completed = 0
+    for one in waiting:
+        deleted = receipts.noted("deleted", one.receipt)
+        if deleted is not None and deleted.at <= cutoff:
+            receipts.note("vacuumed", one.receipt, datetime.now(UTC))
+            completed += 1
+    return completed

@@ -1,0 +1,128 @@
+"""Receipts of erasures: what became of each, and when; for the user who asks and for whoever audits.
+
+`erasures/{receipt}/{stage}.json`, each written once and never changed. The receipt's id is the erasure's event id.
+No stage says who the user was: `user` is a hash that somebody who knows the id can check and nobody can reverse
+into another receipt, because each is salted with its receipt's id.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+import msgspec
+
+from recsys.index_registry.objects import Objects
+from recsys.settings import RegistrySettings
+from recsys.user_features import UserFeatures
+
+FOLDER = "erasures"
+STAGES = ("requested", "features", "found", "deleted", "vacuumed")
+
+
+class Stage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One stage of an erasure, reached at `at`; `user` (hash) at the first, `rows` where they were counted."""
+
+    at: datetime
+    receipt: str
+    user: str = ""
+    rows: int | None = None
+
+
+class ErasureReceipt(msgspec.Struct, frozen=True):
+    """An erasure so far; what has not happened yet is null.
+
+    `features_removed_at` is when it was seen that the feature store knows nothing from before the erasure;
+    `rows` is how many rows of the interaction log it took, hidden from every reader from the beginning;
+    `rows_deleted_at` when the newest version of the log was without them, `files_deleted_at` when every file was.
+    """
+
+    receipt: str
+    requested_at: datetime
+    features_removed_at: datetime | None = None
+    rows: int | None = None
+    rows_deleted_at: datetime | None = None
+    files_deleted_at: datetime | None = None
+
+
+class ErasureReceipts:
+    """All methods are synchronous: call them from a thread. All raise `RegistryUnavailable`."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def note(self, stage: str, receipt: str, at: datetime, *, user_id: str = "", rows: int | None = None) -> None:
+        """Idempotent: the first note of a stage stays."""
+        user = hashed(user_id, receipt) if user_id else ""
+        self._objects.create(_path(receipt, stage), msgspec.json.encode(Stage(at, receipt, user, rows)))
+
+    def of(self, receipt: str, user_id: str) -> ErasureReceipt | None:
+        """`None` where nobody asked for it, or somebody else did."""
+        found = self._stages(receipt, STAGES)
+        requested = found.get("requested")
+        if requested is None or requested.user != hashed(user_id, receipt):
+            return None
+        return _receipt(found)
+
+    def reached(self) -> dict[str, set[str]]:
+        """The stages that each erasure has reached, by the folder of its receipt (`folder_of`); in one listing."""
+        reached: dict[str, set[str]] = {}
+        for entry in self._objects.entries(FOLDER):
+            _, folder, name = entry["path"].split("/")
+            reached.setdefault(folder, set()).add(name.removesuffix(".json"))
+        return reached
+
+    def all(self) -> Iterator[ErasureReceipt]:
+        """Every receipt, in no order that means anything."""
+        for folder, reached in self.reached().items():
+            if "requested" in reached:
+                yield _receipt(self._stages(folder, [one for one in STAGES if one in reached]))
+
+    def noted(self, stage: str, receipt: str) -> Stage | None:
+        return self._stages(receipt, [stage]).get(stage)
+
+    def _stages(self, receipt: str, stages: "tuple[str, ...] | list[str]") -> dict[str, Stage]:
+        raw = {stage: self._objects.get(_path(receipt, stage)) for stage in stages}
+        return {stage: msgspec.json.decode(one, type=Stage) for stage, one in raw.items() if one is not None}
+
+
+def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
+    """The receipts in that registry; opened on first use."""
+    return ErasureReceipts(Objects("memory:" if settings.backend == "memory" else settings.url))
+
+
+def forgotten(features: UserFeatures, erased_at_ms: int) -> bool:
+    """Whether the record holds nothing from before an erasure: it knows of it, or of one later, or of nothing."""
+    unknown = not (features.history or features.shown or features.past or features.embeddings)
+    return unknown or any(not one.into and one.at_ms >= erased_at_ms for one in features.departures)
+
+
+def hashed(user_id: str, receipt: str) -> str:
+    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, key=_key(receipt)).hexdigest()
+
+
+def folder_of(receipt: str) -> str:
+    """Event ids are any text; the name of an object is not. A folder's own name stands for itself."""
+    return receipt if receipt.startswith("r-") and len(receipt) == 34 else f"r-{_key(receipt).hex()}"
+
+
+def _key(receipt: str) -> bytes:
+    return hashlib.blake2b(receipt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _path(receipt: str, stage: str) -> str:
+    return f"{FOLDER}/{folder_of(receipt)}/{stage}.json"
+
+
+def _receipt(stages: Mapping[str, Stage]) -> ErasureReceipt:
+    def at(stage: str) -> datetime | None:
+        return stages[stage].at if stage in stages else None
+
+    found = stages.get("found")
+    return ErasureReceipt(
+        stages["requested"].receipt,
+        stages["requested"].at,
+        at("features"),
+        None if found is None else found.rows,
+        at("deleted"),
+        at("vacuumed"),
+    )
