@@ -39,7 +39,9 @@ class Deployment:
         settings = {
             "MILLIREC_STORE__URL": store.url.get_secret_value(),
             "MILLIREC_STORE__PREFIX": store.prefix,
-            "MILLIREC_STORE__READ_TIMEOUT": "2.0",
+            # A busy machine is no reason for another answer.
+            "MILLIREC_STORE__READ_TIMEOUT": "10.0",
+            "MILLIREC_SERVE__DEADLINE": "30",
             "MILLIREC_TOPIC__PARTITIONS": "2",
             "MILLIREC_TOPIC__LEASE": "1.0",
             "MILLIREC_LOG__PATH": str(folder / "log"),

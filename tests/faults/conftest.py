@@ -106,6 +106,7 @@ def open_shop(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory)
             reached = StoreSettings(url=SecretStr(f"redis://127.0.0.1:{proxy.port}"), prefix=prefix)
             extra = {
                 "MILLIREC_STORE__READ_TIMEOUT": READ_TIMEOUT,
+                "MILLIREC_SERVE__DEADLINE": "0.25",
                 "MILLIREC_TOPIC__SEND_TIMEOUT": "0.5",
                 "MILLIREC_SERVE__POLL_INTERVAL": "0.2",
             }
