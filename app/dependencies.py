@@ -21,6 +21,7 @@ from app.settings import ApiKey, Scope, ServeSettings
 from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore
 from recsys.index_registry import IndexRegistry
+from recsys.index_registry.receipts import ErasureReceipts
 from recsys.placement import Placement
 from recsys.wire import invalid_input
 
@@ -40,6 +41,7 @@ class Services:
     store: FeatureStore
     registry: IndexRegistry
     placement_watcher: PlacementWatcher
+    receipts: ErasureReceipts
 
     def placements(self) -> Mapping[str, Placement]:
         return self.placement_watcher.current

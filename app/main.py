@@ -31,6 +31,7 @@ from app.trend_watcher import LiveTrends, TrendWatcher
 from recsys.background import end
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
+from recsys.index_registry.receipts import open_erasure_receipts
 from recsys.interaction_topic import open_interaction_topic
 
 log = structlog.get_logger()
@@ -116,7 +117,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         watchers.append(producer)
     for watch in watchers:
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
-    return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher)
+    receipts = open_erasure_receipts(settings.registry)
+    return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher, receipts)
 
 
 class Watcher(Protocol):

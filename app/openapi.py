@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from app import admin_schemas, recommend_schemas, schemas
 from app.problems import MEDIA_TYPE
+from recsys.index_registry.receipts import ErasureReceipt
 from recsys.placement import Placement, PlacementChange
 
 PLAIN = {"text/plain": {"schema": {"type": "string"}}}
@@ -28,6 +29,7 @@ _BODIES = (
     schemas.ItemsBody,
     schemas.Receipts,
     schemas.UserAnswer,
+    ErasureReceipt,
     admin_schemas.MergeBody,
     admin_schemas.PlacementAnswer,
     admin_schemas.PlacementsAnswer,

@@ -9,6 +9,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from random import uniform
 from time import monotonic
@@ -48,7 +49,8 @@ class Spool:
         self._group: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._written = self._unwritten = 0
-        self._handing_over: asyncio.Future[None] | None = None
+        self._door: asyncio.Future[None] | None = None
+        """Closed while the topic takes the last of what is here: done when it opens."""
         self._answering = False
         self._filled = asyncio.Event()
         self.holding = Holding()
@@ -62,7 +64,7 @@ class Spool:
     @property
     def idle(self) -> bool:
         """Nothing is there, and nothing is on its way from here to the topic."""
-        return not self.depth and self._handing_over is None
+        return not self.depth and self._door is None
 
     async def keep_behind(self, messages: Sequence[Outgoing]) -> bool:
         """Put `messages` behind what is there, or nothing and False where nothing is: then they may go to the topic.
@@ -70,8 +72,12 @@ class Spool:
         So an empty spool costs nothing, and one that is not keeps the order of each user. While the topic takes the
         last of it whoever comes waits for the outcome: under steady load it would never become empty otherwise.
         """
-        while self._handing_over is not None:
-            await asyncio.shield(self._handing_over)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while self._door is not None:
+                    await asyncio.shield(self._door)
+        except TimeoutError as error:
+            raise _too_slow(len(messages)) from error
         if not self.depth:
             return False
         await self.keep(messages)
@@ -88,8 +94,7 @@ class Spool:
             async with asyncio.timeout(PATIENCE):
                 await written
         except TimeoutError as error:
-            SPOOL_REFUSED.labels("slow").inc(len(messages))
-            raise TopicUnavailable("neither the topic nor the spool's disk answers") from error
+            raise _too_slow(len(messages)) from error
 
     async def _commit(self) -> None:
         """One transaction, and so one fsync, for all who came in one turn of the loop or during the last one.
@@ -119,6 +124,7 @@ class Spool:
         """Send what is there, oldest first, and look for what other processes left, until cancelled."""
         pause, look_again = 0.0, 0.0
         while True:
+            progress = False
             try:
                 if monotonic() >= look_again:
                     look_again = monotonic() + LOOK_ROUND
@@ -126,41 +132,38 @@ class Spool:
                 progress = await self._replay(send)
             except (sqlite3.Error, OSError) as error:
                 log.error("the spool cannot be read", error=str(error))
-                progress = False
+            finally:
+                if not (progress and self.depth):
+                    self._open_door()
             await self._look()
             pause = 0.0 if progress else min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             if self.depth:
                 await asyncio.sleep(pause * uniform(0.5, 1.0))  # noqa: S311  # no secret
                 continue
             self._filled.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_ROUND):
                     await self._filled.wait()
-            except TimeoutError:
-                continue
 
     async def _replay(self, send: Send) -> bool:
-        """Whether there is a reason to go on at once."""
+        """Send one batch; whether there is a reason to go on at once."""
+        if self._answering and self.depth <= BATCH and self._door is None:
+            self._door = asyncio.get_running_loop().create_future()
         batch = await self._on_disk(self._folder.first, BATCH)
         if not batch:
             return True
-        try:
-            if self._answering and len(batch) == self.depth:
-                self._handing_over = asyncio.get_running_loop().create_future()
-            results = await send([one.message for one in batch if one.message is not None])
-            taken = [one.number for one, failure in zip(batch, results, strict=True) if failure is None]
-            self._answering = len(taken) == len(batch)
-            if taken:
-                SPOOL_REPLAYED.inc(len(taken))
-                await self._remove(taken)
-        finally:
-            self._handed_over()
+        results = await send([one.message for one in batch if one.message is not None])
+        taken = [one.number for one, failure in zip(batch, results, strict=True) if failure is None]
+        self._answering = len(taken) == len(batch)
+        if taken:
+            SPOOL_REPLAYED.inc(len(taken))
+            await self._remove(taken)
         return self._answering
 
-    def _handed_over(self) -> None:
-        if self._handing_over is not None:
-            self._handing_over.set_result(None)
-            self._handing_over = None
+    def _open_door(self) -> None:
+        if self._door is not None:
+            self._door.set_result(None)
+            self._door = None
 
     async def _remove(self, numbers: Sequence[int]) -> None:
         """Again and again: what is on the topic must not be sent once more only because the disk is full."""
@@ -169,7 +172,7 @@ class Spool:
                 await self._on_disk(self._folder.remove, numbers)
             except (sqlite3.Error, OSError) as error:
                 log.error("what the topic took cannot be removed from the spool", error=str(error))
-                self._handed_over()
+                self._open_door()
                 await asyncio.sleep(LONGEST_PAUSE)
             else:
                 return
@@ -207,3 +210,8 @@ def _refusal(error: Exception, messages: int) -> TopicUnavailable:
         return TopicUnavailable("the topic is down and the spool is full", FULL_RETRY_AFTER)
     log.error("the spool cannot be written", error=str(error))
     return TopicUnavailable("the topic is down and the spool cannot be written")
+
+
+def _too_slow(messages: int) -> TopicUnavailable:
+    SPOOL_REFUSED.labels("slow").inc(messages)
+    return TopicUnavailable("the topic is down, or was, and the spool takes its time")

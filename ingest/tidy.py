@@ -78,7 +78,7 @@ def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:
         if "vacuumed" not in stages:
             waiting.append(_Erasure(receipt, user_id, at, rows, stages))
         if "requested" not in stages:
-            receipts.note("requested", receipt, at, user_id=user_id)
+            receipts.request(receipt, user_id, at)
     return waiting
 
 
@@ -97,7 +97,7 @@ def _purge(log: InteractionLog, receipts: ErasureReceipts, waiting: Sequence[_Er
     """What is found is noted before it goes: were this cut off, nobody could count it any more."""
     undone = [one for one in waiting if "deleted" not in one.reached]
     for one in undone:
-        receipts.note("found", one.receipt, datetime.now(UTC), rows=one.rows)
+        receipts.note("found", one.receipt, datetime.now(UTC), one.rows)
     rows = log.purge(plan)
     for one in undone:
         receipts.note("deleted", one.receipt, datetime.now(UTC))

@@ -18,8 +18,10 @@ from millirec.commands import (
     doctor,
     import_,
     key,
+    log,
     placements,
     probe,
+    rebuild_features,
     schemas,
     seed,
     serve,
@@ -40,11 +42,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     epilog="Start with: millirec demo",
 )
-for command in (demo, up, serve, consume, import_, train, seed, doctor, config, key, schemas):
+for command in (demo, up, serve, consume, import_, train, seed, rebuild_features, doctor, config, key, schemas):
     command.register(app)
 app.add_typer(versions.app, name="versions")
 app.add_typer(placements.app, name="placements")
 app.add_typer(probe.app, name="probe")
+app.add_typer(log.app, name="log")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

@@ -77,6 +77,12 @@ class LogSettings(Section):
     path: str = Field(
         "var/log", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
+    retention: float = Field(
+        7 * 86400,
+        ge=3600,
+        le=3650 * 86400,
+        description="seconds a version of the log stays readable; by then what was erased has left the last file",
+    )
 
 
 class RegistrySettings(Section):

@@ -1,18 +1,24 @@
-"""GET and DELETE /users/{id}, POST /users/{id}/merge."""
+"""GET and DELETE /users/{id}, the receipt of an erasure, POST /users/{id}/merge."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Request, Response
+import msgspec
+import structlog
+from fastapi import APIRouter, Path, Request, Response
 
 from app.admin_schemas import MergeBody
 from app.dependencies import Administering, Producing, Services, Use, decode_body, json_response
 from app.openapi import gives, takes
 from app.routes.recommendations import Id
 from app.schemas import Receipt, Receipts, RememberedInteraction, UserAnswer
-from recsys.errors import InvalidInput
-from recsys.interaction import Erasure, Merge, from_epoch_ms
+from recsys.errors import InvalidInput, NotFound, RegistryUnavailable
+from recsys.index_registry.receipts import ErasureReceipt, forgotten
+from recsys.interaction import MAX_ID_LENGTH, Erasure, Merge, epoch_ms, from_epoch_ms
 
+log = structlog.get_logger()
+ReceiptId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, description="as DELETE gave it")]
 router = APIRouter(prefix="/users", tags=["users"])
 
 
@@ -41,10 +47,37 @@ async def delete_user(use: Use, _: Administering, user_id: Id) -> Response:
     """Forget a user: on the topic, behind everything they did before, so that nothing of it comes back.
 
     202 means the request is safely kept; features go as soon as the consumer reaches it, the next index
-    version learns nothing from them. The receipt's id is the erasure's event id.
+    version learns nothing from them. The receipt's id is the erasure's event id: ask for it under
+    `/users/{user_id}/erasures/{receipt}`.
     """
     erasure = Erasure(event_id=f"erasure-{uuid4()}", user_id=user_id, occurred_at=datetime.now(UTC))
-    return await _send(use, erasure)
+    answer = await _send(use, erasure)
+    try:
+        await use.watcher.ask(use.receipts.request, erasure.event_id, user_id, erasure.occurred_at)
+    except RegistryUnavailable as error:
+        # The erasure is on its way all the same, and whoever tidies the log makes up for the receipt.
+        log.warning("the receipt of an erasure comes later", receipt=erasure.event_id, error=str(error))
+    return answer
+
+
+@router.get("/{user_id}/erasures/{receipt}", responses=gives(ErasureReceipt, 404, 422, 503), response_class=Response)
+async def get_erasure(use: Use, _: Administering, user_id: Id, receipt: ReceiptId) -> Response:
+    """What became of an erasure, and when: proof for the user who asked for it.
+
+    `features_removed_at` is when it was first seen that nothing from before the erasure is left online. Rows of the
+    interaction log are hidden from the moment the consumer reached the erasure; `rows` of them were deleted at
+    `rows_deleted_at`, and the files of older versions that held them at `files_deleted_at`.
+    """
+    found = await use.watcher.ask(use.receipts.of, receipt, user_id)
+    if found is None:
+        raise NotFound("erasure receipt", receipt)
+    if found.features_removed_at is None:
+        [features] = await use.store.load([user_id])
+        if forgotten(features, epoch_ms(found.requested_at)):
+            now = datetime.now(UTC)
+            await use.watcher.ask(use.receipts.note, "features", receipt, now)
+            found = msgspec.structs.replace(found, features_removed_at=now)
+    return json_response(found)
 
 
 @router.post(

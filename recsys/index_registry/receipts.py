@@ -6,7 +6,7 @@ into another receipt, because each is salted with its receipt's id.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -50,10 +50,13 @@ class ErasureReceipts:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
-    def note(self, stage: str, receipt: str, at: datetime, *, user_id: str = "", rows: int | None = None) -> None:
+    def request(self, receipt: str, user_id: str, at: datetime) -> None:
+        """Somebody asked for `user_id` to be erased. Idempotent."""
+        self._create(receipt, "requested", Stage(at, receipt, hashed(user_id, receipt)))
+
+    def note(self, stage: str, receipt: str, at: datetime, rows: int | None = None) -> None:
         """Idempotent: the first note of a stage stays."""
-        user = hashed(user_id, receipt) if user_id else ""
-        self._objects.create(_path(receipt, stage), msgspec.json.encode(Stage(at, receipt, user, rows)))
+        self._create(receipt, stage, Stage(at, receipt, rows=rows))
 
     def of(self, receipt: str, user_id: str) -> ErasureReceipt | None:
         """`None` where nobody asked for it, or somebody else did."""
@@ -80,7 +83,10 @@ class ErasureReceipts:
     def noted(self, stage: str, receipt: str) -> Stage | None:
         return self._stages(receipt, [stage]).get(stage)
 
-    def _stages(self, receipt: str, stages: "tuple[str, ...] | list[str]") -> dict[str, Stage]:
+    def _create(self, receipt: str, stage: str, reached: Stage) -> None:
+        self._objects.create(_path(receipt, stage), msgspec.json.encode(reached))
+
+    def _stages(self, receipt: str, stages: Sequence[str]) -> dict[str, Stage]:
         raw = {stage: self._objects.get(_path(receipt, stage)) for stage in stages}
         return {stage: msgspec.json.decode(one, type=Stage) for stage, one in raw.items() if one is not None}
 
@@ -91,9 +97,8 @@ def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
 
 
 def forgotten(features: UserFeatures, erased_at_ms: int) -> bool:
-    """Whether the record holds nothing from before an erasure: it knows of it, or of one later, or of nothing."""
-    unknown = not (features.history or features.shown or features.past or features.embeddings)
-    return unknown or any(not one.into and one.at_ms >= erased_at_ms for one in features.departures)
+    """Whether the record holds nothing from before an erasure: it knows of it, or of one later."""
+    return any(not one.into and one.at_ms >= erased_at_ms for one in features.departures)
 
 
 def hashed(user_id: str, receipt: str) -> str:

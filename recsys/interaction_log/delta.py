@@ -7,7 +7,6 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from recsys import wire
-from recsys.errors import InvalidInput
 from recsys.interaction_log import delta_tidy
 from recsys.interaction_log.delta_tables import (
     CONFIGURATION,
@@ -92,13 +91,7 @@ class DeltaInteractionLog:
             table = opened(self._interactions)
             if table is None:
                 return -1
-            found = version_at(table, moment)
-            made = datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
-            if made <= moment + timedelta(milliseconds=1):
-                return found
-            if found:
-                raise InvalidInput("moment", f"the log's history begins at {made:%Y-%m-%d %H:%M:%S} UTC")
-            return -1
+            return version_at(table, moment)
 
     def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
         with translated():

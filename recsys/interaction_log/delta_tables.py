@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 from deltalake import DeltaTable, Schema, write_deltalake
@@ -85,9 +85,13 @@ def oldest_version(table: DeltaTable) -> int:
 
 
 def version_at(table: DeltaTable, moment: datetime) -> int:
-    """The newest version that is not younger than `moment`, at least 0; `table` stands there afterwards."""
-    table.load_as_version(moment)
-    return table.version()
+    """The newest version that is not younger than `moment`, -1 for none. Raises `InvalidInput` for one too old."""
+    commits = [(commit["timestamp"], commit["version"]) for commit in table.history()]
+    behind = [version for made_ms, version in commits if made_ms <= moment.timestamp() * 1000]
+    oldest_ms, oldest = min(commits)
+    if not behind and oldest > 0:
+        raise InvalidInput("moment", f"the log's history begins at {datetime.fromtimestamp(oldest_ms / 1000, UTC)}")
+    return max(behind, default=-1)
 
 
 def transaction(table: DeltaTable, name: str, otherwise: int = -1) -> int:

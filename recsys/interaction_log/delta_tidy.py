@@ -10,7 +10,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_de
 from deltalake.exceptions import CommitFailedError
 from deltalake.schema import PrimitiveType
 
-from recsys.interaction_log.delta_tables import CONFIGURATION, OLDEST, oldest_version, opened, version_at
+from recsys.interaction_log.delta_tables import CONFIGURATION, OLDEST, oldest_version, opened
 from recsys.interaction_log.protocol import LogSize
 
 DATES_AT_ONCE = 32
@@ -83,7 +83,9 @@ def vacuum(uri: str, retention: float) -> int:
         return 0
     hours = ceil(retention / 3600)
     if table.vacuum(hours, enforce_retention_duration=False):
-        oldest = max(oldest_version(table), version_at(DeltaTable(uri), datetime.now(UTC) - timedelta(hours=hours)))
+        then = DeltaTable(uri)
+        then.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
+        oldest = max(oldest_version(table), then.version())
         nothing = pl.DataFrame(schema=pl.Schema(table.schema().to_arrow()))
         refused = CommitProperties(app_transactions=[Transaction(OLDEST, oldest)])
         write_deltalake(table, nothing, mode="append", commit_properties=refused)

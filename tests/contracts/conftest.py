@@ -1,4 +1,4 @@
-"""The feature store on every backend, its server for looking behind the seam, and an S3."""
+"""The feature store and the index registry on every backend, and their servers for looking behind the seams."""
 
 import subprocess
 import sys
@@ -12,7 +12,12 @@ from redis.asyncio import Redis
 
 from recsys.feature_store import FeatureStore, open_feature_store
 from recsys.feature_store.redis import RedisFeatureStore
+from recsys.index_registry import IndexRegistry
+from recsys.index_registry.memory import MemoryIndexRegistry
+from recsys.index_registry.object_store import ObjectStoreRegistry
+from recsys.index_version import Manifest
 from recsys.settings import StoreSettings
+from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
 from tests.deployment import free_port
 from tests.waiting import wait_until_sync
 
@@ -48,18 +53,18 @@ def s3_endpoint(no_processes_left: None) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
 
     def made() -> bool:
-        assert server.poll() is None, "the S3 server ended"
+        assert moto.poll() is None, "the S3 server ended"
         try:
             return httpx.put(f"{url}/registries").is_success
         except httpx.TransportError:
             return False
 
-    with subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL) as moto:
         try:
             wait_until_sync(made, 60.0)
             yield url
         finally:
-            server.terminate()
+            moto.terminate()
 
 
 @pytest.fixture
@@ -75,3 +80,27 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return f"s3://registries/{token_hex(6)}"
+
+
+@pytest.fixture(params=["memory", "folder", "s3"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreRegistry:
+    if request.param == "memory":
+        return MemoryIndexRegistry()
+    on_s3 = request.param == "s3"
+    return ObjectStoreRegistry(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ObjectStoreRegistry:
+    return ObjectStoreRegistry(str(tmp_path / "registry"))
+
+
+@pytest.fixture
+def publish(tmp_path: Path) -> Publish:
+    def write(registry: IndexRegistry, version: str, day: int = 0, files: dict[str, bytes] = FILES) -> Manifest:
+        paths = write_files(tmp_path / "built" / version, files)
+        manifest = manifest_of(version, files, day)
+        registry.publish(manifest, paths)
+        return manifest
+
+    return write

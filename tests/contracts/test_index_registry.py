@@ -5,8 +5,6 @@ import multiprocessing
 import shutil
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from multiprocessing.synchronize import Barrier as ProcessBarrier
 from pathlib import Path
 
@@ -14,68 +12,12 @@ import obstore
 import pytest
 
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound, RegistryUnavailable
-from recsys.index_registry import IndexRegistry, open_index_registry
+from recsys.index_registry import open_index_registry
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_version import AliasMove, FileEntry, Manifest
+from recsys.index_version import AliasMove
 from recsys.settings import RegistrySettings
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-FILES = {"item_factors.npy": b"\x93NUMPY" * 1000, "items.faiss": bytes(range(256)) * 40_000, "empty.npy": b""}
-
-
-@pytest.fixture(params=["memory", "folder", "s3"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreRegistry:
-    if request.param == "memory":
-        return MemoryIndexRegistry()
-    on_s3 = request.param == "s3"
-    return ObjectStoreRegistry(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> ObjectStoreRegistry:
-    return ObjectStoreRegistry(str(tmp_path / "registry"))
-
-
-Publish = Callable[..., Manifest]
-
-
-@pytest.fixture
-def publish(tmp_path: Path) -> Publish:
-    """`publish(registry, version, day)` writes a small version."""
-
-    def write(registry: IndexRegistry, version: str, day: int = 0, files: dict[str, bytes] = FILES) -> Manifest:
-        paths = write_files(tmp_path / "built" / version, files)
-        manifest = manifest_of(version, files, day)
-        registry.publish(manifest, paths)
-        return manifest
-
-    return write
-
-
-def write_files(directory: Path, files: dict[str, bytes]) -> dict[str, Path]:
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (directory / name).write_bytes(content)
-    return {name: directory / name for name in files}
-
-
-def manifest_of(version: str, files: dict[str, bytes] = FILES, day: int = 0) -> Manifest:
-    return Manifest(
-        version=version,
-        created_at=START + timedelta(days=day),
-        algorithm="als",
-        dimensions=64,
-        items=10,
-        users=20,
-        log_version=3,
-        watermark=START,
-        code_version="0.1.0",
-        files={n: FileEntry(sha256=sha256(content).hexdigest(), size=len(content)) for n, content in files.items()},
-        parameters={"confidence": {"alpha": 40.0, "type_weights": {"view": 0.2}}, "factors": 64},
-        metrics={"recall@20": 0.27},
-    )
-
+from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
 
 # Versions
 

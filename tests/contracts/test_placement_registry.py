@@ -1,23 +1,16 @@
 """Placements in the index registry, on every backend: each change is kept, and the newest one holds."""
 
 import json
-from pathlib import Path
 from threading import Barrier, Thread
 
 import obstore
 import pytest
 
 from recsys.errors import Conflict, InvalidInput
-from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.index_registry.object_store import ObjectStoreRegistry
 from recsys.placement import Placement, PlacementChange
 
 FEW, MANY = Placement(k=3, min_score=0.5), Placement(k=50, diversity=0.5)
-
-
-@pytest.fixture(params=["memory", "folder"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreRegistry:
-    return MemoryIndexRegistry() if request.param == "memory" else ObjectStoreRegistry(str(tmp_path / "registry"))
 
 
 def placements(registry: ObjectStoreRegistry) -> dict[str, Placement | None]:

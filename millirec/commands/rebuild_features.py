@@ -1,0 +1,108 @@
+"""millirec rebuild-features: users' records from the interaction log."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from time import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from millirec.settings import Settings, load_settings
+from millirec.terminal import console, progress_bar
+from recsys.errors import InvalidInput
+from recsys.feature_store import open_feature_store
+
+if TYPE_CHECKING:
+    from ingest.rebuild import Rebuilt
+    from recsys.interaction_log import InteractionLog
+
+AGO = re.compile(r"(\d{1,4})([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+PLACE = re.compile(r"(.+):(\d{1,19})")
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("rebuild-features")
+    def rebuild_features(
+        since: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--from",
+                help="Only users of whom the log got something since: `2h`, a time, a version of the log (`v17`), "
+                "or a place on the topic such as `interactions-0:5000`, which may be given for each partition.",
+            ),
+        ] = None,
+        empty: Annotated[
+            bool, typer.Option("--empty", help="As if the store were empty, unless it has seen more than the log.")
+        ] = False,
+        trends: Annotated[bool, typer.Option(help="Count the last week's trends where nobody has.")] = True,
+    ) -> None:
+        """Make users' records from the interaction log, just as the stream made them, and join what is stored.
+
+        For a store that was lost, restored from a backup, or is in doubt. Safe while consumers run: they go on
+        from wherever they are, and nothing is counted twice.
+        """
+        settings = load_settings()
+        done, counted = asyncio.run(_rebuild(settings, since or [], empty, trends))
+        console.print(f"{done.users:,} users rebuilt from the log, which has come to:", highlight=False)
+        for partition, offset in done.watermarks.items():
+            console.print(f"  {partition} up to {offset}", markup=False, highlight=False)
+        if counted:
+            console.print(f"trends were being counted already on {', '.join(counted)}", markup=False, highlight=False)
+
+
+async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bool) -> "tuple[Rebuilt, list[str]]":
+    from ingest.rebuild import rebuild_features, rebuild_trends
+    from ingest.versions_in_service import VersionsInService
+    from recsys.interaction_log import open_interaction_log
+
+    log = open_interaction_log(settings.log)
+    store = open_feature_store(settings.store)
+    try:
+        versions = VersionsInService(settings.registry, store, settings.ingest.refresh)
+        await versions.refresh()
+        with progress_bar() as bar:
+            task = bar.add_task("users", total=None)
+            done = await rebuild_features(
+                log,
+                store,
+                settings.store.history_length,
+                lambda users, total: bar.update(task, completed=users, total=total),
+                indexes=versions.indexes,
+                since=_start(since, log),
+                anew=empty,
+            )
+        return done, await rebuild_trends(log, store, 1000 * time()) if trends else []
+    finally:
+        await store.aclose()
+
+
+def _start(given: list[str], log: "InteractionLog") -> dict[str, int] | None:
+    """The last offset per partition that need not be looked at. Raises `InvalidInput`, `NotFound`."""
+    if not given:
+        return None
+    if all(PLACE.fullmatch(one) and _time(one) is None for one in given):
+        # A partition that is not named need not be looked at.
+        named = {found[1]: int(found[2]) - 1 for one in given if (found := PLACE.fullmatch(one))}
+        return {**log.watermarks(), **named}
+    if len(given) > 1:
+        raise InvalidInput("from", "only places on the topic may be given more than once")
+    moment = _time(given[0])
+    if moment is not None:
+        version = log.version_at(moment)
+        return None if version < 0 else log.watermarks(version)
+    if re.fullmatch(r"v\d{1,18}", given[0]):
+        return log.watermarks(int(given[0][1:]))
+    raise InvalidInput("from", f"{given[0]!r} is neither like 2h nor a time, a version (v17) or a place (topic-0:5000)")
+
+
+def _time(text: str) -> datetime | None:
+    """`2h` ago, or an ISO time, in UTC where it names no zone."""
+    if (ago := AGO.fullmatch(text)) is not None:
+        return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
