@@ -1,7 +1,7 @@
 # Each target does its own set-up, in .venv, and skips it when nothing changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up serve test test-slow check format bench bench-stream loadtest schemas lock clean
+.PHONY: help setup demo up serve test test-slow chaos check format bench bench-stream loadtest schemas lock clean
 
 # The first of these that runs and is new enough is used; `make PYTHON=python3.12 setup` asks for one.
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
@@ -50,6 +50,9 @@ test: .venv/.development ## Run the tests, on every core (ARGS="-k WORD" for som
 
 test-slow: .venv/.development ## Run the tests that take minutes
 	@$(RUN) -m pytest -m slow $(ARGS)
+
+chaos: .venv/.development ## Everything fails by lot, for 200,000 events (ARGS="--chaos-seed N -k streams")
+	@$(RUN) -m pytest tests/chaos -m slow -rP $(ARGS)
 
 check: .venv/.development ## Formatting, lint, types and the import rules
 	$(RUN) -m ruff format --check .

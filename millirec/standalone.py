@@ -22,7 +22,8 @@ from recsys.errors import Conflict, StoreUnavailable
 MAX_SOCKET_PATH = 100
 """The kernel takes 107 bytes; longer data folders get a socket in the temporary folder."""
 
-VALKEY = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
+VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
+"""An acknowledged event is on the disk. `everysec` answers before it has written while an earlier fsync goes on."""
 
 
 def environment(data: Path) -> dict[str, str]:

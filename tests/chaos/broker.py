@@ -1,5 +1,6 @@
-"""The Kafka brokers from wheels, each with what it can stand."""
+"""The Kafka brokers, from wheels or given, each with what it can stand."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ STOPPING = 30.0
 class Broker:
     """`keeps`: what it acknowledged is there after SIGTERM and a new start. `evicts`: members that fall silent."""
 
+    bootstrap: str
     command: list[str]
     port: int
     output: Path
@@ -29,28 +31,32 @@ class Broker:
     proxy: TcpProxy | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    @property
-    def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port if self.proxy is None else self.proxy.port}"
-
     @classmethod
     @contextmanager
     def opened(cls, name: str, folder: Path) -> Iterator["Broker"]:
-        """noida-db: idempotent, on disk, but no member is ever evicted, and nothing can stand between it and a client.
+        """noida-db is idempotent and on disk, but evicts no member: a group waits for ever for one that is lost, which
+        is any that is overtaken by the next rebalance. It says its own address, so that no proxy stands before it.
+        It loses what it acknowledged in the last moments before a kill -9, and so is stopped in peace.
 
-        Tansu: silent members are evicted and it says what address it is asked for to advertise, but all of it is in
-        memory and it refuses the idempotent producer.
+        Tansu evicts, and advertises whatever address it is told, but all of it is in memory and it refuses the
+        idempotent producer.
+
+        A real one is `TEST_KAFKA_BOOTSTRAP`, and is left alone.
         """
+        if name == "real":
+            yield cls(os.environ["TEST_KAFKA_BOOTSTRAP"], [], 0, folder / "real.out", False, True, True, 6.0)
+            return
         port = free_port()
         if name == "noida":
-            broker = cls(noida(port, folder), port, folder / "noida.out", True, False, True, 6.0)
+            address = f"127.0.0.1:{port}"
+            broker = cls(address, noida(port, folder), port, folder / "noida.out", True, False, True, 6.0)
             with broker._running():
                 yield broker
             return
         with proxying(f"127.0.0.1:{port}") as proxy:
             command = tansu(port)
             command[command.index("--advertised-listener-url") + 1] = f"tcp://127.0.0.1:{proxy.port}"
-            broker = cls(command, port, folder / "tansu.out", False, True, False, 3.0, proxy)
+            broker = cls(f"127.0.0.1:{proxy.port}", command, port, folder / "tansu.out", False, True, False, 3.0, proxy)
             with broker._running():
                 yield broker
 

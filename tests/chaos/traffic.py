@@ -56,9 +56,9 @@ class Till:
         for _ in range(2 if self.twice else 1):
             # Whoever is careful goes on until it is told, even after the end.
             while not self._accepted(client, events):
+                time.sleep(AGAIN)
                 if self.careless:
                     return
-                time.sleep(AGAIN)
         self.doubtful -= ids
         self.acknowledged |= ids
         self.moments.append(time.monotonic())

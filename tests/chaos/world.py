@@ -2,7 +2,7 @@
 
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from tests.faults.tcp_proxy import TcpProxy, proxying
 from tests.waiting import wait_until_sync
 
 GROUPS = ("features", "log")
-LINK = [Kind.CUT, Kind.REFUSE, Kind.SWALLOW, Kind.DELAY]
+LINK = (Kind.CUT, Kind.REFUSE, Kind.SWALLOW, Kind.DELAY)
+MEMBER = (Kind.KILL, Kind.STOP, Kind.RESTART, Kind.STORM)
 LEAVING = 40.0
 """Seconds a process may take to end in peace."""
 
@@ -46,12 +47,12 @@ class World:
     @property
     def targets(self) -> Targets:
         """What this world is meant to stand."""
-        evicts = self.broker is None or self.broker.evicts
-        member = [Kind.RESTART, Kind.STORM, *([Kind.KILL, Kind.STOP] if evicts else [])]
-        targets = dict.fromkeys(GROUPS, member) | dict.fromkeys(self.links, LINK)
-        targets |= {"serve": [Kind.KILL, Kind.RESTART, Kind.STOP], "store": [Kind.KILL, Kind.STOP]}
+        targets: dict[str, Sequence[Kind]] = dict.fromkeys(self.links, LINK)
+        targets |= {"serve": (Kind.KILL, Kind.RESTART, Kind.STOP), "store": (Kind.KILL, Kind.STOP)}
+        if self.broker is None or self.broker.evicts:
+            targets |= dict.fromkeys(GROUPS, MEMBER)
         if self.broker is not None and self.broker.keeps:
-            targets["broker"] = [Kind.RESTART]
+            targets["broker"] = (Kind.RESTART,)
         return targets
 
     def start(self, members: int) -> None:

