@@ -52,7 +52,7 @@ class SpoolFolder:
 
     def adopt(self) -> None:
         """Take over what nobody holds: a process that ends lets go of its files, however it ends."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours = {one.path for one in self._files}
         for path in sorted(set(self._folder.glob(f"*{SUFFIX}")) - ours):
             file = self._opened(path)
@@ -112,7 +112,7 @@ class SpoolFolder:
         self._files.clear()
 
     def _new(self) -> SpoolFile:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Never a name that was there before: who still opens a file that was discarded must find nothing new in it.
         return SpoolFile(self._folder / f"{time.time_ns():020d}-{token_hex(4)}{SUFFIX}", self._limit)
 
