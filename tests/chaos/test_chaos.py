@@ -104,8 +104,8 @@ async def test_a_long_storm_loses_nothing_and_counts_nothing_twice(
         pytest.skip("TEST_KAFKA_BOOTSTRAP is not set")
     options = request.config
     size = Size(
-        events=options.getoption("--chaos-events", 200_000),
-        faults=options.getoption("--chaos-faults", 60),
+        events=options.getoption("--chaos-events", 20_000),
+        faults=options.getoption("--chaos-faults", 25),
         longest=4.0,
         members=2,
         users=200,
