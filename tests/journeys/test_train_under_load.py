@@ -7,7 +7,7 @@ import pytest
 
 from recsys.settings import StoreSettings
 from tests.deployment import Deployment, deployed
-from tests.journeys.test_swap_under_load import all_answers, hammering, move
+from tests.journeys.hammer import all_answers, hammering, move
 from tests.waiting import wait_until_sync
 
 DATA = Path(__file__).parents[2] / "data"

@@ -1,0 +1,38 @@
+"""A rollback of four workers under load, by one call and by one command, told of by the nudge alone."""
+
+import pytest
+
+from tests.deployment import Deployment
+from tests.journeys.hammer import all_answers, hammering, move
+
+
+def by_call(deployment: Deployment) -> None:
+    move(deployment, "rollback")
+
+
+def by_command(deployment: Deployment) -> None:
+    deployment.run("versions", "rollback", "--reason", "journey")
+
+
+@pytest.mark.slow
+def test_a_rollback_reaches_every_worker_and_no_request_fails(deployment: Deployment) -> None:
+    # Nobody looks at the alias unasked while this test runs.
+    deployment.environment["MILLIREC_SERVE__POLL_INTERVAL"] = "600"
+    deployment.serve("--workers", "4")
+    before = all_answers(deployment)
+    with hammering(deployment.url, clients=8) as hammer:
+        hammer.settle_on("first")
+        for roll_back in (by_call, by_command):
+            move(deployment, "second/promote")
+            hammer.settle_on("second")
+            roll_back(deployment)
+            hammer.settle_on("first")
+            moved_at = deployment.registry.history("live")[-1].moved_at.timestamp()
+            late = hammer.last["second"][1] - moved_at
+            print(f"{roll_back.__name__}: the last old answer came {late:.3f} s after the move")  # noqa: T201
+    assert hammer.failures == []
+    assert {key for key, answers in hammer.answers.items() if len(answers) != 1} == set(), "an answer mixed versions"
+    assert all_answers(deployment) == before
+    assert {user: hammer.answers[user, "first"] for user in before} == {
+        user: {own} for user, (_, own) in before.items()
+    }
