@@ -17,7 +17,7 @@ class IngestSettings(Section):
     earliest: AwareDatetime = Field(
         datetime(2000, 1, 1, tzinfo=UTC), description="events before this are refused as broken clocks"
     )
-    features_batch: int = Field(500, ge=1, le=10_000, description="messages the features group takes at a time")
+    features_batch: int = Field(1000, ge=1, le=10_000, description="messages the features group takes at a time")
     log_batch: int = Field(20_000, ge=1, le=1_000_000, description="messages the log group commits at a time")
     log_wait: Seconds = Field(2.0, description="how long the log group waits for a batch to fill")
     compact_every: int = Field(500, ge=0, description="commits between tidying the log's small files; 0: never")

@@ -46,7 +46,7 @@ def main(
     rate: Annotated[int, typer.Option(help="Events a second while freshness is measured.")] = 500,
     seconds: Annotated[int, typer.Option(help="How long freshness is measured.")] = 15,
     rounds: Annotated[int, typer.Option(help="Rounds; the best of each counts.")] = 3,
-    batch: Annotated[int, typer.Option(help="Events of a batch in the growth tables.")] = 500,
+    batch: Annotated[int, typer.Option(help="Events of a batch in the growth tables.")] = 1000,
     growth: Annotated[bool, typer.Option(help="Also the growth tables.")] = True,
     kafka: Annotated[bool, typer.Option(help="On a Kafka broker (noida-db) instead of Streams.")] = False,
 ) -> None:
@@ -107,12 +107,12 @@ def _best(stream: Stream, group: str, events: int, rounds: int) -> list[dict[str
     return [asdict(speed) for speed in sorted(speeds, key=lambda one: -one.events_per_second)]
 
 
-def _growth(data: Path, name: str, items: int, batch: int) -> dict[int, float]:
-    """Events a second of the features group alone, by the value of one parameter, the others as they usually are."""
+def _growth(data: Path, name: str, items: int, batch: int) -> dict[int, dict[str, float]]:
+    """The speed of the features group alone, by the value of one parameter, the others as they usually are."""
     speeds = {}
     table = Table(title=f"features group alone, batches of {batch}, by {name}")
     table.add_column(name, justify="right")
-    for column in ("events/s", "us per event"):
+    for column in ("events/s", "us of processor per event"):
         table.add_column(column, justify="right")
     for value in GROWTH[name]:
         usual = {"history": 50, "dimensions": 64, "versions": 1} | {name: value}
@@ -120,8 +120,9 @@ def _growth(data: Path, name: str, items: int, batch: int) -> dict[int, float]:
         with _prepared(data, items, usual["dimensions"], False, usual["versions"], published) as stream:
             versions = [f"bench-{number}" for number in range(usual["versions"])]
             with console.status(f"{name} {value}"):
-                speeds[value] = streaming.group_speed(stream, versions, GROWTH_USERS, usual["history"], batch)
-        table.add_row(str(value), f"{speeds[value]:,.0f}", f"{1e6 / speeds[value]:.0f}")
+                speed = streaming.group_speed(stream, versions, GROWTH_USERS, usual["history"], batch)
+        speeds[value] = asdict(speed)
+        table.add_row(str(value), f"{speed.events_per_second:,.0f}", f"{speed.cpu_us_per_event:.0f}")
     console.print(table)
     return speeds
 
