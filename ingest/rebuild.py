@@ -32,10 +32,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How many users had a record made, and the offsets per partition up to which it was made."""
+    """How many users had a record made, and up to which offset of each partition.
+
+    `ahead`: what the store had seen beyond that. If it had lost what came before, that may be missing still: once
+    the log has come so far, rebuild again, since `watermarks`.
+    """
 
     users: int
     watermarks: Mapping[str, int]
+    ahead: Mapping[str, int]
 
 
 async def rebuild_features(
@@ -59,29 +64,36 @@ async def rebuild_features(
     for first in range(0, len(items), ITEMS_AT_ONCE):
         await store.put_items(items[first : first + ITEMS_AT_ONCE])
     selection: Selection = await asyncio.to_thread(selected, log, since)
-    users, done = selection.users.len(), 0
+    users, done, watermarks = selection.users.len(), 0, selection.snapshot.watermarks
+    ahead: dict[str, int] = {}
     passes = logged_users(selection)
     while (logged := await asyncio.to_thread(next, passes, None)) is not None:
         for first in range(0, len(logged), USERS_AT_ONCE):
             batch = logged[first : first + USERS_AT_ONCE]
-            await _save(batch, store, history_length, indexes, anew)
+            for offsets in await _save(batch, store, history_length, indexes, anew):
+                for partition, offset in offsets.items():
+                    if offset > max(watermarks.get(partition, -1), ahead.get(partition, -1)):
+                        ahead[partition] = offset
             done += len(batch)
             progress(done, users)
-    return Rebuilt(users, selection.snapshot.watermarks)
+    return Rebuilt(users, watermarks, ahead)
 
 
 async def _save(
     logged: Sequence[Logged], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
-) -> None:
+) -> list[Mapping[str, int]]:
+    """How far the store had come with each of these users."""
+    seen: list[Mapping[str, int]] = []
     waiting = {one.user_id: one for one in logged}
     for _ in range(ATTEMPTS):
         stored = await store.load(list(waiting))
+        seen += [one.offsets for one in stored]
         met = [meet(waiting[old.user_id], old, length, anew) for old in stored]
         changed = [new for new, old in zip(met, stored, strict=True) if new is not old or _lacks(old, indexes)]
         saved = await store.save(await asyncio.to_thread(with_embeddings, changed, indexes))
         waiting = {new.user_id: waiting[new.user_id] for new, done in zip(changed, saved, strict=True) if not done}
         if not waiting:
-            return
+            return seen
     raise Conflict(f"{len(waiting)} users changed {ATTEMPTS} times while being rebuilt; do it again")
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +13,15 @@ import typer
 
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
-from recsys.errors import InvalidInput
+from recsys.errors import InvalidInput, LogUnavailable
 from recsys.feature_store import open_feature_store
 
 if TYPE_CHECKING:
     from ingest.rebuild import Rebuilt
     from recsys.interaction_log import InteractionLog
 
+PATIENCE = 60
+"""Times that the log is looked at, as far apart as its consumer's commits, before its consumer counts as stopped."""
 AGO = re.compile(r"(\d{1,4})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 PLACE = re.compile(r"(.+):(\d{1,19})")
@@ -64,18 +69,33 @@ async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bo
         await versions.refresh()
         with progress_bar() as bar:
             task = bar.add_task("users", total=None)
-            done = await rebuild_features(
+            rebuild = partial(
+                rebuild_features,
                 log,
                 store,
                 settings.store.history_length,
                 lambda users, total: bar.update(task, completed=users, total=total),
                 indexes=versions.indexes,
-                since=_start(since, log),
-                anew=empty,
             )
+            done = await rebuild(since=_start(since, log), anew=empty)
+            if done.ahead:
+                bar.update(task, description="waiting for the log to come as far as the store")
+                await _reached(log, done.ahead, settings.ingest.log_wait)
+                bar.update(task, description="users who came meanwhile")
+                done = replace(await rebuild(since=done.watermarks), users=done.users)
         return done, await rebuild_trends(log, store, 1000 * time()) if trends else []
     finally:
         await store.aclose()
+
+
+async def _reached(log: "InteractionLog", offsets: Mapping[str, int], pause: float) -> None:
+    """Raises `LogUnavailable` where nobody writes the log."""
+    for _ in range(PATIENCE):
+        watermarks = await asyncio.to_thread(log.watermarks)
+        if all(watermarks.get(partition, -1) >= offset for partition, offset in offsets.items()):
+            return
+        await asyncio.sleep(pause)
+    raise LogUnavailable("the log stays behind the store: does its consumer run (millirec consume)? Then rebuild again")
 
 
 def _start(given: list[str], log: "InteractionLog") -> dict[str, int] | None:

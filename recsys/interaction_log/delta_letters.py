@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import polars as pl
 from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recsys.errors import LogUnavailable
 from recsys.interaction_log.letter_rows import (
@@ -67,20 +67,17 @@ class DeltaDeadLetters:
     def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
         # The decision first: were it lost, a letter without its message would wait for ever.
         self._append(decision_rows(letters, Status.DISCARDED, at, by, why))
-        with _translated():
-            for _ in range(ATTEMPTS - 1):
-                with suppress(CommitFailedError):
-                    self._erase()
-                    return
-            self._erase()
+        _again(self._erase)
 
     def expire(self, before: datetime) -> None:
-        with _translated(), suppress(CommitFailedError):
+        def erase() -> None:
             table = self._open()
             if table is not None:
                 table.delete(f"at < arrow_cast('{before.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
                 table.optimize.compact()
                 self._erase()
+
+        _again(erase)
 
     def _erase(self) -> None:
         """Empty what is discarded, and delete the files that still hold it."""
@@ -100,16 +97,11 @@ class DeltaDeadLetters:
                 write_deltalake(self._open_or_create(), rows, mode="append")
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
-        """Again where a discard took away the files of the version that was being read."""
-        with _translated():
-            for _ in range(ATTEMPTS - 1):
-                with suppress(FileNotFoundError):
-                    return look(self._rows())
-            return look(self._rows())
+        def rows() -> pl.LazyFrame:
+            table = self._open()
+            return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
 
-    def _rows(self) -> pl.LazyFrame:
-        table = self._open()
-        return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
+        return _again(lambda: look(rows()))
 
     def _open(self) -> DeltaTable | None:
         try:
@@ -130,6 +122,15 @@ class DeltaDeadLetters:
             if table is None:
                 raise
             return table
+
+
+def _again(call: Callable[[], T]) -> T:
+    """Some more times, where another writer came first or a discard took away the files that were being read."""
+    with _translated():
+        for _ in range(ATTEMPTS - 1):
+            with suppress(DeltaError, FileNotFoundError):
+                return call()
+        return call()
 
 
 def _vacuum(table: DeltaTable) -> None:

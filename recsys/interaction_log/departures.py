@@ -18,6 +18,15 @@ FATE_SCHEMA: dict[str, pl.DataType] = {
     "since": pl.Datetime("us", "UTC"),
     "end": pl.UInt32(),
 }
+CHANGE_SCHEMA: dict[str, pl.DataType] = {
+    "partition": pl.String(),
+    "offset": pl.Int64(),
+    "date": pl.Date(),
+    "owner": pl.String(),
+    "moved_at": pl.Datetime("us", "UTC"),
+    "end": pl.UInt32(),
+}
+"""A row that changes hands: to `owner` (null: erased) by a merge at `moved_at`; `end` is the departure that decided."""
 PLACE = ("user_id", "partition", "offset")
 NOWHERE = ""
 """The home of rows whose partition no departure of their user stands on."""
@@ -57,12 +66,11 @@ def settled(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
 
 
 def unsettled(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:
-    """Where `settled` says otherwise than `rows`: partition, offset, date, owner (null: erased), `moved_at`, and
-    `end`, the number of the departure that decided."""
+    """Where `settled` says otherwise than `rows`, as CHANGE_SCHEMA; departures are numbered as they stand."""
     if departures.is_empty():
-        return pl.LazyFrame(schema={"partition": pl.String, "offset": pl.Int64, "date": pl.Date, **FATE_SCHEMA})
+        return pl.LazyFrame(schema=CHANGE_SCHEMA)
     left = _with_fate(rows, departures).filter(pl.col("departure").is_not_null())
-    return left.select("partition", "offset", "date", "owner", "moved_at", "end")
+    return left.select(CHANGE_SCHEMA.keys())
 
 
 def _with_fate(rows: pl.LazyFrame, departures: pl.DataFrame) -> pl.LazyFrame:

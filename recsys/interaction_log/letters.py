@@ -135,7 +135,7 @@ class DeadLetters(Protocol):
         ...
 
     def expire(self, before: datetime) -> None:
-        """Erase all that happened before then. Best effort beside other writers: what stays goes the next time."""
+        """Erase all that happened before then, and what is discarded and still there. Idempotent."""
         ...
 
 

@@ -129,11 +129,15 @@ def group_on(store: FeatureStore) -> FeaturesGroup:
 
 def log_of(batches: Sequence[Sequence[Record]]) -> InteractionLog:
     log = MemoryInteractionLog()
+    append_to(log, batches)
+    return log
+
+
+def append_to(log: InteractionLog, batches: Sequence[Sequence[Record]]) -> None:
     for batch in map(batch_of, batches):
         log.merge(batch.merges)
-        log.append(interaction_rows(batch.interactions), batch.offsets)
         log.erase(batch.erasures)
-    return log
+        log.append(interaction_rows(batch.interactions), batch.offsets)
 
 
 async def histories(store: FeatureStore) -> dict[str, list[str]]:
@@ -203,7 +207,7 @@ def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Reco
 
 @settings(deadline=None)
 @given(deliveries(), st.integers(0, 24), st.integers(0, 24))
-def test_seeding_at_any_moment_changes_nothing_in_the_end(
+def test_rebuilding_at_any_moment_changes_nothing_in_the_end(
     given: tuple[list[Record], list[list[Record]]], applied: int, logged: int
 ) -> None:
     records, batches = given
