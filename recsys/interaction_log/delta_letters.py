@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from random import uniform
+from time import sleep
 from typing import TypeVar
 
 import polars as pl
@@ -28,7 +30,9 @@ from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Ref
 CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"}
 """Statistics stand in Delta's own log, which outlives the files: they must not name a user's key."""
 MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
-ATTEMPTS = 5
+ATTEMPTS = 10
+PAUSE = 0.05
+"""Seconds, more with each attempt: emptying letters gives way to whoever adds some meanwhile."""
 
 T = TypeVar("T")
 
@@ -127,9 +131,10 @@ class DeltaDeadLetters:
 def _again(call: Callable[[], T]) -> T:
     """Some more times, where another writer came first or a discard took away the files that were being read."""
     with _translated():
-        for _ in range(ATTEMPTS - 1):
+        for attempt in range(1, ATTEMPTS):
             with suppress(DeltaError, FileNotFoundError):
                 return call()
+            sleep(uniform(0, attempt * PAUSE))  # noqa: S311  # out of step with who else writes
         return call()
 
 
