@@ -32,7 +32,7 @@ CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"
 MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
 ATTEMPTS = 10
 PAUSE = 0.05
-"""Seconds, more with each attempt: emptying letters gives way to whoever adds some meanwhile."""
+"""Seconds, more with each attempt: whoever comes second in a commit looks anew."""
 
 T = TypeVar("T")
 
@@ -96,9 +96,9 @@ class DeltaDeadLetters:
         _vacuum(table)
 
     def _append(self, rows: pl.DataFrame) -> None:
+        """Again where a discard or another creator of the table came first: a row that is there twice counts once."""
         if not rows.is_empty():
-            with _translated():
-                write_deltalake(self._open_or_create(), rows, mode="append")
+            _again(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
         def rows() -> pl.LazyFrame:
