@@ -1,13 +1,15 @@
 """The log group: every event into the interaction log, one commit a batch; it alone writes dead letters."""
 
 import asyncio
+from collections.abc import Mapping
 
+import polars as pl
 import structlog
 
 from ingest.dead_letter import DeadLetterWriter
 from ingest.flow import Batch
 from recsys.errors import Conflict, LogUnavailable
-from recsys.interaction_log import InteractionLog, interaction_rows
+from recsys.interaction_log import MAX_DATES, InteractionLog, interaction_rows
 
 log = structlog.get_logger()
 ATTEMPTS = 10
@@ -20,7 +22,7 @@ class LogGroup:
         self._log = interaction_log
         self._dead_letters = dead_letters
         self._compact_every = compact_every
-        self._commits = 0
+        self._files = 0
 
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `LogUnavailable`, with any part of the batch applied."""
@@ -33,26 +35,27 @@ class LogGroup:
             self._log.merge(batch.merges)
         if batch.erasures:
             self._log.erase(batch.erasures)
-        self._append(batch)
+        rows = interaction_rows(batch.interactions)
+        self._append(rows, batch.offsets)
         if batch.items:
             self._log.append_items(batch.items)
-        self._tidy()
+        self._tidy(min(rows.get_column("date").n_unique(), MAX_DATES))
 
-    def _tidy(self) -> None:
-        """Small commits make small files, and those make slow reads."""
-        self._commits += 1
-        if self._compact_every and self._commits % self._compact_every == 0:
+    def _tidy(self, files: int) -> None:
+        """Small commits make small files, one for each date, and those make slow reads."""
+        self._files += files
+        if self._compact_every and self._files >= self._compact_every:
+            self._files = 0
             try:
                 self._log.compact()
             except LogUnavailable as error:
                 log.warning("the log could not be compacted", error=str(error))
 
-    def _append(self, batch: Batch) -> None:
+    def _append(self, rows: pl.DataFrame, offsets: Mapping[str, int]) -> None:
         """A conflict means that a watermark moved: the log looks at it anew and drops what it has."""
-        rows = interaction_rows(batch.interactions)
         for _ in range(ATTEMPTS):
             try:
-                self._log.append(rows, batch.offsets)
+                self._log.append(rows, offsets)
             except Conflict:
                 continue
             return

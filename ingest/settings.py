@@ -20,7 +20,7 @@ class IngestSettings(Section):
     features_batch: int = Field(1000, ge=1, le=10_000, description="messages the features group takes at a time")
     log_batch: int = Field(20_000, ge=1, le=1_000_000, description="messages the log group commits at a time")
     log_wait: Seconds = Field(2.0, description="how long the log group waits for a batch to fill")
-    compact_every: int = Field(500, ge=0, description="commits between tidying the log's small files; 0: never")
+    compact_every: int = Field(500, ge=0, description="new files of the log between compactions; 0: never")
     refresh: Seconds = Field(10.0, description="how often to look for versions to fold in for, if not nudged")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus metrics of the consumers")
     import_rows: int = Field(50_000, ge=1, description="rows an import maps and commits at a time")

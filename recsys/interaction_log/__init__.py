@@ -2,11 +2,12 @@
 
 from recsys.interaction_log.letters import DeadLetters
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, InteractionLog
-from recsys.interaction_log.rows import interaction_rows
+from recsys.interaction_log.rows import MAX_DATES, interaction_rows
 from recsys.settings import LogSettings
 
 __all__ = [
     "INTERACTION_SCHEMA",
+    "MAX_DATES",
     "READ_SCHEMA",
     "DeadLetters",
     "InteractionLog",

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from random import uniform
+from time import sleep
 from typing import TypeVar
 
 import polars as pl
@@ -28,7 +30,9 @@ from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Ref
 CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"}
 """Statistics stand in Delta's own log, which outlives the files: they must not name a user's key."""
 MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
-ATTEMPTS = 5
+ATTEMPTS = 10
+PAUSE = 0.05
+"""Seconds, more with each attempt: whoever comes second in a commit looks anew."""
 
 T = TypeVar("T")
 
@@ -92,9 +96,9 @@ class DeltaDeadLetters:
         _vacuum(table)
 
     def _append(self, rows: pl.DataFrame) -> None:
+        """Again where a discard or another creator of the table came first: a row that is there twice counts once."""
         if not rows.is_empty():
-            with _translated():
-                write_deltalake(self._open_or_create(), rows, mode="append")
+            _again(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
         def rows() -> pl.LazyFrame:
@@ -127,9 +131,10 @@ class DeltaDeadLetters:
 def _again(call: Callable[[], T]) -> T:
     """Some more times, where another writer came first or a discard took away the files that were being read."""
     with _translated():
-        for _ in range(ATTEMPTS - 1):
+        for attempt in range(1, ATTEMPTS):
             with suppress(DeltaError, FileNotFoundError):
                 return call()
+            sleep(uniform(0, attempt * PAUSE))  # noqa: S311  # out of step with who else writes
         return call()
 
 

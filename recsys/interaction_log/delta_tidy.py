@@ -1,6 +1,6 @@
 """Tidying a Delta table: fewer files, what was erased gone from them, and old files deleted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -72,8 +72,7 @@ def _prepare(uri: str) -> None:
     table = DeltaTable(uri)
     if "since" not in {field.name for field in table.schema().fields}:
         table.alter.add_columns([Field("since", PrimitiveType("timestamp"))])
-    if not CONFIGURATION.items() <= table.metadata().configuration.items():
-        table.alter.set_table_properties(CONFIGURATION)
+    _set(uri, CONFIGURATION)
 
 
 def vacuum(uri: str, retention: float) -> int:
@@ -82,16 +81,24 @@ def vacuum(uri: str, retention: float) -> int:
     if table is None:
         return 0
     hours = ceil(retention / 3600)
-    if table.vacuum(hours, enforce_retention_duration=False):
-        then = DeltaTable(uri)
-        then.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
-        oldest = max(oldest_version(table), then.version())
-        nothing = pl.DataFrame(schema=pl.Schema(table.schema().to_arrow()))
-        refused = CommitProperties(app_transactions=[Transaction(OLDEST, oldest)])
-        write_deltalake(table, nothing, mode="append", commit_properties=refused)
-    deleted = DeltaTable(uri).vacuum(hours, dry_run=False, enforce_retention_duration=False)
-    # What nobody committed may be a file that somebody is just writing.
-    abandoned = DeltaTable(uri).vacuum(
-        max(hours, UNCOMMITTED_HOURS), dry_run=False, enforce_retention_duration=False, full=True
-    )
-    return len(deleted) + len(abandoned)
+    # What nobody committed goes too, unless it may be what somebody is just writing.
+    full = hours >= UNCOMMITTED_HOURS
+    if not table.vacuum(hours, enforce_retention_duration=False, full=full):
+        return 0
+    then = DeltaTable(uri)
+    then.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
+    _set(uri, {"delta.deletedFileRetentionDuration": f"interval {hours} hours"})
+    nothing = pl.DataFrame(schema=pl.Schema(table.schema().to_arrow()))
+    oldest = max(oldest_version(table), then.version())
+    refused = CommitProperties(app_transactions=[Transaction(OLDEST, oldest)])
+    write_deltalake(DeltaTable(uri), nothing, mode="append", commit_properties=refused)
+    deleted = DeltaTable(uri).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)
+    # A checkpoint forgets the files that are gone: without one they would be deleted again the next time.
+    DeltaTable(uri).create_checkpoint()
+    return len(deleted)
+
+
+def _set(uri: str, properties: Mapping[str, str]) -> None:
+    table = DeltaTable(uri)
+    if not properties.items() <= table.metadata().configuration.items():
+        table.alter.set_table_properties(dict(properties))

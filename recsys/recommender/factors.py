@@ -143,14 +143,15 @@ def _by_items(normal: Normal, liked: Matrix, weights: Matrix, excess: Matrix) ->
     K = V A^-1 Vt = UUt for whitened items U = VW. Its entries are at most 1 (they are leverages), so that this is
     well conditioned, whatever A is.
     """
-    users, m, d = liked.shape
-    whitened = (liked.reshape(-1, d) @ normal.whitening).reshape(users, m, d)
+    m = liked.shape[1]
+    # User by user, as matmul does it for stacks: one product for all would round by who else is there.
+    whitened = liked @ normal.whitening
     system = whitened @ whitened.transpose(0, 2, 1)
     system *= excess[..., None]
     system[:, np.arange(m), np.arange(m)] += 1.0
     shares = np.linalg.solve(system, weights[..., None])
-    solved: Matrix = (shares.transpose(0, 2, 1) @ whitened)[:, 0] @ normal.whitening.T
-    return solved
+    solved: Matrix = shares.transpose(0, 2, 1) @ whitened @ normal.whitening.T
+    return solved[:, 0]
 
 
 def parts(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.float32], regularization: float) -> Matrix:

@@ -36,7 +36,7 @@ class Broker:
     def opened(cls, name: str, folder: Path) -> Iterator["Broker"]:
         """noida-db is idempotent and on disk, but evicts no member: a group waits for ever for one that is lost, which
         is any that is overtaken by the next rebalance. It says its own address, so that no proxy stands before it.
-        It loses what it acknowledged in the last moments before a kill -9, and so is stopped in peace.
+        It loses what it acknowledged in the last moments before its end, however it ends.
 
         Tansu evicts, and advertises whatever address it is told, but all of it is in memory and it refuses the
         idempotent producer.

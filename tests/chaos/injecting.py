@@ -25,6 +25,8 @@ RECOVERY = 120.0
 LOOK_EVERY = 0.1
 STORM = 2
 DELAY = 0.2
+SETTLED = 2.0
+"""Seconds after which what noida-db has acknowledged is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,12 @@ class Chaos:
             store.start()
 
     def _on_broker(self, fault: Fault) -> None:
+        """In silence: noida-db loses what it acknowledges on its way out, even on SIGTERM."""
         assert self._world.broker is not None
-        self._world.broker.stop()
+        with self._traffic.hushed():
+            wait_until_sync(self._world.spool_is_empty, RECOVERY)
+            self._over.wait(SETTLED)
+            self._world.broker.stop()
         self._over.wait(fault.seconds)
         self._world.broker.start()
 

@@ -29,6 +29,7 @@ class Till:
     users: int
     batch: int
     pause: float
+    open: threading.Event
     twice: bool = False
     careless: bool = False
     acknowledged: set[str] = field(default_factory=set)
@@ -64,6 +65,7 @@ class Till:
         self.moments.append(time.monotonic())
 
     def _accepted(self, client: httpx.Client, events: list[dict[str, object]]) -> bool:
+        self.open.wait()
         try:
             response = client.post("/events", json={"events": events})
         except httpx.TransportError:
@@ -86,6 +88,17 @@ class Till:
 @dataclass
 class Traffic:
     tills: list[Till]
+    open: threading.Event
+
+    @contextmanager
+    def hushed(self) -> Iterator[None]:
+        """Nobody sends anything meanwhile; what was sent before is answered when this begins."""
+        self.open.clear()
+        time.sleep(TIMEOUT)
+        try:
+            yield
+        finally:
+            self.open.set()
 
     @property
     def acknowledged(self) -> int:
@@ -111,7 +124,7 @@ class Traffic:
     def probe(self, name: str) -> "Probe":
         """A further producer, with a user of its own, for whoever calls it."""
         first = self.tills[0]
-        till = Till(name, first.url, first.start, users=1, batch=1, pause=0.0)
+        till = Till(name, first.url, first.start, users=1, batch=1, pause=0.0, open=self.open)
         self.tills.append(till)
         return Probe(till)
 
@@ -139,8 +152,11 @@ class Probe:
 def selling(url: str, users: int, batch: int, pause: float) -> Iterator[Traffic]:
     """Four producers for as long as the block lasts: careful, twice over, careless, and both of these."""
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+    gate = threading.Event()
+    gate.set()
     ways = [(False, False), (True, False), (False, True), (True, True)]
-    traffic = Traffic([Till(f"till{place}", url, start, users, batch, pause, *way) for place, way in enumerate(ways)])
+    tills = [Till(f"till{place}", url, start, users, batch, pause, gate, *way) for place, way in enumerate(ways)]
+    traffic = Traffic(tills, gate)
     threads = [threading.Thread(target=one.run) for one in traffic.tills]
     for thread in threads:
         thread.start()

@@ -9,7 +9,7 @@ from recsys.index_registry import IndexRegistry
 from recsys.index_version import FileEntry, Manifest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-FILES = {"item_factors.npy": b"\x93NUMPY" * 1000, "items.faiss": bytes(range(256)) * 40_000, "empty.npy": b""}
+FILES = {"item_factors.npy": b"\x93NUMPY" * 1000, "items.faiss": bytes(range(256)) * 21_000, "empty.npy": b""}
 
 
 class Publish(Protocol):

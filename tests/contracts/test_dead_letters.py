@@ -198,6 +198,15 @@ def test_a_discarded_message_is_in_no_file_of_the_table(tmp_path: Path) -> None:
     assert not any(b"4111 1111 1111 1111" in content or b"user-0" in content for content in contents)
 
 
+def test_a_discard_leaves_alone_what_another_writer_has_begun(tmp_path: Path) -> None:
+    letters = DeltaDeadLetters(str(tmp_path))
+    letters.bury([refused(0)])
+    begun = tmp_path / "dead_letters" / "part-00000-begun.parquet"
+    begun.write_bytes(b"not committed yet")
+    letters.discard(letters.letters(ALL), by="ops", why="given up", at=NOON)
+    assert begun.exists()
+
+
 def test_writers_and_operators_at_once_lose_nothing(tmp_path: Path) -> None:
     def bury(batch: int) -> None:
         letters = DeltaDeadLetters(str(tmp_path))
@@ -210,7 +219,7 @@ def test_writers_and_operators_at_once_lose_nothing(tmp_path: Path) -> None:
             letters.discard(letters.letters(LetterQuery(limit=1)), by="ops", why="given up", at=NOON)
 
     threads = [threading.Thread(target=bury, args=(batch,)) for batch in range(3)]
-    threads.append(threading.Thread(target=discard))
+    threads += [threading.Thread(target=discard) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,5 +1,6 @@
 """Tidying the interaction log, on every backend: what is erased goes for good, and nobody who reads notices."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -142,14 +143,26 @@ def test_a_version_that_is_no_longer_whole_is_refused_and_newer_ones_are_read(de
         delta.read(delta.version() + 1)
     for version in range(kept, delta.version() + 1):
         assert delta.read(version).collect().equals(before)
+    assert delta.vacuum(0).files == 0, "they are gone already"
 
 
-def test_a_vacuum_leaves_what_somebody_is_writing(delta: DeltaInteractionLog, tmp_path: Path) -> None:
+def test_a_vacuum_leaves_what_is_being_written_and_takes_what_was_abandoned(
+    delta: DeltaInteractionLog, tmp_path: Path
+) -> None:
     append(delta, [bought(0)])
     unfinished = tmp_path / "log" / "interactions" / "date=2026-01-31" / "part-unfinished.parquet"
     unfinished.write_bytes(b"half a file")
     delta.vacuum(0)
+    delta.vacuum(3600)
     assert unfinished.exists()
+    hours_ago = unfinished.stat().st_mtime - 7200
+    os.utime(unfinished, (hours_ago, hours_ago))
+    assert delta.vacuum(3600).files == 1
+    assert not unfinished.exists()
+    version = delta.version()
+    assert delta.vacuum(3600).files == 0
+    assert delta.version() == version
+    assert [offset for _, offset in offsets_in(delta, 1)] == [0]
 
 
 def test_purging_beside_writers_loses_nothing(delta: DeltaInteractionLog) -> None:

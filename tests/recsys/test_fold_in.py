@@ -1,6 +1,7 @@
 """An embedding folded in online is the one that implicit would have trained."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from implicit.als import AlternatingLeastSquares
@@ -42,6 +43,39 @@ def test_fold_in_equals_implicits_recalculated_user_factors(
     sizes = np.diff(matrix.indptr)
     folded = fold_in(Normal.of(gram(factors), regularization), factors, matrix.indices, matrix.data, sizes)
     np.testing.assert_allclose(folded, expected, atol=1e-4, rtol=1e-4)
+
+
+@given(problems())
+def test_whose_company_a_user_is_folded_in_changes_no_bit(
+    problem: tuple[NDArray[np.float32], csr_matrix, float],
+) -> None:
+    factors, matrix, regularization = problem
+    normal = Normal.of(gram(factors), regularization)
+    together = fold_in(normal, factors, matrix.indices, matrix.data, np.diff(matrix.indptr))
+    for user in range(matrix.shape[0]):
+        row = matrix[user]
+        (alone,) = fold_in(normal, factors, row.indices, row.data, np.diff(row.indptr))
+        assert alone.tobytes() == together[user].tobytes()
+
+
+@pytest.mark.parametrize("items", [3, 30, 300])
+def test_factors_that_are_nearly_alike_are_folded_in_as_in_double_precision(items: int) -> None:
+    """Few directions matter and hardly any regularisation: the condition number is about a million."""
+    rng = np.random.default_rng(items)
+    factors = (rng.normal(size=(1000, 64)) * np.geomspace(1.0, 0.001, 64)).astype(np.float32)
+    liked, confidence = rng.choice(1000, items, replace=False), np.full(items, 20.0, dtype=np.float32)
+    (folded,) = fold_in(Normal.of(gram(factors), 0.01), factors, liked, confidence, np.array([items]))
+    wide, own = factors.astype(np.float64), factors[liked].astype(np.float64)
+    left = wide.T @ wide + 0.01 * np.eye(64) + 19.0 * own.T @ own
+    expected = np.linalg.solve(left, 20.0 * own.sum(axis=0))
+    np.testing.assert_allclose(wide @ folded, wide @ expected, atol=1e-3 * np.abs(wide @ expected).max())
+
+
+def test_who_likes_nothing_gets_zeros() -> None:
+    factors = np.eye(3, dtype=np.float32)
+    sizes, ones = np.array([0, 1, 0]), np.ones(1, dtype=np.float32)
+    folded = fold_in(Normal.of(gram(factors), 1.0), factors, np.array([2]), 2 * ones, sizes)
+    np.testing.assert_allclose(folded, [[0, 0, 0], [0, 0, 2 / 3], [0, 0, 0]], rtol=1e-6)
 
 
 def test_confidences_sum_per_item_and_leave_out_the_unknown() -> None:

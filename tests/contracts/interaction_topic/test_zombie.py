@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -75,28 +75,28 @@ async def says(process: asyncio.subprocess.Process, word: bytes) -> bool:
 
 @pytest.mark.parametrize("bench", ["redis", "kafka-tansu", "kafka-real"], indirect=True)  # noida-db evicts nobody
 async def test_a_zombie_writes_nothing_over_its_successor(bench: Bench, tmp_path: Path) -> None:
-    topic, store = bench.topic(), open_feature_store(bench.store)
+    topic = bench.topic()
     log = open_interaction_log(LogSettings(path=str(tmp_path)))
     users = [f"user-{number}" for number in range(USERS)]
     await put(topic, events(100))
-    async with sleeper(bench, tmp_path, 60) as process:
-        assert await says(process, b"read")
-        process.send_signal(signal.SIGSTOP)
-        await put(topic, events(50, start=100))
-        async with topic.consumer("features") as heir:
-            await zombie.apply(heir, await take_all(heir, 150), store, tmp_path)
-            before, version = await store.load(users), log.version()
-            assert process.stdin
-            process.stdin.write(b"go\n")
-            process.send_signal(signal.SIGCONT)
-            assert await says(process, b"written")
-        assert await store.load(users) == before
-        assert log.version() == version
-    rows = positioned(tmp_path)
-    wanted = folded(rows, 200)
-    assert len(rows) == 150
-    assert [(one.history, one.offsets) for one in before] == [
-        (wanted[one].history, wanted[one].offsets) for one in users
-    ]
-    assert await store.trends(list(trending(rows))) == trending(rows)
-    await store.aclose()
+    async with aclosing(open_feature_store(bench.store)) as store:
+        async with sleeper(bench, tmp_path, 60) as process:
+            assert await says(process, b"read")
+            process.send_signal(signal.SIGSTOP)
+            await put(topic, events(50, start=100))
+            async with topic.consumer("features") as heir:
+                await zombie.apply(heir, await take_all(heir, 150), store, tmp_path)
+                before, version = await store.load(users), log.version()
+                assert process.stdin
+                process.stdin.write(b"go\n")
+                process.send_signal(signal.SIGCONT)
+                assert await says(process, b"written")
+            assert await store.load(users) == before
+            assert log.version() == version
+        rows = positioned(tmp_path)
+        wanted = folded(rows, 200)
+        assert len(rows) == 150
+        assert [(one.history, one.offsets) for one in before] == [
+            (wanted[one].history, wanted[one].offsets) for one in users
+        ]
+        assert await store.trends(list(trending(rows))) == trending(rows)
