@@ -35,7 +35,7 @@ RUN groupadd --gid 10001 millirec \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/millirec --shell /usr/sbin/nologin millirec \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/millirec \
          /var/lib/millirec/cache /var/lib/millirec/log /var/lib/millirec/registry \
-         /var/lib/millirec/rejected /var/lib/millirec/reports
+         /var/lib/millirec/rejected /var/lib/millirec/reports /var/lib/millirec/spool
 ENV PATH=/opt/millirec/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
