@@ -52,8 +52,8 @@ class Seen:
 
 
 def main(
-    items: int = 100_000,
-    users: int = 5_000,
+    items: int = 20_000,
+    users: int = 2_000,
     workers: int = 4,
     connections: int = 64,
     rounds: Annotated[int, typer.Option(help="Promotes, each rolled back.")] = 10,
@@ -68,6 +68,8 @@ def main(
                 served(command, environment, KEY, workers) as server,
                 httpx.Client(base_url=server.url, headers={"X-API-Key": KEY}, timeout=30.0) as client,
             ):
+                while ready(server) < workers:
+                    sleep(0.1)
                 measure(server, client, environment, users, connections, rounds)
 
 
@@ -126,6 +128,12 @@ def answers(client: httpx.Client) -> list[str]:
         response.raise_for_status()
         found.append(response.text.replace(response.json()["recommendation_id"], ""))
     return found
+
+
+def ready(server: Server) -> int:
+    """Workers that have a version open; the first of them makes the server answer."""
+    workers = server.process.children(recursive=True)
+    return sum(any(one.path.endswith("item_factors.npy") for one in worker.memory_maps()) for worker in workers)
 
 
 def per_worker(server: Server) -> list[int]:

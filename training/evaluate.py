@@ -1,5 +1,6 @@
 """Evaluation through the recommender that serves: each held-out user is asked about as the service would ask."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,26 +17,32 @@ from recsys.recommender.factors import confidences, decayed_weights
 from recsys.user_features import HistoryEntry, UserFeatures
 from training import metrics
 from training.dataset import histories, newest_per_user
+from training.settings import SegmentSettings
 from training.split import Split
 
 KS = (5, 10, 20, 50)
 HEADLINE_K = 20
 BATCH = 256
-SEGMENTS = {"light": (1, 20), "medium": (21, 100), "heavy": (101, None)}
-"""Users by how many interactions they had before the holdout."""
-
+USER_SEGMENTS = ("new users", "light users", "heavy users")
+ITEM_SEGMENTS = ("head items", "tail items")
+DEFAULT_SEGMENTS = SegmentSettings()
 Progress = Callable[[str, int, int], None]
 Ranked = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutUser:
-    """What the service would remember of a user at the cutoff, and what they wanted afterwards."""
+    """What the service would remember of a user at the cutoff, and what they wanted afterwards.
+
+    `segment` is by how much they had done until then; `head` are those of the wanted items that most users wanted.
+    """
 
     user_id: str
     history: tuple[HistoryEntry, ...]
     past_interactions: int
     wanted: frozenset[str]
+    segment: str = "light users"
+    head: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +51,24 @@ class Evaluation:
 
     Without users there is no metric: nobody was asked.
 
-    `shown` counts, per item row, the top-20 lists it was in; `segments` is (users, recall@20) by segment.
+    `shown` counts, per item row, the top-20 lists it was in; `segments` is recall@20 (users,) by segment, nan for
+    who is not in it or wanted nothing of it.
     """
 
     name: str
     metrics: dict[str, float]
     recall: NDArray[np.float64]
-    segments: dict[str, tuple[int, float]]
+    segments: dict[str, NDArray[np.float64]]
     shown: NDArray[np.int64]
+
+    def told(self) -> dict[str, float]:
+        """For the manifest: the means, those of the segments too."""
+        means = {
+            f"recall@{HEADLINE_K} of {name}": float(np.nanmean(values))
+            for name, values in self.segments.items()
+            if not np.isnan(values).all()
+        }
+        return self.metrics | means
 
 
 def nobody_asked(name: str) -> Evaluation:
@@ -59,7 +76,12 @@ def nobody_asked(name: str) -> Evaluation:
 
 
 def held_out_users(
-    split: Split, history_length: int, *, exclude_seen: bool, wanted_types: Collection[str] = ()
+    split: Split,
+    history_length: int,
+    *,
+    exclude_seen: bool,
+    wanted_types: Collection[str] = (),
+    segments: SegmentSettings = DEFAULT_SEGMENTS,
 ) -> list[HeldOutUser]:
     """Users of the future who have a past; what lists leave out by themselves (`exclude_seen`) is not asked for."""
     counted = split.future.filter(pl.col("type").is_in(list(wanted_types))) if wanted_types else split.future
@@ -67,12 +89,26 @@ def held_out_users(
     wanted = {user: frozenset(items) for user, items in future.iter_rows()}
     past = split.past.filter(pl.col("user_id").is_in(list(wanted)))
     lengths = dict(past.group_by("user_id").len().iter_rows())
+    head = _head_items(split.past, segments.head)
     users = []
     for user, history in histories(newest_per_user(past, history_length)):
         asked = wanted[user] - {entry.item_id for entry in history} if exclude_seen else wanted[user]
         if asked:
-            users.append(HeldOutUser(user, history, lengths[user], asked))
+            kind = _kind(lengths[user], segments)
+            users.append(HeldOutUser(user, history, lengths[user], asked, kind, asked & head))
     return users
+
+
+def _kind(interactions: int, segments: SegmentSettings) -> str:
+    if interactions <= segments.new_up_to:
+        return "new users"
+    return "light users" if interactions <= segments.light_up_to else "heavy users"
+
+
+def _head_items(past: pl.DataFrame, share: float) -> frozenset[str]:
+    wanted = past.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
+    most = wanted.sort("users", "item_id", descending=[True, False]).head(math.ceil(share * wanted.height))
+    return frozenset(most["item_id"].to_list())
 
 
 def evaluate_model(
@@ -137,6 +173,7 @@ def _evaluate(
     index = catalogue.index
     scores: dict[str, list[float]] = {f"{metric}@{k}": [] for metric in _METRICS for k in KS}
     shown = np.zeros(len(index), dtype=np.int64)
+    of_head: list[tuple[float, float]] = []
     waiting = iter(users)
     done = 0
     while batch := list(islice(waiting, BATCH)):
@@ -145,6 +182,7 @@ def _evaluate(
             wanted = index.item_id.rows(user.wanted)
             hits = np.isin(rows, wanted[wanted >= 0])
             shown[rows[:HEADLINE_K]] += 1
+            of_head.append(_head_and_tail(user, index.item_id.ids(rows[:HEADLINE_K][hits[:HEADLINE_K]])))
             for metric, function in _METRICS.items():
                 for k in KS:
                     # Wanted items that the index does not know count as missed, not as absent.
@@ -155,35 +193,58 @@ def _evaluate(
         return nobody_asked(name)
     means = {key: float(np.mean(values)) for key, values in scores.items()}
     means[f"coverage@{HEADLINE_K}"] = float((shown > 0).mean())
-    means[f"novelty@{HEADLINE_K}"] = novelty(index, shown, users)
+    known_by = _known_by(index, users)
+    means[f"novelty@{HEADLINE_K}"] = novelty(known_by, shown, len(users))
+    means[f"popularity_lift@{HEADLINE_K}"] = popularity_lift(known_by, shown)
     recalls = np.array(scores[f"recall@{HEADLINE_K}"])
-    return Evaluation(name, means, recalls, _segments(users, recalls), shown)
+    return Evaluation(name, means, recalls, _segments(users, recalls, np.array(of_head)), shown)
 
 
-def novelty(index: Index, shown: NDArray[np.int64], users: list[HeldOutUser]) -> float:
+def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
+    """(n,) of the users, how many have each item in their history."""
+    known_by = np.zeros(len(index))
+    for user in users:
+        rows = np.unique(index.item_id.rows(entry.item_id for entry in user.history))
+        known_by[rows[rows >= 0]] += 1
+    return known_by
+
+
+def novelty(known_by: NDArray[np.float64], shown: NDArray[np.int64], users: int) -> float:
     """Mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
 
     Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item nobody
     knows counts as known by one user.
     """
-    if not shown.sum():
-        return 0.0
-    known_by = np.zeros(len(index))
-    for user in users:
-        rows = np.unique(index.item_id.rows(entry.item_id for entry in user.history))
-        known_by[rows[rows >= 0]] += 1
-    information = -np.log2(np.maximum(known_by, 1.0) / len(users))
-    return float((information * shown).sum() / shown.sum())
+    information = -np.log2(np.maximum(known_by, 1.0) / users)
+    return float((information * shown).sum() / max(shown.sum(), 1))
 
 
-def _segments(users: list[HeldOutUser], recalls: NDArray[np.float64]) -> dict[str, tuple[int, float]]:
-    lengths = np.array([user.past_interactions for user in users])
-    found = {}
-    for name, (low, high) in SEGMENTS.items():
-        inside = (lengths >= low) & (lengths <= (np.inf if high is None else high))
-        if inside.any():
-            found[name] = (int(inside.sum()), float(recalls[inside].mean()))
-    return found
+def popularity_lift(known_by: NDArray[np.float64], shown: NDArray[np.int64]) -> float:
+    """How much more popular what is shown is than what users had: 0 as popular, 1 twice.
+
+    The difference in group average popularity of Abdollahpouri et al., "The Unfairness of Popularity Bias in
+    Recommendation" (RMSE at RecSys 2019), over everybody.
+    """
+    had = (known_by * known_by).sum() / max(known_by.sum(), 1.0)
+    return float((known_by * shown).sum() / max(shown.sum(), 1) / had - 1.0) if had else 0.0
+
+
+def _head_and_tail(user: HeldOutUser, found: list[str]) -> tuple[float, float]:
+    """Recall of those wanted items that are of the head, and of the others; nan where there are none."""
+    of_head = len(user.head.intersection(found))
+    tail = len(user.wanted) - len(user.head)
+    return (
+        of_head / len(user.head) if user.head else np.nan,
+        (len(found) - of_head) / tail if tail else np.nan,
+    )
+
+
+def _segments(
+    users: list[HeldOutUser], recalls: NDArray[np.float64], of_head: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    kinds = np.array([user.segment for user in users])
+    by_user = {kind: np.where(kinds == kind, recalls, np.nan) for kind in USER_SEGMENTS}
+    return by_user | dict(zip(ITEM_SEGMENTS, of_head.T, strict=True))
 
 
 _METRICS = {"recall": metrics.recall, "ndcg": metrics.ndcg, "map": metrics.average_precision, "hit": metrics.hit}

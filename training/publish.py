@@ -1,7 +1,6 @@
 """Publish: from item factors to an index version, on disk for evaluation or in the registry for good."""
 
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from recsys.recommender.factors import Matrix
 from training import dataset as data
 from training.assemble import assemble
 from training.index_build import Progress, build_search_index
+from training.provenance import code_version, made_with
 from training.settings import TrainSettings
-
-PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake")
 
 
 def write_version(
@@ -52,14 +50,14 @@ def write_version(
         users=len(contents.user_ids),
         log_version=dataset.log_version,
         watermark=dataset.watermark,
-        code_version=package_version("millirec"),
+        code_version=code_version(),
         files=file_entries(files),
         parameters={
             "confidence": msgspec.to_builtins(confidence),
             "training": settings.model_dump(mode="json", exclude={"reports"}),
             **built.parameters(),
             **notes_on,
-            "packages": {name: package_version(name) for name in PACKAGES},
+            **made_with(),
             **notes,
         },
         metrics=metrics,
@@ -75,10 +73,3 @@ def open_version(directory: Path, manifest: Manifest) -> Catalogue:
 def publish(registry: IndexRegistry, manifest: Manifest, files: dict[str, Path]) -> None:
     """Raises `Conflict`, `RegistryUnavailable`."""
     registry.publish(manifest, files)
-
-
-def package_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

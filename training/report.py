@@ -2,7 +2,7 @@
 
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from training.evaluate import HEADLINE_K, KS, SEGMENTS, Evaluation
+from training.evaluate import HEADLINE_K, KS, Evaluation
+from training.provenance import FACTORS
+from training.report_gate import checks_table, draw_intervals, verdict, with_intervals
 from training.result import TrainingResult
 
 SHOWN = tuple(f"{name}@{HEADLINE_K}" for name in ("recall", "ndcg", "map", "hit", "coverage", "novelty"))
@@ -30,7 +32,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; } td.words { white-space: normal; }
 figure { margin: 2rem 0; } figcaption { opacity: .75; } svg { max-width: 100%; height: auto; }
 .passed { color: #2e9e5b; } .refused { color: #d0533f; }
 """
@@ -52,6 +54,8 @@ def render(result: TrainingResult) -> RenderableType:
     lines = [Text(_summary(result))]
     if result.live_note:
         lines.append(Text(result.live_note, style="dim"))
+    if result.rebuilt is not None:
+        lines.append(Text(rebuilt(*result.rebuilt)))
     lines += [Text(f"refused: {reason}", style="red") for reason in result.reasons]
     lines.append(Text(f"version {result.manifest.version}, report {result.report}"))
     return Group(table, *lines)
@@ -59,15 +63,9 @@ def render(result: TrainingResult) -> RenderableType:
 
 def write_html(result: TrainingResult) -> None:
     """Write the page to `result.report`; it needs no other file and no network."""
-    verdict = (
-        '<p class="passed">Passed the quality gate.</p>'
-        if not result.reasons
-        else '<p class="refused">Refused by the quality gate:</p><ul>'
-        + "".join(f"<li>{html.escape(reason)}</li>" for reason in result.reasons)
-        + "</ul>"
-    )
     note = f"<p>{html.escape(result.live_note)}</p>" if result.live_note else ""
     manifest, split = result.manifest, result.split
+    told = verdict(result.checks, forced=manifest.parameters["gate"]["forced"]) + _rebuilt(result)
     facts = {
         "algorithm": f"{manifest.algorithm}, {manifest.dimensions} dimensions",
         "items, users": f"{manifest.items:,}, {manifest.users:,}",
@@ -78,8 +76,11 @@ def write_html(result: TrainingResult) -> None:
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>millirec {manifest.version}</title><style>{STYLE}</style>
-<h1>Index version {manifest.version}</h1>{verdict}<p>{html.escape(_summary(result))}.</p>{note}
+<h1>Index version {manifest.version}</h1>{told}<p>{html.escape(_summary(result))}.</p>{note}
 <table>{"".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())}</table>
+<h2>What the gate asked</h2>
+{checks_table(result.checks)}
+{_intervals(result)}
 {_quality(result)}
 <h2>How it is searched</h2>
 {_search_table(result)}
@@ -92,6 +93,26 @@ def write_html(result: TrainingResult) -> None:
     Path(result.report).write_text(page, encoding="utf-8")
 
 
+def _rebuilt(result: TrainingResult) -> str:
+    return "" if result.rebuilt is None else f"<p>{html.escape(rebuilt(*result.rebuilt))}</p>"
+
+
+def rebuilt(version: str, differs: Sequence[str]) -> str:
+    """In words, whether `version` was made again as it was."""
+    if not differs:
+        return f"made again as {version} was: the item factors are the same, bit for bit"
+    same = differs[0].partition(" ")[0] != FACTORS
+    factors = "the item factors are the same all the same" if same else "the item factors differ"
+    return f"made again like {version}; {factors}: " + "; ".join(differs)
+
+
+def _intervals(result: TrainingResult) -> str:
+    if not with_intervals(result.checks):
+        return ""
+    caption = "Intervals over users, drawn anew; 0 is what has to be kept."
+    return _figure(caption, lambda axes: draw_intervals(axes, result.checks))
+
+
 def _quality(result: TrainingResult) -> str:
     if not len(result.candidate.recall):
         return "<h2>Quality</h2><p>Nobody of the held-out days has a past, so nothing was measured.</p>"
@@ -100,7 +121,7 @@ def _quality(result: TrainingResult) -> str:
 "Own history" shows each user what they had before, then what is popular: a hard yardstick where the same thing
 is bought again, and of no use for discovery. "New items" asks only for items the user did not have before.</p>
 {_figure("Share of the wanted items shown in the first k places.", lambda axes: _by_k(axes, result))}
-{_figure(f"recall@{HEADLINE_K} by how many interactions a user had.", lambda axes: _by_segment(axes, result))}
+{_figure(f"recall@{HEADLINE_K} by what users had done and what many want.", lambda axes: _by_segment(axes, result))}
 {_figure("Who gets how much: users by their own recall.", lambda axes: _distribution(axes, result))}
 {_figure("The long tail: lists each item is in, the most shown first.", lambda axes: _tail(axes, result))}"""
 
@@ -171,21 +192,19 @@ def _by_k(axes: Axes, result: TrainingResult) -> None:
 
 
 def _by_segment(axes: Axes, result: TrainingResult) -> None:
-    present = [name for name in SEGMENTS if name in result.candidate.segments]
+    sizes = {name: int((~np.isnan(values)).sum()) for name, values in result.candidate.segments.items()}
+    present = [name for name, users in sizes.items() if users]
     evaluations = _evaluations(result)
     width = 0.8 / len(evaluations)
     for place, one in enumerate(evaluations):
         at = np.arange(len(present)) + (place - (len(evaluations) - 1) / 2) * width
-        axes.bar(at, [one.segments[name][1] for name in present], width, label=one.name, color=COLOURS[one.name])
-    labels = [f"{name}: {_range(name)}\n{result.candidate.segments[name][0]:,} users" for name in present]
+        axes.bar(
+            at, [np.nanmean(one.segments[name]) for name in present], width, label=one.name, color=COLOURS[one.name]
+        )
+    labels = [f"{name}\n{sizes[name]:,} users" for name in present]
     axes.set_xticks(np.arange(len(present)), labels)
     axes.set_ylabel(f"recall@{HEADLINE_K}")
     axes.legend()
-
-
-def _range(segment: str) -> str:
-    low, high = SEGMENTS[segment]
-    return f"{low} to {high}" if high else f"{low} and more"
 
 
 def _distribution(axes: Axes, result: TrainingResult) -> None:

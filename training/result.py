@@ -6,6 +6,7 @@ from pathlib import Path
 from recsys.index_version import Manifest
 from training.als import Fit
 from training.evaluate import Evaluation
+from training.gate import Check, reasons
 from training.split import Split
 
 
@@ -14,8 +15,8 @@ class TrainingResult:
     """`live` is the live version on the same users, `live_note` why the gate does not count it (empty: it does).
 
     `discovery` is candidate and popularity asked only for items that are new to each user, `own_history` each
-    user's own items again (`None` where lists leave those out). `reasons` are the gate's refusals; a version that
-    was published in spite of them was forced.
+    user's own items again (`None` where lists leave those out). A version that was published in spite of the gate's
+    `reasons` was forced. `rebuilt` is the version that was made again and what differs.
     """
 
     manifest: Manifest
@@ -28,4 +29,9 @@ class TrainingResult:
     fit: Fit
     discovery: tuple[Evaluation, ...] = ()
     own_history: Evaluation | None = None
-    reasons: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    rebuilt: tuple[str, list[str]] | None = None
+
+    @property
+    def reasons(self) -> list[str]:
+        return reasons(self.checks)

@@ -1,8 +1,8 @@
-"""A training run, top to bottom: snapshot, split, fit, evaluate as served, gate, fit on everything, publish."""
+"""A training run, top to bottom: snapshot, split, fit, evaluate as served, fit on everything, gate, publish."""
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,16 @@ import polars as pl
 
 from recsys.errors import CorruptArtefact, GateRefused, InvalidInput, NotEnoughData, NotFound
 from recsys.index_registry import IndexRegistry
-from recsys.index_version import LIVE, Manifest
+from recsys.index_version import Manifest
 from recsys.interaction_log import InteractionLog
-from recsys.recommender import Catalogue, Index
+from recsys.recommender import Index
 from training import dataset as data
 from training.als import Fit, fit
-from training.evaluate import (
-    Evaluation,
-    HeldOutUser,
-    evaluate_model,
-    evaluate_own_history,
-    evaluate_popularity,
-    held_out_users,
-    nobody_asked,
-)
-from training.publish import open_version, publish, write_version
-from training.quality_gate import RECALL, refusals
+from training.comparison import Comparison, compare
+from training.data_shift import DataShift, data_shift
+from training.gate import Artefact, Check, Evidence, judge, reasons
+from training.provenance import differences, snapshot_digest
+from training.publish import publish, write_version
 from training.report import write_html
 from training.result import TrainingResult
 from training.settings import TrainSettings
@@ -44,171 +38,116 @@ def run(
     reason: str,
     force: bool = False,
     log_version: int | None = None,
+    like: Manifest | None = None,
+    still_mine: Callable[[], None] = lambda: None,
     progress: Progress = lambda *_: None,
 ) -> TrainingResult:
     """Train, evaluate and publish a version. What is live is never touched.
 
-    `force` publishes in spite of the gate, or without anybody to judge by; the manifest keeps why. Raises
-    `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`, `RegistryUnavailable`,
-    and `InvalidInput` for a force without a reason.
+    `force` publishes in spite of the gate, or without anybody to judge by; the manifest keeps why. `like` makes that
+    version again, from its settings and its snapshot of log and catalogue; the live version is then no yardstick.
+    `still_mine` is asked last thing before publishing and raises when another trainer has taken over.
+
+    Raises `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`,
+    `RegistryUnavailable`, and `InvalidInput` for a force without a reason or a version that cannot be made again.
     """
     if force and not reason.strip():
         raise InvalidInput("reason", "a forced version needs one")
     progress("reading the log", 0, None)
-    dataset = data.load(log, log_version, settings)
-    split = split_by_time(dataset.interactions, settings.holdout_days)
     with tempfile.TemporaryDirectory(prefix="millirec-train-") as folder:
-        judged = _judge(Path(folder), settings, dataset, split, registry, progress)
-        if not judged.users and not force:
+        if like is None:
+            dataset = data.load(log, log_version, settings)
+        else:
+            settings = settings_of(like, settings)
+            dataset = _snapshot_of(like, log, registry, settings, Path(folder))
+        split = split_by_time(dataset.interactions, settings.holdout_days)
+        compared = compare(Path(folder), settings, dataset, split, None if like else registry, progress)
+        if not compared.users and not force:
             raise NotEnoughData(
                 "no user of the held-out days has a past, so nothing can be judged: more history is needed "
                 f"(of several visits per user, over more than {settings.holdout_days:g} days), or force with a reason"
             )
-        reasons = refusals(
-            settings.gate,
-            judged.candidate,
-            judged.popularity,
-            None if judged.live_note else judged.live,
-            judged.live_lead if judged.live_note else None,
-        )
-        notes = _notes(split, judged, reasons, actor=actor, reason=reason, force=force)
-        manifest, files, learned = _final(Path(folder), settings, dataset, judged.metrics(), notes, progress)
+        shift = _shift(dataset, compared.live_manifest)
+        notes = _notes(dataset, split, compared, shift, actor=actor, reason=reason)
+        manifest, files, learned = _final(Path(folder), settings, dataset, compared.metrics(), notes, progress)
+        checks = judge(settings.gate, _evidence(compared, manifest, shift))
+        manifest = _with_verdict(manifest, checks, force=force, like=like)
         result = TrainingResult(
             manifest=manifest,
             report=settings.reports / f"{manifest.version}.html",
             split=split,
-            candidate=judged.candidate,
-            popularity=judged.popularity,
-            live=judged.live,
-            live_note=judged.live_note,
+            candidate=compared.candidate,
+            popularity=compared.popularity,
+            live=compared.live,
+            live_note=compared.live_note,
             fit=learned,
-            discovery=judged.discovery,
-            own_history=judged.own_history,
-            reasons=reasons,
+            discovery=compared.discovery,
+            own_history=compared.own_history,
+            checks=checks,
+            rebuilt=None if like is None else (like.version, differences(like, manifest)),
         )
         write_html(result)
-        if reasons and not force:
-            raise GateRefused([*reasons, f"report: {result.report}"])
+        if result.reasons and not force:
+            raise GateRefused([*result.reasons, f"report: {result.report}"])
         progress("publishing", 0, None)
+        still_mine()
         publish(registry, manifest, files)
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """How the model of the past does on the held-out days; everything is empty when `users` is 0.
+def settings_of(like: Manifest, now: TrainSettings) -> TrainSettings:
+    """What that version was trained with; reports go where they go now, and machines differ in threads.
 
-    `live_lead` is how many times popularity's recall the live version reached when it was trained.
+    Raises `InvalidInput` where this release has no such settings.
     """
-
-    users: int
-    candidate: Evaluation
-    popularity: Evaluation
-    discovery: tuple[Evaluation, ...] = ()
-    own_history: Evaluation | None = None
-    live: Evaluation | None = None
-    live_note: str = ""
-    live_lead: float | None = None
-
-    def metrics(self) -> dict[str, float]:
-        named = [("", self.candidate), ("popularity ", self.popularity)]
-        named += [("own history ", self.own_history)] if self.own_history else []
-        named += zip(("new items ", "popularity new items "), self.discovery, strict=False)
-        return {f"{prefix}{key}": value for prefix, one in named for key, value in one.metrics.items()}
-
-
-def _judge(
-    folder: Path,
-    settings: TrainSettings,
-    dataset: data.Dataset,
-    split: Split,
-    registry: IndexRegistry,
-    progress: Progress,
-) -> _Judged:
-    wanted = settings.wanted_types
-    users = held_out_users(split, settings.history_length, exclude_seen=settings.exclude_seen, wanted_types=wanted)
-    if not users:
-        return _Judged(0, nobody_asked("candidate"), nobody_asked("popularity"))
-    discoverers = held_out_users(split, settings.history_length, exclude_seen=True, wanted_types=wanted)
-    candidate = _candidate(folder, settings, dataset, split, progress)
-    asked, new = _Asked(users, settings.exclude_seen, progress), _Asked(discoverers, True, progress)
-    measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
-    discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
-    own = None if asked.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
-    live, note, lead = _live(registry, folder, split, asked)
-    return _Judged(len(users), measured, popular, discovery if discoverers else (), own, live, note, lead)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The question put to each model: the same users, the same way."""
-
-    users: list[HeldOutUser]
-    exclude_seen: bool
-    progress: Progress
-
-    def model(self, name: str, catalogue: Catalogue) -> Evaluation:
-        return evaluate_model(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
-
-    def popularity(self, name: str, catalogue: Catalogue) -> Evaluation:
-        return evaluate_popularity(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
-
-
-def _candidate(
-    folder: Path, settings: TrainSettings, dataset: data.Dataset, split: Split, progress: Progress
-) -> Catalogue:
-    """The model of the past only, as the service would open it. What is unavailable today was not then."""
-    confidence = data.confidence_parameters(settings, split.cutoff)
-    learned = data.confidence_matrix(split.past, confidence)
-    factors = fit(learned.matrix, settings, progress).item_factors
-    known = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
-    manifest, _ = write_version(
-        folder / "candidate",
-        settings,
-        known,
-        split.past,
-        confidence,
-        learned.item_ids,
-        factors,
-        metrics={},
-        notes={},
-        tune=False,
-        progress=progress,
-    )
-    return open_version(folder / "candidate", manifest)
-
-
-def _live(
-    registry: IndexRegistry, folder: Path, split: Split, asked: _Asked
-) -> tuple[Evaluation | None, str, float | None]:
-    """The live version on the same users, why that is no fair comparison (empty: it is), and its lead when trained."""
-    move = registry.alias(LIVE)
-    if move is None:
-        return None, "there is no live version to compare with", None
+    then = like.parameters.get("training", {})
+    kept = {"reports": now.reports, "threads": now.threads, "gate": now.gate}
     try:
-        manifest = registry.manifest(move.version)
-        index = Index.open(registry.fetch(move.version, folder / "live"), manifest)
-    except (NotFound, CorruptArtefact) as error:
-        return None, f"the live version cannot be opened: {error}", None
-    # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
-    live = asked.model("live", _all_available(Catalogue.of(index)))
-    if manifest.watermark < split.cutoff:
-        return live, "", None
-    lead = _lead_when_trained(manifest, asked.exclude_seen)
-    then = f"; when it was trained it reached {lead:.2f} times the recall of popular items" if lead else ""
-    seen = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
-    return live, seen + then, lead
+        return TrainSettings.model_validate({**then, **kept})
+    except ValueError as error:
+        raise InvalidInput("like", f"{like.version} was trained with settings of another release: {error}") from error
 
 
-def _all_available(catalogue: Catalogue) -> Catalogue:
-    hidden = [catalogue.item(row) for row in range(len(catalogue)) if catalogue.is_hidden(row)]
-    return catalogue.updated([msgspec.structs.replace(item, available=True) for item in hidden if item is not None])
+def _snapshot_of(
+    like: Manifest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
+) -> data.Dataset:
+    """The log as of then, and the catalogue as that version's own files hold it: the log keeps only the newest one."""
+    try:
+        index = Index.open(registry.fetch(like.version, folder / "like"), like)
+        interactions = data.load(log, like.log_version, settings)
+    except (CorruptArtefact, NotFound) as error:
+        raise InvalidInput("like", f"{like.version} cannot be made again: {error}") from error
+    except InvalidInput as error:
+        reason = f"{like.version} was learned from version {like.log_version} of the interaction log: {error.reason}"
+        raise InvalidInput("like", reason) from error
+    items = filter(None, map(index.item, range(like.items)))
+    return replace(interactions, items={item.item_id: item for item in items})
 
 
-def _lead_when_trained(manifest: Manifest, exclude_seen: bool) -> float | None:
-    recall, popular = manifest.metrics.get(RECALL), manifest.metrics.get(f"popularity {RECALL}")
-    same_question = manifest.parameters.get("training", {}).get("exclude_seen") == exclude_seen
-    return recall / popular if recall is not None and popular and same_question else None
+def _shift(dataset: data.Dataset, live: Manifest | None) -> DataShift | None:
+    if live is None:
+        return None
+    then = live.parameters.get("data", {}).get("interactions")
+    return data_shift(dataset.interactions, live.watermark, dataset.items, then)
+
+
+def _evidence(compared: Comparison, manifest: Manifest, shift: DataShift | None) -> Evidence:
+    recall = next((one["recall"] for one in manifest.parameters["search_tried"] if one["chosen"]), 1.0)
+    live = compared.live_manifest
+    artefact = Artefact(recall, _megabytes(manifest), _megabytes(live) if live else None)
+    fair = None if compared.live_note else compared.live
+    return Evidence(compared.candidate, compared.popularity, fair, compared.leads, artefact, shift)
+
+
+def _megabytes(manifest: Manifest) -> float:
+    return sum(entry.size for entry in manifest.files.values()) / 1e6
+
+
+def _with_verdict(manifest: Manifest, checks: Sequence[Check], *, force: bool, like: Manifest | None) -> Manifest:
+    refused = reasons(checks)
+    gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and force}
+    told = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
+    return msgspec.structs.replace(manifest, parameters=manifest.parameters | told)
 
 
 def _final(
@@ -239,17 +178,18 @@ def _final(
 
 
 def _notes(
-    split: Split, judged: _Judged, reasons: list[str], *, actor: str, reason: str, force: bool
+    dataset: data.Dataset, split: Split, compared: Comparison, shift: DataShift | None, *, actor: str, reason: str
 ) -> dict[str, Any]:
     newcomers = split.future.filter(~pl.col("user_id").is_in(split.past["user_id"].unique().implode()))
     return {
+        "data": {"interactions": dataset.interactions.height, "digest": snapshot_digest(dataset.interactions)},
+        "shift": {} if shift is None else msgspec.to_builtins(shift),
         "split": {
             "cutoff": split.cutoff.isoformat(),
             "past_interactions": split.past.height,
             "future_interactions": split.future.height,
-            "evaluated_users": judged.users,
+            "evaluated_users": compared.users,
             "users_without_past": newcomers["user_id"].n_unique(),
         },
-        "gate": {"passed": not reasons, "reasons": reasons, "forced": bool(reasons) and force},
         "run": {"actor": actor, "reason": reason},
     }

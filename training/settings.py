@@ -14,14 +14,31 @@ class Algorithm(StrEnum):
     BPR = "bpr"
 
 
+class Bound(StrEnum):
+    """Which end of an interval must reach the limit: the lower one asks for proof, the upper one gives the benefit
+    of the doubt."""
+
+    LOWER = "lower"
+    UPPER = "upper"
+
+
+class SegmentSettings(Section):
+    """Who is told apart: users by their interactions before the held-out days, items by who wanted them then."""
+
+    new_up_to: int = Field(5, ge=1, description="interactions up to which a user is new")
+    light_up_to: int = Field(50, ge=1, description="interactions up to which a user is light; above, heavy")
+    head: float = Field(0.2, gt=0, lt=1, description="share of the items, the most wanted ones, that is the head")
+
+
 class GateSettings(Section):
-    """What a version must reach to be published; every reason for a refusal is listed."""
+    """What a version must reach to be published; every reason for a refusal is listed (docs/gate.md)."""
 
     min_recall: float = Field(0.01, ge=0, le=1, description="floor of recall@20")
     min_ratio_to_popularity: float = Field(1.1, ge=0, description="recall@20 over that of popular items")
     max_drop_to_live: float = Field(
         0.1, ge=0, le=1, description="share of the live version's recall@20 on the same users that may be lost"
     )
+    max_segment_drop: float = Field(0.25, ge=0, le=1, description="the same in one segment")
     max_lead_lost: float = Field(
         0.3,
         ge=0,
@@ -29,8 +46,32 @@ class GateSettings(Section):
         description="share of the live version's lead over popular items, as measured when it was trained, that may "
         "be lost; holds where the live version has seen the held-out days, so that it cannot be asked again",
     )
+    max_segment_lead_lost: float = Field(0.5, ge=0, le=1, description="the same in one segment")
+    decides: Bound = Field(
+        Bound.LOWER,
+        description="which bound of the interval must reach what may be lost; `upper` for few users, whose interval "
+        "is too wide to prove anything",
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="times that users are drawn anew")
+    seed: int = Field(20111209, ge=0)
     min_coverage: float = Field(0.01, ge=0, le=1, description="share of the catalogue that top-20 lists show")
+    max_coverage_drop: float = Field(0.5, ge=0, le=1, description="share of the live version's that may be lost")
+    max_popularity_lift: float = Field(
+        5.0, description="how much more popular what is shown may be than what users had, 1 for twice as popular"
+    )
     min_users: int = Field(20, ge=1, description="held-out users below which an evaluation says nothing")
+    min_segment_users: int = Field(30, ge=2, description="users below which a segment is not judged")
+    min_index_recall: float = Field(0.95, ge=0, le=1, description="recall@50 of the search index against exact search")
+    max_megabytes: float = Field(20_000.0, gt=0, description="size of a version")
+    max_growth: float = Field(3.0, gt=0, description="size over that of the live version")
+    max_shrink: float = Field(0.2, ge=0, le=1, description="share of the last snapshot's interactions that may be gone")
+    min_new_events: int = Field(2000, ge=1, description="events since the last snapshot below which they say nothing")
+    max_unknown: float = Field(
+        0.3, ge=0, le=1, description="share of new events on items that are neither known nor described"
+    )
+    max_type_shift: float = Field(0.3, ge=0, le=1, description="Jensen-Shannon divergence of types, new to old events")
+    max_item_shift: float = Field(0.6, ge=0, le=1, description="the same of items")
 
 
 class IndexSettings(Section):
@@ -101,6 +142,7 @@ class TrainSettings(Section):
     seed: int = Field(20111209, ge=0)
     threads: int = Field(0, ge=0, description="0: all cores")
     gate: GateSettings = GateSettings()
+    segments: SegmentSettings = SegmentSettings()
     index: IndexSettings = IndexSettings()
     cooccurrence: CooccurrenceSettings = CooccurrenceSettings()
     trending: TrendingSettings = TrendingSettings()

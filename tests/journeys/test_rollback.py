@@ -1,9 +1,17 @@
 """A rollback of four workers under load, by one call and by one command, told of by the nudge alone."""
 
+import psutil
 import pytest
 
 from tests.deployment import Deployment
 from tests.journeys.hammer import all_answers, hammering, move
+from tests.waiting import wait_until_sync
+
+
+def ready(deployment: Deployment) -> int:
+    """Workers that have a version open; the first of them makes the service answer."""
+    workers = psutil.Process(deployment.processes["serve"].pid).children(recursive=True)
+    return sum(any(one.path.endswith("item_factors.npy") for one in worker.memory_maps()) for worker in workers)
 
 
 def by_call(deployment: Deployment) -> None:
@@ -19,6 +27,7 @@ def test_a_rollback_reaches_every_worker_and_no_request_fails(deployment: Deploy
     # Nobody looks at the alias unasked while this test runs.
     deployment.environment["MILLIREC_SERVE__POLL_INTERVAL"] = "600"
     deployment.serve("--workers", "4")
+    wait_until_sync(lambda: ready(deployment) == 4, 60.0)
     before = all_answers(deployment)
     with hammering(deployment.url, clients=8) as hammer:
         hammer.settle_on("first")

@@ -75,7 +75,8 @@ def test_who_likes_nothing_gets_zeros() -> None:
     factors = np.eye(3, dtype=np.float32)
     sizes, ones = np.array([0, 1, 0]), np.ones(1, dtype=np.float32)
     folded = fold_in(Normal.of(gram(factors), 1.0), factors, np.array([2]), 2 * ones, sizes)
-    np.testing.assert_allclose(folded, [[0, 0, 0], [0, 0, 2 / 3], [0, 0, 0]], rtol=1e-6)
+    expected = np.array([[0, 0, 0], [0, 0, 2 / 3], [0, 0, 0]])
+    np.testing.assert_allclose(folded, expected, rtol=1e-6)
 
 
 def test_confidences_sum_per_item_and_leave_out_the_unknown() -> None:

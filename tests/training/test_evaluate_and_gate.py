@@ -1,4 +1,4 @@
-"""Each held-out user is asked about as the service would ask, and the gate says every reason for a no."""
+"""Each held-out user is asked about as the service would ask."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,16 +15,14 @@ from recsys.user_features import HistoryEntry
 from tests.training.conftest import DAYS, START, checkerboard
 from tests.versions import ITEMS, publish_small_version
 from training.evaluate import (
-    Evaluation,
     HeldOutUser,
     evaluate_model,
     evaluate_own_history,
     evaluate_popularity,
     held_out_users,
-    nobody_asked,
+    popularity_lift,
 )
-from training.quality_gate import refusals
-from training.settings import GateSettings
+from training.settings import SegmentSettings
 from training.split import split_by_time
 
 TEA = HistoryEntry(1, 1, "i4", "purchase")
@@ -81,10 +79,46 @@ def test_own_history_shows_what_a_user_did_most_and_last_then_what_is_popular(ca
     assert judged.metrics["ndcg@5"] == pytest.approx(sum(1 / np.log2(place + 1) for place in places) / len(wanted))
 
 
-def test_users_are_told_apart_by_how_much_they_did(catalogue: Catalogue) -> None:
-    users = [user("i0", past=20), user("i39", past=21), user("i0", past=100), user("i0", past=101)]
-    judged = evaluate_popularity("popularity", catalogue, users, exclude_seen=False, progress=silent)
-    assert judged.segments == {"light": (1, 1.0), "medium": (2, 0.5), "heavy": (1, 1.0)}
+def test_recall_is_told_by_who_asks_and_by_what_is_wanted(catalogue: Catalogue) -> None:
+    users = [
+        HeldOutUser("new", (), 1, frozenset({"i0", "i39"}), "new users", frozenset({"i0"})),
+        HeldOutUser("heavy", (), 99, frozenset({"i38", "i0"}), "heavy users", frozenset({"i38", "i0"})),
+    ]
+    found = evaluate_popularity("popularity", catalogue, users, exclude_seen=False, progress=silent).segments
+    nan = np.nan
+    expected = {
+        "new users": [0.5, nan],
+        "light users": [nan, nan],
+        "heavy users": [nan, 0.5],
+        "head items": [1.0, 0.5],
+        "tail items": [0.0, nan],
+    }
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_users_are_told_apart_by_how_much_they_did_and_items_by_who_wanted_them() -> None:
+    rows = checkerboard()
+    often = rows.filter(pl.col("user_id").is_in([f"u{n}" for n in range(5)])).with_columns(item_id=pl.lit("i0"))
+    few = rows.filter(pl.col("user_id") != "u39", pl.col("user_id") != "u38")
+    late = rows.filter(pl.col("user_id") == "u39").tail(25)
+    split = split_by_time(pl.concat([few, late, often]).sort("occurred_at"), holdout_days=20)
+    segments = SegmentSettings(new_up_to=10, light_up_to=100, head=0.02)
+    users = held_out_users(split, 10, exclude_seen=False, segments=segments)
+    kinds = {one.user_id: one.segment for one in users}
+    assert kinds["u39"] == "new users"
+    assert {kinds[f"u{n}"] for n in range(5)} == {"heavy users"}
+    assert {kinds[f"u{n}"] for n in range(5, 38)} == {"light users"}
+    assert {item for one in users for item in one.head} == {"i0"}, "one of forty items"
+
+
+def test_popularity_lift_is_how_much_more_popular_lists_are_than_histories() -> None:
+    known_by, shown = np.array([8.0, 2.0, 0.0]), np.array([10, 0, 0])
+    had = (8 * 8 + 2 * 2) / 10
+    assert popularity_lift(known_by, shown) == pytest.approx(8 / had - 1)
+    assert popularity_lift(known_by, np.array([8, 2, 0])) == pytest.approx(0.0)
+    assert popularity_lift(np.zeros(3), shown) == 0.0
 
 
 def test_progress_reaches_the_number_of_users(catalogue: Catalogue) -> None:
@@ -127,42 +161,3 @@ def test_only_the_named_types_count_as_wanted() -> None:
 def test_a_holdout_longer_than_the_log_still_leaves_a_past() -> None:
     split = split_by_time(checkerboard(), holdout_days=10_000)
     assert split.cutoff - START > timedelta(days=DAYS * 0.75)
-
-
-def judged(recall: float, coverage: float = 0.5, users: int = 100) -> Evaluation:
-    metrics = {"recall@20": recall, "coverage@20": coverage}
-    return Evaluation("x", metrics, np.full(users, recall), {}, np.zeros(1, dtype=np.int64))
-
-
-def names(reasons: list[str]) -> list[str]:
-    return sorted(reason.rpartition("(gate.")[2].removesuffix(")") for reason in reasons)
-
-
-def test_a_good_version_passes() -> None:
-    assert refusals(GateSettings(), judged(0.24), judged(0.09), judged(0.25), live_lead=2.8) == []
-
-
-def test_the_gate_lists_every_reason() -> None:
-    gate = GateSettings(min_recall=0.3, min_ratio_to_popularity=3.0, min_coverage=0.6)
-    reasons = refusals(gate, judged(0.2), judged(0.1), judged(0.25), live_lead=3.5)
-    wanted = ["max_drop_to_live", "max_lead_lost", "min_coverage", "min_ratio_to_popularity", "min_recall"]
-    assert names(reasons) == wanted
-
-
-@pytest.mark.parametrize(("recall", "passes"), [(0.225, True), (0.224, False)])
-def test_a_tenth_of_the_live_versions_recall_may_be_lost(recall: float, passes: bool) -> None:
-    assert (refusals(GateSettings(), judged(recall), judged(0.09), judged(0.25)) == []) is passes
-
-
-@pytest.mark.parametrize(("recall", "passes"), [(0.211, True), (0.209, False)])
-def test_three_tenths_of_the_live_versions_lead_may_be_lost(recall: float, passes: bool) -> None:
-    assert (refusals(GateSettings(), judged(recall), judged(0.1), live_lead=3.0) == []) is passes
-
-
-def test_too_few_users_say_nothing() -> None:
-    assert names(refusals(GateSettings(), judged(0.9, users=19), judged(0.1))) == ["min_users"]
-    assert names(refusals(GateSettings(), nobody_asked("x"), nobody_asked("y"))) == ["min_users"]
-
-
-def test_popularity_that_hits_nothing_is_no_division_by_zero() -> None:
-    assert refusals(GateSettings(), judged(0.1), judged(0.0), live_lead=2.0) == []

@@ -1,0 +1,164 @@
+"""Comparison: the candidate, popular items and the live version, asked about the same users of the held-out days."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from recsys.errors import CorruptArtefact, NotFound
+from recsys.index_registry import IndexRegistry
+from recsys.index_version import LIVE, Manifest
+from recsys.recommender import Catalogue, Index
+from training import dataset as data
+from training.als import fit
+from training.evaluate import (
+    ITEM_SEGMENTS,
+    USER_SEGMENTS,
+    Evaluation,
+    HeldOutUser,
+    evaluate_model,
+    evaluate_own_history,
+    evaluate_popularity,
+    held_out_users,
+    nobody_asked,
+)
+from training.gate.judge import RECALL
+from training.index_build import Progress
+from training.publish import open_version, write_version
+from training.settings import TrainSettings
+from training.split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the model of the past does on the held-out days; everything is empty when `users` is 0.
+
+    `live_note` says why the live version is not compared with on these users (empty: it is). Then `leads` are how many
+    times popularity's recall it reached when it was trained, by segment and `""` for everybody.
+    """
+
+    users: int
+    candidate: Evaluation
+    popularity: Evaluation
+    discovery: tuple[Evaluation, ...] = ()
+    own_history: Evaluation | None = None
+    live: Evaluation | None = None
+    live_note: str = ""
+    leads: dict[str, float] = field(default_factory=dict)
+    live_manifest: Manifest | None = None
+
+    def metrics(self) -> dict[str, float]:
+        named = [("", self.candidate), ("popularity ", self.popularity)]
+        named += [("own history ", self.own_history)] if self.own_history else []
+        named += zip(("new items ", "popularity new items "), self.discovery, strict=False)
+        return {f"{prefix}{key}": value for prefix, one in named for key, value in one.told().items()}
+
+
+def compare(
+    folder: Path,
+    settings: TrainSettings,
+    dataset: data.Dataset,
+    split: Split,
+    registry: IndexRegistry | None,
+    progress: Progress,
+) -> Comparison:
+    """How the recipe does that is to be published. Without `registry` the live version is not asked."""
+    users, discoverers = (
+        held_out_users(
+            split,
+            settings.history_length,
+            exclude_seen=exclude_seen,
+            wanted_types=settings.wanted_types,
+            segments=settings.segments,
+        )
+        for exclude_seen in (settings.exclude_seen, True)
+    )
+    if not users:
+        return Comparison(0, nobody_asked("candidate"), nobody_asked("popularity"))
+    candidate = _candidate(folder, settings, dataset, split, progress)
+    asked, new = _Asked(users, settings.exclude_seen, progress), _Asked(discoverers, True, progress)
+    measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
+    discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
+    own = None if asked.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
+    live = _live(registry, folder, split, asked) if registry else (None, "nothing live was asked", {}, None)
+    return Comparison(len(users), measured, popular, discovery if discoverers else (), own, *live)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The question put to each model: the same users, the same way."""
+
+    users: list[HeldOutUser]
+    exclude_seen: bool
+    progress: Progress
+
+    def model(self, name: str, catalogue: Catalogue) -> Evaluation:
+        return evaluate_model(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
+
+    def popularity(self, name: str, catalogue: Catalogue) -> Evaluation:
+        return evaluate_popularity(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
+
+
+def _candidate(
+    folder: Path, settings: TrainSettings, dataset: data.Dataset, split: Split, progress: Progress
+) -> Catalogue:
+    """The model of the past only, as the service would open it. What is unavailable today was not then."""
+    confidence = data.confidence_parameters(settings, split.cutoff)
+    learned = data.confidence_matrix(split.past, confidence)
+    factors = fit(learned.matrix, settings, progress).item_factors
+    known = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
+    manifest, _ = write_version(
+        folder / "candidate",
+        settings,
+        known,
+        split.past,
+        confidence,
+        learned.item_ids,
+        factors,
+        metrics={},
+        notes={},
+        tune=False,
+        progress=progress,
+    )
+    return open_version(folder / "candidate", manifest)
+
+
+def _live(
+    registry: IndexRegistry, folder: Path, split: Split, asked: _Asked
+) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
+    """The live version on the same users, why that is no fair comparison (empty: it is), its leads when trained."""
+    move = registry.alias(LIVE)
+    if move is None:
+        return None, "there is no live version to compare with", {}, None
+    manifest = None
+    try:
+        manifest = registry.manifest(move.version)
+        index = Index.open(registry.fetch(move.version, folder / "live"), manifest)
+    except (NotFound, CorruptArtefact) as error:
+        return None, f"the live version cannot be opened: {error}", {}, manifest
+    # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
+    live = asked.model("live", _all_available(Catalogue.of(index)))
+    if manifest.watermark < split.cutoff:
+        return live, "", {}, manifest
+    leads = _leads_when_trained(manifest, asked.exclude_seen)
+    then = f"; when it was trained it reached {leads['']:.2f} times the recall of popular items" if leads else ""
+    seen = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
+    return live, seen + then, leads, manifest
+
+
+def _all_available(catalogue: Catalogue) -> Catalogue:
+    hidden = [catalogue.item(row) for row in range(len(catalogue)) if catalogue.is_hidden(row)]
+    return catalogue.updated([msgspec.structs.replace(item, available=True) for item in hidden if item is not None])
+
+
+def _leads_when_trained(manifest: Manifest, exclude_seen: bool) -> dict[str, float]:
+    """Not of the tail: next to nothing of it is popular, and what is divided by next to nothing says nothing."""
+    if manifest.parameters.get("training", {}).get("exclude_seen") != exclude_seen:
+        return {}
+    leads = {}
+    for segment in ("", *USER_SEGMENTS, ITEM_SEGMENTS[0]):
+        name = f"{RECALL} of {segment}" if segment else RECALL
+        recall, popular = manifest.metrics.get(name), manifest.metrics.get(f"popularity {name}")
+        if recall is not None and popular:
+            leads[segment] = recall / popular
+    return leads

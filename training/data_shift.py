@@ -1,0 +1,61 @@
+"""Data shift: how the events since the last snapshot differ from those before.
+
+By the Jensen-Shannon divergence to base 2, from 0 for the same shares to 1 for nothing in common: Lin, "Divergence
+Measures Based on the Shannon Entropy" (IEEE Transactions on Information Theory, 1991).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class DataShift:
+    """`new_events` came after the last snapshot's watermark; with none, the shares say nothing and are 0.
+
+    `volume` is the snapshot's interactions over those of the last one, `None` where that was not noted. `unknown` is
+    the share of new events on items that neither the last snapshot held nor the catalogue describes.
+    """
+
+    volume: float | None
+    new_events: int
+    unknown: float = 0.0
+    types: float = 0.0
+    items: float = 0.0
+
+
+def data_shift(
+    interactions: pl.DataFrame, watermark: datetime, described: Collection[str], then: int | None = None
+) -> DataShift:
+    """Of `interactions` since `watermark` against those up to it; `then` is how many the last snapshot held."""
+    volume = interactions.height / then if then else None
+    is_new = pl.col("occurred_at") > watermark
+    old, new = interactions.filter(~is_new), interactions.filter(is_new)
+    if old.is_empty() or new.is_empty():
+        return DataShift(volume, new.height)
+    known = pl.Series(list(described), dtype=pl.String).append(old["item_id"].unique())
+    unknown = (~new["item_id"].is_in(known.implode())).mean()
+    assert isinstance(unknown, float)  # noqa: S101
+    return DataShift(volume, new.height, unknown, _between(old, new, "type"), _between(old, new, "item_id"))
+
+
+def _between(old: pl.DataFrame, new: pl.DataFrame, column: str) -> float:
+    counts = [frame.group_by(column).len(name) for name, frame in (("old", old), ("new", new))]
+    both = counts[0].join(counts[1], on=column, how="full", coalesce=True).sort(column).fill_null(0)
+    return jensen_shannon(both["old"].to_numpy().astype(np.float64), both["new"].to_numpy().astype(np.float64))
+
+
+def jensen_shannon(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Of two histograms (n,) over the same bins, neither of them empty."""
+    p, q = one / one.sum(), other / other.sum()
+    middle = (p + q) / 2.0
+    return float((_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2.0)
+
+
+def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    there = p > 0
+    return float((p[there] * np.log2(p[there] / q[there])).sum())

@@ -1,0 +1,147 @@
+"""What is asked of a version: floors, the live version, every segment, what lists show, the artefact, the data."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from training.data_shift import DataShift
+from training.evaluate import HEADLINE_K, Evaluation
+from training.gate.bootstrap import Values, mean_interval
+from training.gate.check import Check, at_least, at_most
+from training.settings import Bound, GateSettings
+
+RECALL = f"recall@{HEADLINE_K}"
+COVERAGE = f"coverage@{HEADLINE_K}"
+POPULARITY_LIFT = f"popularity_lift@{HEADLINE_K}"
+TOLERANCE = 1e-9
+"""Means of equal numbers differ in the last digit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """`recall` of the search index against exact search; `live_megabytes` is `None` without a live version."""
+
+    recall: float
+    megabytes: float
+    live_megabytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the gate knows.
+
+    `live` is the live version on the same users, where it has not seen the answers. Where it has, `leads` are how many
+    times popularity's recall it reached on days that were held out from it, by segment and `""` for everybody: weeks
+    differ in how predictable they are, and that moves popularity too.
+    """
+
+    candidate: Evaluation
+    popularity: Evaluation
+    live: Evaluation | None = None
+    leads: Mapping[str, float] = field(default_factory=dict)
+    artefact: Artefact | None = None
+    shift: DataShift | None = None
+
+
+def judge(gate: GateSettings, evidence: Evidence) -> list[Check]:
+    """Every check that can be made of the evidence, passed or not."""
+    return [*_quality(gate, evidence), *_artefact(gate, evidence.artefact), *_data(gate, evidence.shift)]
+
+
+def _quality(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
+    candidate, popular = evidence.candidate, evidence.popularity
+    users = len(candidate.recall)
+    enough = users >= gate.min_users
+    yield Check("held-out users with a past", "gate.min_users", f"{users}", f"at least {gate.min_users}", enough)
+    if not enough:
+        return
+    recall = candidate.metrics[RECALL]
+    yield at_least(RECALL, recall, gate.min_recall, "min_recall")
+    asked = gate.min_ratio_to_popularity * popular.metrics[RECALL]
+    limit = f"{gate.min_ratio_to_popularity:g} times the {popular.metrics[RECALL]:.4f} of popular items"
+    yield Check(RECALL, "gate.min_ratio_to_popularity", f"{recall:.4f}", limit, recall >= asked)
+    yield at_least(COVERAGE, candidate.metrics[COVERAGE], gate.min_coverage, "min_coverage")
+    yield at_most(POPULARITY_LIFT, candidate.metrics[POPULARITY_LIFT], gate.max_popularity_lift, "max_popularity_lift")
+    yield from _relative(gate, evidence)
+
+
+def _relative(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
+    candidate, popular, live = evidence.candidate, evidence.popularity, evidence.live
+    if live is not None:
+        yield _kept(gate, "", candidate.recall, live.recall, "live version", "max_drop_to_live")
+        for name, values in candidate.segments.items():
+            yield from _segment(gate, name, values, live.segments[name], "live version", "max_segment_drop")
+        yield at_least(
+            f"{COVERAGE} over that of the live version",
+            candidate.metrics[COVERAGE] / max(live.metrics[COVERAGE], TOLERANCE),
+            1.0 - gate.max_coverage_drop,
+            "max_coverage_drop",
+        )
+    elif "" in evidence.leads:
+        for name, lead in evidence.leads.items():
+            was = f"{lead:.2f} times popular items, as live when trained"
+            if not name:
+                yield _kept(gate, "", candidate.recall, lead * popular.recall, was, "max_lead_lost")
+            elif name in candidate.segments:
+                values, yardstick = candidate.segments[name], lead * popular.segments[name]
+                yield from _segment(gate, name, values, yardstick, was, "max_segment_lead_lost")
+
+
+def _segment(
+    gate: GateSettings, name: str, values: Values, yardstick: Values, of: str, setting: str
+) -> Iterator[Check]:
+    asked = ~np.isnan(values) & ~np.isnan(yardstick)
+    if asked.sum() >= gate.min_segment_users:
+        yield _kept(gate, name, values[asked], yardstick[asked], of, setting, Bound.UPPER)
+
+
+def _kept(
+    gate: GateSettings,
+    segment: str,
+    values: Values,
+    yardstick: Values,
+    of: str,
+    setting: str,
+    decides: Bound | None = None,
+) -> Check:
+    """Whether enough of the yardstick's recall was kept: both are (users,), user by user.
+
+    For everybody `gate.decides` says which end of the interval must reach what may be lost. For a segment it is always
+    the upper one, so that it refuses only what is surely worse: segments are small and there are several.
+    """
+    decides = decides or gate.decides
+    kept = 1.0 - getattr(gate, setting)
+    interval = mean_interval(
+        values - kept * yardstick, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed
+    )
+    bound = interval.low if decides is Bound.LOWER else interval.high
+    name = f"{RECALL} of {segment}" if segment else RECALL
+    limit = (
+        f"{kept:.0%} of the {yardstick.mean():.4f} ({of}), by the {decides.value} bound of "
+        f"{interval.low:+.4f} to {interval.high:+.4f} over {interval.users} users"
+    )
+    return Check(name, f"gate.{setting}", f"{values.mean():.4f}", limit, bound >= -TOLERANCE, interval)
+
+
+def _artefact(gate: GateSettings, artefact: Artefact | None) -> Iterator[Check]:
+    if artefact is None:
+        return
+    yield at_least("recall of the search index", artefact.recall, gate.min_index_recall, "min_index_recall")
+    yield at_most("size in MB", artefact.megabytes, gate.max_megabytes, "max_megabytes")
+    if artefact.live_megabytes:
+        ratio = artefact.megabytes / artefact.live_megabytes
+        yield at_most("size over that of the live version", ratio, gate.max_growth, "max_growth")
+
+
+def _data(gate: GateSettings, shift: DataShift | None) -> Iterator[Check]:
+    if shift is None:
+        return
+    if shift.volume is not None:
+        yield at_least(
+            "interactions over those of the last snapshot", shift.volume, 1.0 - gate.max_shrink, "max_shrink"
+        )
+    if shift.new_events >= gate.min_new_events:
+        yield at_most("share of new events on unknown items", shift.unknown, gate.max_unknown, "max_unknown")
+        yield at_most("shift of types", shift.types, gate.max_type_shift, "max_type_shift")
+        yield at_most("shift of items", shift.items, gate.max_item_shift, "max_item_shift")

@@ -1,0 +1,78 @@
+"""Provenance: what a version was made with and of, so that it can be made again, and what differs when it is."""
+
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from threadpoolctl import threadpool_info
+
+import recsys
+import training
+from recsys.index_version import Manifest, flat
+
+PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
+FACTORS = "item_factors.npy"
+
+
+def code_version() -> str:
+    """The package's version and a digest of the code that makes versions: commits between releases differ too."""
+    digest = hashlib.sha256()
+    for package in (recsys, training):
+        root = Path(package.__path__[0])
+        for path in sorted(root.rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return f"{package_version('millirec')}+{digest.hexdigest()[:12]}"
+
+
+def made_with() -> dict[str, Any]:
+    """Packages and machine. BLAS chooses its code by the kind of processor, and rounds accordingly."""
+    blas = sorted({f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in threadpool_info()})
+    return {
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "machine": {"python": sys.version.partition(" ")[0], "platform": platform.platform(), "blas": blas},
+    }
+
+
+def snapshot_digest(interactions: pl.DataFrame) -> str:
+    """Of every row that was learned from, in order: an erasure or a merge since then changes old versions too."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in interactions.get_columns():
+        plain = column.cast(pl.Int64) if column.dtype.is_temporal() else column
+        joined = plain.cast(pl.String).fill_null("\0").str.join("\n").item()
+        digest.update(f"{column.name}\n{joined}\n".encode())
+    return digest.hexdigest()
+
+
+def differences(then: Manifest, now: Manifest) -> list[str]:
+    """What was not the same when `now` was made like `then`; with nothing but times and names, an empty list."""
+    found = [
+        f"{name} was {before!r}, is {after!r}"
+        for name, before, after in _pairs(_facts(then), _facts(now))
+        if before != after
+    ]
+    same = then.files.get(FACTORS) == now.files.get(FACTORS)
+    return found if same else [f"{FACTORS} differs", *found]
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    made = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
+    # Where reports go and how many threads there are changes no factor; what the gate asks is asked afterwards.
+    made["training"] = {name: value for name, value in made["training"].items() if name not in {"threads", "gate"}}
+    return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(made)}
+
+
+def _pairs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(name, then.get(name), now.get(name)) for name in sorted(then.keys() | now.keys())]
+
+
+def package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
