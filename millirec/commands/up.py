@@ -23,14 +23,16 @@ def register(app: typer.Typer) -> None:
         workers: Workers = 1,
         retrain_hours: Annotated[float, typer.Option(min=0, help="Hours between trainings; 0: never.")] = 24.0,
     ) -> None:
-        """Run everything on this machine: embedded store, consumers, service, scheduled retraining.
+        """Run everything on this machine: embedded store, consumers, service, scheduled retraining and tidying.
 
         Import your own data with `millirec --data DIR import`, or post events; then train.
         """
         from millirec import standalone
 
         standalone.check_port(port)
-        extra = {"train": ["train", "--every", str(retrain_hours)]} if retrain_hours else {}
+        extra = {"tidy": ["log", "tidy", "--every", "24"]}
+        if retrain_hours:
+            extra["train"] = ["train", "--every", str(retrain_hours)]
         with standalone.embedded_store(data), standalone.services(data, port=port, workers=workers, extra=extra) as run:
             console.print(
                 f"millirec is up on http://127.0.0.1:{port}/docs, keeping everything in {data}. Ctrl-C stops it."
