@@ -11,6 +11,7 @@ from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreU
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import versions_in_service
+from recsys.index_registry.local_copy import hold
 from recsys.recommender import Index
 from recsys.settings import RegistrySettings
 
@@ -19,7 +20,7 @@ REFUSED_FOR = 60.0
 
 
 class VersionsInService:
-    """The live version and the one a rollback would bring back, as they change.
+    """Every version that an alias has in service and the one a rollback would bring back, as they change.
 
     A user who does nothing after a new version came has no embedding of it: whoever reads folds it in. So
     nothing is computed anew in bulk here.
@@ -64,7 +65,10 @@ class VersionsInService:
         if monotonic() < self._refused.get(version, 0.0):
             return None
         try:
-            return Index.open(registry.fetch(version, self._settings.cache), registry.manifest(version))
+            directory = registry.fetch(version, self._settings.cache)
+            index = Index.open(directory, registry.manifest(version))
+            hold(directory, index.item_factors)
+            return index
         except (CorruptArtefact, NotFound) as error:
             self._refused[version] = monotonic() + REFUSED_FOR
             log.error("version refused, not folding into it", version=version, error=str(error))
