@@ -4,6 +4,7 @@ import hashlib
 import platform
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from recsys.index_version import Manifest, flat
 
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
 FACTORS = "item_factors.npy"
+ASKED_ONLY = {"threads", "gate", "lease_seconds", "trigger_seconds"}
+"""Settings that change no factor."""
 
 
+@cache
 def code_version() -> str:
-    """The package's version and a digest of the code that makes versions: commits between releases differ too."""
+    """The package's version and a digest of the code that makes versions: commits between releases differ too.
+
+    Once per process: what is running is what was there when it began.
+    """
     digest = hashlib.sha256()
     for package in (recsys, training):
         root = Path(package.__path__[0])
@@ -62,8 +69,7 @@ def differences(then: Manifest, now: Manifest) -> list[str]:
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     made = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
-    # Where reports go and how many threads there are changes no factor; what the gate asks is asked afterwards.
-    made["training"] = {name: value for name, value in made["training"].items() if name not in {"threads", "gate"}}
+    made["training"] = {name: value for name, value in made["training"].items() if name not in ASKED_ONLY}
     return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(made)}
 
 

@@ -19,7 +19,7 @@ from training.als import Fit, fit
 from training.comparison import Comparison, compare
 from training.data_shift import DataShift, data_shift
 from training.gate import Artefact, Check, Evidence, judge, reasons
-from training.provenance import differences, snapshot_digest
+from training.provenance import ASKED_ONLY, differences, snapshot_digest
 from training.publish import publish, write_version
 from training.report import write_html
 from training.result import TrainingResult
@@ -101,7 +101,7 @@ def settings_of(like: Manifest, now: TrainSettings) -> TrainSettings:
     Raises `InvalidInput` where this release has no such settings.
     """
     then = like.parameters.get("training", {})
-    kept = {"reports": now.reports, "threads": now.threads, "gate": now.gate}
+    kept = {name: getattr(now, name) for name in ("reports", *ASKED_ONLY)}
     try:
         return TrainSettings.model_validate({**then, **kept})
     except ValueError as error:

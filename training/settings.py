@@ -61,7 +61,7 @@ class GateSettings(Section):
         5.0, description="how much more popular what is shown may be than what users had, 1 for twice as popular"
     )
     min_users: int = Field(20, ge=1, description="held-out users below which an evaluation says nothing")
-    min_segment_users: int = Field(30, ge=2, description="users below which a segment is not judged")
+    min_segment_users: int = Field(20, ge=2, description="users below which a segment is not judged")
     min_index_recall: float = Field(0.95, ge=0, le=1, description="recall@50 of the search index against exact search")
     max_megabytes: float = Field(20_000.0, gt=0, description="size of a version")
     max_growth: float = Field(3.0, gt=0, description="size over that of the live version")
@@ -141,6 +141,10 @@ class TrainSettings(Section):
     min_interactions: int = Field(100, ge=1, description="below this there is nothing to learn from")
     seed: int = Field(20111209, ge=0)
     threads: int = Field(0, ge=0, description="0: all cores")
+    lease_seconds: float = Field(
+        120.0, ge=1, description="a trainer that died keeps others out for so long; one that lives renews in a third"
+    )
+    trigger_seconds: float = Field(60.0, gt=0, description="how often it is looked whether something calls for a run")
     gate: GateSettings = GateSettings()
     segments: SegmentSettings = SegmentSettings()
     index: IndexSettings = IndexSettings()

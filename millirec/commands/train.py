@@ -2,85 +2,133 @@
 
 import asyncio
 import getpass
-import signal
-import threading
+import os
+import platform
+from datetime import timedelta
 from typing import Annotated
 
-import structlog
 import typer
 
 from millirec.replicas import nudge
+from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
-from recsys.errors import RecsysError
 from recsys.feature_store import VERSIONS_CHANNEL
 from recsys.index_registry import open_index_registry
 
-log = structlog.get_logger()
+NO_REASON = "training"
+LEASE = "training"
 
 
 def register(app: typer.Typer) -> None:
     @app.command("train")
     def train(
-        promote: Annotated[bool, typer.Option(help="Put the version in service when it passes the gate.")] = True,
-        reason: Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")] = "training",
+        promote: Annotated[
+            bool | None,
+            typer.Option(help="Put the version in service when it passes the gate; by default, unless --like."),
+        ] = None,
+        reason: Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")] = NO_REASON,
         force: Annotated[bool, typer.Option(help="Publish although the gate refuses; needs --reason.")] = False,
         log_version: Annotated[int | None, typer.Option(help="Learn from the log as of this table version.")] = None,
+        like: Annotated[
+            str | None,
+            typer.Option(
+                help="Make this version again: its settings, its log and its catalogue. On the same machine, with the "
+                "same packages, the item factors are the same bit for bit; with any number of threads, as BLAS keeps "
+                "to one. It says what differs."
+            ),
+        ] = None,
+        schedule: Annotated[
+            str | None, typer.Option(help='Train again by a cron expression, in local time: "0 3 * * *".')
+        ] = None,
         every: Annotated[float | None, typer.Option(min=0.01, help="Train again every so many hours.")] = None,
+        when_events: Annotated[
+            int | None, typer.Option(min=1, help="Train again when so many events are newer than the live version.")
+        ] = None,
+        when_shift: Annotated[
+            float | None,
+            typer.Option(min=0.0, max=1.0, help="Train again when new events' items or types have shifted so far."),
+        ] = None,
     ) -> None:
         """Learn a new index version from the interaction log, evaluate it, and publish it if it is good enough.
 
         The evaluation holds out the last weeks, asks the same recommender that serves, and compares with popular
-        items and with the live version. Writes a report with plots.
+        items and with the live version. Writes a report with plots. One trainer at a time per registry.
+
+        With --schedule, --every, --when-events or --when-shift it goes on until it is told to stop, and prints when the
+        next run is. A run that fails is logged and never touches what is live.
         """
+        from training.schedule import Schedule
+        from training.triggers import Triggers
+
         settings = load_settings()
-        if force and reason == "training":
+        if force and reason == NO_REASON:
             raise typer.BadParameter("--force needs a --reason of its own")
-        if every is None:
-            train_version(settings, reason=reason, promote=promote, force=force, log_version=log_version)
-        else:
-            _train_on_schedule(settings, every * 3600.0)
+        times = Schedule(schedule, timedelta(hours=every) if every else None)
+        triggers = Triggers(when_events, when_shift)
+        if not times and not triggers:
+            train_version(
+                settings,
+                reason=reason,
+                promote=like is None if promote is None else promote,
+                force=force,
+                log_version=log_version,
+                like=like,
+            )
+            return
+        if like is not None or log_version is not None or force:
+            raise typer.BadParameter("--like, --log-version and --force are for a single run")
+        retrain(
+            settings,
+            times,
+            triggers,
+            lambda why: train_version(settings, reason=why, promote=promote is not False),
+        )
 
 
 def train_version(
-    settings: Settings, *, reason: str, promote: bool = True, force: bool = False, log_version: int | None = None
+    settings: Settings,
+    *,
+    reason: str,
+    promote: bool = True,
+    force: bool = False,
+    log_version: int | None = None,
+    like: str | None = None,
 ) -> str:
-    """Train with a progress bar, print the report, publish, promote; the version's id. Raises `GateRefused`."""
+    """Train with a progress bar, print the report, publish, promote; the version's id.
+
+    Raises `GateRefused`, and `Conflict` while another trainer is at work on this registry.
+    """
     from recsys.index_registry import aliases
+    from recsys.index_registry.lease import held, open_lease
     from recsys.interaction_log import open_interaction_log
     from training.report import render
     from training.run import run
 
     registry = open_index_registry(settings.registry)
-    with progress_bar() as bar:
+    actor = getpass.getuser()
+    lease = open_lease(settings.registry, LEASE, settings.train.lease_seconds)
+    # Nobody else's name: two trainers may share a user, and two machines a name.
+    holder = f"{actor}@{platform.node()}:{os.getpid()}:{os.urandom(3).hex()}"
+    with held(lease, holder, settings.train.lease_seconds / 3.0) as mine, progress_bar() as bar:
         task = bar.add_task("training", total=None)
         result = run(
             settings.train,
             open_interaction_log(settings.log),
             registry,
-            actor=getpass.getuser(),
+            actor=actor,
             reason=reason,
             force=force,
             log_version=log_version,
+            like=None if like is None else registry.manifest(like),
+            still_mine=mine.check,
             progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
         )
-    console.print(render(result))
-    if promote:
-        move = aliases.promote(registry, result.manifest.version, actor=getpass.getuser(), reason=reason)
-        asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
-        console.print(f"live -> {move.version}", highlight=False)
+        console.print(render(result))
+        if promote:
+            mine.check()
+            forced = f" (forced past {len(result.reasons)} reasons of the gate)" if result.reasons else ""
+            move = aliases.promote(registry, result.manifest.version, actor=actor, reason=f"{reason}{forced}")
+            asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+            console.print(f"live -> {move.version}", highlight=False)
     return result.manifest.version
-
-
-def _train_on_schedule(settings: Settings, seconds: float) -> None:
-    """Train now and then until SIGTERM or SIGINT; a run that fails is logged and never touches what is live."""
-    ended = threading.Event()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: ended.set())
-    while not ended.wait(seconds):
-        try:
-            version = train_version(settings, reason="scheduled training")
-        except RecsysError as error:
-            log.error("scheduled training did not produce a version", error=str(error))
-        else:
-            log.info("scheduled training promoted a version", version=version)

@@ -90,7 +90,7 @@ def test_a_segment_is_refused_only_when_it_is_surely_worse_and_large_enough() ->
         return Evidence(judged(0.3, segments=mine), judged(0.1), live=judged(0.3, segments=live))
 
     assert refused(evidence(50, 0.2)) == ["max_segment_drop"]
-    assert refused(evidence(29, 0.2)) == []
+    assert refused(evidence(19, 0.2)) == []
     assert refused(evidence(50, 0.35)) == []
 
 

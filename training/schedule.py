@@ -1,0 +1,37 @@
+"""Schedule: when the next run is, by a cron expression or an interval."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cronsim import CronSim, CronSimError
+
+from recsys.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`cron` in the time zone of the moments it is given, `every` after the last run; `None`: never by time."""
+
+    cron: str | None = None
+    every: timedelta | None = None
+
+    def __bool__(self) -> bool:
+        return self.cron is not None or self.every is not None
+
+    def check(self, now: datetime) -> None:
+        """Raises `InvalidInput` for an expression that cannot be read, or that no day fulfils."""
+        if self.cron is not None:
+            _next(self.cron, now)
+
+    def next(self, now: datetime) -> datetime | None:
+        """The first moment after `now`."""
+        moments = [_next(self.cron, now)] if self.cron is not None else []
+        moments += [now + self.every] if self.every is not None else []
+        return min(moments, default=None)
+
+
+def _next(cron: str, now: datetime) -> datetime:
+    try:
+        return next(CronSim(cron, now))
+    except (CronSimError, StopIteration) as error:
+        raise InvalidInput("schedule", f"{cron!r} is no cron expression of five fields that ever comes true") from error

@@ -1,0 +1,49 @@
+"""Triggers: reasons to train again, from what has happened since the live version's watermark."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from recsys.index_version import Manifest
+from recsys.interaction import IMPRESSION
+from recsys.interaction_log import InteractionLog
+from training.data_shift import DataShift, data_shift
+
+
+@dataclass(frozen=True, slots=True)
+class Triggers:
+    """What calls for a run: so many events newer than the live version, or so large a shift of their items or types.
+
+    `None` asks for nothing. A shift of fewer than `shift_events` new events is chance.
+    """
+
+    events: int | None = None
+    shift: float | None = None
+    shift_events: int = 2000
+
+    def __bool__(self) -> bool:
+        return self.events is not None or self.shift is not None
+
+
+def due(triggers: Triggers, seen: DataShift) -> list[str]:
+    """Every reason to train now; empty for none."""
+    reasons = []
+    if triggers.events is not None and seen.new_events >= triggers.events:
+        reasons.append(f"{seen.new_events} new events (--when-events {triggers.events})")
+    if triggers.shift is not None and seen.new_events >= triggers.shift_events:
+        for what, value in (("items", seen.items), ("types", seen.types)):
+            if value >= triggers.shift:
+                reasons.append(f"{what} have shifted by {value:.3f} (--when-shift {triggers.shift:g})")
+    return reasons
+
+
+def since(log: InteractionLog, live: Manifest, *, shares: bool) -> DataShift:
+    """What the log holds that `live` has not learned from; items and types are compared where `shares` are wanted.
+
+    An event that arrives late, with a time before the watermark, is not new. Raises `LogUnavailable`.
+    """
+    tastes = log.read().filter(pl.col("type") != IMPRESSION)
+    if not shares:
+        newer = tastes.filter(pl.col("occurred_at") > live.watermark).select(pl.len()).collect().item()
+        return DataShift(None, newer)
+    return data_shift(tastes.select("occurred_at", "item_id", "type").collect(), live.watermark, ())
