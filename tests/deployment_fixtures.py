@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,16 +26,42 @@ def deployment(store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deploy
 @pytest.fixture(params=["streams", "kafka"])
 def any_topic(request: pytest.FixtureRequest, store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deployment]:
     """The same on each topic; Kafka is `TEST_KAFKA_BOOTSTRAP` or a broker from a wheel."""
-    extra = {}
-    if request.param == "kafka":
-        extra = {
-            "MILLIREC_TOPIC__BACKEND": "kafka",
-            "MILLIREC_TOPIC__NAME": f"journey-{os.getpid()}-{free_port()}",
-            "MILLIREC_TOPIC__KAFKA__BOOTSTRAP": request.getfixturevalue("kafka_bootstrap"),
-            "MILLIREC_TOPIC__SEND_TIMEOUT": "10",
-        }
+    extra = on_kafka(request.getfixturevalue("kafka_bootstrap")) if request.param == "kafka" else {}
     with deployed(store_settings, tmp_path, extra) as made:
         yield with_versions(made)
+
+
+@pytest.fixture(params=["streams", "kafka"])
+def topic_that_evicts(
+    request: pytest.FixtureRequest, store_settings: StoreSettings, tmp_path: Path
+) -> Iterator[Deployment]:
+    """The same for tests that kill members of groups: noida-db may wait for one that is gone, Tansu does not."""
+    # Not before: a conftest is imported by pytest itself, if it comes to that.
+    from tests.contracts.interaction_topic.conftest import running, tansu
+
+    with ExitStack() as stack:
+        extra: dict[str, str] = {}
+        if request.param == "kafka" and "TEST_KAFKA_BOOTSTRAP" in os.environ:
+            extra = on_kafka(os.environ["TEST_KAFKA_BOOTSTRAP"])
+        elif request.param == "kafka":
+            port = free_port()
+            stack.enter_context(running(tansu(port), port, tmp_path / "tansu.out"))
+            extra = {
+                **on_kafka(f"127.0.0.1:{port}"),
+                "MILLIREC_TOPIC__KAFKA__IDEMPOTENT": "false",
+                "MILLIREC_TOPIC__KAFKA__SESSION_TIMEOUT": "3",
+            }
+        with deployed(store_settings, tmp_path, extra) as made:
+            yield with_versions(made)
+
+
+def on_kafka(bootstrap: str) -> dict[str, str]:
+    return {
+        "MILLIREC_TOPIC__BACKEND": "kafka",
+        "MILLIREC_TOPIC__NAME": f"journey-{os.getpid()}-{free_port()}",
+        "MILLIREC_TOPIC__KAFKA__BOOTSTRAP": bootstrap,
+        "MILLIREC_TOPIC__SEND_TIMEOUT": "10",
+    }
 
 
 def with_versions(made: Deployment) -> Deployment:

@@ -24,8 +24,8 @@ def post(deployment: Deployment, batch: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_every_event_counts_once_through_kill_9(any_topic: Deployment) -> None:
-    any_topic.serve()
+def test_every_event_counts_once_through_kill_9(topic_that_evicts: Deployment) -> None:
+    topic_that_evicts.serve()
     chance = random.Random(20111209)
     expected: dict[str, set[tuple[str, int]]] = {}
     events = []
@@ -39,20 +39,20 @@ def test_every_event_counts_once_through_kill_9(any_topic: Deployment) -> None:
     for place, batch in enumerate(batches):
         if place % (len(batches) // KILLS) == 0:
             for group in ("features", "log"):
-                if group in any_topic.processes:
-                    any_topic.kill(group)
-                any_topic.start(group, "consume", group)
-        post(any_topic, batch)
+                if group in topic_that_evicts.processes:
+                    topic_that_evicts.kill(group)
+                topic_that_evicts.start(group, "consume", group)
+        post(topic_that_evicts, batch)
         if place % 7 == 0:
-            post(any_topic, batch)  # a producer that did not see the answer
+            post(topic_that_evicts, batch)  # a producer that did not see the answer
 
     def all_known() -> bool:
-        return all(len(interactions(any_topic, user)) == EVENTS // USERS for user in expected)
+        return all(len(interactions(topic_that_evicts, user)) == EVENTS // USERS for user in expected)
 
     wait_until_sync(all_known, 120.0)
     for user, wanted in expected.items():
-        assert {one["item_id"] for one in interactions(any_topic, user)} == {item for item, _ in wanted}
-    log = open_interaction_log(LogSettings(path=str(any_topic.folder / "log")))
+        assert {one["item_id"] for one in interactions(topic_that_evicts, user)} == {item for item, _ in wanted}
+    log = open_interaction_log(LogSettings(path=str(topic_that_evicts.folder / "log")))
 
     def logged() -> int:
         count: int = log.read().select(pl.len()).collect().item()
