@@ -1,13 +1,10 @@
-"""Experiment: who is in which arm, and how sure a difference of two arms is however often one looks.
+"""Experiment: how sure a difference of two arms is, however often one looks.
 
 The interval is valid at every moment at once, so that an operator may look after each event and stop when it suits.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import xxhash
 
 MIN_USERS = 100
 """Of each arm, below which the interval is endless: the normal approximation does not hold yet."""
@@ -70,19 +67,3 @@ def difference(control: Arm, treated: Arm, *, expected: float, alpha: float = 0.
     odds = 0.5 * math.log1p(mixture / variance) - math.log(alpha)
     radius = math.sqrt(2.0 * variance * (variance + mixture) / mixture * odds)
     return Difference(estimate, estimate - radius, estimate + radius)
-
-
-def place(user_id: str, salt: str) -> float:
-    """Where a user stands in [0, 1): the same for ever in one experiment (`salt`), anywhere in another."""
-    digest = xxhash.xxh3_64_intdigest(f"{salt}\n{user_id}".encode("utf-8", "surrogatepass"))
-    return (digest >> 11) / (1 << 53)
-
-
-def is_treated(user_id: str, salt: str, share: float) -> bool:
-    """Whether the user is among the `share` that is treated; who is stays so while the share grows."""
-    return place(user_id, salt) < share
-
-
-def next_share(share: float, steps: Sequence[float]) -> float:
-    """The step after `share`, or the last one."""
-    return next((step for step in sorted(steps) if step > share), max(steps))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from recsys.rollout import Rollout
+
 FORMAT_VERSION = 2
 """Of the artefact's files. A reader refuses a manifest whose format it does not know."""
 
@@ -60,7 +62,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of an alias's append-only history; `sequence` counts from 1.
 
-    `cleared`: from here on the alias points nowhere; `version` is the one it left.
+    `cleared`: from here on the alias points nowhere; `version` is the one it left. `rollout`, of a canary or shadow:
+    which requests it gets.
     """
 
     alias: Alias
@@ -70,6 +73,7 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str
     cleared: bool = False
+    rollout: Rollout | None = None
 
 
 def in_service(alias: str) -> bool:

@@ -8,6 +8,8 @@
 `{prefix}items:changed`     sorted set: item_id scored by the revision of its last change
 `{prefix}trends`            hash: the highest offset counted, by partition
 `{prefix}trend:{partition}:{hour}`  sorted set: item_id scored by its weight in that hour, in thousandths
+`{prefix}outcome:{experiment}:{outcome}`  bitmap of units
+`{prefix}tally:{name}`      hash: running counts
 `{prefix}nudge:{channel}`   pub/sub channel
 """
 
@@ -49,6 +51,12 @@ class Keys:
 
     def trend(self, partition: str, hour: int) -> bytes:
         return f"{self.prefix}trend:{partition}:{hour}".encode()
+
+    def outcome(self, experiment: str, outcome: str) -> bytes:
+        return f"{self.prefix}outcome:{experiment}:{outcome}".encode()
+
+    def tally(self, name: str) -> bytes:
+        return f"{self.prefix}tally:{name}".encode()
 
     def nudge(self, channel: str) -> bytes:
         return f"{self.prefix}nudge:{channel}".encode()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from recsys.feature_store.items import in_one, merged
 from recsys.feature_store.protocol import ITEMS_CHANNEL, KEPT_ITEMS, ItemChanges
 from recsys.item import Item
+from recsys.rollout import UNITS, Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TREND_HOURS, TrendCounts
 from recsys.user_features import UserFeatures
@@ -30,6 +31,8 @@ class MemoryFeatureStore:
         self._revision = 0
         self._counted: dict[str, int] = {}
         self._trends: dict[int, Counter[str]] = {}
+        self._marks: dict[str, dict[Outcome, bytearray]] = {}
+        self._tallies: dict[str, Counter[str]] = {}
         self._channels: dict[str, _Channel] = {}
 
     async def read(
@@ -106,6 +109,21 @@ class MemoryFeatureStore:
 
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         return {hour: dict(self._trends.get(hour, ())) for hour in hours}
+
+    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+        for outcome, units in outcomes.items():
+            bitmap = self._marks.setdefault(experiment, {}).setdefault(outcome, bytearray(UNITS // 8))
+            for unit in units:
+                bitmap[unit >> 3] |= 0x80 >> (unit & 7)
+
+    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+        return {outcome: bytes(bitmap) for outcome, bitmap in self._marks.get(experiment, {}).items()}
+
+    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
+        self._tallies.setdefault(name, Counter()).update(counts)
+
+    async def tallies(self, name: str) -> dict[str, int]:
+        return dict(self._tallies.get(name, ()))
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         if channel in self._channels:

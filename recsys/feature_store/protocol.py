@@ -1,10 +1,14 @@
-"""The feature store: per-user features, the item catalogue and trend counts; written by ingest, read by app."""
+"""The feature store: per-user features, the item catalogue and trend counts; written by ingest, read by app.
 
-from collections.abc import Sequence
+Outcomes of rollouts are noted by both: the app knows who got which answer, ingest what came of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.item import Item
+from recsys.rollout import Outcome
 from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
 
@@ -18,6 +22,10 @@ KEPT_ITEMS = 10_000
 
 UNREADABLE = -1
 """The revision of a record that is stored but cannot be read. A save of it replaces whatever is there."""
+
+
+OUTCOME_TTL = 60 * 86_400
+"""Seconds that outcomes and tallies stay after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,20 @@ class FeatureStore(Protocol):
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         """Weights by hour and item, summed over partitions."""
         ...
+
+    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+        """Note of units (0 to `UNITS` - 1) that these outcomes befell them; once noted, again changes nothing."""
+        ...
+
+    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+        """The units per outcome: bit 7 of byte 0 is unit 0; a unit beyond the bytes has no mark."""
+        ...
+
+    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
+        """Add to the running counts kept under `name`. One that fails may or may not have counted."""
+        ...
+
+    async def tallies(self, name: str) -> dict[str, int]: ...
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         """Wake every listener of `channel`; best effort, readers poll as a safety net."""

@@ -5,7 +5,7 @@ user forgotten. Everything written carries a TTL.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -25,9 +25,11 @@ from recsys.feature_store.keys import (
     to_fields,
 )
 from recsys.feature_store.nudges import Nudges
+from recsys.feature_store.outcomes import Outcomes
 from recsys.feature_store.protocol import ITEMS_CHANNEL, UNREADABLE, ItemChanges
 from recsys.feature_store.trends import TrendCounters
 from recsys.item import Item
+from recsys.rollout import Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
@@ -48,6 +50,7 @@ class RedisFeatureStore:
         self._exchange = Exchange(settings)
         self._catalogue = ItemCatalogue(self._exchange, self._keys, settings.item_ttl)
         self._trends = TrendCounters(self._exchange, self._keys)
+        self._outcomes = Outcomes(self._exchange, self._keys)
         self._nudges = Nudges(settings)
 
     async def read(
@@ -99,6 +102,18 @@ class RedisFeatureStore:
 
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         return await self._trends.read(hours)
+
+    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+        await self._outcomes.mark(experiment, outcomes)
+
+    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+        return await self._outcomes.marks(experiment)
+
+    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
+        await self._outcomes.tally(name, counts)
+
+    async def tallies(self, name: str) -> dict[str, int]:
+        return await self._outcomes.tallies(name)
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         await self._nudges.send(channel, payload)

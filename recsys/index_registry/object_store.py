@@ -25,6 +25,7 @@ from recsys.index_registry.local_copy import DEFAULT_LIMIT, CacheLimit, local_co
 from recsys.index_registry.objects import Objects, sequence_of
 from recsys.index_version import LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
 from recsys.placement import Placement, PlacementChange, PlacementName
+from recsys.rollout import Rollout
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -83,7 +84,16 @@ class ObjectStoreRegistry:
         ]
         return sorted(filter(None, moves), key=lambda move: (move.moved_at, move.alias, move.sequence))
 
-    def move_alias(self, alias: str, version: str | None, *, actor: str, reason: str) -> AliasMove:
+    def move_alias(
+        self,
+        alias: str,
+        version: str | None,
+        *,
+        actor: str,
+        reason: str,
+        rollout: Rollout | None = None,
+        after: int | None = None,
+    ) -> AliasMove:
         _check_id(alias, Alias, "alias")
         if alias == PREVIOUS:
             raise InvalidInput("alias", f"{PREVIOUS!r} follows from the moves of {LIVE!r} and cannot be set")
@@ -99,7 +109,9 @@ class ObjectStoreRegistry:
                 actor=actor,
                 reason=reason,
                 cleared=version is None,
+                rollout=rollout,
             ),
+            after,
         )
 
     def placements(self) -> dict[str, PlacementChange]:

@@ -176,9 +176,14 @@ class Objects:
                     found[name] = value
         return found
 
-    def append(self, folder: str, entry: Callable[[int], T]) -> T:
-        """The next entry of the sequence, given its number. Raises `Conflict` when another writer was faster."""
-        sequence = max((sequence_of(one["path"]) for one in self.entries(folder)), default=0) + 1
+    def append(self, folder: str, entry: Callable[[int], T], after: int | None = None) -> T:
+        """The next entry of the sequence, or the one `after` an entry, given its number.
+
+        Raises `Conflict` when another writer was faster.
+        """
+        if after is None:
+            after = max((sequence_of(one["path"]) for one in self.entries(folder)), default=0)
+        sequence = after + 1
         value = entry(sequence)
         if not self.create(f"{folder}/{sequence:08d}.json", msgspec.json.encode(value)):
             raise Conflict(f"{folder} was changed by somebody else meanwhile")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from recsys.index_version import AliasMove, Manifest
 from recsys.placement import Placement, PlacementChange
+from recsys.rollout import Rollout
 
 
 class IndexRegistry(Protocol):
@@ -49,11 +50,20 @@ class IndexRegistry(Protocol):
         """Every move of `alias`, or of all of them, oldest first."""
         ...
 
-    def move_alias(self, alias: str, version: str | None, *, actor: str, reason: str) -> AliasMove:
+    def move_alias(
+        self,
+        alias: str,
+        version: str | None,
+        *,
+        actor: str,
+        reason: str,
+        rollout: Rollout | None = None,
+        after: int | None = None,
+    ) -> AliasMove:
         """Point `alias` at `version`, or nowhere with `None`.
 
         Raises `InvalidInput` for what is no alias that can be moved so, `NotFound`, or `Conflict` when another
-        move won.
+        move won, or there is one that is not the `after` (its sequence) which the caller has seen.
         """
         ...
 

@@ -1,0 +1,42 @@
+"""Outcomes and tallies of rollouts on Redis or Valkey: bitmaps of units, and hashes of counts, with a TTL each."""
+
+from collections.abc import Iterable, Mapping
+
+from recsys.feature_store.exchange import Exchange, checked, packed
+from recsys.feature_store.keys import Keys
+from recsys.feature_store.protocol import OUTCOME_TTL
+from recsys.rollout import Outcome
+
+TOGETHER = 1000
+"""Units set by one command."""
+TALLY_TIMEOUT = 1.0
+"""Seconds."""
+
+
+class Outcomes:
+    def __init__(self, exchange: Exchange, keys: Keys) -> None:
+        self._exchange = exchange
+        self._keys = keys
+
+    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+        commands = []
+        for outcome, marked in outcomes.items():
+            key, units = self._keys.outcome(experiment, outcome), list(marked)
+            for start in range(0, len(units), TOGETHER):
+                bits = [part for unit in units[start : start + TOGETHER] for part in ("SET", "u1", unit, 1)]
+                commands += [packed("BITFIELD", key, *bits), packed("EXPIRE", key, OUTCOME_TTL)]
+        checked(await self._exchange.retrying(commands))
+
+    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+        commands = [packed("GET", self._keys.outcome(experiment, outcome)) for outcome in Outcome]
+        found = checked(await self._exchange.retrying(commands))
+        return {outcome: bitmap for outcome, bitmap in zip(Outcome, found, strict=True) if bitmap is not None}
+
+    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
+        key = self._keys.tally(name)
+        commands = [packed("HINCRBY", key, counted, count) for counted, count in counts.items()]
+        checked(await self._exchange.once([*commands, packed("EXPIRE", key, OUTCOME_TTL)], TALLY_TIMEOUT))
+
+    async def tallies(self, name: str) -> dict[str, int]:
+        (found,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.tally(name))]))
+        return {counted.decode(): int(count) for counted, count in zip(found[::2], found[1::2], strict=True)}
