@@ -1,10 +1,11 @@
-"""HTTP bodies of users and placements, as msgspec Structs like those of `app.schemas`."""
+"""HTTP bodies of users, items and placements, as msgspec Structs like those of `app.schemas`."""
 
 from datetime import datetime
 
 import msgspec
 
 from recsys.interaction import Id
+from recsys.item import PropertyValue
 from recsys.placement import Placement, PlacementChange
 
 
@@ -33,3 +34,13 @@ class PlacementHistory(msgspec.Struct, frozen=True):
 
     name: str
     changes: list[PlacementChange]
+
+
+class ItemAnswer(msgspec.Struct, frozen=True):
+    """An item as this replica knows it; `trained` when `index_version` has learned its place from interactions."""
+
+    item_id: str
+    index_version: str
+    trained: bool
+    available: bool
+    properties: dict[str, PropertyValue]

@@ -45,12 +45,13 @@ class LiveIndex:
         self.current: LoadedVersion | None = None
         self.previous: LoadedVersion | None = None
 
+    def in_memory(self) -> list[LoadedVersion]:
+        """The live version first."""
+        return [one for one in (self.current, self.previous) if one is not None]
+
     def loaded(self, version: str) -> LoadedVersion | None:
         """The named version, if it is in memory."""
-        for one in (self.current, self.previous):
-            if one is not None and one.index.version == version:
-                return one
-        return None
+        return next((one for one in self.in_memory() if one.index.version == version), None)
 
     def swap(self, loaded: LoadedVersion) -> None:
         """Answer from `loaded` from the next request on; requests under way keep what they took."""

@@ -23,7 +23,17 @@ from app.live_index import LiveIndex
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
-from app.routes import asyncapi, health, index_versions, interactions, placements, recommendations, users
+from app.routes import (
+    asyncapi,
+    health,
+    index_versions,
+    interactions,
+    items,
+    placements,
+    recommendations,
+    users,
+    what_if,
+)
 from app.serving import Serving
 from app.settings import AppSettings
 from app.spool import Spool
@@ -59,7 +69,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
-    for part in (recommendations, interactions, users, placements, index_versions, health):
+    for part in (recommendations, interactions, users, items, placements, index_versions, what_if, health):
         app.include_router(part.router)
     app.include_router(asyncapi.router_of(settings.topic.name))
     problems.install(app)

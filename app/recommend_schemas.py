@@ -7,6 +7,7 @@ import msgspec
 
 from recsys.errors import InvalidInput
 from recsys.expression import Expression, compile_expression
+from recsys.index_version import VersionId
 from recsys.interaction import Id
 from recsys.item import PropertyName, PropertyValue
 from recsys.placement import MAX_K, Boost, ExpressionText, Placement
@@ -87,6 +88,20 @@ class ExplainBody(RecommendBody, frozen=True, kw_only=True):
     """Why `item_id` would or would not be in the answer to the rest."""
 
     item_id: Id
+
+
+class PreviewBody(Asking, frozen=True, kw_only=True):
+    """A placement to try out, and whom to answer by it; what is left out is as in `POST /recommend`."""
+
+    placement: Placement
+    version: VersionId | None = None
+    user_id: UserId | None = None
+    k: K | None = None
+    session_items: SessionItems = []
+    cart_items: CartItems = []
+    context: Context = {}
+    properties: Properties | None = None
+    explain: Explain = False
 
 
 class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):

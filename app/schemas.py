@@ -118,7 +118,10 @@ class VersionAnswer(msgspec.Struct, frozen=True):
 
 
 class VersionsAnswer(msgspec.Struct, frozen=True):
+    """`serving` answers on this replica; `loaded` are in its memory and can be asked, `serving` first."""
+
     serving: str | None
+    loaded: list[str]
     versions: list[VersionAnswer]
 
 
@@ -126,13 +129,22 @@ class MoveBody(Body, frozen=True):
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
-class MoveAnswer(msgspec.Struct, frozen=True):
+class MoveAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`cleared`: from then on the alias points nowhere; `version` is the one it left."""
+
     alias: str
     version: str
     sequence: int
     moved_at: datetime
     actor: str
     reason: str
+    cleared: bool = False
+
+
+class MovesAnswer(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    moves: list[MoveAnswer]
 
 
 class SpoolHealth(msgspec.Struct, frozen=True):

@@ -86,10 +86,13 @@ class Serving:
         async with self._batches:
             return await self._serve(queries, self.live(), patient=True)
 
-    async def trace(self, query: Query) -> tuple[Served, Trace]:
-        """The same with a record of every stage; alone, since it is asked for by people."""
+    async def trace(self, query: Query, version: LoadedVersion | None = None) -> tuple[Served, Trace]:
+        """The same with a record of every stage; alone, since it is asked for by people.
+
+        With `version`, what that one would answer: an operator's question, not counted as traffic.
+        """
         trace = Trace()
-        return (await self._serve([query], self.live(), trace))[0], trace
+        return (await self._serve([query], version or self.live(), trace, counted=version is None))[0], trace
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._turns, return_exceptions=True)
@@ -131,7 +134,13 @@ class Serving:
                 answer.set_result(one)
 
     async def _serve(
-        self, queries: Sequence[Query], live: LoadedVersion, trace: Trace | None = None, *, patient: bool = False
+        self,
+        queries: Sequence[Query],
+        live: LoadedVersion,
+        trace: Trace | None = None,
+        *,
+        patient: bool = False,
+        counted: bool = True,
     ) -> list[Served]:
         users = [query.user_id for query in queries if query.user_id is not None]
         shown = any(query.placement.rotate_hours for query in queries)
@@ -145,6 +154,7 @@ class Serving:
         served = []
         for (query, features), result in zip(asked, results, strict=True):
             degraded = query.user_id is not None and features is None
-            RUNGS[result.rung, degraded].inc()
+            if counted:
+                RUNGS[result.rung, degraded].inc()
             served.append(Served(result, live, degraded))
         return served

@@ -31,10 +31,10 @@ class InvalidInput(RecsysError):
 
 
 class NotFound(RecsysError):
-    """`what` (item, version, alias, user) named `name` does not exist."""
+    """`what` (item, version, alias, user) named `name` does not exist; `hint` says what does."""
 
-    def __init__(self, what: str, name: str) -> None:
-        super().__init__(f"{what} {name!r} does not exist")
+    def __init__(self, what: str, name: str, hint: str = "") -> None:
+        super().__init__(f"{what} {name!r} does not exist{hint and '; '}{hint}")
         self.what = what
         self.name = name
 

@@ -1,4 +1,4 @@
-"""GET /versions, POST /versions/{id}/promote, POST /versions/rollback."""
+"""GET /versions and their history; promote, roll back, pin and unpin."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,14 +6,14 @@ from typing import Annotated
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.dependencies import Administering, Services, Use, decode_body, json_response
 from app.openapi import gives, takes
-from app.schemas import MoveAnswer, MoveBody, VersionAnswer, VersionsAnswer
+from app.schemas import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry.aliases import aliases_of, promote, rollback
+from recsys.index_registry.aliases import aliases_of, pin, promote, rollback, unpin
 from recsys.index_version import VERSION_PATTERN, AliasMove
 
 router = APIRouter(prefix="/versions", tags=["index versions"])
@@ -30,6 +30,7 @@ async def list_versions(use: Use, _: Administering) -> Response:
     return json_response(
         VersionsAnswer(
             serving=current.index.version if current else None,
+            loaded=[one.index.version for one in use.live_index.in_memory()],
             versions=[
                 VersionAnswer(
                     version=one.version,
@@ -44,6 +45,16 @@ async def list_versions(use: Use, _: Administering) -> Response:
             ],
         )
     )
+
+
+@router.get("/history", responses=gives(MovesAnswer, 422, 503), response_class=Response)
+async def history(
+    use: Use, _: Administering, limit: Annotated[int, Query(ge=1, le=10_000, description="the newest so many")] = 100
+) -> Response:
+    """Who moved which alias to what, when and why, newest first."""
+    moves = await use.watcher.ask(use.registry.history)
+    newest = sorted(moves, key=lambda move: (move.moved_at, move.sequence), reverse=True)[:limit]
+    return json_response(MovesAnswer([_answer(move) for move in newest]))
 
 
 @router.post(
@@ -70,6 +81,34 @@ async def promote_version(use: Use, actor: Administering, version: VersionId, re
     return await _moved(use, partial(promote, use.registry, version, actor=actor, reason=body.reason))
 
 
+@router.post(
+    "/{version}/pin",
+    responses=gives(MoveAnswer, 404, 409, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(MoveBody, example={"reason": "the one of the audit"}),
+)
+async def pin_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+    """Keep a version from being deleted."""
+    body = await decode_body(request, MoveBody)
+    return json_response(
+        _answer(await use.watcher.ask(partial(pin, use.registry, version, actor=actor, reason=body.reason)))
+    )
+
+
+@router.post(
+    "/{version}/unpin",
+    responses=gives(MoveAnswer, 404, 409, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(MoveBody, example={"reason": "audited"}),
+)
+async def unpin_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+    """Take the pin back."""
+    body = await decode_body(request, MoveBody)
+    return json_response(
+        _answer(await use.watcher.ask(partial(unpin, use.registry, version, actor=actor, reason=body.reason)))
+    )
+
+
 async def _moved(use: Services, make: Callable[[], AliasMove]) -> Response:
     move = await use.watcher.ask(make)
     try:
@@ -77,4 +116,8 @@ async def _moved(use: Services, make: Callable[[], AliasMove]) -> Response:
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await use.watcher.check()
-    return json_response(msgspec.convert(move, MoveAnswer, from_attributes=True))
+    return json_response(_answer(move))
+
+
+def _answer(move: AliasMove) -> MoveAnswer:
+    return msgspec.convert(move, MoveAnswer, from_attributes=True)

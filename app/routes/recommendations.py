@@ -64,13 +64,13 @@ async def recommend_batch(use: Services, scope: Connection, body: bytes) -> byte
     authorise(use, scope, Scope.RECOMMEND)
     asked = decode(body, BatchBody)
     placement = known_placement(use.placements(), asked.placement)
-    now_ms, condition, exclude = _now_ms(), filter_of(asked.filter), tuple(asked.exclude)
+    moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
     queries = [
-        Query(asked.k or placement.k, user, (), (), exclude, condition, placement, now_ms) for user in asked.users
+        Query(asked.k or placement.k, user, (), (), exclude, condition, placement, moment) for user in asked.users
     ]
     served = await use.serving.recommend_all(queries)
     catalogue = served[0].live.catalogue
-    items = items_of_each([one.result for one in served], catalogue, _names(asked, placement))
+    items = items_of_each([one.result for one in served], catalogue, names_of(asked, placement))
     answers = [
         UserItems(user, one.result.rung, own, one.result.short)
         for user, one, own in zip(asked.users, served, items, strict=True)
@@ -146,9 +146,7 @@ async def explain(request: Request) -> Response:
     use = services_of(request)
     authorise(use, request.scope, Scope.RECOMMEND)
     body = decode(await request.body(), ExplainBody)
-    served, trace = await use.serving.trace(
-        query_of(body, known_placement(use.placements(), body.placement), _now_ms())
-    )
+    served, trace = await use.serving.trace(query_of(body, known_placement(use.placements(), body.placement), now_ms()))
     catalogue, result = served.live.catalogue, served.result
     row = int(catalogue.rows([body.item_id])[0])
     if row == UNKNOWN:
@@ -167,17 +165,17 @@ async def _list(use: Services, params: ListParams, placement: Placement, items: 
         session_items=items,
         filter=filter_of(params.filter),
         placement=placement,
-        now_ms=_now_ms(),
+        now_ms=now_ms(),
     )
     served = await use.serving.recommend(query)
     return json_response(
-        answer(served.result, served.live.catalogue, _names(params, default), degraded=served.degraded)
+        answer(served.result, served.live.catalogue, names_of(params, default), degraded=served.degraded)
     )
 
 
 async def _recommend(use: Services, body: RecommendBody) -> Answer:
     placement = known_placement(use.placements(), body.placement)
-    query, names = query_of(body, placement, _now_ms()), _names(body, placement)
+    query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
         served, trace = await use.serving.trace(query)
         catalogue = served.live.catalogue
@@ -208,11 +206,11 @@ def _next_page(use: Services, cursor: str, query: Query, names: tuple[str, ...])
     )
 
 
-def _names(params: ListParams, placement: Placement) -> tuple[str, ...]:
+def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:
     return placement.properties if params.properties is None else tuple(params.properties)
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
     return int(time() * 1000)
 
 

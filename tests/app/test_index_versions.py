@@ -11,7 +11,7 @@ from recsys.feature_store import open_feature_store
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import promote
 from recsys.item import Item
-from tests.app.conftest import client_of
+from tests.app.conftest import KEYS, client_of
 from tests.versions import publish_small_version
 from tests.waiting import WaitUntil
 
@@ -54,6 +54,34 @@ async def test_a_move_needs_a_reason(client: httpx.AsyncClient) -> None:
     response = await client.post("/versions/second/promote", json={})
     assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == "reason"
+
+
+async def test_every_move_is_told_newest_first_with_who_and_why(guarded_client: httpx.AsyncClient) -> None:
+    guarded_client.headers["X-API-Key"] = KEYS["admin"]
+    await guarded_client.post("/versions/second/promote", json={"reason": "better"})
+    await guarded_client.post("/versions/rollback", json={"reason": "worse"})
+    moves = (await guarded_client.get("/versions/history")).json()["moves"]
+    assert [(one["alias"], one["version"], one["actor"], one["reason"]) for one in moves] == [
+        ("live", "first", "admin", "rollback: worse"),
+        ("live", "second", "admin", "better"),
+        ("live", "first", "test", "start"),
+    ]
+    assert (await guarded_client.get("/versions/history", params={"limit": 1})).json()["moves"] == moves[:1]
+    assert (await guarded_client.get("/versions/history", params={"limit": 0})).status_code == 422
+
+
+async def test_a_pinned_version_is_listed_as_such_until_the_pin_is_taken_back(client: httpx.AsyncClient) -> None:
+    async def aliases() -> list[str]:
+        listed: list[str] = (await client.get("/versions")).json()["versions"][1]["aliases"]
+        return listed
+
+    assert (await client.post("/versions/second/pin", json={"reason": "the audit's"})).status_code == 200
+    assert await aliases() == ["pin:second"]
+    taken = await client.post("/versions/second/unpin", json={"reason": "audited"})
+    assert (taken.status_code, taken.json()["cleared"]) == (200, True)
+    assert await aliases() == []
+    assert (await client.post("/versions/second/unpin", json={"reason": "again"})).status_code == 404
+    assert (await client.post("/versions/third/pin", json={"reason": "hope"})).status_code == 404
 
 
 async def test_a_replica_follows_an_alias_that_somebody_else_moved(

@@ -1,0 +1,74 @@
+"""What another version or another placement would answer, for operators: nothing is saved, nothing is counted."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.answers import answer
+from app.dependencies import Administering, Services, Use, decode_body, json_response
+from app.live_index import LoadedVersion
+from app.openapi import gives, takes
+from app.recommend_schemas import Answer, PreviewBody, RecommendBody, known_placement, query_of
+from app.routes.index_versions import VersionId
+from app.routes.recommendations import names_of, now_ms
+from recsys.errors import InvalidInput, NotFound
+from recsys.placement import Placement
+from recsys.recommender.explain import Explanation
+
+router = APIRouter()
+
+
+@router.post(
+    "/versions/{version}/recommend",
+    tags=["index versions"],
+    responses=gives(Answer, 404, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(RecommendBody, example={"user_id": "17850", "k": 5, "explain": True}),
+)
+async def recommend_by_version(use: Use, _: Administering, version: VersionId, request: Request) -> Response:
+    """What `POST /recommend` would answer if this version were live; for those in this replica's memory.
+
+    They are the `loaded` ones of `GET /versions`. There are no pages.
+    """
+    body = await decode_body(request, RecommendBody)
+    if body.pages or body.cursor is not None:
+        raise InvalidInput("cursor" if body.cursor is not None else "pages", "is only for POST /recommend")
+    placement = known_placement(use.placements(), body.placement)
+    return json_response(await _answer(use, body, placement, _in_memory(use, version)))
+
+
+@router.post(
+    "/recommend/preview",
+    tags=["placements"],
+    responses=gives(Answer, 404, 413, 422, 503),
+    response_class=Response,
+    openapi_extra=takes(PreviewBody, example={"placement": {"diversity": 0.5}, "user_id": "17850", "k": 5}),
+)
+async def preview_placement(use: Use, _: Administering, request: Request) -> Response:
+    """What a placement would answer, without saving it; by the live version or another one in memory."""
+    body = await decode_body(request, PreviewBody)
+    version = use.serving.live() if body.version is None else _in_memory(use, body.version)
+    asked = RecommendBody(
+        user_id=body.user_id,
+        k=body.k,
+        session_items=body.session_items,
+        cart_items=body.cart_items,
+        context=body.context,
+        properties=body.properties,
+        explain=body.explain,
+    )
+    return json_response(await _answer(use, asked, body.placement, version))
+
+
+async def _answer(use: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
+    served, trace = await use.serving.trace(query_of(body, placement, now_ms()), version)
+    catalogue = served.live.catalogue
+    whys = Explanation(trace, served.result, catalogue).why() if body.explain else ()
+    return answer(served.result, catalogue, names_of(body, placement), degraded=served.degraded, whys=whys)
+
+
+def _in_memory(use: Services, version: str) -> LoadedVersion:
+    """Raises `NotFound` naming those that are."""
+    found = use.live_index.loaded(version)
+    if found is None:
+        names = ", ".join(one.index.version for one in use.live_index.in_memory())
+        raise NotFound("version in memory", version, f"those of this replica are {names}")
+    return found
