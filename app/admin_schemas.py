@@ -44,3 +44,7 @@ class ItemAnswer(msgspec.Struct, frozen=True):
     trained: bool
     available: bool
     properties: dict[str, PropertyValue]
+
+
+class ItemsAnswer(msgspec.Struct, frozen=True):
+    items: list[ItemAnswer]

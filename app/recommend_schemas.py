@@ -76,6 +76,12 @@ class RecommendBody(RecommendParams, frozen=True, kw_only=True):
     context: Context = {}
 
 
+class ItemsParams(Asking, frozen=True, kw_only=True):
+    """The query string of `GET /items`; repeat the name for more than one."""
+
+    item_id: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=500, description="which items")]
+
+
 class BatchBody(ListParams, frozen=True, kw_only=True):
     """One question about many users, asked in one go."""
 

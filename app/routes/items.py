@@ -1,15 +1,28 @@
-"""GET /items/{id}: what this replica knows of an item."""
+"""GET /items and /items/{id}: what this replica knows of items."""
 
-from fastapi import APIRouter, Response
+import numpy as np
+from fastapi import APIRouter, Request, Response
 
-from app.admin_schemas import ItemAnswer
-from app.dependencies import Administering, Use, json_response
-from app.openapi import gives
+from app.admin_schemas import ItemAnswer, ItemsAnswer
+from app.dependencies import Administering, Use, json_response, query_parameters
+from app.openapi import gives, reads
+from app.recommend_schemas import ItemsParams
 from app.routes.recommendations import ItemId
 from recsys.errors import NotFound
+from recsys.recommender import Catalogue
 from recsys.recommender.id_map import UNKNOWN
 
 router = APIRouter(tags=["recommendations"])
+
+
+@router.get(
+    "/items", responses=gives(ItemsAnswer, 400, 422, 503), response_class=Response, openapi_extra=reads(ItemsParams)
+)
+async def get_items(use: Use, _: Administering, request: Request) -> Response:
+    """Items with every property, in the order asked for; one that nobody knows is left out."""
+    catalogue = use.serving.live().catalogue
+    rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id)
+    return json_response(ItemsAnswer([_answer(catalogue, row) for row in rows.tolist() if row != UNKNOWN]))
 
 
 @router.get("/items/{item_id}", responses=gives(ItemAnswer, 404, 422, 503), response_class=Response)
@@ -19,13 +32,15 @@ async def get_item(use: Use, _: Administering, item_id: ItemId) -> Response:
     row = int(catalogue.rows([item_id])[0])
     if row == UNKNOWN:
         raise NotFound("item", item_id)
-    item = catalogue.item(row)
-    return json_response(
-        ItemAnswer(
-            item_id=item_id,
-            index_version=catalogue.index.version,
-            trained=row < len(catalogue.index) and not catalogue.index.cold[row],
-            available=item is None or item.available is not False,
-            properties={} if item is None else item.shown(),
-        )
+    return json_response(_answer(catalogue, row))
+
+
+def _answer(catalogue: Catalogue, row: int) -> ItemAnswer:
+    item, index = catalogue.item(row), catalogue.index
+    return ItemAnswer(
+        item_id=catalogue.ids(np.array([row]))[0],
+        index_version=index.version,
+        trained=row < len(index) and not index.cold[row],
+        available=item is None or item.available is not False,
+        properties={} if item is None else item.shown(),
     )

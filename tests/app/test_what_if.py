@@ -88,6 +88,10 @@ async def test_an_item_is_shown_with_all_that_is_known_of_it(client: httpx.Async
         "properties": {"title": "Item 7", "price": 7.0, "categories": ["garden"], "colour": "red"},
     }
     assert (await client.get("/items/nothing")).status_code == 404
+    several = await client.get("/items", params={"item_id": ["i7", "nothing", "i1"]})
+    assert [one["item_id"] for one in several.json()["items"]] == ["i7", "i1"]
+    assert several.json()["items"][0] == body
+    assert (await client.get("/items")).status_code == 422
 
 
 @pytest.mark.parametrize("scope", ["recommend", "events", None])
