@@ -14,6 +14,7 @@ from recsys.placement import Source
 from recsys.recommendation import Recommendation
 from recsys.recommender import Catalogue
 from recsys.recommender.explain import Why
+from recsys.rollout import Variant
 
 NUMERALS = 6
 """Decimals of a score."""
@@ -28,6 +29,7 @@ def answer(
     identifier: str | None = None,
     page: int | None = None,
     whys: Sequence[Why] = (),
+    variant: Variant | None = None,
 ) -> Answer:
     """The body; with `page`, only so many items of `result` and a cursor for the rest."""
     identifier = identifier or recommendation_id()
@@ -43,6 +45,7 @@ def answer(
         items_of(result, catalogue, properties, whys),
         result.short,
         cursor,
+        variant,
     )
 
 

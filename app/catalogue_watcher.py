@@ -21,9 +21,8 @@ class CatalogueWatcher:
         """Follow the store's change feed until cancelled."""
         while True:
             try:
-                for loaded in (self._live_index.current, self._live_index.previous):
-                    if loaded is not None:
-                        self._live_index.change_items(await caught_up(loaded, self._store))
+                for loaded in self._live_index.in_memory():
+                    self._live_index.change_items(await caught_up(loaded, self._store))
                 await self._store.wait_for_nudge(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
                 log.warning("item changes cannot be read, serving on", error=str(error))

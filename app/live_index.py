@@ -44,10 +44,13 @@ class LiveIndex:
     def __init__(self) -> None:
         self.current: LoadedVersion | None = None
         self.previous: LoadedVersion | None = None
+        self.beside: dict[str, LoadedVersion] = {}
+        """By version: those that answer some, or in somebody's stead (`LiveRollouts`)."""
 
     def in_memory(self) -> list[LoadedVersion]:
-        """The live version first."""
-        return [one for one in (self.current, self.previous) if one is not None]
+        """Every version in memory, the live one first."""
+        found = (self.current, self.previous, *self.beside.values())
+        return list({one.index.version: one for one in found if one is not None}.values())
 
     def loaded(self, version: str) -> LoadedVersion | None:
         """The named version, if it is in memory."""
@@ -66,5 +69,8 @@ class LiveIndex:
         """Put a version's newer catalogue in its place; a version that left meanwhile is passed over."""
         if self.current is not None and self.current.index is changed.index:
             self.current = changed
-        elif self.previous is not None and self.previous.index is changed.index:
+        if self.previous is not None and self.previous.index is changed.index:
             self.previous = changed
+        version = changed.index.version
+        if version in self.beside and self.beside[version].index is changed.index:
+            self.beside[version] = changed

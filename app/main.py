@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import openapi, problems
+from app.canary_guard import CanaryGuard
 from app.catalogue_watcher import CatalogueWatcher
 from app.circuit_breaker import CircuitBreaker
 from app.dependencies import Services
@@ -23,6 +24,7 @@ from app.live_index import LiveIndex
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
+from app.rollouts import LiveRollouts, RolloutWatcher
 from app.routes import (
     asyncapi,
     health,
@@ -31,13 +33,16 @@ from app.routes import (
     items,
     placements,
     recommendations,
+    rollouts,
     users,
     what_if,
 )
 from app.serving import Serving
 from app.settings import AppSettings
+from app.shadow import Shadow
 from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
+from app.version_loader import VersionLoader
 from recsys.background import end
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
@@ -69,7 +74,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
-    for part in (recommendations, interactions, users, items, placements, index_versions, what_if, health):
+    for part in (recommendations, interactions, users, items, placements, index_versions, rollouts, what_if, health):
         app.include_router(part.router)
     app.include_router(asyncapi.router_of(settings.topic.name))
     problems.install(app)
@@ -111,8 +116,11 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     topic = open_interaction_topic(settings.topic, settings.store)
     producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
     stack.push_async_callback(producer.aclose)
-    live_index, live_trends = LiveIndex(), LiveTrends()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), live_trends, serve.deadline)
+    live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
+    features = FeatureReader(store, CircuitBreaker())
+    guard = CanaryGuard(registry, store, live_index, live_rollouts)
+    shadow = Shadow(live_rollouts, live_index, features, live_trends, store)
+    serving = Serving(live_index, features, live_trends, live_rollouts, guard, shadow, serve.deadline)
     stack.push_async_callback(serving.aclose)
     watcher = IndexWatcher(
         registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval
@@ -120,8 +128,11 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     placement_watcher = PlacementWatcher(
         registry, settings.registry.cache, store, configured=serve.placements, poll_interval=serve.poll_interval
     )
+    loader = VersionLoader(registry, settings.registry, store, serve.poll_interval)
+    rollout_watcher = RolloutWatcher(registry, loader, live_index, live_rollouts, watcher.looked)
     await asyncio.gather(watcher.check(), placement_watcher.check())
-    watchers: list[Watcher] = [watcher, placement_watcher, CatalogueWatcher(live_index, store, serve.poll_interval)]
+    watchers: list[Watcher] = [watcher, rollout_watcher, placement_watcher, guard, shadow]
+    watchers.append(CatalogueWatcher(live_index, store, serve.poll_interval))
     watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
     if spool is not None:
         watchers.append(producer)

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from recsys.recommendation import Rung
+from recsys.rollout import Variant
 from recsys.telemetry import LATENCY_BUCKETS
 
 REQUESTS = Counter("millirec_requests", "Requests answered", ["route", "method", "status"])
@@ -46,6 +47,36 @@ LOAD_FAILURES = Counter("millirec_index_load_failures", "Versions refused or not
 WATCHER_FAILURES = Counter("millirec_watcher_failures", "Watchers that failed and were started again", ["watcher"])
 INDEX_INFO = Gauge(
     "millirec_index_version_info", "1 for the version in service", ["version"], multiprocess_mode="mostrecent"
+)
+ROLLOUT_SHARE = Gauge(
+    "millirec_rollout_share",
+    "Share of the users of a canary, of the requests of a shadow; 0: none here",
+    ["alias"],
+    multiprocess_mode="mostrecent",
+)
+ROLLOUT_ANSWERED = Counter(
+    "millirec_rollout_answers", "Answers on either side of a canary, by fallback rung", ["variant", "rung"]
+)
+ROLLOUT_ANSWERS = {
+    (variant, rung): ROLLOUT_ANSWERED.labels(variant.value, rung.value) for variant in Variant for rung in Rung
+}
+ROLLOUT_DIFFERENCE = Gauge(
+    "millirec_rollout_difference",
+    "Share of users whom an outcome befell, canary less control, and the bounds that hold at all times",
+    ["outcome", "bound"],
+    multiprocess_mode="mostrecent",
+)
+ROLLOUT_MOVES = Counter("millirec_rollout_moves", "What the guard of a canary did", ["action"])
+SHADOW_COMPARED = Counter("millirec_shadow_compared", "Answers compared with those of the shadow")
+SHADOW_SKIPPED = Counter("millirec_shadow_skipped", "Requests drawn for the shadow that its budget had no room for")
+SHADOW_FAILED = Counter("millirec_shadow_failed", "Requests that the shadow could not answer")
+SHADOW_OVERLAP = Histogram(
+    "millirec_shadow_overlap",
+    "Share of the items in an answer that are in the shadow's too",
+    buckets=[tenth / 10 for tenth in range(11)],
+)
+SHADOW_SECONDS = Histogram(
+    "millirec_shadow_seconds", "Time in the recommender per query of the shadow", buckets=LATENCY_BUCKETS
 )
 
 

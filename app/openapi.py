@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from app import admin_schemas, recommend_schemas, schemas
+from app import admin_schemas, recommend_schemas, rollout_schemas, schemas
 from app.problems import MEDIA_TYPE
 from recsys.index_registry.receipts import ErasureReceipt
 from recsys.placement import Placement, PlacementChange
@@ -42,6 +42,10 @@ _BODIES = (
     PlacementChange,
     schemas.VersionsAnswer,
     schemas.MoveBody,
+    rollout_schemas.PromoteBody,
+    rollout_schemas.CanaryBody,
+    rollout_schemas.ShadowBody,
+    rollout_schemas.RolloutsAnswer,
     schemas.MoveAnswer,
     schemas.MovesAnswer,
     schemas.Health,

@@ -13,6 +13,7 @@ from recsys.item import PropertyName, PropertyValue
 from recsys.placement import MAX_K, Boost, ExpressionText, Placement
 from recsys.recommendation import Query
 from recsys.recommender.explain import Removed, Why
+from recsys.rollout import Variant
 
 MAX_IDS = 1000
 MAX_USERS = 1000
@@ -121,7 +122,8 @@ class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Items best first. `rung` says how the answer came about; `degraded` that features could not be read.
 
-    `short` says why there are fewer items than asked for; `cursor` asks for the next page.
+    `short` says why there are fewer items than asked for; `cursor` asks for the next page. `variant` is there while
+    a canary runs: which side of it the user is on.
     """
 
     recommendation_id: str
@@ -131,6 +133,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     items: list[AnswerItem]
     short: str | None = None
     cursor: str | None = None
+    variant: Variant | None = None
 
 
 class UserItems(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,14 +9,18 @@ from time import perf_counter
 import msgspec
 import structlog
 
+from app.canary_guard import CanaryGuard
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import RUNGS, SEARCH_SECONDS
+from app.rollouts import LiveRollouts
+from app.shadow import Shadow
 from app.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
 from recsys.placement import Candidates, Source
 from recsys.recommendation import Query, Recommendation
 from recsys.recommender import Trace, has_masks, recommend, recommend_many
+from recsys.rollout import Variant
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
@@ -32,23 +36,40 @@ MAX_TURNS = 4
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A recommendation with what it was made from; `degraded` when the user's features could not be read."""
+    """A recommendation with what it was made from; `degraded` when the user's features could not be read.
+
+    `seconds` in the recommender; `stood_in`: another version was to answer and could not.
+    """
 
     result: Recommendation
     live: LoadedVersion
     degraded: bool
+    seconds: float = 0.0
+    stood_in: bool = False
+    variant: Variant | None = None
 
 
-Waiting = tuple[Query, "asyncio.Future[Served]"]
+Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
+"""A query, and the version that is to answer it where that is not the live one."""
 
 
 class Serving:
     """Answers queries from whatever is in memory and in the feature store right now."""
 
     def __init__(
-        self, live_index: LiveIndex, features: FeatureReader, trends: LiveTrends, deadline: float = DEADLINE
+        self,
+        live_index: LiveIndex,
+        features: FeatureReader,
+        trends: LiveTrends,
+        rollouts: LiveRollouts,
+        guard: CanaryGuard,
+        shadow: Shadow,
+        deadline: float = DEADLINE,
     ) -> None:
         self._live_index = live_index
+        self._rollouts = rollouts
+        self._guard = guard
+        self._shadow = shadow
         self._features = features
         self._trends = trends
         self._deadline = deadline
@@ -65,16 +86,30 @@ class Serving:
     def loaded(self, version: str) -> LoadedVersion | None:
         return self._live_index.loaded(version)
 
-    async def recommend(self, query: Query) -> Served:
+    async def recommend(self, query: Query, placement: str = "") -> Served:
         """Personal items, or the best the fallback ladder has; consistent with exactly one version.
 
-        Queries that wait in the same turn of the event loop share a store round trip, look-ups and searches.
+        Queries that wait in the same turn of the event loop share a store round trip, look-ups and searches. The
+        name of the `placement` and the user may have another version than the live one answer (`LiveRollouts`).
         """
+        chosen = self._rollouts.choose(query.user_id, placement)
+        if chosen is None:
+            served = await self._answered(query, None)
+        else:
+            began = perf_counter()
+            served = replace(await self._answered(query, chosen.version), variant=chosen.variant)
+            seconds = perf_counter() - began
+            self._guard.note(chosen, served.result, seconds, degraded=served.degraded, stood_in=served.stood_in)
+        if self._rollouts.shadow is not None:
+            self._shadow.offer(query, served.result, served.live, served.seconds)
+        return served
+
+    async def _answered(self, query: Query, version: str | None) -> Served:
         live, loop = self.live(), asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._flush)
         answer: asyncio.Future[Served] = loop.create_future()
-        self._waiting.append((query, answer))
+        self._waiting.append((query, version, answer))
         timer = loop.call_later(self._deadline, self._give_up, query, answer, live)
         try:
             return await answer
@@ -86,13 +121,18 @@ class Serving:
         async with self._batches:
             return await self._serve(queries, self.live(), patient=True)
 
-    async def trace(self, query: Query, version: LoadedVersion | None = None) -> tuple[Served, Trace]:
-        """The same with a record of every stage; alone, since it is asked for by people.
+    async def trace(
+        self, query: Query, placement: str = "", version: LoadedVersion | None = None
+    ) -> tuple[Served, Trace]:
+        """`recommend` with a record of every stage; alone, since it is asked for by people, and no part of a rollout.
 
         With `version`, what that one would answer: an operator's question, not counted as traffic.
         """
-        trace = Trace()
-        return (await self._serve([query], version or self.live(), trace, counted=version is None))[0], trace
+        trace, chosen = Trace(), None if version else self._rollouts.choose(query.user_id, placement)
+        beside = None if chosen is None or chosen.version is None else self._live_index.beside.get(chosen.version)
+        asked = version or beside or self.live()
+        served = (await self._serve([query], asked, trace, counted=version is None))[0]
+        return replace(served, variant=None if chosen is None else chosen.variant), trace
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._turns, return_exceptions=True)
@@ -119,19 +159,42 @@ class Serving:
         self._flush()
 
     async def _turn(self, waiting: Sequence[Waiting]) -> None:
+        """Queries that the same version answers go together."""
+        of_live = [one for one in waiting if one[1] is None]
+        groups = [self._fulfil(of_live, None)] if of_live else []
+        if len(of_live) < len(waiting):
+            versions = {version for _, version, _ in waiting if version is not None}
+            groups += [self._fulfil([one for one in waiting if one[1] == version], version) for version in versions]
+        if len(groups) == 1:
+            await groups[0]
+        else:
+            await asyncio.gather(*groups)
+
+    async def _fulfil(self, waiting: Sequence[Waiting], version: str | None) -> None:
         """Whatever happens, nobody is left waiting."""
         try:
-            served = await self._serve([query for query, _ in waiting], self.live())
+            served = await self._served_by(version, [query for query, _, _ in waiting])
         except BaseException as error:
-            for _, answer in waiting:
+            for _, _, answer in waiting:
                 if not answer.done():
                     answer.set_exception(error if isinstance(error, Exception) else Unavailable("shutting down"))
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, answer), one in zip(waiting, served, strict=True):
+        for (_, _, answer), one in zip(waiting, served, strict=True):
             if not answer.done():
                 answer.set_result(one)
+
+    async def _served_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
+        """From `version` if it can, else from the live one: nobody shall suffer for an experiment."""
+        loaded = None if version is None else self._live_index.beside.get(version)
+        if loaded is None:
+            return await self._serve(queries, self.live())
+        try:
+            return await self._serve(queries, loaded)
+        except Exception:
+            log.exception("a version beside the live one could not answer", version=version)
+            return [replace(one, stood_in=True) for one in await self._serve(queries, self.live())]
 
     async def _serve(
         self,
@@ -150,11 +213,12 @@ class Serving:
         call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)
         beside = not has_masks(queries, live.catalogue)
         results = await live.search_cost.run(queries, call, beside=beside)
-        SEARCH_SECONDS.observe((perf_counter() - began) / len(queries))
+        seconds = (perf_counter() - began) / len(queries)
+        SEARCH_SECONDS.observe(seconds)
         served = []
         for (query, features), result in zip(asked, results, strict=True):
             degraded = query.user_id is not None and features is None
             if counted:
                 RUNGS[result.rung, degraded].inc()
-            served.append(Served(result, live, degraded))
+            served.append(Served(result, live, degraded, seconds))
         return served

@@ -55,8 +55,7 @@ class TrendWatcher:
         now = {one: counts[one] for one in newest}
         if not every and hour == before.hour and now == self._newest:
             return
-        loaded = (self._live_index.current, self._live_index.previous)
-        catalogues = [one.catalogue for one in loaded if one is not None]
+        catalogues = [one.catalogue for one in self._live_index.in_memory()]
         base = Trends() if every else before
         self._live_trends.current = await asyncio.to_thread(_ready, base, before, hour, counts, catalogues)
         self._newest = now

@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import uniform
 from time import time
 
+from ingest.conversions import note_conversions
 from ingest.flow import Batch, Round
 from ingest.metrics import FOLD_IN_SECONDS
 from ingest.trend_counts import TrendCounter
@@ -42,6 +43,7 @@ class FeaturesGroup:
         # Before anything is saved: the records tell repeats apart only as long as the batch is not in them.
         counted = [record for user_id, mine in records.items() for record in news(loaded[user_id], mine)]
         await self._trends.count(counted, batch.offsets, 1000 * time())
+        await note_conversions(self._store, self._versions.canary, counted)
         for part in rounds:
             await self._apply(part.users, loaded)
             await self._merge(part.merges)

@@ -12,6 +12,7 @@ from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import versions_in_service
 from recsys.index_registry.local_copy import hold
+from recsys.index_version import CANARY, AliasMove
 from recsys.recommender import Index
 from recsys.settings import RegistrySettings
 
@@ -33,6 +34,7 @@ class VersionsInService:
         self._registry: IndexRegistry | None = None
         self._refused: dict[str, float] = {}
         self.indexes: tuple[Index, ...] = ()
+        self.canary: AliasMove | None = None
 
     async def run(self) -> None:
         """Keep up until cancelled."""
@@ -52,6 +54,7 @@ class VersionsInService:
 
     def _open_all(self) -> list[Index]:
         self._registry = self._registry or open_index_registry(self._settings)
+        self.canary = self._registry.alias(CANARY)
         return list(self._open_each(self._registry, versions_in_service(self._registry)))
 
     def _open_each(self, registry: IndexRegistry, versions: list[str]) -> Iterator[Index]:

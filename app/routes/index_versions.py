@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.dependencies import Administering, Services, Use, decode_body, json_response
 from app.openapi import gives, takes
+from app.rollout_schemas import PromoteBody
 from app.schemas import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL
@@ -66,19 +67,19 @@ async def history(
 async def roll_back(use: Use, actor: Administering, request: Request) -> Response:
     """Promote the version that was live before this one. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
-    return await _moved(use, partial(rollback, use.registry, actor=actor, reason=body.reason))
+    return await moved(use, partial(rollback, use.registry, actor=actor, reason=body.reason))
 
 
 @router.post(
     "/{version}/promote",
     responses=gives(MoveAnswer, 404, 409, 413, 422, 503),
     response_class=Response,
-    openapi_extra=takes(MoveBody, example={"reason": "better recall on the last weeks"}),
+    openapi_extra=takes(PromoteBody, example={"reason": "better recall on the last weeks"}),
 )
 async def promote_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
-    """Put a version in service everywhere. Effective on this replica before the answer."""
-    body = await decode_body(request, MoveBody)
-    return await _moved(use, partial(promote, use.registry, version, actor=actor, reason=body.reason))
+    """Put a version in service everywhere, or for one placement. Live is effective here before the answer."""
+    body = await decode_body(request, PromoteBody)
+    return await moved(use, partial(promote, use.registry, version, actor=actor, reason=body.reason, alias=body.alias))
 
 
 @router.post(
@@ -109,13 +110,15 @@ async def unpin_version(use: Use, actor: Administering, version: VersionId, requ
     )
 
 
-async def _moved(use: Services, make: Callable[[], AliasMove]) -> Response:
+async def moved(use: Services, make: Callable[[], AliasMove]) -> Response:
+    """Make a move and have every replica look, this one before the answer."""
     move = await use.watcher.ask(make)
     try:
         await use.store.nudge(VERSIONS_CHANNEL, move.version)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await use.watcher.check()
+    use.watcher.looked.set()
     return json_response(_answer(move))
 
 

@@ -146,7 +146,9 @@ async def explain(request: Request) -> Response:
     use = services_of(request)
     authorise(use, request.scope, Scope.RECOMMEND)
     body = decode(await request.body(), ExplainBody)
-    served, trace = await use.serving.trace(query_of(body, known_placement(use.placements(), body.placement), now_ms()))
+    served, trace = await use.serving.trace(
+        query_of(body, known_placement(use.placements(), body.placement), now_ms()), body.placement
+    )
     catalogue, result = served.live.catalogue, served.result
     row = int(catalogue.rows([body.item_id])[0])
     if row == UNKNOWN:
@@ -177,17 +179,25 @@ async def _recommend(use: Services, body: RecommendBody) -> Answer:
     placement = known_placement(use.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
-        served, trace = await use.serving.trace(query)
+        served, trace = await use.serving.trace(query, body.placement)
         catalogue = served.live.catalogue
         whys = Explanation(trace, served.result, catalogue).why()
-        return answer(served.result, catalogue, names, degraded=served.degraded, whys=whys)
+        return answer(served.result, catalogue, names, degraded=served.degraded, whys=whys, variant=served.variant)
     if body.cursor is not None:
         following = _next_page(use, body.cursor, query, names)
         if following is not None:
             return following
     page = query.k if body.pages or body.cursor is not None else None
-    served = await use.serving.recommend(query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K)))
-    return answer(served.result, served.live.catalogue, names, degraded=served.degraded, page=page)
+    whole = query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K))
+    served = await use.serving.recommend(whole, body.placement)
+    return answer(
+        served.result,
+        served.live.catalogue,
+        names,
+        degraded=served.degraded,
+        page=page,
+        variant=served.variant,
+    )
 
 
 def _next_page(use: Services, cursor: str, query: Query, names: tuple[str, ...]) -> Answer | None:

@@ -59,7 +59,7 @@ async def preview_placement(use: Use, _: Administering, request: Request) -> Res
 
 
 async def _answer(use: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
-    served, trace = await use.serving.trace(query_of(body, placement, now_ms()), version)
+    served, trace = await use.serving.trace(query_of(body, placement, now_ms()), version=version)
     catalogue = served.live.catalogue
     whys = Explanation(trace, served.result, catalogue).why() if body.explain else ()
     return answer(served.result, catalogue, names_of(body, placement), degraded=served.degraded, whys=whys)

@@ -42,11 +42,11 @@ async def test_more_than_can_be_answered_is_turned_away_at_once(
 
     inside = 0
 
-    async def held_up(query: Query) -> Any:
+    async def held_up(query: Query, placement: str) -> Any:
         nonlocal inside
         inside += 1
         await gate.wait()
-        return await real(query)
+        return await real(query, placement)
 
     monkeypatch.setattr(serving, "recommend", held_up)
     shed = await metric(narrow, "millirec_requests_shed_total")

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from app.canary_guard import CanaryGuard
 from app.circuit_breaker import CircuitBreaker
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
+from app.rollouts import LiveRollouts
 from app.serving import Serving
+from app.shadow import Shadow
 from app.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
 from recsys.feature_store.memory import MemoryFeatureStore
@@ -58,10 +61,19 @@ def live_index(tmp_path: Path) -> LiveIndex:
     return live
 
 
+def serving_of(
+    live_index: LiveIndex, store: MemoryFeatureStore, deadline: float = PATIENT, rollouts: LiveRollouts | None = None
+) -> Serving:
+    features, trends, rollouts = FeatureReader(store, CircuitBreaker()), LiveTrends(), rollouts or LiveRollouts()
+    guard = CanaryGuard(MemoryIndexRegistry(), store, live_index, rollouts)
+    shadow = Shadow(rollouts, live_index, features, trends, store)
+    return Serving(live_index, features, trends, rollouts, guard, shadow, deadline)
+
+
 async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) -> None:
     store = CountingStore()
     await store.save([UserFeatures("u1", (HistoryEntry(1, 1, "i1", "view"),))])
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
+    serving = serving_of(live_index, store)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n % 3}", k=3)) for n in range(30)))
     assert store.reads == [30]
     assert {one.result.rung.value for one in served[1::3]} == {"folded"}
@@ -71,7 +83,7 @@ async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) 
 async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> None:
     store = CountingStore()
     store.gate = asyncio.Event()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
+    serving = serving_of(live_index, store)
     asked = []
     for n in range(20):
         asked.append(asyncio.create_task(serving.recommend(Query(user_id=f"u{n}", k=3))))
@@ -87,7 +99,7 @@ async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> 
 async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: LiveIndex, tmp_path: Path) -> None:
     store = CountingStore()
     store.gate = asyncio.Event()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
+    serving = serving_of(live_index, store)
     before = asyncio.create_task(serving.recommend(Query(user_id="u1")))
     await wait_until(lambda: store.reads)
     live_index.swap(version(tmp_path, "second", 2))
@@ -99,13 +111,13 @@ async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: 
 async def test_a_bug_in_the_store_costs_nobody_their_answer(live_index: LiveIndex) -> None:
     store = CountingStore()
     store.failure = TypeError("a bug")
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), PATIENT)
+    serving = serving_of(live_index, store)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n}")) for n in range(3)))
     assert [(one.result.rung.value, one.degraded) for one in served] == [("snapshot", True)] * 3
 
 
 async def test_without_a_version_there_is_no_answer() -> None:
-    serving = Serving(LiveIndex(), FeatureReader(CountingStore(), CircuitBreaker()), LiveTrends(), PATIENT)
+    serving = serving_of(LiveIndex(), CountingStore())
     with pytest.raises(Unavailable, match="train one"):
         await serving.recommend(Query())
 
@@ -113,7 +125,7 @@ async def test_without_a_version_there_is_no_answer() -> None:
 async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index: LiveIndex) -> None:
     store = CountingStore()
     store.gate = asyncio.Event()
-    serving = Serving(live_index, FeatureReader(store, CircuitBreaker()), LiveTrends(), deadline=0.01)
+    serving = serving_of(live_index, store, deadline=0.01)
     served = await serving.recommend(Query(user_id="u1", k=3, exclude=("i0",)))
     assert (served.result.rung.value, served.degraded) == ("popular", True)
     assert served.live.catalogue.ids(served.result.rows) == ["i1", "i2", "i3"]

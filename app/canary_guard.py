@@ -1,0 +1,142 @@
+"""CanaryGuard: notes what came of a canary's answers, and moves it on or takes it back."""
+
+import asyncio
+from datetime import UTC, datetime
+from functools import partial
+from random import uniform
+
+import structlog
+
+from app.live_index import LiveIndex
+from app.metrics import ROLLOUT_ANSWERS, ROLLOUT_DIFFERENCE, ROLLOUT_MOVES
+from app.rollouts import Chosen, LiveRollouts, Running
+from app.version_loader import READ_DEADLINE, answered
+from recsys.background import Bounded
+from recsys.canary import Action, Verdict, counts_of, judge
+from recsys.errors import Conflict, NotFound, RegistryUnavailable, StoreUnavailable
+from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
+from recsys.index_registry import IndexRegistry
+from recsys.index_registry.rollouts import advance_canary, stop
+from recsys.index_version import CANARY, AliasMove
+from recsys.recommendation import Recommendation, Rung
+from recsys.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
+
+log = structlog.get_logger()
+INTERVAL = 2.0
+"""Seconds between looks, about: workers that look at the same moment only find each other in the way."""
+GUARD = "canary guard"
+IMPERSONAL = frozenset({Rung.TRENDING, Rung.POPULAR})
+
+
+class Noted:
+    """Outcomes of one experiment that this process has seen: those sent already, and those to send.
+
+    Both are bounded by the number of units.
+    """
+
+    def __init__(self, experiment: str) -> None:
+        self.experiment = experiment
+        self._known = {outcome: bytearray(UNITS // 8) for outcome in Outcome}
+        self._news: dict[Outcome, set[int]] = {}
+
+    def note(self, outcome: Outcome, unit: int) -> None:
+        known, bit = self._known[outcome], 0x80 >> (unit & 7)
+        if not known[unit >> 3] & bit:
+            known[unit >> 3] |= bit
+            self._news.setdefault(outcome, set()).add(unit)
+
+    async def send(self, store: FeatureStore) -> None:
+        """Raises `StoreUnavailable`, with nothing forgotten."""
+        news, self._news = self._news, {}
+        if not news:
+            return
+        try:
+            await store.mark(self.experiment, news)
+        except BaseException:
+            for outcome, units in news.items():
+                self._news.setdefault(outcome, set()).update(units)
+            raise
+
+
+class CanaryGuard:
+    """Every worker has one. They see the same outcomes, and of two that act on them the registry lets one."""
+
+    def __init__(
+        self,
+        registry: IndexRegistry,
+        store: FeatureStore,
+        live_index: LiveIndex,
+        rollouts: LiveRollouts,
+    ) -> None:
+        self._registry = registry
+        self._calls = Bounded()
+        self._store = store
+        self._live_index = live_index
+        self._rollouts = rollouts
+        self._noted: Noted | None = None
+
+    def note(self, chosen: Chosen, result: Recommendation, seconds: float, *, degraded: bool, stood_in: bool) -> None:
+        """What came of one answer to a user on either side of the canary."""
+        if chosen.rollout is None or chosen.variant is None:
+            return
+        if self._noted is None or self._noted.experiment != chosen.rollout.experiment:
+            self._noted = Noted(chosen.rollout.experiment)
+        ROLLOUT_ANSWERS[chosen.variant, result.rung].inc()
+        note, unit = self._noted.note, chosen.unit
+        note(Outcome.EXPOSED, unit)
+        if stood_in:
+            note(Outcome.FAILED, unit)
+        if degraded or result.rung in IMPERSONAL:
+            note(Outcome.FALLBACK, unit)
+        if seconds > SLOW_SECONDS:
+            note(Outcome.SLOW, unit)
+
+    async def run(self) -> None:
+        """Note and judge until cancelled."""
+        while True:
+            await asyncio.sleep(uniform(0.5, 1.5) * INTERVAL)  # noqa: S311
+            try:
+                await self.look()
+            except (StoreUnavailable, RegistryUnavailable) as error:
+                log.warning("the canary cannot be judged now", error=str(error))
+
+    async def look(self) -> None:
+        """Send what is news, and act on what is known. Raises `StoreUnavailable`, `RegistryUnavailable`."""
+        if self._noted is not None:
+            await self._noted.send(self._store)
+        canary, live = self._rollouts.canary, self._live_index.current
+        if canary is None or live is None:
+            return
+        if live.index.version != canary.rollout.control:
+            reason = f"the live version is {live.index.version} now, not {canary.rollout.control} any more"
+            await self._act(canary, Verdict(Action.REVERT, reason, ()))
+            return
+        verdict = await judged(self._store, canary.move, canary.rollout)
+        for one in verdict.findings:
+            for bound in ("estimate", "low", "high"):
+                ROLLOUT_DIFFERENCE.labels(one.guardrail.outcome.value, bound).set(getattr(one.difference, bound))
+        if verdict.action is not Action.WAIT:
+            await self._act(canary, verdict)
+
+    async def _act(self, canary: Running, verdict: Verdict) -> None:
+        if verdict.action is Action.REVERT:
+            act = partial(stop, self._registry, CANARY, canary.move, actor=GUARD, reason=verdict.reason)
+        else:
+            act = partial(advance_canary, self._registry, canary.move, actor=GUARD, reason=verdict.reason)
+        try:
+            await answered(self._calls, READ_DEADLINE, act)
+        except (Conflict, NotFound):
+            return  # another worker, or a person, was faster
+        ROLLOUT_MOVES.labels(verdict.action.value).inc()
+        log.warning("canary moved", version=canary.version, action=verdict.action.value, reason=verdict.reason)
+        try:
+            await self._store.nudge(VERSIONS_CHANNEL, canary.version)
+        except StoreUnavailable as error:
+            log.warning("other replicas will notice by polling", error=str(error))
+
+
+async def judged(store: FeatureStore, move: AliasMove, rollout: Rollout) -> Verdict:
+    """How the step of `move` stands. Raises `StoreUnavailable`."""
+    marks = await store.marks(rollout.experiment)
+    seconds = (datetime.now(UTC) - move.moved_at).total_seconds()
+    return await asyncio.to_thread(lambda: judge(rollout, seconds, counts_of(marks, rollout.boundary)))

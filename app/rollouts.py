@@ -1,0 +1,130 @@
+"""LiveRollouts: who is answered by another version than the live one, and the watcher that keeps it so."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from app.live_index import LiveIndex, LoadedVersion
+from app.metrics import LOAD_FAILURES, ROLLOUT_SHARE
+from app.version_loader import VersionLoader
+from recsys.errors import RegistryUnavailable
+from recsys.index_registry import IndexRegistry
+from recsys.index_version import CANARY, PLACEMENT, SHADOW, AliasMove
+from recsys.rollout import Rollout, Variant
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which version answers a query, instead of the live one or as its `variant`; `unit`: the user's."""
+
+    version: str | None
+    variant: Variant | None = None
+    rollout: Rollout | None = None
+    unit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A canary or shadow that is loaded here."""
+
+    move: AliasMove
+    rollout: Rollout
+
+    @property
+    def version(self) -> str:
+        return self.move.version
+
+
+class LiveRollouts:
+    """Lives on the event loop's thread only, like `LiveIndex`. Everything in it is loaded."""
+
+    def __init__(self) -> None:
+        self.canary: Running | None = None
+        self.shadow: Running | None = None
+        self.pinned: Mapping[str, str] = {}
+        """The version of a placement, by its name."""
+
+    def choose(self, user_id: str | None, placement: str) -> Chosen | None:
+        """`None` for whatever is live: a placement's own version comes first, then the user's side of a canary."""
+        if placement in self.pinned:
+            return Chosen(self.pinned[placement])
+        if self.canary is None or user_id is None:
+            return None
+        rollout = self.canary.rollout
+        unit = rollout.unit(user_id)
+        if unit < rollout.boundary:
+            return Chosen(self.canary.version, Variant.CANARY, rollout, unit)
+        return Chosen(None, Variant.CONTROL, rollout, unit)
+
+
+class RolloutWatcher:
+    """Loads what the aliases name beside the live version, and lets go of what they do not name any more."""
+
+    def __init__(
+        self,
+        registry: IndexRegistry,
+        loader: VersionLoader,
+        live_index: LiveIndex,
+        rollouts: LiveRollouts,
+        looked: asyncio.Event,
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._live_index = live_index
+        self._rollouts = rollouts
+        self._looked = looked
+
+    async def run(self) -> None:
+        """Follow the aliases until cancelled; `looked` says when."""
+        while True:
+            self._looked.clear()
+            await self.check()
+            await self._looked.wait()
+
+    async def check(self) -> None:
+        """Take over where the aliases point; while the registry cannot be read, what was known holds."""
+        try:
+            moves = await self._loader.read(self._registry.aliases)
+        except RegistryUnavailable as error:
+            LOAD_FAILURES.labels("registry_unavailable").inc()
+            log.warning("the aliases cannot be read, serving on", error=str(error))
+            return
+        wanted = {alias: move for alias, move in moves.items() if _is_beside(alias)}
+        # What is no longer wanted ends at once; what is newly wanted, when it is loaded.
+        self._take_over(wanted, self._known)
+        for version in {move.version for move in wanted.values()}:
+            if self._known(version) is None:
+                loaded = await self._loader.load(version)
+                if loaded is not None:
+                    self._live_index.beside[version] = loaded
+        self._take_over(wanted, self._known)
+
+    def _known(self, version: str) -> LoadedVersion | None:
+        return self._live_index.loaded(version)
+
+    def _take_over(self, wanted: Mapping[str, AliasMove], known: Callable[[str], LoadedVersion | None]) -> None:
+        versions = {move.version for move in wanted.values()}
+        # Also what is live or was: it may leave there while an alias here still names it.
+        self._live_index.beside = {version: one for version in versions if (one := known(version)) is not None}
+        ready = {alias: move for alias, move in wanted.items() if move.version in self._live_index.beside}
+        before = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
+        self._rollouts.canary, self._rollouts.shadow = (_running(ready.get(alias)) for alias in (CANARY, SHADOW))
+        self._rollouts.pinned = {
+            alias.removeprefix(PLACEMENT): move.version for alias, move in ready.items() if alias.startswith(PLACEMENT)
+        }
+        for alias, running in ((CANARY, self._rollouts.canary), (SHADOW, self._rollouts.shadow)):
+            ROLLOUT_SHARE.labels(alias).set(running.rollout.share if running else 0.0)
+        if before != (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned):
+            log.info("rollouts changed", **{alias: move.version for alias, move in ready.items()})
+
+
+def _is_beside(alias: str) -> bool:
+    return alias in (CANARY, SHADOW) or alias.startswith(PLACEMENT)
+
+
+def _running(move: AliasMove | None) -> Running | None:
+    return None if move is None or move.rollout is None else Running(move, move.rollout)

@@ -1,0 +1,110 @@
+"""GET /rollouts, POST /rollouts/canary, /rollouts/canary/advance, /rollouts/canary/stop, and the same of a shadow."""
+
+from functools import partial
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from app.canary_guard import judged
+from app.dependencies import Administering, Services, Use, decode_body, json_response
+from app.openapi import gives, takes
+from app.rollout_schemas import CanaryBody, RolloutsAnswer, ShadowAnswer, ShadowBody, canary_answer
+from app.routes.index_versions import moved
+from app.schemas import MoveAnswer, MoveBody
+from recsys.index_registry.rollouts import advance_canary, start_canary, start_shadow, stop
+from recsys.index_version import CANARY, SHADOW, AliasMove
+from recsys.shadow import report
+
+router = APIRouter(prefix="/rollouts", tags=["rollouts"])
+MOVES = gives(MoveAnswer, 404, 409, 413, 422, 503)
+WHY = takes(MoveBody, example={"reason": "enough seen"})
+
+
+@router.get("", responses=gives(RolloutsAnswer, 503), response_class=Response)
+async def rollouts(use: Use, _: Administering) -> Response:
+    """The canary with its guardrails as they stand, and the report of the shadow."""
+    moves = await use.watcher.ask(use.registry.aliases)
+    canary, shadow = moves.get(CANARY), moves.get(SHADOW)
+    answer = RolloutsAnswer(None, None)
+    if canary is not None and canary.rollout is not None:
+        verdict = await judged(use.store, canary, canary.rollout)
+        shown = canary_answer(canary, canary.rollout, verdict, loaded=_is_loaded(use, canary))
+        answer = msgspec.structs.replace(answer, canary=shown)
+    if shadow is not None and shadow.rollout is not None:
+        counts = await use.store.tallies(shadow.rollout.experiment)
+        known = msgspec.structs.asdict(report(counts))
+        rollout = shadow.rollout
+        told = ShadowAnswer(
+            **known,
+            version=shadow.version,
+            share=rollout.share,
+            started_at=rollout.started_at,
+            loaded=_is_loaded(use, shadow),
+        )
+        answer = msgspec.structs.replace(answer, shadow=told)
+    return json_response(answer)
+
+
+@router.post(
+    "/canary",
+    responses=MOVES,
+    response_class=Response,
+    openapi_extra=takes(CanaryBody, example={"version": "20111209-125000-4c1d2e", "reason": "passed the gate"}),
+)
+async def begin_canary(use: Use, actor: Administering, request: Request) -> Response:
+    """Have a version answer a small share of the users, and ever more of them while no guardrail is breached."""
+    body = await decode_body(request, CanaryBody)
+    return await moved(
+        use,
+        partial(
+            start_canary,
+            use.registry,
+            body.version,
+            actor=actor,
+            reason=body.reason,
+            steps=body.steps,
+            step_seconds=3600 * body.step_hours,
+            converts=body.converts,
+        ),
+    )
+
+
+@router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=WHY)
+async def further_canary(use: Use, actor: Administering, request: Request) -> Response:
+    """On to the next step, whatever it waits for; after the last one the version is promoted."""
+    body = await decode_body(request, MoveBody)
+    return await moved(use, partial(advance_canary, use.registry, actor=actor, reason=body.reason))
+
+
+@router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
+async def end_canary(use: Use, actor: Administering, request: Request) -> Response:
+    """Everybody gets the live version again."""
+    return await _stopped(use, CANARY, actor, request)
+
+
+@router.post(
+    "/shadow",
+    responses=MOVES,
+    response_class=Response,
+    openapi_extra=takes(ShadowBody, example={"version": "20111209-125000-4c1d2e", "reason": "how different is it?"}),
+)
+async def begin_shadow(use: Use, actor: Administering, request: Request) -> Response:
+    """Have a version answer a share of the requests too, which nobody sees but the report."""
+    body = await decode_body(request, ShadowBody)
+    return await moved(
+        use, partial(start_shadow, use.registry, body.version, actor=actor, reason=body.reason, share=body.share)
+    )
+
+
+@router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
+async def end_shadow(use: Use, actor: Administering, request: Request) -> Response:
+    return await _stopped(use, SHADOW, actor, request)
+
+
+async def _stopped(use: Services, alias: str, actor: str, request: Request) -> Response:
+    body = await decode_body(request, MoveBody)
+    return await moved(use, partial(stop, use.registry, alias, actor=actor, reason=body.reason))
+
+
+def _is_loaded(use: Services, move: AliasMove) -> bool:
+    return move.version in use.live_index.beside

@@ -1,0 +1,126 @@
+"""Shadow: a share of the requests is answered by another version too, after its answer and within a budget."""
+
+import asyncio
+from collections import Counter, deque
+from functools import partial
+from random import random
+from time import perf_counter
+
+import numpy as np
+import structlog
+
+from app.feature_reader import FeatureReader
+from app.live_index import LiveIndex, LoadedVersion
+from app.metrics import SHADOW_COMPARED, SHADOW_FAILED, SHADOW_OVERLAP, SHADOW_SECONDS, SHADOW_SKIPPED
+from app.rollouts import LiveRollouts, Running
+from app.trend_watcher import LiveTrends
+from recsys.errors import StoreUnavailable
+from recsys.feature_store import FeatureStore
+from recsys.placement import Source
+from recsys.recommendation import Query, Recommendation
+from recsys.recommender import has_masks, recommend_many
+from recsys.shadow import COMPARED, FAILED, MILLIONTHS, OVERLAP, SCORES, SKIPPED, time_counted
+
+log = structlog.get_logger()
+WAITING = 64
+BUDGET = 0.1
+"""The part of one core that shadows may take: after each comparison comes a pause nine times as long."""
+SEND_EVERY = 2.0
+"""Seconds between sending of counts to the store."""
+
+Drawn = tuple[Query, Recommendation, LoadedVersion, float]
+
+
+class Shadow:
+    """Requests wait for it in a bounded queue; what finds no room is counted and let go."""
+
+    def __init__(
+        self,
+        rollouts: LiveRollouts,
+        live_index: LiveIndex,
+        features: FeatureReader,
+        trends: LiveTrends,
+        store: FeatureStore,
+    ) -> None:
+        self._rollouts = rollouts
+        self._live_index = live_index
+        self._features = features
+        self._trends = trends
+        self._store = store
+        self._waiting: deque[Drawn] = deque()
+        self._drawn = asyncio.Event()
+        self._counts: Counter[str] = Counter()
+        self._counted_for = ""
+        self._sent = 0.0
+
+    def offer(self, query: Query, result: Recommendation, live: LoadedVersion, seconds: float) -> None:
+        """`result` is what was answered, in `seconds` of the recommender."""
+        shadow = self._rollouts.shadow
+        if shadow is None or random() >= shadow.rollout.share:  # noqa: S311
+            return
+        if len(self._waiting) >= WAITING:
+            self._counts[SKIPPED] += 1
+            SHADOW_SKIPPED.inc()
+            return
+        self._waiting.append((query, result, live, seconds))
+        self._drawn.set()
+
+    async def run(self) -> None:
+        """Compare until cancelled."""
+        while True:
+            await self._drawn.wait()
+            self._drawn.clear()
+            while self._waiting:
+                began = perf_counter()
+                shadow = self._rollouts.shadow
+                drawn = self._waiting.popleft()
+                if shadow is not None:
+                    await self._compare(shadow, *drawn)
+                await self._send(shadow)
+                await asyncio.sleep((perf_counter() - began) * (1 / BUDGET - 1))
+
+    async def _compare(
+        self, shadow: Running, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
+    ) -> None:
+        loaded = self._live_index.beside.get(shadow.version)
+        if loaded is None or loaded.index is live.index:
+            return
+        if self._counted_for != shadow.rollout.experiment:
+            self._counts, self._counted_for = Counter(), shadow.rollout.experiment
+        try:
+            other, seconds = await self._answered(query, loaded)
+        except Exception as error:  # noqa: BLE001  # whatever a candidate does wrong is what this is here to find out
+            self._counts[FAILED] += 1
+            SHADOW_FAILED.inc()
+            log.warning("the shadow could not answer", version=shadow.version, error=repr(error))
+            return
+        ids, others = (one.ids(found.rows) for one, found in ((live.catalogue, result), (loaded.catalogue, other)))
+        overlap = len(set(ids) & set(others)) / max(len(ids), len(others), 1)
+        SHADOW_COMPARED.inc()
+        SHADOW_OVERLAP.observe(overlap)
+        SHADOW_SECONDS.observe(seconds)
+        self._counts.update({COMPARED: 1, OVERLAP: round(overlap * MILLIONTHS)})
+        self._counts.update((time_counted("live", live_seconds), time_counted("shadow", seconds)))
+        for side, found in (("live", result), ("shadow", other)):
+            scores = found.scores[[source is Source.PERSONAL for source in found.sources]]
+            total = round(float(np.sum(scores, dtype=np.float64)) * MILLIONTHS)
+            self._counts.update({f"{side}:{SCORES}": total, f"{side}:{SCORES}:n": len(scores)})
+
+    async def _answered(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
+        users = [] if query.user_id is None else [query.user_id]
+        shown = bool(query.placement.rotate_hours)
+        found = await self._features.read(users, loaded.index.version, shown=shown, patient=True)
+        asked = [(query, found[0] if found else None)]
+        call = partial(recommend_many, asked, loaded.catalogue, self._trends.current)
+        began = perf_counter()
+        results = await loaded.search_cost.run([query], call, beside=not has_masks([query], loaded.catalogue))
+        return results[0], perf_counter() - began
+
+    async def _send(self, shadow: Running | None) -> None:
+        if shadow is None or not self._counts or perf_counter() - self._sent < SEND_EVERY:
+            return
+        counts, self._counts, self._sent = self._counts, Counter(), perf_counter()
+        try:
+            await self._store.tally(shadow.rollout.experiment, counts)
+        except StoreUnavailable as error:
+            log.warning("what the shadow showed is lost for the report", error=str(error))
