@@ -22,8 +22,6 @@ from recsys.recommendation import Recommendation, Rung
 from recsys.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
 
 log = structlog.get_logger()
-INTERVAL = 2.0
-"""Seconds between looks, about: workers that look at the same moment only find each other in the way."""
 GUARD = "canary guard"
 IMPERSONAL = frozenset({Rung.TRENDING, Rung.POPULAR})
 
@@ -67,12 +65,14 @@ class CanaryGuard:
         store: FeatureStore,
         live_index: LiveIndex,
         rollouts: LiveRollouts,
+        interval: float,
     ) -> None:
         self._registry = registry
         self._calls = Bounded()
         self._store = store
         self._live_index = live_index
         self._rollouts = rollouts
+        self._interval = interval
         self._noted: Noted | None = None
 
     def note(self, chosen: Chosen, result: Recommendation, seconds: float, *, degraded: bool, stood_in: bool) -> None:
@@ -94,7 +94,8 @@ class CanaryGuard:
     async def run(self) -> None:
         """Note and judge until cancelled."""
         while True:
-            await asyncio.sleep(uniform(0.5, 1.5) * INTERVAL)  # noqa: S311
+            # Workers that look at the same moment only find each other in the way.
+            await asyncio.sleep(uniform(0.5, 1.5) * self._interval)  # noqa: S311
             try:
                 await self.look()
             except (StoreUnavailable, RegistryUnavailable) as error:

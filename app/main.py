@@ -118,7 +118,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(producer.aclose)
     live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     features = FeatureReader(store, CircuitBreaker())
-    guard = CanaryGuard(registry, store, live_index, live_rollouts)
+    guard = CanaryGuard(registry, store, live_index, live_rollouts, 2 * serve.poll_interval)
     shadow = Shadow(live_rollouts, live_index, features, live_trends, store)
     serving = Serving(live_index, features, live_trends, live_rollouts, guard, shadow, serve.deadline)
     stack.push_async_callback(serving.aclose)

@@ -22,6 +22,7 @@ from millirec.commands import (
     placements,
     probe,
     rebuild_features,
+    rollouts,
     schemas,
     seed,
     serve,
@@ -45,6 +46,8 @@ app = typer.Typer(
 for command in (demo, up, serve, consume, import_, train, seed, rebuild_features, doctor, config, key, schemas):
     command.register(app)
 app.add_typer(versions.app, name="versions")
+app.add_typer(rollouts.canary, name="canary")
+app.add_typer(rollouts.shadow, name="shadow")
 app.add_typer(placements.app, name="placements")
 app.add_typer(probe.app, name="probe")
 app.add_typer(log.app, name="log")

@@ -98,5 +98,5 @@ def _other_than_live(registry: IndexRegistry, version: str) -> str:
 def _running(registry: IndexRegistry, alias: str) -> AliasMove:
     move = registry.alias(alias)
     if move is None:
-        raise NotFound(alias, "running")
+        raise NotFound("rollout", alias)
     return move

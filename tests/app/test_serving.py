@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -65,7 +67,7 @@ def serving_of(
     live_index: LiveIndex, store: MemoryFeatureStore, deadline: float = PATIENT, rollouts: LiveRollouts | None = None
 ) -> Serving:
     features, trends, rollouts = FeatureReader(store, CircuitBreaker()), LiveTrends(), rollouts or LiveRollouts()
-    guard = CanaryGuard(MemoryIndexRegistry(), store, live_index, rollouts)
+    guard = CanaryGuard(MemoryIndexRegistry(), store, live_index, rollouts, interval=1.0)
     shadow = Shadow(rollouts, live_index, features, trends, store)
     return Serving(live_index, features, trends, rollouts, guard, shadow, deadline)
 
@@ -131,3 +133,29 @@ async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index
     assert served.live.catalogue.ids(served.result.rows) == ["i1", "i2", "i3"]
     store.gate.set()
     await serving.aclose()
+
+
+class Broken:
+    """Stands for an index that cannot be searched."""
+
+    version = "broken"
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError("no answer from this version")
+
+
+async def test_a_version_beside_the_live_one_that_cannot_answer_is_stood_in_for(
+    live_index: LiveIndex, tmp_path: Path
+) -> None:
+    second = version(tmp_path, "second", seed=2)
+    live_index.beside["second"] = replace(second, catalogue=cast("Catalogue", Broken()))
+    rollouts = LiveRollouts()
+    rollouts.pinned = {"cart": "second"}
+    serving = serving_of(live_index, CountingStore(), rollouts=rollouts)
+    at_cart, at_home = await asyncio.gather(
+        serving.recommend(Query(user_id="u2"), "cart"), serving.recommend(Query(user_id="u2"), "home")
+    )
+    assert at_cart.stood_in
+    assert not at_home.stood_in
+    assert at_cart.result.version == at_home.result.version == "first"
+    assert at_cart.result.rows.tolist() == at_home.result.rows.tolist()

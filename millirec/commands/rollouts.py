@@ -1,0 +1,199 @@
+"""millirec canary start|status|advance|stop and millirec shadow start|report|stop."""
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from rich.table import Column, Table
+
+from millirec.replicas import nudge
+from millirec.settings import Settings, load_settings
+from millirec.terminal import console
+from recsys.errors import NotFound
+from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore, open_feature_store
+from recsys.index_registry import open_index_registry
+from recsys.index_registry.rollouts import SHADOW_SHARE, advance_canary, start_canary, start_shadow, stop
+from recsys.index_version import CANARY, LIVE, SHADOW, AliasMove
+from recsys.rollout import STEP_SECONDS, STEPS, Rollout
+from recsys.shadow import report
+
+T = TypeVar("T")
+canary = typer.Typer(
+    help="Let a version answer a few users, then more, and take it back by itself when it does worse.",
+    no_args_is_help=True,
+)
+shadow = typer.Typer(help="Have a version answer requests too, without anybody seeing it.", no_args_is_help=True)
+
+Version = Annotated[str, typer.Argument(help="An index version that is not live.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+
+
+@canary.command("start")
+def start(
+    version: Version,
+    reason: Reason,
+    steps: Annotated[
+        str, typer.Option(help="Shares of the users, ascending; the last step, everybody, is a promote.")
+    ] = ",".join(f"{share:g}" for share in STEPS),
+    step_hours: Annotated[float, typer.Option(min=0.0, max=8760.0, help="Hours that a step takes at least.")] = (
+        STEP_SECONDS / 3600
+    ),
+    converts: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Types of interaction that are a success, repeatable; all that name a recommendation if none."
+        ),
+    ] = None,
+) -> None:
+    """Begin at the first step. The service moves on, promotes or takes back by itself, and says why in the history."""
+    settings = load_settings()
+    move = start_canary(
+        open_index_registry(settings.registry),
+        version,
+        actor=getpass.getuser(),
+        reason=reason,
+        steps=_shares(steps),
+        step_seconds=3600 * step_hours,
+        converts=converts or (),
+    )
+    _announce(settings, move)
+
+
+@canary.command()
+def status(json: Json = False) -> None:
+    """Each guardrail as it stands, and what happens next."""
+    # Here, because it takes the service's modules, which no other command of this kind needs.
+    from app.canary_guard import judged
+    from app.rollout_schemas import CanaryAnswer, canary_answer
+
+    settings = load_settings()
+    move, rollout = _running(settings, CANARY)
+    verdict = _with_store(settings, lambda store: judged(store, move, rollout))
+    found: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
+    if json:
+        _print_json(found)
+        return
+    console.print(f"{move.version} beside {rollout.control}: {verdict.reason}", highlight=False)
+    table = Table("users who were ...", *(Column(name, justify="right") for name in ("live", "canary", "difference")))
+    table.add_column("between", justify="right")
+    for one in found.outcomes:
+        bounds = "not known yet" if one.low is None or one.high is None else f"{one.low:+.2%} and {one.high:+.2%}"
+        sides = (f"{one.control_rate:.2%} of {one.control_users:,}", f"{one.canary_rate:.2%} of {one.canary_users:,}")
+        table.add_row(one.name, *sides, f"{one.difference:+.2%}", bounds)
+    console.print(table)
+
+
+@canary.command("advance")
+def advance(reason: Reason) -> None:
+    """On to the next step now, whatever it waits for; after the last one the version is promoted."""
+    settings = load_settings()
+    _announce(settings, advance_canary(open_index_registry(settings.registry), actor=getpass.getuser(), reason=reason))
+
+
+@canary.command("stop")
+def stop_canary(reason: Reason) -> None:
+    """Everybody gets the live version again."""
+    _stop(CANARY, reason)
+
+
+@shadow.command("start")
+def begin(
+    version: Version,
+    reason: Reason,
+    share: Annotated[float, typer.Option(help="The share of requests, above 0 and up to 1.")] = SHADOW_SHARE,
+) -> None:
+    """Begin. What there is no room for within a tenth of a core per process is skipped, and counted."""
+    settings = load_settings()
+    registry = open_index_registry(settings.registry)
+    _announce(settings, start_shadow(registry, version, actor=getpass.getuser(), reason=reason, share=share))
+
+
+@shadow.command("report")
+def show(json: Json = False) -> None:
+    """How its answers compare with those that were given: items, times, scores."""
+    settings = load_settings()
+    move, rollout = _running(settings, SHADOW)
+    found = report(_with_store(settings, lambda store: store.tallies(rollout.experiment)))
+    if json:
+        _print_json({"version": move.version, **msgspec.to_builtins(found)})
+        return
+    seconds, scores = found.seconds, found.scores
+    console.print(
+        f"{move.version} beside {rollout.control}: {found.compared:,} compared, {found.failed:,} failed, "
+        f"{found.skipped:,} skipped",
+        highlight=False,
+    )
+    table = Table("", *(Column(name, justify="right") for name in ("live", "shadow")))
+    table.add_row("median in the recommender", _ms(seconds.live_p50), _ms(seconds.shadow_p50))
+    table.add_row("99 %", _ms(seconds.live_p99), _ms(seconds.shadow_p99))
+    table.add_row("mean score of personal items", *(_number(one) for one in (scores.live_mean, scores.shadow_mean)))
+    console.print(table)
+    console.print(f"items in both: {'-' if found.overlap is None else f'{found.overlap:.1%}'}", highlight=False)
+
+
+@shadow.command("stop")
+def stop_shadow(reason: Reason) -> None:
+    """Ask it no more."""
+    _stop(SHADOW, reason)
+
+
+def _stop(alias: str, reason: str) -> None:
+    settings = load_settings()
+    registry = open_index_registry(settings.registry)
+    _announce(settings, stop(registry, alias, actor=getpass.getuser(), reason=reason))
+
+
+def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:
+    move = open_index_registry(settings.registry).alias(alias)
+    if move is None or move.rollout is None:
+        raise NotFound("rollout", alias)
+    return move, move.rollout
+
+
+def _with_store(settings: Settings, ask: Callable[[FeatureStore], Awaitable[T]]) -> T:
+    async def asked() -> T:
+        store = open_feature_store(settings.store)
+        try:
+            return await ask(store)
+        finally:
+            await store.aclose()
+
+    return asyncio.run(asked())
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of shares such as 0.01,0.1,1", param_hint="--steps"
+        ) from error
+
+
+def _announce(settings: Settings, move: AliasMove) -> None:
+    if move.alias == LIVE:
+        said = f"{move.version} is live"
+    elif move.cleared or move.rollout is None:
+        said = f"{move.version} is no {move.alias} any more"
+    else:
+        whose = "users" if move.alias == CANARY else "requests"
+        said = f"{move.version} is the {move.alias}, for {100 * move.rollout.share:g} % of the {whose}"
+    console.print(f"{said}: {move.reason}", highlight=False)
+    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:.2f} ms"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(f"{msgspec.json.format(msgspec.json.encode(value)).decode()}\n")
