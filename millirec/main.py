@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from millirec import __version__, standalone
 from millirec.commands import (
     config,
+    console,
     consume,
     dead_letters,
     demo,
@@ -43,7 +44,21 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     epilog="Start with: millirec demo",
 )
-for command in (demo, up, serve, consume, import_, train, seed, rebuild_features, doctor, config, key, schemas):
+for command in (
+    demo,
+    up,
+    serve,
+    consume,
+    import_,
+    train,
+    seed,
+    rebuild_features,
+    doctor,
+    console,
+    config,
+    key,
+    schemas,
+):
     command.register(app)
 app.add_typer(versions.app, name="versions")
 app.add_typer(rollouts.canary, name="canary")

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.settings import AppSettings, ServeSettings
 from ingest.settings import IngestSettings
+from millirec.console_settings import ConsoleSettings
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from training.settings import TrainSettings
 
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
     serve: ServeSettings = ServeSettings()
     ingest: IngestSettings = IngestSettings()
     train: TrainSettings = TrainSettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     @classmethod
     def settings_customise_sources(

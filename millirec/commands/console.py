@@ -1,0 +1,40 @@
+"""millirec console: the web console."""
+
+import signal
+import sys
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from millirec.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("console")
+    def console(
+        host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+        port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+        api: Annotated[str | None, typer.Option(help="URL of the service it shows and changes.")] = None,
+    ) -> None:
+        """Show the service to operators and product people, in the browser. Log in with an admin key or by OIDC."""
+        import uvicorn
+
+        from millirec import __version__
+        from millirec.console.app import create_app
+
+        given = {name: value for name, value in (("host", host), ("port", port), ("api_url", api)) if value is not None}
+        settings = load_settings().console.model_copy(update=given)
+        # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        config = uvicorn.Config(
+            create_app(settings, __version__),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run()

@@ -1,0 +1,1 @@
+"""The web console: a process of its own, which knows the service only over HTTP."""

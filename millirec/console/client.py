@@ -1,0 +1,104 @@
+"""The service as the console sees it: HTTP with a deadline, bounded retries and errors that people understand."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+RETRIES = 2
+PAUSE = 0.2
+Params = Mapping[str, Any]
+
+
+class SessionEnded(Exception):
+    """The person has to log in again."""
+
+
+class ApiDown(Exception):
+    """The service does not answer at all."""
+
+
+class ApiProblem(Exception):
+    """The service answered with an error: `status`, `title` and `detail` are its problem+json."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{title}: {detail}" if detail else title)
+        self.status = status
+        self.title = title
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class Reachability:
+    """Whether the service answered last; one for all pages, which show it as a banner."""
+
+    down: bool = False
+    reason: str = ""
+
+    def seen(self) -> None:
+        self.down, self.reason = False, ""
+
+    def missed(self, reason: str) -> None:
+        self.down, self.reason = True, reason
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClient:
+    """Calls in the name of one person.
+
+    `open` is asked before each call: a page that is still on the screen after a logout can do nothing any more.
+    Every call raises `ApiDown`, `ApiProblem` or `SessionEnded`.
+    """
+
+    http: httpx.AsyncClient
+    reachability: Reachability
+    key: str | None = field(repr=False, default=None)
+    open: Callable[[], bool] = lambda: True
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """The JSON at `path`; parameters that are None are left out. Tried again when the service is busy."""
+        given = {name: value for name, value in params.items() if value is not None}
+        for pause in (*(PAUSE * 2**n for n in range(RETRIES)), None):
+            try:
+                return await self._call("GET", path, given, None, None)
+            except (ApiDown, ApiProblem) as error:
+                if pause is None or (isinstance(error, ApiProblem) and error.status != 503):
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def post(self, path: str, body: Any = None, timeout: float | None = None, **params: Any) -> Any:
+        """Never repeated by itself: the caller does not know whether the first one arrived."""
+        return await self._call("POST", path, params, {} if body is None else body, timeout)
+
+    async def put(self, path: str, body: Any, **params: Any) -> Any:
+        return await self._call("PUT", path, params, body, None)
+
+    async def delete(self, path: str, **params: Any) -> Any:
+        return await self._call("DELETE", path, params, None, None)
+
+    async def _call(self, method: str, path: str, params: Params, body: Any, timeout: float | None) -> Any:
+        if not self.open():
+            raise SessionEnded
+        headers = {} if self.key is None else {"X-API-Key": self.key}
+        waiting = httpx.USE_CLIENT_DEFAULT if timeout is None else timeout
+        try:
+            response = await self.http.request(method, path, params=params, json=body, headers=headers, timeout=waiting)
+        except httpx.HTTPError as error:
+            reason = "it took too long to answer" if isinstance(error, httpx.TimeoutException) else "no connection"
+            self.reachability.missed(reason)
+            raise ApiDown(reason) from error
+        self.reachability.seen()
+        if response.is_success:
+            return response.json() if response.content else None
+        raise _problem(response)
+
+
+def _problem(response: httpx.Response) -> ApiProblem:
+    try:
+        body = response.json()
+        return ApiProblem(response.status_code, str(body["title"]), str(body.get("detail") or ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ApiProblem(response.status_code, f"The service answered {response.status_code}", "")

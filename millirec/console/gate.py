@@ -1,0 +1,105 @@
+"""What stands before every page: who may speak to the console, from where, and what browsers are told."""
+
+from collections.abc import Collection
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from millirec.console.session import COOKIE, Sessions
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_PATHS = ("/login", "/oidc/", "/health", "/favicon.ico", "/_nicegui/")
+"""Nobody has to be logged in for these: the way in, and files that are the same for everybody."""
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        # Vue compiles its templates in the browser, and NiceGUI writes the page's elements into a script.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: https:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    )
+)
+HEADERS = {
+    "content-security-policy": CONTENT_POLICY,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Gate:
+    """ASGI. A web socket or a change must come from a page of this very host, and from somebody logged in."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions, host: str, origins: Collection[str]) -> None:
+        self.app = app
+        self._sessions = sessions
+        self._origins = frozenset(one.rstrip("/") for one in origins)
+        self._only_loopback = host in LOOPBACK
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        if not self._expected_host(connection.headers):
+            await _refuse(scope, receive, send, 421, "this console does not answer to that host name")
+        elif not self._own_origin(scope, connection.headers):
+            await _refuse(scope, receive, send, 403, "this request did not come from a page of this console")
+        elif self._open(scope["path"]) or self._sessions.find(connection.cookies.get(COOKIE)):
+            await self.app(scope, receive, _with_headers(scope, send))
+        elif scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/_nicegui"):
+            wanted = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+            await RedirectResponse("/login?next=" + quote(wanted, safe=""), 303, HEADERS)(scope, receive, send)
+        else:
+            await _refuse(scope, receive, send, 401, "log in first")
+
+    def _expected_host(self, headers: Headers) -> bool:
+        """A console on loopback is reached by loopback's names: another one is a name that was bent to it."""
+        if not self._only_loopback:
+            return True
+        host = headers.get("host", "")
+        return urlsplit(f"//{host}").hostname in LOOPBACK or any(urlsplit(one).netloc == host for one in self._origins)
+
+    def _own_origin(self, scope: Scope, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None:
+            return scope["type"] == "http" and scope["method"] in SAFE_METHODS
+        return origin in self._origins or urlsplit(origin).netloc == headers.get("host")
+
+    @staticmethod
+    def _open(path: str) -> bool:
+        return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
+
+
+def _with_headers(scope: Scope, send: Send) -> Send:
+    # Files carry their version in the path and may be kept; pages may not.
+    kept = scope["path"].startswith("/_nicegui/")
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            if not kept:
+                headers["cache-control"] = "no-store"
+        await send(message)
+
+    return sent
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, reason: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
+        return
+    await PlainTextResponse(reason, status, HEADERS)(scope, receive, send)
