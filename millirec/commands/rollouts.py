@@ -107,7 +107,7 @@ def begin(
     reason: Reason,
     share: Annotated[float, typer.Option(help="The share of requests, above 0 and up to 1.")] = SHADOW_SHARE,
 ) -> None:
-    """Begin. What there is no room for within a tenth of a core per process is skipped, and counted."""
+    """Begin. What there is no room for within a fiftieth of each worker's time is skipped, and counted."""
     settings = load_settings()
     registry = open_index_registry(settings.registry)
     _announce(settings, start_shadow(registry, version, actor=getpass.getuser(), reason=reason, share=share))

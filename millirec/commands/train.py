@@ -14,7 +14,9 @@ from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry import open_index_registry
+from recsys.index_registry import IndexRegistry, aliases, open_index_registry
+from recsys.index_registry.rollouts import start_canary
+from recsys.index_version import CANARY, LIVE
 
 NO_REASON = "training"
 LEASE = "training"
@@ -27,6 +29,9 @@ def register(app: typer.Typer) -> None:
             bool | None,
             typer.Option(help="Put the version in service when it passes the gate; by default, unless --like."),
         ] = None,
+        canary: Annotated[
+            bool, typer.Option("--canary", help="Let it answer a few users first (millirec canary) instead of all.")
+        ] = False,
         reason: Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")] = NO_REASON,
         force: Annotated[bool, typer.Option(help="Publish although the gate refuses; needs --reason.")] = False,
         log_version: Annotated[int | None, typer.Option(help="Learn from the log as of this table version.")] = None,
@@ -71,6 +76,7 @@ def register(app: typer.Typer) -> None:
                 settings,
                 reason=reason,
                 promote=like is None if promote is None else promote,
+                canary=canary,
                 force=force,
                 log_version=log_version,
                 like=like,
@@ -82,7 +88,7 @@ def register(app: typer.Typer) -> None:
             settings,
             times,
             triggers,
-            lambda why: train_version(settings, reason=why, promote=promote is not False),
+            lambda why: train_version(settings, reason=why, promote=promote is not False, canary=canary),
         )
 
 
@@ -91,15 +97,15 @@ def train_version(
     *,
     reason: str,
     promote: bool = True,
+    canary: bool = False,
     force: bool = False,
     log_version: int | None = None,
     like: str | None = None,
 ) -> str:
-    """Train with a progress bar, print the report, publish, promote; the version's id.
+    """Train with a progress bar, print the report, publish, put in service; the version's id.
 
     Raises `GateRefused`, and `Conflict` while another trainer is at work on this registry.
     """
-    from recsys.index_registry import aliases
     from recsys.index_registry.lease import held, open_lease
     from recsys.interaction_log import open_interaction_log
     from training.report import render
@@ -128,7 +134,20 @@ def train_version(
         if promote:
             mine.check()
             forced = f" (forced past {len(result.reasons)} reasons of the gate)" if result.reasons else ""
-            move = aliases.promote(registry, result.manifest.version, actor=actor, reason=f"{reason}{forced}")
-            asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
-            console.print(f"live -> {move.version}", highlight=False)
+            _put_in_service(settings, registry, result.manifest.version, actor, f"{reason}{forced}", canary)
     return result.manifest.version
+
+
+def _put_in_service(
+    settings: Settings, registry: IndexRegistry, version: str, actor: str, reason: str, canary: bool
+) -> None:
+    """Live for all, or for a few; neither while a canary runs, which it would end."""
+    running = registry.alias(CANARY)
+    if running is not None:
+        console.print(f"published, not promoted: {running.version} is the canary until it ends", highlight=False)
+        return
+    # There is nothing to compare the first one with.
+    begin = start_canary if canary and registry.alias(LIVE) else aliases.promote
+    move = begin(registry, version, actor=actor, reason=reason)
+    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+    console.print(f"{move.alias} -> {move.version}", highlight=False)

@@ -75,6 +75,20 @@ def test_a_version_goes_live_is_made_again_and_forced_with_what_was_refused(
     assert open_lease(registry, train.LEASE, 1.0).current() is None
 
 
+def test_a_version_begins_as_a_canary_and_the_next_one_waits_for_its_end(registry: RegistrySettings) -> None:
+    versions = open_index_registry(registry)
+    assert run("--canary").exit_code == 0
+    first = versions.alias("live")
+    assert first is not None, "the first has nothing to stand beside"
+    assert run("--canary", "--reason", "nightly").exit_code == 0
+    canary = versions.alias("canary")
+    assert canary is not None
+    assert (canary.version != first.version, canary.reason) == (True, "nightly")
+    assert "is the canary until it ends" in " ".join(run().output.split())
+    assert (versions.alias("live"), versions.alias("canary")) == (first, canary)
+    assert len(versions.versions()) == 3
+
+
 def test_while_one_trains_another_is_told_who(registry: RegistrySettings) -> None:
     grant = open_lease(registry, train.LEASE, 60.0).acquire("ada@elsewhere")
     refused = run()
