@@ -60,7 +60,11 @@ def _shown(page: Page, entrance: login.Login) -> Callable[[Request], Awaitable[N
             ui.navigate.to("/login")
             return
         api = ApiClient(
-            entrance.http, entrance.reachability, session.key, lambda: entrance.sessions.find(cookie) is session
+            entrance.http,
+            entrance.reachability,
+            session.key,
+            lambda: entrance.sessions.find(cookie) is session,
+            session.person,
         )
 
         async def look_again() -> None:

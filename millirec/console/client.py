@@ -56,6 +56,7 @@ class ApiClient:
     reachability: Reachability
     key: str | None = field(repr=False, default=None)
     open: Callable[[], bool] = lambda: True
+    person: str = ""
 
     async def get(self, path: str, **params: Any) -> Any:
         """The JSON at `path`; parameters that are None are left out. Tried again when the service is busy."""
@@ -94,6 +95,11 @@ class ApiClient:
         if response.is_success:
             return response.json() if response.content else None
         raise _problem(response)
+
+
+async def may_administer(api: ApiClient) -> None:
+    """For what the console does without the service. Raises what `ApiClient.get` raises for who may not, or no more."""
+    await api.get("/placements")
 
 
 def _problem(response: httpx.Response) -> ApiProblem:

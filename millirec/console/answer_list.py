@@ -1,0 +1,82 @@
+"""An answer of the service as a list: each item with its score and source, and why it is there when opened."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nicegui import ui
+
+from millirec.console.client import ApiClient
+from millirec.console.comparison import Mark
+
+Json = dict[str, Any]
+TITLES = 500
+"""What the service tells at once."""
+
+
+async def titles_of(api: ApiClient, ids: Iterable[str]) -> dict[str, str]:
+    """By item id; an item without a title goes by its id, one that nobody knows is left out."""
+    wanted = list(dict.fromkeys(ids))[:TITLES]
+    if not wanted:
+        return {}
+    found = await api.get("/items", item_id=wanted)
+    return {one["item_id"]: one["properties"].get("title", one["item_id"]) for one in found["items"]}
+
+
+def title_of(item_id: str, titles: Mapping[str, str]) -> str:
+    return titles.get(item_id) or item_id
+
+
+def answer_list(items: Sequence[Json], titles: Mapping[str, str], marks: Sequence[Mark] = ()) -> None:
+    """With `marks`, one per item, how each stands in another list. What says `why` can be opened."""
+    with ui.column().classes("w-full gap-1"):
+        for rank, item in enumerate(items, 1):
+            mark = marks[rank - 1] if marks else None
+            if "why" not in item:
+                _line(rank, item, titles, mark)
+                continue
+            with ui.expansion().props('dense dense-toggle header-class="px-0"').classes("w-full") as opened:
+                with opened.add_slot("header"):
+                    _line(rank, item, titles, mark)
+                _why(item["why"], titles)
+
+
+def _line(rank: int, item: Json, titles: Mapping[str, str], mark: Mark | None) -> None:
+    # In an expansion's header only a width that may shrink leaves room for its arrow.
+    with ui.row().classes("w-full basis-0 grow min-w-0 items-center no-wrap gap-2"):
+        ui.label(str(rank)).classes("w-6 shrink-0 text-right m-dim tabular-nums")
+        with ui.column().classes("grow gap-0 min-w-0"):
+            ui.label(title_of(item["item_id"], titles)).classes("truncate w-full")
+            ui.label(f"{item['item_id']} · {item['source']}").classes("text-xs m-dim")
+        if mark is not None:
+            ui.badge(mark.words, color=_colour(mark)).props("outline").classes("shrink-0")
+        ui.label(f"{item['score']:.3f}").classes("tabular-nums")
+
+
+def _colour(mark: Mark) -> str:
+    if mark.there is None:
+        return "deep-orange"
+    return "grey" if mark.here == mark.there else "teal" if mark.here < mark.there else "light-blue-8"
+
+
+def _why(why: Json, titles: Mapping[str, str]) -> None:
+    ranks = " → ".join(f"{stage} {rank}" for stage, rank in why["ranks"].items())
+    with ui.column().classes("w-full gap-1 sm:pl-8"):
+        ui.label(f"From {why['source']}. Rank by stage: {ranks}.").classes("text-sm m-dim")
+        for boost in why["boosts"]:
+            ui.label(f"Boosted: {boost}").classes("text-sm")
+        contributions(why["contributions"], titles)
+
+
+def contributions(parts: Sequence[Json], titles: Mapping[str, str]) -> None:
+    """The user's own items and how much of the score each accounts for, as bars."""
+    if not parts:
+        ui.label("No single item of the user accounts for it.").classes("text-sm m-dim")
+        return
+    longest = max(abs(part["score"]) for part in parts) or 1.0
+    with ui.element("div").classes("w-full grid gap-x-2 text-sm").style("grid-template-columns: 1fr 5rem 4rem"):
+        for part in parts:
+            ui.label(title_of(part["item_id"], titles)).classes("truncate")
+            with ui.element("div").classes("self-center h-2 w-full"):
+                colour = "bg-primary" if part["score"] >= 0 else "bg-negative"
+                ui.element("div").classes(f"h-2 {colour}").style(f"width: {abs(part['score']) / longest:.0%}")
+            ui.label(f"{part['score']:+.3f}").classes("text-right tabular-nums")

@@ -1,0 +1,74 @@
+"""What the console reads beside the API: dead letters, imports and manifests; in threads, within a time."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ingest.checkpoint import ImportFolder
+from ingest.letters_replay import replay
+from ingest.quality_report import FileReport
+from millirec.settings import Settings
+from recsys.background import Bounded
+from recsys.errors import LogUnavailable, TopicUnavailable
+from recsys.index_registry import open_index_registry
+from recsys.interaction_log import open_dead_letters
+from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery
+from recsys.interaction_topic import open_interaction_topic
+
+T = TypeVar("T")
+READ_SECONDS = 10.0
+WRITE_SECONDS = 60.0
+MAX_REPORTS = 20
+
+
+class Desk:
+    """Every call raises `LogUnavailable` or `RegistryUnavailable`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._kept = open_dead_letters(settings.log)
+        self._calls = Bounded()
+
+    async def letters(self, query: LetterQuery) -> list[DeadLetter]:
+        return await self._bounded(READ_SECONDS, self._kept.letters, query)
+
+    async def content(self, letter: DeadLetter) -> Content | None:
+        """`None` where the message is erased."""
+        return (await self._bounded(READ_SECONDS, self._kept.content, [letter])).get(letter.letter)
+
+    async def replay(self, letters: Sequence[DeadLetter], by: str) -> int:
+        """How many were sent again. Raises `TopicUnavailable`."""
+        try:
+            async with (
+                asyncio.timeout(WRITE_SECONDS),
+                open_interaction_topic(self._settings.topic, self._settings.store).producer() as producer,
+            ):
+                return await replay(self._kept, letters, producer, by, lambda _: None)
+        except TimeoutError as error:
+            raise TopicUnavailable(f"not all could be sent within {WRITE_SECONDS:g} s; the rest still wait") from error
+
+    async def discard(self, letters: Sequence[DeadLetter], by: str, why: str) -> None:
+        await self._bounded(WRITE_SECONDS, self._kept.discard, letters, by, why, datetime.now(UTC))
+
+    async def imports(self) -> list[tuple[datetime, FileReport]]:
+        """The reports of finished imports on this machine and when each was, the last first."""
+        return await self._bounded(READ_SECONDS, _reports, self._settings.ingest.rejected)
+
+    async def newest_checks(self) -> tuple[str, list[dict[str, Any]]] | None:
+        """The newest version, and what the gate checked of it: `name`, `setting`, `measured`, `limit`, `passed`."""
+        versions = await self._bounded(READ_SECONDS, open_index_registry(self._settings.registry).versions)
+        return (versions[-1].version, versions[-1].parameters.get("checks", [])) if versions else None
+
+    async def _bounded(self, seconds: float, call: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await self._calls.run(seconds, call, *arguments)
+        except TimeoutError as error:
+            raise LogUnavailable(f"there was no answer within {seconds:g} s") from error
+
+
+def _reports(folder: Path) -> list[tuple[datetime, FileReport]]:
+    files = sorted(folder.glob("*/report.json"), key=lambda file: -file.stat().st_mtime)[:MAX_REPORTS]
+    found = [(datetime.fromtimestamp(file.stat().st_mtime, UTC), ImportFolder(file.parent).report()) for file in files]
+    return [(when, report) for when, report in found if report is not None]

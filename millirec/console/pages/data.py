@@ -1,0 +1,58 @@
+"""Data quality: what imports made of their rows, and what the gate says of the newest data. Dead letters."""
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from millirec.console.client import ApiClient, may_administer
+from millirec.console.notices import empty
+from millirec.console.registry import page
+from millirec.settings import load_settings
+from recsys.errors import RecsysError
+
+if TYPE_CHECKING:
+    from millirec.console.desk import Desk
+
+
+@page("/data", title="Data quality", icon="fact_check", key="d", order=50)
+async def data_quality(api: ApiClient) -> None:
+    await _with_desk(api, _quality)
+
+
+@page("/letters", title="Dead letters", icon="markunread_mailbox", key="l", order=60)
+async def dead_letters(api: ApiClient) -> None:
+    async def table(desk: "Desk") -> None:
+        from millirec.console.letters_table import LettersTable
+
+        await LettersTable(desk, api).build()
+
+    await _with_desk(api, table)
+
+
+async def _quality(desk: "Desk") -> None:
+    from millirec.console.quality import checks_card, imports_card
+
+    with ui.element("div").classes("m-grid"):
+        checks_card(await desk.newest_checks())
+    imports_card(await desk.imports())
+
+
+async def _with_desk(api: ApiClient, show: "Callable[[Desk], Awaitable[None]]") -> None:
+    """Both read the interaction log's own files, which a console far away from them cannot."""
+    await may_administer(api)
+    try:
+        await show(_desk())
+    except ModuleNotFoundError as error:
+        empty(f"This console is installed without {error.name}", "Install millirec[ingest] beside it.", "extension_off")
+    except RecsysError as error:
+        advice = "The console needs the settings and the reach of a consumer: log, registry and ingest.rejected."
+        empty(f"This cannot be read: {error}", advice, "cloud_off")
+
+
+@cache
+def _desk() -> "Desk":
+    from millirec.console.desk import Desk
+
+    return Desk(load_settings())

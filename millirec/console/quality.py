@@ -1,0 +1,63 @@
+"""Data quality on the screen: what imports made of their rows, and what the gate found in the newest data."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from ingest.quality_report import FileReport
+
+DATA_CHECKS = {"gate.max_shrink", "gate.max_unknown", "gate.max_type_shift", "gate.max_item_shift"}
+
+
+def imports_card(imports: Sequence[tuple[datetime, FileReport]]) -> None:
+    """The last import first; each file with its counts and reasons."""
+    with ui.card().classes("w-full"):
+        ui.label("Imports").classes("font-medium")
+        if not imports:
+            ui.label("Nothing was imported on this machine. `millirec import FILE` reads CSV, JSON Lines or Parquet.")
+        for place, (when, report) in enumerate(imports):
+            counts = report.counts
+            name = f"{Path(report.file).name}: {counts.accepted:,} of {counts.rows:,} rows accepted"
+            with ui.expansion(name, caption=f"{when:%Y-%m-%d %H:%M} UTC", value=place == 0).classes("w-full"):
+                _report(report)
+
+
+def _report(report: FileReport) -> None:
+    counts = report.counts
+    parts = [("accepted", counts.accepted, "bg-positive"), ("merged", counts.merged, "bg-info")]
+    parts += [
+        (f"rejected: {why}", n, "bg-negative") for why, n in sorted(counts.rejected.items(), key=lambda one: -one[1])
+    ]
+    with ui.element("div").classes("grid gap-x-3 gap-y-1 w-full text-sm items-center") as grid:
+        grid.style("grid-template-columns: minmax(8rem, max-content) max-content 1fr")
+        for name, number, colour in parts:
+            ui.label(name).classes("break-words")
+            ui.label(f"{number:,}").classes("text-right tabular-nums")
+            share = number / counts.rows if counts.rows else 0.0
+            ui.element("div").classes(f"h-2 rounded {colour}").style(f"width: {share:.2%}; min-width: 2px")
+    if counts.first is not None and counts.last is not None:
+        ui.label(f"Accepted rows are from {counts.first:%Y-%m-%d} to {counts.last:%Y-%m-%d}.").classes("text-sm m-dim")
+    if report.rejected_rows is not None:
+        ui.label(f"Rejected rows: {report.rejected_rows}").classes("text-sm m-dim break-all")
+
+
+def checks_card(newest: tuple[str, Sequence[dict[str, Any]]] | None) -> None:
+    """The gate's checks of the data that the newest version was learned from."""
+    with ui.card().classes("w-full"):
+        ui.label("What the gate says of the newest data").classes("font-medium")
+        if newest is None:
+            ui.label("There is no version yet: train one with `millirec train`.").classes("m-dim")
+            return
+        version, checks = newest
+        ui.link(version, f"/versions?version={version}")
+        found = [one for one in checks if one.get("setting") in DATA_CHECKS]
+        if not found:
+            ui.label("Its data was not compared with an earlier snapshot: the next training compares.")
+        for one in found:
+            with ui.row().classes("w-full items-center no-wrap gap-2"):
+                passed = one["passed"]
+                ui.icon("check_circle" if passed else "cancel", color="positive" if passed else "negative")
+                ui.label(f"{one['name']}: {one['measured']}, asked: {one['limit']}").classes("grow")
