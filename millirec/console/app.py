@@ -1,5 +1,6 @@
 """The console as an ASGI application: NiceGUI's pages behind the gate."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from millirec.console import login, pages
 from millirec.console.client import ApiClient, Reachability, SessionEnded
 from millirec.console.gate import Gate
 from millirec.console.layout import THEME_COOKIE, Visit, frame
+from millirec.console.monitor import Monitor
 from millirec.console.notices import report, trouble
 from millirec.console.registry import PAGES, Page
 from millirec.console.session import COOKIE, Attempts, Sessions
@@ -29,13 +31,16 @@ def create_app(settings: ConsoleSettings, version: str) -> FastAPI:
         limits=httpx.Limits(max_connections=50, max_keepalive_connections=10),
     )
     reachability = Reachability()
+    monitor = Monitor(http, reachability, settings.metrics_urls, settings.scrape_interval)
     sessions = Sessions(settings.session_minutes * 60, settings.max_sessions)
     entrance = login.Login(settings, sessions, Attempts(), http, reachability)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Monitor]]:
         async with http:
-            yield
+            looking = asyncio.create_task(monitor.run())
+            yield {"monitor": monitor}
+            looking.cancel()
 
     app = FastAPI(title="millirec console", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, sessions=sessions, host=settings.host, origins=settings.origins)
@@ -65,10 +70,8 @@ def _shown(page: Page, entrance: login.Login) -> Callable[[Request], Awaitable[N
             session.key,
             lambda: entrance.sessions.find(cookie) is session,
             session.person,
+            session.by_oidc,
         )
-
-        async def look_again() -> None:
-            await api.get("/health/live")
 
         visit = Visit(
             page=page,
@@ -78,7 +81,7 @@ def _shown(page: Page, entrance: login.Login) -> Callable[[Request], Awaitable[N
             reachability=entrance.reachability,
             still_in=api.open,
             log_out=lambda: entrance.sessions.close(cookie),
-            look_again=look_again,
+            look_again=request.state.monitor.look,
         )
         content = frame(visit)
         client = ui.context.client

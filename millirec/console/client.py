@@ -9,6 +9,8 @@ import httpx
 
 RETRIES = 2
 PAUSE = 0.2
+MAX_REASON = 500
+"""Characters that the service takes."""
 Params = Mapping[str, Any]
 
 
@@ -57,6 +59,14 @@ class ApiClient:
     key: str | None = field(repr=False, default=None)
     open: Callable[[], bool] = lambda: True
     person: str = ""
+    shares_key: bool = False
+
+    def signed(self, reason: str) -> str:
+        """A reason for the audit log, which knows the holder of a key but not who of several uses it."""
+        if not self.shares_key:
+            return reason
+        by = f" (by {self.person})"
+        return reason[: MAX_REASON - len(by)] + by
 
     async def get(self, path: str, **params: Any) -> Any:
         """The JSON at `path`; parameters that are None are left out. Tried again when the service is busy."""

@@ -1,19 +1,144 @@
-"""Overview: how the service is, at a glance."""
+"""Overview: how the service is, at a glance, and over the last ten minutes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from nicegui import ui
 
+from millirec.console.alarms import alarms
+from millirec.console.charts import Chart, Point, line
 from millirec.console.client import ApiClient
+from millirec.console.exposition import Quantiles
+from millirec.console.monitor import Monitor, Sample
+from millirec.console.notices import banner, empty
 from millirec.console.registry import page
+from recsys.recommendation import Rung
+
+SHOWN_ALIASES = ("live", "previous", "candidate", "canary", "shadow")
+RUNG_NAMES: dict[str, str] = {
+    Rung.EMBEDDING: "fresh vector",
+    Rung.FOLDED: "folded in",
+    Rung.SNAPSHOT: "as trained",
+    Rung.SESSION: "this visit",
+    Rung.TRENDING: "trending",
+    Rung.POPULAR: "popular",
+}
 
 
 @page("/", title="Overview", icon="dashboard", key="o", order=10)
 async def overview(api: ApiClient) -> None:
+    monitor: Monitor = ui.context.client.request.state.monitor
     versions = await api.get("/versions")
-    with ui.element("div").classes("m-tiles"):
-        for title, value in (
-            ("Version in service", versions["serving"] or "none"),
-            ("Versions", len(versions["versions"])),
-        ):
-            with ui.card():
-                ui.label(title).classes("m-dim text-sm")
-                ui.label(str(value)).classes("m-number")
+    board = Board(monitor)
+    with ui.card().classes("w-full"):
+        with ui.row().classes("w-full items-center justify-between"):
+            ui.label("Versions").classes("font-medium")
+            ui.link("All versions", "/versions")
+        _aliases(versions)
+    board.refresh()
+    ui.timer(2.0, board.refresh)
+
+
+def _aliases(versions: dict[str, Any]) -> None:
+    pointing = {alias: one for one in versions["versions"] for alias in one["aliases"]}
+    if not pointing:
+        empty("No version yet", "Train one: millirec train. Until then the service is not ready.", "inventory_2")
+    for alias in sorted(pointing, key=lambda one: SHOWN_ALIASES.index(one) if one in SHOWN_ALIASES else 99):
+        one = pointing[alias]
+        with ui.row().classes("w-full items-center gap-3"):
+            ui.badge(alias).props("outline" if alias != "live" else "").classes("min-w-[72px] justify-center")
+            ui.link(one["version"], f"/versions?version={one['version']}").classes("m-mono")
+            ui.label(f"{one['items']:,} items, {one['users']:,} users").classes("m-dim text-sm")
+
+
+class Board:
+    """The live part: alarms, figures and charts of what the monitor saw."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._told: object = None
+        self._alarms = ui.column().classes("w-full gap-2")
+        with ui.element("div").classes("m-tiles"):
+            self._rate = _tile("Recommendations", "a second")
+            self._p50 = _tile("Median answer", "ms")
+            self._p99 = _tile("Slowest hundredth (p99)", "ms")
+            self._fresh = _tile("An event counts after", "ms, p99 of the last minute")
+            self._lag = _tile("Consumer lag", "messages")
+            self._spool = _tile("On the spool", "messages")
+        with ui.element("div").classes("m-grid"):
+            traffic = {"recommended": "recommendations", "events": "events", "others": "other calls"}
+            self._traffic = line("Requests", "/ s", traffic)
+            self._latency = line("Time to recommend", "ms", {"p50": "p50", "p99": "p99"})
+            self._rungs = line("How answers came about", "%", RUNG_NAMES, stacked=True)
+            self._freshness = line("From an event to its effect", "ms", {"p50": "p50", "p99": "p99"})
+            self._lags = line("Consumer lag, messages", "", {"features": "features", "log": "log"})
+            self._refused = line("Refused requests", "/ s", {"shed": "turned away", "failed": "failed"})
+        self._no_consumers = banner(
+            "No consumer was heard yet: name the metrics ports of the consumers in console.metrics_urls.",
+            icon="sensors_off",
+        )
+
+    def refresh(self) -> None:
+        samples = list(self._monitor.samples)
+        if not samples:
+            return
+        now = samples[-1]
+        self._tell(now)
+        self._rate(f"{now.recommended:,.1f}")
+        self._p50(_milliseconds(now.latency, "p50"))
+        self._p99(_milliseconds(now.latency, "p99"))
+        self._fresh(_milliseconds(now.freshness, "p99"))
+        self._lag(f"{sum(now.lag.values()):,.0f}" if now.lag else "unknown")
+        self._spool(f"{now.spooled:,.0f}")
+        self._no_consumers.set_visibility(not self._monitor.has_consumers)
+        self._draw(samples)
+
+    def _draw(self, samples: Sequence[Sample]) -> None:
+        def points(value: Callable[[Sample], float | None]) -> list[Point]:
+            return [(round(one.at * 1000), _rounded(value(one))) for one in samples]
+
+        def show(chart: Chart, **values: Callable[[Sample], float | None]) -> None:
+            chart.show({key: points(value) for key, value in values.items()})
+
+        show(self._traffic, recommended=lambda s: s.recommended, events=lambda s: s.events, others=lambda s: s.others)
+        show(self._latency, p50=lambda s: _ms(s.latency, "p50"), p99=lambda s: _ms(s.latency, "p99"))
+        show(self._freshness, p50=lambda s: _ms(s.freshness, "p50"), p99=lambda s: _ms(s.freshness, "p99"))
+        show(self._lags, features=lambda s: s.lag.get("features"), log=lambda s: s.lag.get("log"))
+        show(self._refused, shed=lambda s: s.shed, failed=lambda s: s.failed)
+        shares = {rung: points(lambda s, rung=rung: 100 * s.rungs[rung] if s.rungs else None) for rung in RUNG_NAMES}  # type: ignore[misc]
+        self._rungs.show({rung: drawn for rung, drawn in shares.items() if any(value for _, value in drawn)})
+
+    def _tell(self, now: Sample) -> None:
+        found = alarms(now)
+        if found == self._told:
+            return
+        self._told = found
+        self._alarms.clear()
+        with self._alarms:
+            for one in found:
+                banner(f"{one.text}. {one.advice}", kind=one.kind, icon="error" if one.kind == "bad" else "warning")
+
+
+def _tile(title: str, unit: str) -> Callable[[str], None]:
+    with ui.card():
+        ui.label(title).classes("m-dim text-sm")
+        number = ui.label("").classes("m-number")
+        ui.label(unit).classes("m-dim text-xs")
+
+    def show(text: str) -> None:
+        number.text = text
+
+    return show
+
+
+def _ms(found: Quantiles | None, which: str) -> float | None:
+    return None if found is None else 1000 * float(getattr(found, which))
+
+
+def _milliseconds(found: Quantiles | None, which: str) -> str:
+    value = _ms(found, which)
+    return "none yet" if value is None else f"{value:,.1f}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,170 @@
+"""The monitor: looks at the metrics of service and consumers, and keeps the last minutes for every page."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic, time
+
+import httpx
+import structlog
+
+from millirec.console.client import Reachability
+from millirec.console.exposition import (
+    Labels,
+    Quantiles,
+    Series,
+    by_label,
+    increase,
+    quantiles,
+    read,
+    together,
+    total,
+)
+from recsys.recommendation import Rung
+
+log = structlog.get_logger()
+KEPT = 300
+"""Samples: ten minutes at one in two seconds."""
+SHORT, LONG = 5, 30
+"""Looks back over which traffic, and the much rarer freshness, are taken."""
+MAX_TEXT = 4_000_000
+"""Bytes of one exposition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look. Rates are per second, durations in seconds; None where nothing happened or nothing is known."""
+
+    at: float
+    recommended: float = 0.0
+    events: float = 0.0
+    others: float = 0.0
+    failed: float = 0.0
+    shed: float = 0.0
+    latency: Quantiles | None = None
+    freshness: Quantiles | None = None
+    rungs: Mapping[str, float] = field(default_factory=dict)
+    degraded: float = 0.0
+    lag: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, float] = field(default_factory=dict)
+    spooled: float = 0.0
+    circuit_open: float = 0.0
+    dead_letters: float | None = None
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    texts: Mapping[str, Series]
+
+
+class Monitor:
+    """Runs as one task per console; pages read `samples`, newest last."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        reachability: Reachability,
+        urls: tuple[str, ...],
+        interval: float,
+    ) -> None:
+        self._http = http
+        self._reachability = reachability
+        self._urls = urls or ("/metrics",)
+        self._interval = interval
+        self._looks: deque[_Look] = deque(maxlen=LONG + 1)
+        self.samples: deque[Sample] = deque(maxlen=KEPT)
+
+    @property
+    def has_consumers(self) -> bool:
+        """Whether anything that reads the topic was ever heard."""
+        return any(sample.lag or sample.dead_letters is not None for sample in list(self.samples)[-3:])
+
+    async def run(self) -> None:
+        """Until cancelled. A look that fails is a look at nothing; the next one comes on time."""
+        while True:
+            began = monotonic()
+            try:
+                await self.look()
+            except Exception:  # the monitor must outlive a text that nobody foresaw
+                log.exception("a look at the metrics failed")
+            await asyncio.sleep(max(0.1, self._interval - (monotonic() - began)))
+
+    async def look(self) -> None:
+        """Ask everybody once."""
+        _, *answers = await asyncio.gather(self._ask_service(), *(self._fetch(url) for url in self._urls))
+        texts = {url: answer for url, answer in zip(self._urls, answers, strict=True) if answer is not None}
+        self._looks.append(_Look(monotonic(), texts))
+        silent = tuple(url for url in self._urls if url not in texts)
+        self.samples.append(_sample(list(self._looks), silent))
+
+    async def _ask_service(self) -> None:
+        try:
+            await self._http.get("/health/live")
+        except httpx.HTTPError as error:
+            slow = isinstance(error, httpx.TimeoutException)
+            self._reachability.missed("it took too long to answer" if slow else "no connection")
+        else:
+            self._reachability.seen()
+
+    async def _fetch(self, url: str) -> Series | None:
+        try:
+            response = await self._http.get(url)
+            if not response.is_success or len(response.content) > MAX_TEXT:
+                return None
+            return await asyncio.to_thread(read, response.text)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            return None
+
+
+def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
+    newest = looks[-1]
+    now = together(newest.texts.values())
+    counted, seconds = _since(looks[-1 - SHORT :] if len(looks) > SHORT else looks)
+    counted_long, _ = _since(looks)
+    routes = by_label(counted, "millirec_requests_total", "route")
+    recommended = sum(count for route, count in routes.items() if _recommends(route))
+    answers = by_label(counted, "millirec_recommendations_total", "rung")
+    answered = sum(answers.values())
+    degraded = total(counted, "millirec_recommendations_total", lambda labels: labels.get("degraded") == "true")
+    events = routes.get("/events", 0.0)
+    waiting = [value for (name, _), value in now.items() if name == "millirec_dead_letters_waiting"]
+    return Sample(
+        at=time(),
+        recommended=recommended / seconds,
+        events=events / seconds,
+        others=(sum(routes.values()) - recommended - events) / seconds,
+        failed=total(counted, "millirec_requests_total", _failed) / seconds,
+        shed=total(counted, "millirec_requests_shed_total") / seconds,
+        latency=quantiles(counted, "millirec_request_seconds", lambda labels: labels.get("route") == "/recommend"),
+        freshness=quantiles(counted_long, "millirec_freshness_seconds", lambda one: one.get("group") == "features"),
+        rungs={rung: answers.get(rung, 0.0) / answered for rung in Rung} if answered else {},
+        degraded=degraded / answered if answered else 0.0,
+        lag=by_label(now, "millirec_consumer_lag", "group"),
+        versions={name: n for name, n in by_label(now, "millirec_index_version_info", "version").items() if n > 0},
+        spooled=total(now, "millirec_spool_messages"),
+        circuit_open=total(now, "millirec_circuit_open"),
+        dead_letters=max(waiting) if waiting else None,
+        silent=silent,
+    )
+
+
+def _since(looks: list[_Look]) -> tuple[Series, float]:
+    """What each source counted between the first look that has it and the last, and the seconds of all."""
+    newest = looks[-1]
+    parts = []
+    for url, text in newest.texts.items():
+        first = next((look.texts[url] for look in looks[:-1] if url in look.texts), None)
+        if first is not None:
+            parts.append(increase(text, first))
+    return together(parts), max(newest.at - looks[0].at, 0.001)
+
+
+def _recommends(route: str) -> bool:
+    return route in {"/recommend", "/recommend/batch", "/items/{item_id}/similar"}
+
+
+def _failed(labels: Labels) -> bool:
+    return labels.get("status", "").startswith("5") and _recommends(labels.get("route", ""))

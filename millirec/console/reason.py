@@ -1,0 +1,26 @@
+"""Before something changes for everybody: what it will do, and why, which is written down."""
+
+from nicegui import ui
+
+from millirec.console.client import MAX_REASON, ApiClient
+
+SHORTEST = 3
+"""Characters of a reason."""
+
+
+async def ask_reason(api: ApiClient, title: str, text: str, action: str, *, danger: bool = False) -> str | None:
+    """The reason that the person gives, or None when they change their mind. `action` stands on the button."""
+    with ui.dialog() as dialog, ui.card().classes("w-[480px] max-w-full"):
+        ui.label(title).classes("text-lg font-medium")
+        ui.label(text).classes("m-dim")
+        reason = ui.textarea("Reason, kept in the history").props(f"outlined autofocus autogrow maxlength={MAX_REASON}")
+        reason.classes("w-full")
+        with ui.row().classes("w-full justify-end gap-2"):
+            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
+            go = ui.button(action, on_click=lambda: dialog.submit(reason.value.strip())).props("unelevated no-caps")
+            go.bind_enabled_from(reason, "value", lambda value: len((value or "").strip()) >= SHORTEST)
+            if danger:
+                go.props("color=negative")
+    given = await dialog
+    dialog.delete()
+    return api.signed(str(given)) if given else None
