@@ -79,7 +79,7 @@ async def consume(
         async with open_group() as group, messages.consumer(name) as consumer:
             await GroupLoop(group, consumer, ingest, limit, wait, stop).run()
 
-    with _metrics_server(ingest.metrics_port):
+    with _metrics_server(ingest.metrics_host, ingest.metrics_port):
         try:
             async with asyncio.TaskGroup() as tasks:
                 for name in dict.fromkeys(groups):
@@ -222,12 +222,12 @@ async def _log_group(
 
 
 @contextmanager
-def _metrics_server(port: int | None) -> Iterator[None]:
+def _metrics_server(host: str, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
     try:
-        server, thread = start_http_server(port)
+        server, thread = start_http_server(port, host)
     except OSError as error:
         raise InvalidInput("ingest.metrics_port", f"{port} cannot be listened on: {error}") from error
     try:

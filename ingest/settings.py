@@ -23,6 +23,7 @@ class IngestSettings(Section):
     compact_every: int = Field(500, ge=0, description="new files of the log between compactions; 0: never")
     refresh: Seconds = Field(10.0, description="how often to look for versions to fold in for, if not nudged")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus metrics of the consumers")
+    metrics_host: str = Field("0.0.0.0", description="address on which they are served")  # noqa: S104
     import_rows: int = Field(50_000, ge=1, description="rows an import maps and commits at a time")
     rejected: Path = Field(Path("var/rejected"), description="a local folder for the rejected rows of imports")
     dead_letters_kept: float = Field(

@@ -22,8 +22,11 @@ class CheckFailed(RecsysError):
     """A promise of the demo does not hold."""
 
 
-def check(url: str, settings: Settings) -> None:
+def check(url: str, settings: Settings, console_url: str | None) -> None:
     """Go through every promise. Raises `CheckFailed` at the first that does not hold."""
+    if console_url is not None:
+        with _step("the console lets in who may, and shows its pages"):
+            _console(console_url)
     with httpx.Client(base_url=url, timeout=10.0) as client:
         with _step("known customers get personal items with titles"):
             _known_customers(url)
@@ -52,6 +55,22 @@ def check(url: str, settings: Settings) -> None:
         with _step("bad input is named, not a server error"):
             response = client.get("/recommend", params={"k": 0})
             _expect(response.status_code == 422 and response.json()["errors"][0]["field"] == "k", response.text)
+
+
+def _console(url: str) -> None:
+    with httpx.Client(base_url=url, timeout=10.0, follow_redirects=True) as browser:
+        _until(lambda: _answers(browser, "/health"), "the console does not answer")
+        _expect(browser.get("/").url.path == "/login", "the console asks nobody who they are")
+        page = browser.post("/login", headers={"Origin": url})
+        _expect(page.status_code == 200 and page.url.path == "/", f"the login answered {page.status_code}")
+        _expect("Overview" in page.text, "the first page is not the overview")
+
+
+def _answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _known_customers(url: str) -> None:

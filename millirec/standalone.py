@@ -6,11 +6,12 @@ function of that folder (`environment`), so that any `millirec --data DIR ...` c
 
 import fcntl
 import hashlib
+import json
 import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def environment(data: Path) -> dict[str, str]:
         "MILLIREC_REGISTRY__BACKEND": "object_store",
         "MILLIREC_REGISTRY__URL": str(data / "registry"),
         "MILLIREC_REGISTRY__CACHE": str(data / "cache"),
+        "MILLIREC_INGEST__METRICS_HOST": "127.0.0.1",
         "MILLIREC_INGEST__REJECTED": str(data / "rejected"),
         "MILLIREC_TRAIN__REPORTS": str(data / "reports"),
     }
@@ -82,29 +84,53 @@ def embedded_store(data: Path) -> Iterator[None]:
 
 
 @contextmanager
-def services(data: Path, *, port: int, workers: int, extra: Mapping[str, list[str]]) -> Iterator[Supervisor]:
-    """Run consumers, the HTTP service and `extra` commands on the embedded store of `data`."""
-    supervisor = Supervisor({**os.environ, **environment(data)}, data / "logs")
+def services(
+    data: Path, *, port: int, workers: int, extra: Mapping[str, list[str]], console: int | None = None
+) -> Iterator[Supervisor]:
+    """Run consumers, the HTTP service and `extra` commands on the embedded store of `data`.
+
+    `console` is the port of the web console, which is left out without one.
+    """
+    groups = {"features": free_port(), "log": free_port()}
+    variables = {**console_environment(port, groups.values()), **os.environ, **environment(data)}
+    supervisor = Supervisor(variables, data / "logs")
     try:
-        supervisor.start("consume-features", ["consume", "features"])
-        supervisor.start("consume-log", ["consume", "log"])
+        for group, metrics_port in groups.items():
+            supervisor.start(f"consume-{group}", ["consume", group, "--metrics-port", str(metrics_port)])
         for name, arguments in extra.items():
             supervisor.start(name, arguments)
+        if console is not None:
+            supervisor.start("console", ["console", "--port", str(console)])
         supervisor.start("serve", ["serve", "--port", str(port), "--workers", str(workers)])
         yield supervisor
     finally:
         supervisor.stop()
 
 
-def check_port(port: int) -> None:
-    """Raises `Conflict` when something listens on `port` already."""
+def console_environment(port: int, metrics_ports: Iterable[int]) -> dict[str, str]:
+    """What the console of this machine has to know, unless the environment says otherwise."""
+    service = f"http://127.0.0.1:{port}"
+    urls = [f"{service}/metrics", *(f"http://127.0.0.1:{one}/metrics" for one in metrics_ports)]
+    return {"MILLIREC_CONSOLE__API_URL": service, "MILLIREC_CONSOLE__METRICS_URLS": json.dumps(urls)}
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(port: int, option: str = "--port") -> None:
+    """Raises `Conflict` when something listens on `port` already, naming the `option` that chooses another."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise Conflict(
-                f"port {port} is taken ({error.strerror}): stop what uses it, or give another --port"
+                f"port {port} is taken ({error.strerror}): stop what uses it, or give another {option}"
             ) from error
 
 

@@ -10,7 +10,7 @@ import typer
 
 from millirec.commands.import_ import import_into_log, seed_store
 from millirec.commands.train import train_version
-from millirec.commands.up import wait_for_end
+from millirec.commands.up import ConsolePort, NoConsole, console_choice, wait_for_end
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.errors import NotFound
@@ -28,6 +28,8 @@ def register(app: typer.Typer) -> None:
         data: Annotated[Path, typer.Option(help="The folder that keeps everything.")] = Path("var/demo"),
         port: Annotated[int, typer.Option(help="Port of the HTTP service.")] = 8000,
         workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP service.")] = 1,
+        console_port: ConsolePort = 8080,
+        no_console: NoConsole = False,
         check: Annotated[bool, typer.Option("--check", help="Try every promise over HTTP, then stop.")] = False,
         fresh: Annotated[bool, typer.Option("--fresh", help="Delete the folder first.")] = False,
     ) -> None:
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
 
         began = time.monotonic()
         standalone.check_port(port)
+        shown = console_choice(console_port, left_out=no_console)
         if fresh and data.exists():
             shutil.rmtree(data)
         url = f"http://127.0.0.1:{port}"
@@ -48,14 +51,17 @@ def register(app: typer.Typer) -> None:
             os.environ.update(standalone.environment(data))
             settings = load_settings()
             prepare(settings)
-            with standalone.services(data, port=port, workers=workers, extra={}) as supervisor:
+            services = standalone.services(data, port=port, workers=workers, extra={}, console=shown)
+            with services as supervisor:
                 wait_ready(url)
                 show_customers(url, settings)
                 console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)
                 if check:
-                    check_promises(url, settings)
+                    check_promises(url, settings, None if shown is None else f"http://127.0.0.1:{shown}")
                     return
                 show_lines_to_copy(url)
+                if shown is not None:
+                    console.print(f"\n[bold]Look at it[/bold]: http://127.0.0.1:{shown}", highlight=False)
                 console.print(
                     f"\nOther commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it."
                 )

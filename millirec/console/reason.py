@@ -10,7 +10,8 @@ SHORTEST = 3
 
 async def ask_reason(api: ApiClient, title: str, text: str, action: str, *, danger: bool = False) -> str | None:
     """The reason that the person gives, or None when they change their mind. `action` stands on the button."""
-    with ui.dialog() as dialog, ui.card().classes("w-[480px] max-w-full"):
+    # Not where the button is: what is there may be drawn anew meanwhile.
+    with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("w-[480px] max-w-full"):
         ui.label(title).classes("text-lg font-medium")
         ui.label(text).classes("m-dim")
         reason = ui.textarea("Reason, kept in the history").props(f"outlined autofocus autogrow maxlength={MAX_REASON}")

@@ -36,11 +36,18 @@ a { color: var(--accent); }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
 .m-tiles { display: grid; width: 100%; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
 .m-tiles .nicegui-card { padding: 14px 16px; gap: 2px; }
+.m-track { position: relative; height: 34px; width: 100%; background: var(--bg); border-radius: 8px; overflow: hidden; }
+.m-track > * { position: absolute; top: 0; bottom: 0; }
+.m-steps { display: flex; width: 100%; gap: 6px; }
+.m-step { flex: 1; text-align: center; padding: 8px 4px; border-radius: 8px; background: var(--bg); color: var(--dim); }
+.m-step.m-past { background: var(--hover); color: var(--accent); }
+.m-step[aria-current] { background: var(--accent); color: var(--card); font-weight: 500; }
 .m-banner { width: 100%; border-radius: 10px; border: 1px solid; padding: 10px 14px; align-items: center; gap: 12px; }
 .m-bad { border-color: #d64545; background: rgba(214, 69, 69, .12); }
 .m-warn { border-color: #c98a14; background: rgba(201, 138, 20, .12); }
 .m-info { border-color: var(--line); background: var(--hover); }
 .q-table__card { border: 1px solid var(--line); border-radius: 12px; background: var(--card); color: inherit; }
+.nicegui-card .q-table__card { border: 0; border-radius: 0; }
 .q-table th { font-weight: 500; color: var(--dim); }
 code, .m-mono { font-family: ui-monospace, monospace; font-size: .92em; }
 :focus-visible, .q-btn:focus-visible, .m-nav:focus-visible { outline: 2px solid var(--accent) !important;

@@ -28,6 +28,8 @@ def demo(data: Path, *arguments: str) -> str:
             str(data),
             "--port",
             str(free_port()),
+            "--console-port",
+            str(free_port()),
             *arguments,
         ],
         capture_output=True,
@@ -42,8 +44,8 @@ def demo(data: Path, *arguments: str) -> str:
 @pytest.mark.timeout(400)
 def test_the_demo_keeps_its_promises_and_leaves_nothing_running(tmp_path: Path) -> None:
     first = demo(tmp_path / "demo")
-    assert first.count("✓") == 10
-    again = demo(tmp_path / "demo", "--workers", "2")
+    assert first.count("✓") == 11
+    again = demo(tmp_path / "demo", "--workers", "2", "--no-console")
     assert again.count("✓") == 10
     assert "raw rows" not in again, "the second start imports nothing"
     assert left_running(tmp_path) == []
@@ -51,11 +53,13 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing_running(tmp_path: Path) 
 
 def test_up_keeps_what_it_was_given_and_leaves_nothing_running(tmp_path: Path) -> None:
     event = {"user_id": "ann", "item_id": "tea", "type": "purchase", "event_id": "e1"}
-    with up(tmp_path) as url:
+    console = free_port()
+    with up(tmp_path, "--console-port", str(console)) as url:
         assert httpx.get(f"{url}/recommend").status_code == 503, "no version yet"
+        wait_until_sync(lambda: answers(f"http://127.0.0.1:{console}/health"), 30.0)
         assert httpx.post(f"{url}/events", json=event).status_code == 202
     assert left_running(tmp_path) == []
-    with up(tmp_path) as url:
+    with up(tmp_path, "--no-console") as url:
         assert httpx.post(f"{url}/events", json=event).status_code == 202
         log = open_interaction_log(LogSettings(path=str(tmp_path / "up" / "log")))
         wait_until_sync(lambda: log.version() >= 0 and log.read().collect()["event_id"].to_list() == ["e1"], 30.0)
@@ -63,10 +67,10 @@ def test_up_keeps_what_it_was_given_and_leaves_nothing_running(tmp_path: Path) -
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[str]:
+def up(folder: Path, *arguments: str) -> Iterator[str]:
     """`millirec up` until the block ends; it must stop on SIGTERM by itself."""
     port = free_port()
-    command = [sys.executable, "-m", "millirec", "up", "--data", str(folder / "up"), "--port", str(port)]
+    command = [sys.executable, "-m", "millirec", "up", "--data", str(folder / "up"), "--port", str(port), *arguments]
     with (folder / "up.out").open("ab") as output:
         process = subprocess.Popen([*command, "--retrain-hours", "0"], stdout=output, stderr=output)
     try:

@@ -1,0 +1,72 @@
+"""Rollouts: a new version beside the live one, unseen as a shadow, or for a few users as a canary."""
+
+from typing import Any
+
+from nicegui import ui
+
+from millirec.console import canary_panel, shadow_panel
+from millirec.console.client import ApiClient, ApiDown, ApiProblem
+from millirec.console.notices import banner, empty
+from millirec.console.registry import page
+
+EVERY = 5.0
+"""Seconds between looks at how a rollout goes."""
+
+
+@page("/rollouts", title="Rollouts", icon="call_split", key="r", order=30)
+async def rollouts(api: ApiClient) -> None:
+    await RolloutsPage(api).build()
+
+
+class RolloutsPage:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._shown: object = None
+
+    async def build(self) -> None:
+        self._canary = ui.card().classes("w-full min-w-0 gap-4")
+        self._shadow = ui.card().classes("w-full min-w-0 gap-4")
+        if not await self._show():
+            for card in (self._canary, self._shadow):
+                card.delete()
+            banner("This service is older than the console: it has no rollouts. Upgrade it to use them.", icon="update")
+            return
+        ui.timer(EVERY, self._look)
+
+    async def _look(self) -> None:
+        try:
+            await self._show()
+        except ApiDown:
+            return
+
+    async def _show(self) -> bool:
+        """Draw what has changed. False where the service knows no rollouts."""
+        try:
+            answer = await self._api.get("/rollouts")
+        except ApiProblem as problem:
+            if problem.status == 404:
+                return False
+            raise
+        if answer == self._shown:
+            return True
+        before: dict[str, Any] = self._shown if isinstance(self._shown, dict) else {}
+        versions = (await self._api.get("/versions"))["versions"]
+        for card, name, panel in ((self._canary, "canary", canary_panel), (self._shadow, "shadow", shadow_panel)):
+            told = answer[name]
+            # What somebody is filling in stays: a form is drawn once.
+            if told is None and name in before and before[name] is None:
+                continue
+            card.clear()
+            with card:
+                if told is not None:
+                    panel.running(told, self._api, self._show_anew)
+                elif len(versions) < 2:
+                    title = name.capitalize()
+                    empty(title, "This takes a second version to try. Train one: millirec train.", "call_split")
+                else:
+                    panel.start_form(versions, self._api, self._show_anew)
+        self._shown = answer
+        return True
+
+    async def _show_anew(self) -> None:
+        await self._show()

@@ -1,0 +1,99 @@
+"""Versions: what was trained, how good it is, what changed, what is in service, and who put it there."""
+
+from datetime import datetime
+from typing import Any
+
+from nicegui import ui
+
+from millirec.console.client import ApiClient, ApiProblem
+from millirec.console.monitor import Monitor
+from millirec.console.moving import move
+from millirec.console.notices import banner, empty
+from millirec.console.registry import page
+from millirec.console.version_compare import compare
+from millirec.console.version_list import VersionList
+from millirec.console.version_plot import VersionPlot
+
+HISTORY = 200
+COLUMNS = [
+    {"name": name, "label": label, "field": name, "align": "left", **more}
+    for name, label, more in (
+        ("at", "When (UTC)", {"sortable": True}),
+        ("alias", "What", {"sortable": True}),
+        ("version", "Version", {"classes": "m-mono"}),
+        ("actor", "Who", {"sortable": True}),
+        ("reason", "Why", {"style": "white-space: normal; min-width: 160px"}),
+    )
+]
+
+
+@page("/versions", title="Versions", icon="inventory_2", key="v", order=20)
+async def versions(api: ApiClient) -> None:
+    await VersionsPage(api).build()
+
+
+class VersionsPage:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._monitor: Monitor = ui.context.client.request.state.monitor
+        self._answer: dict[str, Any] = {}
+
+    async def build(self) -> None:
+        self._list = ui.column().classes("w-full gap-3")
+        self._compared = ui.column().classes("w-full gap-3")
+        self._compared.set_visibility(False)
+        self._plot = ui.card().classes("w-full min-w-0")
+        self._history = ui.card().classes("w-full min-w-0")
+        await self._reload()
+
+    async def _reload(self) -> None:
+        self._answer = await self._api.get("/versions")
+        wanted = ui.context.client.request.query_params.get("version")
+        for part in (self._list, self._plot, self._history):
+            part.clear()
+        with self._list:
+            VersionList(self._api, self._reload, self._compare, self._change).build(self._answer, wanted)
+        with self._plot:
+            VersionPlot(self._answer["versions"])
+        with self._history:
+            await _show_history(self._api)
+
+    async def _compare(self, first: str, second: str) -> None:
+        by_name = {one["version"]: one for one in self._answer["versions"]}
+        self._compared.clear()
+        self._compared.set_visibility(True)
+        with self._compared:
+            await compare(by_name[first], by_name[second])
+
+    async def _change(self, path: str, reason: str, title: str) -> None:
+        await move(self._api, self._monitor, path, reason, title)
+        await self._reload()
+
+
+async def _show_history(api: ApiClient) -> None:
+    ui.label("History").classes("font-medium")
+    try:
+        moves = (await api.get("/versions/history", limit=HISTORY))["moves"]
+    except ApiProblem as problem:
+        if problem.status not in {404, 405}:
+            raise
+        banner("This service is older than the console and does not tell the history.", icon="history")
+        return
+    if not moves:
+        empty("Nothing moved yet", "Promotions, rollbacks and rollouts are written down here.", "history")
+        return
+    rows = [{"key": place, **_row(one)} for place, one in enumerate(moves)]
+    table = ui.table(rows=rows, columns=COLUMNS, row_key="key", pagination=10).classes("w-full")
+    table.props('flat dense :grid="Quasar.Screen.lt.sm"')
+
+
+def _row(move: dict[str, Any]) -> dict[str, str]:
+    left = " (left)" if move.get("cleared") else ""
+    at = datetime.fromisoformat(move["moved_at"])
+    return {
+        "at": f"{at:%Y-%m-%d %H:%M:%S}",
+        "alias": move["alias"] + left,
+        "version": move["version"],
+        "actor": move["actor"],
+        "reason": move["reason"],
+    }
