@@ -1,7 +1,7 @@
 # Each target does its own set-up, in .venv, and skips it when nothing changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up serve test test-slow chaos check format bench bench-stream loadtest schemas lock clean
+.PHONY: help setup demo up serve test test-slow test-browser chaos check format bench bench-stream loadtest schemas lock clean
 
 # The first of these that runs and is new enough is used; `make PYTHON=python3.12 setup` asks for one.
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
@@ -17,10 +17,11 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 # Programs of Debian's that single tests use; where they cannot be had, those tests say so and are skipped.
 # Of Prometheus only promtool is wanted, so that nothing is installed that would start a server.
-APT := DEBIAN_FRONTEND=noninteractive timeout 120 apt-get -qq
+APT := DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -qq
+APT_INSTALL = command -v $(1) || { [ "$$(id -u)" = 0 ] && { $(APT) install -y $(1) || { $(APT) update && $(APT) install -y $(1); }; }; }
 define INSTALL_TOOLS
 { command -v apt-get && { \
-	command -v kcat || { [ "$$(id -u)" = 0 ] && { $(APT) install -y kcat || { $(APT) update && $(APT) install -y kcat; }; }; }; \
+	$(call APT_INSTALL,kcat); \
 	command -v promtool || { mkdir -p .venv/prometheus && cd .venv/prometheus && $(APT) download prometheus && \
 		dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }; \
 }; } >/dev/null 2>&1 </dev/null || true
@@ -32,7 +33,7 @@ $(if $(wildcard .venv),$(shell $(RUN) -c "" >/dev/null 2>&1 || rm -rf .venv))
 help: ## List the targets
 	@echo "usage: make TARGET [ARGS=...]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.development ## Install everything that development needs into .venv
 
@@ -46,10 +47,14 @@ serve: .venv/.runtime ## Only the HTTP service, with the stores that the setting
 	@$(RUN) -m millirec serve $(ARGS)
 
 test: .venv/.development ## Run the tests, on every core (ARGS="-k WORD" for some of them)
-	@$(RUN) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(RUN) -m pytest -m "not slow" --ignore=tests/browser --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: .venv/.development ## Run the tests that take minutes
 	@$(RUN) -m pytest -m slow $(ARGS)
+
+test-browser: .venv/.development ## Click through the console in a real Chromium; pictures go to reports/screenshots
+	@{ $(call APT_INSTALL,chromium); } >/dev/null 2>&1 </dev/null || true
+	@$(RUN) -m pytest -m browser tests/browser $(ARGS)
 
 chaos: .venv/.development ## Everything fails by lot, for 200,000 events (ARGS="--chaos-seed N -k streams")
 	@$(RUN) -m pytest tests/chaos -m slow -rP $(ARGS)

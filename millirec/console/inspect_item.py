@@ -1,5 +1,7 @@
 """The inspector's look at one item: what it is, what is similar, and why it is or is not in a user's answer."""
 
+from urllib.parse import quote
+
 from nicegui import ui
 
 from millirec.console.answer_list import Json, answer_list, contributions, titles_of
@@ -58,7 +60,7 @@ class ItemInspector:
             _properties(item_id, known[0] if known else None)
         self._similar.set_visibility(bool(known))
         if known:
-            path = f"/items/{item_id}/similar"
+            path = f"/items/{quote(item_id, safe='')}/similar"
             answer = await self._api.get(path, k=SIMILAR)
             titles = await titles_of(self._api, (one["item_id"] for one in answer["items"]))
             with self._similar:

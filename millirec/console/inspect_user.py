@@ -1,5 +1,7 @@
 """The inspector's look at one user: the record, the answer and why, and a second version's answer beside it."""
 
+from urllib.parse import quote
+
 from nicegui import ui
 
 from millirec.console.answer_list import Json, answer_list, title_of, titles_of
@@ -39,10 +41,10 @@ class UserInspector:
             self._other = _choice("Compare with", loaded, None).props("clearable").on_value_change(self._ask)
             self._k = ui.number("How many", value=10, min=1, max=50, precision=0).props("dense outlined debounce=300")
             self._k.classes("w-24").on_value_change(self._ask)
-        with ui.row().classes("w-full items-center gap-4 no-wrap"):
+        with ui.row().classes("w-full items-center gap-x-4"):
             self._own = ui.switch("The placement's diversity", value=True).on_value_change(self._ask)
             self._diversity = ui.slider(min=0, max=1, step=0.05, value=0.3).props('label aria-label="Diversity"')
-            self._diversity.classes("max-w-xs").bind_enabled_from(self._own, "value", lambda own: not own)
+            self._diversity.classes("max-w-xs max-sm:mx-3").bind_enabled_from(self._own, "value", lambda own: not own)
             self._diversity.on("update:model-value", self._ask, throttle=0.4, leading_events=False)
         with ui.element("div").classes(f"w-full grid gap-4 items-start grid-cols-1 {BESIDE}") as self._grid:
             self._record = ui.card().classes("w-full min-w-0")
@@ -56,7 +58,7 @@ class UserInspector:
             part.set_visibility(bool(user_id))
         if not user_id:
             return
-        known = await self._api.get(f"/users/{user_id}")
+        known = await self._api.get(f"/users/{quote(user_id, safe='')}")
         history = known["interactions"][:HISTORY]
         titles = await titles_of(self._api, (one["item_id"] for one in history))
         self._record.clear()

@@ -10,7 +10,8 @@ from nicegui.events import GenericEventArguments
 from millirec.console.client import ApiClient, may_administer
 from millirec.console.desk import Desk
 from millirec.console.notices import empty
-from millirec.console.questions import confirmed, reason
+from millirec.console.questions import confirmed
+from millirec.console.reason import ask_reason
 from recsys.errors import RecsysError
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Status
 
@@ -114,7 +115,8 @@ class LettersTable:
         if not chosen:
             ui.notify("Choose letters first.")
             return
-        why = await reason(f"Give {len(chosen)} letters up? Their messages are erased for good.", "Discard")
+        text = "Their messages are erased for good; what is left says who did it and why."
+        why = await ask_reason(self._api, f"Give {len(chosen)} letters up?", text, "Discard", danger=True)
         if why:
             await self._tried(self._desk.discard(chosen, self._api.person, why))
             await self.refresh()

@@ -23,13 +23,14 @@ class Hammer:
     """Status codes that are not 200, (user, version) -> answers, and when each version answered last."""
 
     url: str
+    key: str = ""
     failures: list[Any] = field(default_factory=list)
     answers: dict[tuple[str, str], set[bytes]] = field(default_factory=dict)
     last: dict[str, tuple[int, float]] = field(default_factory=dict)
     answered: int = 0
 
     def run(self, ended: threading.Event, offset: int) -> None:
-        with httpx.Client(timeout=10.0) as client:
+        with httpx.Client(timeout=10.0, headers={"X-API-Key": self.key}) as client:
             for place in count(offset):
                 if ended.is_set():
                     return
@@ -74,8 +75,8 @@ def essence(response: httpx.Response) -> tuple[str, bytes]:
 
 
 @contextmanager
-def hammering(url: str, clients: int = 4) -> Iterator[Hammer]:
-    hammer = Hammer(url)
+def hammering(url: str, clients: int = 4, key: str = "") -> Iterator[Hammer]:
+    hammer = Hammer(url, key)
     ended = threading.Event()
     threads = [threading.Thread(target=hammer.run, args=(ended, place * 5)) for place in range(clients)]
     for thread in threads:

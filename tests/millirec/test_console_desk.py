@@ -1,0 +1,48 @@
+"""The console's own look at the log: dead letters, imports and what the gate checked."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from millirec.console.desk import Desk
+from millirec.settings import Settings
+from recsys.errors import LogUnavailable
+from recsys.interaction_log import open_dead_letters
+from recsys.interaction_log.letters import LetterQuery, Refusal, Status
+from recsys.settings import LogSettings, RegistrySettings
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        log=LogSettings(path=str(tmp_path / "log")), registry=RegistrySettings(url=str(tmp_path / "registry"))
+    )
+
+
+async def test_a_letter_is_read_and_given_up_with_who_and_why(settings: Settings) -> None:
+    open_dead_letters(settings.log).bury([Refusal("is no JSON", "message", "p", 1, b"\xff", NOW)])
+    desk = Desk(settings)
+    [letter] = await desk.letters(LetterQuery())
+    content = await desk.content(letter)
+    assert content is not None
+    assert content.value == b"\xff"
+    await desk.discard([letter], "ada", "played")
+    [given_up] = await desk.letters(LetterQuery(Status.DISCARDED))
+    assert (given_up.by, given_up.why, await desk.content(given_up)) == ("ada", "played", None)
+
+
+async def test_where_nothing_is_there_yet_nothing_is_told(settings: Settings) -> None:
+    desk = Desk(settings)
+    assert await desk.letters(LetterQuery()) == []
+    assert await desk.newest_checks() is None
+
+
+async def test_a_log_that_cannot_be_read_is_unavailable(settings: Settings, tmp_path: Path) -> None:
+    commit = tmp_path / "log" / "dead_letters" / "_delta_log" / f"{0:020d}.json"
+    commit.parent.mkdir(parents=True)
+    commit.write_text("no commit")
+    with pytest.raises(LogUnavailable):
+        await Desk(settings).letters(LetterQuery())
