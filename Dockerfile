@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
-# Two images: `serve` answers HTTP and carries no trainer; `worker` consumes, imports and trains.
+# Three images: `serve` answers HTTP and carries no trainer; `worker` consumes, imports and trains; `console` is `serve`
+# with the web console and what it is drawn with.
 #   docker build --target serve --tag millirec:serve .
 #   docker build --target worker --tag millirec:worker .
+#   docker build --target console --tag millirec:console .
 ARG PYTHON=3.13-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -20,6 +22,12 @@ RUN hatchling build -t wheel -d /dist
 FROM build AS build-serve
 COPY requirements/serve.txt requirements/
 RUN uv pip install --require-hashes --compile-bytecode -r requirements/serve.txt
+COPY --from=wheel /dist /dist
+RUN uv pip install --no-deps --compile-bytecode /dist/*.whl
+
+FROM build AS build-console
+COPY requirements/console.txt requirements/
+RUN uv pip install --require-hashes --compile-bytecode -r requirements/console.txt
 COPY --from=wheel /dist /dist
 RUN uv pip install --no-deps --compile-bytecode /dist/*.whl
 
@@ -57,6 +65,14 @@ ENV MPLCONFIGDIR=/tmp/matplotlib
 COPY --from=build-worker /opt/millirec /opt/millirec
 EXPOSE 9100
 CMD ["consume", "--metrics-port", "9100"]
+
+FROM run AS console
+COPY --from=build-console /opt/millirec /opt/millirec
+ENV MILLIREC_CONSOLE__HOST=0.0.0.0 MILLIREC_CONSOLE__PORT=8080
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health', timeout=2)"]
+CMD ["console"]
 
 # The last stage is what `docker build .` makes.
 FROM run AS serve

@@ -1,6 +1,8 @@
 """Settings of the web console."""
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 
 from recsys.settings import Seconds, Section
 
@@ -20,6 +22,12 @@ class OidcSettings(Section):
     redirect_url: str | None = Field(
         None, description="the console's own /oidc/callback as the provider knows it; none: as the browser came"
     )
+
+    @model_validator(mode="after")
+    def _says_who_may(self) -> Self:
+        if self.issuer is not None and not (self.client_id and (self.domains or self.subjects)):
+            raise ValueError("with an issuer, client_id and who may come in (domains or subjects) are needed")
+        return self
 
 
 class ConsoleSettings(Section):

@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from nicegui import ui
 
-from millirec.console import login, pages
+from millirec.console import login, oidc, pages
 from millirec.console.client import ApiClient, Reachability, SessionEnded
 from millirec.console.gate import Gate
 from millirec.console.layout import THEME_COOKIE, Visit, frame
@@ -45,6 +45,7 @@ def create_app(settings: ConsoleSettings, version: str) -> FastAPI:
     app = FastAPI(title="millirec console", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, sessions=sessions, host=settings.host, origins=settings.origins)
     app.include_router(login.routes(entrance))
+    app.include_router(oidc.routes(entrance))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -77,7 +78,7 @@ def _shown(page: Page, entrance: login.Login) -> Callable[[Request], Awaitable[N
             page=page,
             person=session.person,
             theme=request.cookies.get(THEME_COOKIE, "auto"),
-            keyless=session.key is None,
+            keyless=session.key is None and not session.by_oidc,
             reachability=entrance.reachability,
             still_in=api.open,
             log_out=lambda: entrance.sessions.close(cookie),

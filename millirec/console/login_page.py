@@ -52,3 +52,15 @@ def login_page(wanted: str, error: str, *, provider: str | None, is_open: bool) 
         parts.append("<p>For operators and product people. The key stays on the server.</p>")
     parts.append((OPEN_FORM if is_open else KEY_FORM).format(wanted=escape(wanted)))
     return PAGE.format(style=STYLE, body="".join(parts))
+
+
+def onward_page(wanted: str) -> str:
+    """Goes on to `wanted` by itself."""
+    path = escape(wanted)
+    going = f'<meta http-equiv="refresh" content="0;url={path}"><p>You are logged in.</p>'
+    return PAGE.format(style=STYLE, body=f'{going}<a class="button" href="{path}">Go on</a>')
+
+
+def refused_page(reason: str) -> str:
+    body = f'<p class="error" role="alert">{escape(reason)}</p><a class="button" href="/login">Back to the login</a>'
+    return PAGE.format(style=STYLE, body=body)

@@ -36,7 +36,7 @@ class Sessions:
         """Log a person in. Returns what the cookie holds."""
         name = secrets.token_urlsafe(32)
         self._held[_digest(name)] = Session(person, key, monotonic() + self._seconds, by_oidc)
-        while len(self._held) > self._limit or next(iter(self._held.values())).over:
+        while len(self._held) > self._limit:
             self._held.popitem(last=False)
         return name
 

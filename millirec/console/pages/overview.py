@@ -58,10 +58,11 @@ class Board:
         self._monitor = monitor
         self._told: object = None
         self._alarms = ui.column().classes("w-full gap-2")
+        self._alarms.set_visibility(False)
         with ui.element("div").classes("m-tiles"):
             self._rate = _tile("Recommendations", "a second")
             self._p50 = _tile("Median answer", "ms")
-            self._p99 = _tile("Slowest hundredth (p99)", "ms")
+            self._p99 = _tile("p99 answer", "ms")
             self._fresh = _tile("An event counts after", "ms, p99 of the last minute")
             self._lag = _tile("Consumer lag", "messages")
             self._spool = _tile("On the spool", "messages")
@@ -114,6 +115,7 @@ class Board:
             return
         self._told = found
         self._alarms.clear()
+        self._alarms.set_visibility(bool(found))
         with self._alarms:
             for one in found:
                 banner(f"{one.text}. {one.advice}", kind=one.kind, icon="error" if one.kind == "bad" else "warning")

@@ -1,0 +1,79 @@
+"""Logging in by OpenID Connect: there, back, and who may come in."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from millirec.console.login import Login, address_of, own_path
+from millirec.console.login_page import onward_page, refused_page
+from millirec.console_settings import OidcSettings
+
+log = structlog.get_logger()
+COOKIE = "millirec_oidc"
+
+
+def person_of(claims: Mapping[str, Any], settings: OidcSettings) -> str | None:
+    """The name of a person who may come in, None for anybody else. An address counts only once it is verified."""
+    subject = str(claims.get("sub", ""))
+    address = str(claims.get("email", "")).lower() if claims.get("email_verified") is True else ""
+    domain = address.rpartition("@")[2]
+    welcome = {one.lower() for one in settings.subjects}
+    domains = {one.lower() for one in settings.domains}
+    if subject in settings.subjects or (address and (address in welcome or domain in domains)):
+        return address or subject
+    return None
+
+
+def routes(login: Login) -> APIRouter:
+    """`/oidc/login` and `/oidc/callback`; nothing without a provider."""
+    router = APIRouter(include_in_schema=False)
+    settings = login.settings.oidc
+    if settings.issuer is None:
+        return router
+    from millirec.console.oidc_provider import PATIENCE, Provider, ProviderFailed
+
+    provider = Provider(settings, login.settings.timeout)
+
+    @router.get("/oidc/login")
+    async def begin(request: Request) -> Response:
+        redirect = settings.redirect_url or str(request.url_for("callback"))
+        try:
+            url, state = await provider.begin(redirect, own_path(request.query_params.get("next")))
+        except ProviderFailed as error:
+            log.error("the OpenID Connect provider does not answer as it should", error=str(error))
+            return HTMLResponse(refused_page("The provider of accounts does not answer."), 503)
+        response = RedirectResponse(url, 302)
+        secure = login.settings.secure_cookies or request.url.scheme == "https"
+        # Lax, because the way back from the provider is a request from another site; it names only this attempt.
+        response.set_cookie(COOKIE, state, round(PATIENCE), path="/oidc/", httponly=True, samesite="lax", secure=secure)
+        return response
+
+    @router.get("/oidc/callback", name="callback")
+    async def callback(request: Request) -> Response:
+        state, code = (request.query_params.get(name, "") for name in ("state", "code"))
+        begun_here = secrets.compare_digest(state.encode(), request.cookies.get(COOKIE, "").encode())
+        attempt = provider.take(state) if begun_here else None
+        if attempt is None or not code:
+            return HTMLResponse(refused_page("This login was not begun here, took too long or was broken off."), 400)
+        try:
+            claims = await provider.claims(code, attempt)
+        except ProviderFailed as error:
+            log.warning("a login by OpenID Connect failed", error=str(error), address=address_of(request))
+            return HTMLResponse(refused_page("The provider's answer could not be verified."), 400)
+        person = person_of(claims, settings)
+        if person is None:
+            log.warning("somebody unknown wanted to log in", subject=str(claims.get("sub")))
+            return HTMLResponse(refused_page("This account may not use this console. Ask who runs it."), 403)
+        key = login.settings.api_key
+        # A page that goes on by itself: a redirect would still count as coming from the provider's site, and the
+        # browser would keep the strict cookie back.
+        response = HTMLResponse(onward_page(attempt.wanted))
+        response.delete_cookie(COOKIE, path="/oidc/")
+        login.enter(request, response, person, (key.get_secret_value() or None) if key else None, oidc=True)
+        return response
+
+    return router
