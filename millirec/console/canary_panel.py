@@ -79,7 +79,7 @@ def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:
         hours = ui.number("Hours per step", value=1, min=0, max=8760).props("outlined dense").classes("w-36")
 
         async def start() -> None:
-            shares = _shares(steps.value or "")
+            shares = shares_of(steps.value or "")
             if shares is None:
                 ui.notify("Steps are growing percentages, such as 1, 5, 25, 100", type="warning")
                 return
@@ -94,7 +94,8 @@ def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:
         button.bind_enabled_from(version, "value", bool)
 
 
-def _shares(text: str) -> list[float] | None:
+def shares_of(text: str) -> list[float] | None:
+    """The steps that were typed, as shares; None for what are no growing percentages."""
     try:
         shares = [float(one.strip().removesuffix("%")) / 100 for one in text.split(",") if one.strip()]
     except ValueError:
