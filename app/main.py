@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import faiss
@@ -44,10 +45,11 @@ from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
 from app.version_loader import VersionLoader
 from recsys.background import end
-from recsys.feature_store import open_feature_store
+from recsys.feature_store import Reporter, open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.index_registry.receipts import open_erasure_receipts
 from recsys.interaction_topic import open_interaction_topic
+from recsys.presence import Presence, process_name
 
 log = structlog.get_logger()
 WATCHER_PAUSE = 1.0
@@ -134,12 +136,19 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     watchers: list[Watcher] = [watcher, rollout_watcher, placement_watcher, guard, shadow]
     watchers.append(CatalogueWatcher(live_index, store, serve.poll_interval))
     watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
+    watchers.append(Reporter(store, partial(_presence, serve.alias, live_index)))
     if spool is not None:
         watchers.append(producer)
     for watch in watchers:
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
     receipts = open_erasure_receipts(settings.registry)
     return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher, receipts)
+
+
+def _presence(alias: str, live_index: LiveIndex) -> Presence:
+    versions = [one.index.version for one in live_index.in_memory()]
+    answering = live_index.current.index.version if live_index.current else None
+    return Presence(process_name(), "serve", alias, answering, tuple(versions))
 
 
 class Watcher(Protocol):

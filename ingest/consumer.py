@@ -21,9 +21,10 @@ from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
 from recsys.background import end
 from recsys.errors import InvalidInput, TopicUnavailable, Unavailable
-from recsys.feature_store import open_feature_store
+from recsys.feature_store import Reporter, open_feature_store
 from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
+from recsys.presence import Presence, process_name
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 
 logger = structlog.get_logger()
@@ -41,6 +42,11 @@ T = TypeVar("T")
 class Group(Protocol):
     @property
     def name(self) -> str: ...
+
+    @property
+    def versions(self) -> Sequence[str]:
+        """Those that events are folded into."""
+        ...
 
     async def apply(self, batch: Batch) -> None:
         """Bring about every effect of `batch`; idempotent. Raises `Unavailable` when it shall be tried again."""
@@ -77,7 +83,9 @@ async def consume(
     async def run(name: str) -> None:
         open_group, limit, wait = opened[name]
         async with open_group() as group, messages.consumer(name) as consumer:
-            await GroupLoop(group, consumer, ingest, limit, wait, stop).run()
+            loop = GroupLoop(group, consumer, ingest, limit, wait, stop)
+            async with _reporting(store, loop):
+                await loop.run()
 
     with _metrics_server(ingest.metrics_host, ingest.metrics_port):
         try:
@@ -106,6 +114,11 @@ class GroupLoop:
         self._limit = limit
         self._wait = wait
         self._stop = stop
+        self._lag = 0
+
+    def presence(self) -> Presence:
+        name = self._group.name
+        return Presence(process_name(name), f"consume {name}", versions=tuple(self._group.versions), lag=self._lag)
 
     async def run(self) -> None:
         """While a full batch takes effect the next is polled and decoded; after a smaller one more may still come."""
@@ -192,7 +205,20 @@ class GroupLoop:
                 for partition, lag in lags.items():
                     LAG.labels(self._group.name, partition).set(lag)
                 reported = set(lags)
+                self._lag = sum(lags.values())
             await asyncio.sleep(LAG_INTERVAL)
+
+
+@asynccontextmanager
+async def _reporting(settings: StoreSettings, loop: GroupLoop) -> AsyncIterator[None]:
+    """On connections of its own: whoever waits for the store elsewhere shall not be waited for here."""
+    store = open_feature_store(settings)
+    reporting = asyncio.create_task(Reporter(store, loop.presence).run())
+    try:
+        yield
+    finally:
+        await end(reporting)
+        await store.aclose()
 
 
 @asynccontextmanager

@@ -35,6 +35,10 @@ class FeaturesGroup:
         self._length = history_length
         self._trends = TrendCounter(store)
 
+    @property
+    def versions(self) -> list[str]:
+        return [index.version for index in self._versions.indexes]
+
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
         rounds = batch.rounds()

@@ -17,6 +17,7 @@ ATTEMPTS = 10
 
 class LogGroup:
     name = "log"
+    versions: tuple[str, ...] = ()
 
     def __init__(self, interaction_log: InteractionLog, dead_letters: DeadLetterWriter, compact_every: int = 0) -> None:
         self._log = interaction_log

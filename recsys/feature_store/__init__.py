@@ -1,6 +1,7 @@
 """Seam: ingest writes user features and items, app reads them."""
 
 from recsys.feature_store.protocol import ITEMS_CHANNEL, PLACEMENTS_CHANNEL, VERSIONS_CHANNEL, FeatureStore, ItemChanges
+from recsys.feature_store.reporter import Reporter
 from recsys.settings import StoreSettings
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "VERSIONS_CHANNEL",
     "FeatureStore",
     "ItemChanges",
+    "Reporter",
     "open_feature_store",
 ]
 

@@ -10,6 +10,7 @@
 `{prefix}trend:{partition}:{hour}`  sorted set: item_id scored by its weight in that hour, in thousandths
 `{prefix}outcome:{experiment}:{outcome}`  bitmap of units
 `{prefix}tally:{name}`      hash: running counts
+`{prefix}presences`        hash: when a process reported last (ms) and what, by its name
 `{prefix}nudge:{channel}`   pub/sub channel
 """
 
@@ -57,6 +58,9 @@ class Keys:
 
     def tally(self, name: str) -> bytes:
         return f"{self.prefix}tally:{name}".encode()
+
+    def presences(self) -> bytes:
+        return f"{self.prefix}presences".encode()
 
     def nudge(self, channel: str) -> bytes:
         return f"{self.prefix}nudge:{channel}".encode()

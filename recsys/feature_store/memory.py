@@ -4,10 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
 from recsys.feature_store.items import in_one, merged
 from recsys.feature_store.protocol import ITEMS_CHANNEL, KEPT_ITEMS, ItemChanges
 from recsys.item import Item
+from recsys.presence import FORGOTTEN_SECONDS, Presence, Seen
 from recsys.rollout import UNITS, Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TREND_HOURS, TrendCounts
@@ -33,6 +35,7 @@ class MemoryFeatureStore:
         self._trends: dict[int, Counter[str]] = {}
         self._marks: dict[str, dict[Outcome, bytearray]] = {}
         self._tallies: dict[str, Counter[str]] = {}
+        self._presences: dict[str, tuple[float, Presence]] = {}
         self._channels: dict[str, _Channel] = {}
 
     async def read(
@@ -124,6 +127,18 @@ class MemoryFeatureStore:
 
     async def tallies(self, name: str) -> dict[str, int]:
         return dict(self._tallies.get(name, ()))
+
+    async def report(self, presence: Presence) -> None:
+        self._presences[presence.process] = (monotonic(), presence)
+
+    async def leave(self, process: str) -> None:
+        self._presences.pop(process, None)
+
+    async def seen(self) -> list[Seen]:
+        now = monotonic()
+        found = [Seen(presence, now - at) for at, presence in self._presences.values()]
+        fresh = [one for one in found if one.age <= FORGOTTEN_SECONDS]
+        return sorted(fresh, key=lambda one: (one.presence.program, one.presence.process))
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         if channel in self._channels:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.item import Item
+from recsys.presence import Presence, Seen
 from recsys.rollout import Outcome
 from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
@@ -102,6 +103,18 @@ class FeatureStore(Protocol):
         ...
 
     async def tallies(self, name: str) -> dict[str, int]: ...
+
+    async def report(self, presence: Presence) -> None:
+        """What a process says of itself; forgotten when it is silent for `FORGOTTEN_SECONDS`."""
+        ...
+
+    async def leave(self, process: str) -> None:
+        """This process ends."""
+        ...
+
+    async def seen(self) -> list[Seen]:
+        """The last report of every process, sorted by program and name."""
+        ...
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         """Wake every listener of `channel`; best effort, readers poll as a safety net."""

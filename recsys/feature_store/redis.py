@@ -26,9 +26,11 @@ from recsys.feature_store.keys import (
 )
 from recsys.feature_store.nudges import Nudges
 from recsys.feature_store.outcomes import Outcomes
+from recsys.feature_store.presences import Presences
 from recsys.feature_store.protocol import ITEMS_CHANNEL, UNREADABLE, ItemChanges
 from recsys.feature_store.trends import TrendCounters
 from recsys.item import Item
+from recsys.presence import Presence, Seen
 from recsys.rollout import Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TrendCounts
@@ -51,6 +53,7 @@ class RedisFeatureStore:
         self._catalogue = ItemCatalogue(self._exchange, self._keys, settings.item_ttl)
         self._trends = TrendCounters(self._exchange, self._keys)
         self._outcomes = Outcomes(self._exchange, self._keys)
+        self._presences = Presences(self._exchange, self._keys)
         self._nudges = Nudges(settings)
 
     async def read(
@@ -114,6 +117,15 @@ class RedisFeatureStore:
 
     async def tallies(self, name: str) -> dict[str, int]:
         return await self._outcomes.tallies(name)
+
+    async def report(self, presence: Presence) -> None:
+        await self._presences.report(presence)
+
+    async def leave(self, process: str) -> None:
+        await self._presences.leave(process)
+
+    async def seen(self) -> list[Seen]:
+        return await self._presences.seen()
 
     async def nudge(self, channel: str, payload: str = "") -> None:
         await self._nudges.send(channel, payload)

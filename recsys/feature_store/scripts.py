@@ -1,4 +1,4 @@
-"""The Lua scripts of the feature store: compare-and-set on one user, on catalogue entries and on trend counts.
+"""The Lua scripts of the feature store: compare-and-set on users, items and trend counts; presences.
 
 Each writes before it deletes: a server out of memory refuses a script's first write, and then nothing has changed.
 """
@@ -74,4 +74,18 @@ for i = 2, #KEYS do
   if size > kept then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, size - math.ceil(kept / 2) - 1) end
 end
 return found
+"""
+
+REPORT = """
+-- KEYS presences; ARGV process, what it reports, ttl_ms
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local at = tonumber(string.match(all[i + 1], '^%d+'))
+  if not at or at < now - tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], all[i]) end
+end
+return 1
 """

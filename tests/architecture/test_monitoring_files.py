@@ -1,5 +1,6 @@
 """Alerts and the dashboard speak of metrics that exist, and of runbook sections that are there."""
 
+import ast
 import json
 import re
 import shutil
@@ -57,9 +58,30 @@ def test_every_metric_that_is_named_exists_with_the_labels_it_is_chosen_by() -> 
     assert [(name, labels) for name, labels in found if not labels <= metrics[name]] == []
 
 
-def test_every_alert_leads_to_its_section_of_the_runbook_and_every_section_to_an_alert() -> None:
+def test_every_alert_and_finding_leads_to_its_section_of_the_runbook_and_every_section_to_one() -> None:
     sections = re.findall(r"^## (\S+)$", RUNBOOK.read_text("utf-8"), re.MULTILINE)
-    assert sections == list(dict.fromkeys(rule["annotations"]["runbook"] for rule in alerts()))
+    alerted = list(dict.fromkeys(rule["annotations"]["runbook"] for rule in alerts()))
+    assert sections[: len(alerted)] == alerted
+    assert set(sections) == {*alerted, *sections_of_findings()}
+    assert len(sections) == len(set(sections))
+
+
+def sections_of_findings() -> set[str]:
+    """What the doctor names: the last of the words of `note(...)` and `wrong(...)`."""
+    calls = [
+        node
+        for path in (ROOT / "millirec/checkup").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"note", "wrong"}
+    ]
+    found = {
+        one.value
+        for call in calls
+        for one in call.args[3:]
+        if isinstance(one, ast.Constant) and isinstance(one.value, str)
+    }
+    assert len(found) > 5
+    return found
 
 
 def test_every_alert_says_how_urgent_it_is() -> None:

@@ -40,6 +40,7 @@ class Patient:
     """A group that is done with a batch when the one after it has been polled; stops after `batches` of `there`."""
 
     name = "features"
+    versions = ()
 
     def __init__(self, consumer: Watched, stop: asyncio.Event, batches: int, there: int) -> None:
         self._consumer = consumer

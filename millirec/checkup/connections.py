@@ -1,0 +1,109 @@
+"""The systems a deployment stands on: feature store, topic, log, disks, keys."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from millirec.checkup.finding import Finding, fine, note, wrong
+from millirec.settings import Settings
+from recsys.errors import RecsysError
+from recsys.feature_store import open_feature_store
+from recsys.interaction_topic import open_interaction_topic
+from recsys.settings import TopicBackend
+
+MIN_FREE_BYTES = 1 << 30
+MIN_FREE_SHARE = 0.05
+
+
+async def feature_store(settings: Settings) -> list[Finding]:
+    store = open_feature_store(settings.store)
+    try:
+        await store.ping()
+    except RecsysError as error:
+        todo = f"Start Redis or Valkey, or set MILLIREC_STORE__URL (timeout {settings.store.timeout} s)."
+        return [wrong("feature store", str(error), todo, "degraded")]
+    finally:
+        await store.aclose()
+    return [fine("feature store", "it answers")]
+
+
+async def interaction_topic(settings: Settings) -> list[Finding]:
+    topic = settings.topic
+    try:
+        await open_interaction_topic(topic, settings.store).ping()
+    except RecsysError as error:
+        where = (
+            f"Is Kafka at {topic.kafka.bootstrap}? MILLIREC_TOPIC__KAFKA__BOOTSTRAP sets it."
+            if topic.backend is TopicBackend.KAFKA
+            else "The topic lives in the feature store: see there."
+        )
+        return [wrong("interaction topic", str(error), where, "events-refused")]
+    return [fine("interaction topic", f"the {topic.backend.value} topic {topic.name!r} answers")]
+
+
+async def interaction_log(settings: Settings) -> list[Finding]:
+    from recsys.interaction_log import open_dead_letters, open_interaction_log
+
+    try:
+        version = await asyncio.to_thread(open_interaction_log(settings.log).version)
+        waiting = await asyncio.to_thread(open_dead_letters(settings.log).waiting)
+    except RecsysError as error:
+        todo = _looked_for(settings.log.path, "MILLIREC_LOG__PATH")
+        return [wrong("interaction log", str(error), todo, "consumer-waits")]
+    empty = "readable, and empty: import a file (millirec import) or post events"
+    found = [fine("interaction log", empty if version < 0 else f"readable, at table version {version}")]
+    if waiting:
+        todo = "See why: millirec dead-letters list"
+        return [*found, note("dead letters", f"{waiting:,} wait", todo, "dead-letters")]
+    return [*found, fine("dead letters", "none wait")]
+
+
+async def disks(settings: Settings) -> list[Finding]:
+    """Where something is kept on this machine; each file system once."""
+    places = {settings.registry.cache: "MILLIREC_REGISTRY__CACHE"}
+    places |= {Path(settings.log.path): "MILLIREC_LOG__PATH"} if "://" not in settings.log.path else {}
+    places |= {Path(settings.registry.url): "MILLIREC_REGISTRY__URL"} if "://" not in settings.registry.url else {}
+    places |= {settings.serve.spool: "MILLIREC_SERVE__SPOOL"} if settings.serve.spool else {}
+    found: dict[int, Finding] = {}
+    for place, variable in places.items():
+        existing = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
+        device = existing.stat().st_dev
+        if device not in found:
+            found[device] = _disk(existing, variable)
+    return list(found.values())
+
+
+def _disk(place: Path, variable: str) -> Finding:
+    usage = shutil.disk_usage(place)
+    told = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB free at {place}"
+    # A small volume that was made small on purpose is not full for that.
+    if usage.free < min(MIN_FREE_BYTES, MIN_FREE_SHARE * usage.total):
+        todo = f"Free some space, or move it ({variable}): millirec versions prune, millirec log tidy."
+        return wrong("disk", told, todo, "disk-full")
+    return fine("disk", told)
+
+
+async def spool(settings: Settings) -> list[Finding]:
+    from app.spool_folder import unowned
+
+    folder = settings.serve.spool
+    if folder is None:
+        told = "none: events get 503 while the topic is down"
+        return [fine("spool", f"{told} (MILLIREC_SERVE__SPOOL)")]
+    left = await asyncio.to_thread(unowned, folder)
+    if left:
+        told = f"{sum(left.values()):,} messages that nobody sends, in {', '.join(map(str, sorted(left)))}"
+        todo = "Start millirec serve with this folder: it sends them. A .corrupt file is for you."
+        return [wrong("spool", told, todo, "spool-damaged" if not any(left.values()) else "spool-grows")]
+    return [fine("spool", f"nothing is left behind in {folder}")]
+
+
+async def keys(settings: Settings) -> list[Finding]:
+    if not settings.serve.keys:
+        return [note("API keys", "none: authentication is off", "Make one with: millirec key NAME")]
+    return [fine("API keys", f"{len(settings.serve.keys)}")]
+
+
+def _looked_for(url: str, variable: str) -> str:
+    place = Path(url).resolve() if "://" not in url else url
+    return f"It is looked for at {place}; {variable} sets it."

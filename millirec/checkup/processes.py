@@ -1,0 +1,107 @@
+"""The processes that run: which version each answers from or folds into, who is silent, how far consumers are behind.
+
+They report to the feature store every few seconds, each worker for itself; asking a port would reach any one of them.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from time import monotonic
+
+from millirec.checkup.finding import Finding, State, fine, note, wrong
+from millirec.settings import Settings
+from recsys.errors import RecsysError, StoreUnavailable
+from recsys.feature_store import open_feature_store
+from recsys.index_registry import IndexRegistry, open_index_registry
+from recsys.index_registry.aliases import versions_in_service
+from recsys.presence import REPORT_SECONDS, Seen
+
+SERVE = "serve"
+GROUPS = ("features", "log")
+MAX_LAG = 10_000
+"""Messages, as in the alert MillirecLag."""
+
+
+async def processes(settings: Settings) -> list[Finding]:
+    """What seems to be out of step is looked at again, when everybody has had the time to report once more."""
+    deadline = monotonic() + 2 * REPORT_SECONDS
+    while True:
+        try:
+            found = await look(settings)
+        except StoreUnavailable:
+            return [note("processes", "who runs cannot be told without the feature store", "", "degraded")]
+        except RecsysError:
+            return [note("processes", "who is out of step cannot be told without the registry", "", "registry-away")]
+        if all(one.state is not State.WRONG for one in found) or monotonic() > deadline:
+            return found
+        await asyncio.sleep(REPORT_SECONDS / 4)
+
+
+async def look(settings: Settings) -> list[Finding]:
+    """One look. Raises `StoreUnavailable`, `RegistryUnavailable`."""
+    store = open_feature_store(settings.store)
+    try:
+        seen = await store.seen()
+    finally:
+        await store.aclose()
+    if not seen:
+        todo = "Start them: millirec serve, millirec consume"
+        return [note("processes", "no replica and no consumer runs on this feature store", todo)]
+    registry = await asyncio.to_thread(open_index_registry, settings.registry)
+    return await asyncio.to_thread(lambda: [*replicas(registry, seen), *consumers(registry, seen)])
+
+
+def replicas(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
+    serving = [one for one in seen if one.presence.program == SERVE]
+    if not serving:
+        yield wrong("workers", "consumers run, and no replica", "Start it: millirec serve", "no-version")
+        return
+    found = [finding for one in serving for finding in _replica(registry, one)]
+    versions = {one.presence.version for one in serving if not one.silent}
+    yield from found or [fine("workers", f"{len(serving)} answer from {', '.join(map(str, versions))}")]
+
+
+def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
+    name = f"worker {one.presence.process}"
+    alias = one.presence.alias
+    move = registry.alias(alias)
+    wanted = None if move is None else move.version
+    if one.silent:
+        yield _silent(name, one, "versions-differ")
+    if move is not None and one.presence.version != wanted:
+        since = (datetime.now(UTC) - move.moved_at).total_seconds()
+        told = f"answers from {one.presence.version}; {alias} has been {wanted} for {since:,.0f} s"
+        todo = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
+        yield wrong(name, told, todo, "versions-differ")
+
+
+def consumers(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
+    wanted = set(versions_in_service(registry))
+    for group in GROUPS:
+        members = [one for one in seen if one.presence.program == f"consume {group}"]
+        if not members:
+            todo = f"Start it: millirec consume {group}"
+            yield wrong(f"group {group}", "replicas run, and nobody consumes: events wait on the topic", todo, "lag")
+            continue
+        found = [finding for one in members for finding in _consumer(one, wanted if group == "features" else set())]
+        lag = sum(one.presence.lag for one in members)
+        if lag > MAX_LAG:
+            told = f"{lag:,} messages behind, with {len(members)} members"
+            found.append(wrong(f"group {group}", told, f"Add members: millirec consume {group}", "lag"))
+        yield from found or [fine(f"group {group}", f"{len(members)} members, {lag:,} messages behind")]
+
+
+def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
+    name = f"consumer {one.presence.process}"
+    if one.silent:
+        yield _silent(name, one, "lag")
+    missing = sorted(wanted - set(one.presence.versions))
+    if missing:
+        told = f"does not fold events into {', '.join(missing)}: whoever reads does so, at its own cost"
+        todo = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
+        yield wrong(name, told, todo, "versions-differ")
+
+
+def _silent(name: str, one: Seen, section: str) -> Finding:
+    told = f"has been silent for {one.age:.0f} s: it hangs, was killed, or does not reach the feature store"
+    return wrong(name, told, "Look at it, and restart it; one that is gone is forgotten after a minute.", section)

@@ -1,0 +1,122 @@
+"""The index registry: whether it can be read and written, what is in it, and where its aliases point."""
+
+import asyncio
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from millirec.checkup.finding import Finding, fine, note, wrong
+from millirec.settings import Settings
+from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable
+from recsys.index_registry import IndexRegistry, open_index_registry
+from recsys.index_registry.lease import open_lease
+from recsys.index_registry.pruning import UPLOAD_PATIENCE
+from recsys.index_version import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove
+
+LINGERS = timedelta(days=7)
+"""A shadow, or a step of a canary, that has been there for so long was forgotten."""
+NAME = "index registry"
+
+
+async def index_registry(settings: Settings) -> list[Finding]:
+    return await asyncio.to_thread(_examined, settings, deep=False)
+
+
+async def deep_registry(settings: Settings) -> list[Finding]:
+    """The same, and every file of every version against its checksum: it downloads all of them."""
+    return await asyncio.to_thread(_examined, settings, deep=True)
+
+
+def _examined(settings: Settings, *, deep: bool) -> list[Finding]:
+    place = settings.registry.url
+    try:
+        registry = open_index_registry(settings.registry)
+        found = [_contents(registry), *_left_behind(registry), *_aliases(registry)]
+        found += _files(registry) if deep else []
+        _try_to_write(settings)
+    except RegistryUnavailable as error:
+        where = place if "://" in place else str(Path(place).resolve())
+        todo = f"It is looked for at {where}; MILLIREC_REGISTRY__URL sets it, the environment its credentials."
+        return [wrong(NAME, str(error), todo, "registry-away")]
+    return found
+
+
+def _try_to_write(settings: Settings) -> None:
+    """As a move of an alias does: an object that must not be there yet. Raises `RegistryUnavailable`."""
+    lease = open_lease(settings.registry, "doctor", 30.0)
+    try:
+        lease.release(lease.acquire(f"{platform.node()}:{os.getpid()}"))
+    except Conflict:
+        return  # somebody else's checkup wrote
+
+
+def _contents(registry: IndexRegistry) -> Finding:
+    versions = registry.versions()
+    live = registry.alias(LIVE)
+    if live is None:
+        if versions:
+            told = f"{len(versions)} versions, none of them live"
+            todo = f'Put one in service: millirec versions promote {versions[-1].version} -r "..."'
+            return wrong(NAME, told, todo, "no-version")
+        return note(NAME, "no version yet: train one (millirec train)")
+    return fine(NAME, f"read and written; {len(versions)} versions; live is {live.version}")
+
+
+def _left_behind(registry: IndexRegistry) -> Iterator[Finding]:
+    left = registry.collect(datetime.now(UTC) - UPLOAD_PATIENCE, dry_run=True)
+    if left:
+        told = f"{len(left)} uploads never came to their end: {', '.join(left)}"
+        yield note("uploads", told, "Nobody sees them; remove them: millirec versions collect", "registry-leftovers")
+
+
+def _aliases(registry: IndexRegistry) -> Iterator[Finding]:
+    moves = registry.aliases()
+    found = [one for alias, move in moves.items() for one in _alias(registry, alias, move)]
+    yield from found or [fine("aliases", ", ".join(sorted(moves)) or "none")]
+
+
+def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Finding]:
+    name = f"alias {alias}"
+    away = 'millirec versions rollback -r "..."' if alias == LIVE else f'millirec versions clear {alias} -r "..."'
+    section = "version-refused" if alias == LIVE else "aliases"
+    if alias.startswith(PIN):
+        away = f'millirec versions unpin {move.version} -r "..."'
+    try:
+        manifest = registry.manifest(move.version)
+    except (NotFound, CorruptArtefact) as error:
+        yield wrong(name, f"points at {move.version}, which nobody can load: {error}", f"Move it: {away}", section)
+        return
+    if manifest.format_version != FORMAT_VERSION:
+        told = f"{move.version} has artefact format {manifest.format_version}, this release reads {FORMAT_VERSION}"
+        yield wrong(name, told, f"Upgrade or downgrade this machine, or move it: {away}", section)
+    if alias in (CANARY, SHADOW):
+        yield from _rollout(name, move, away)
+
+
+def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:
+    age = datetime.now(UTC) - move.moved_at
+    if move.rollout is None:
+        yield note(name, f"{move.version} was put there by hand and answers nobody", f"Clear it: {away}", "aliases")
+    elif age > max(LINGERS, timedelta(seconds=2 * move.rollout.step_seconds)):
+        told = f"{move.version} has been at {move.rollout.share:.0%} for {age.days} days"
+        ask = "canary status" if move.alias == CANARY else "shadow report"
+        todo = f'See how it does: millirec {ask}. Then go on, or end it: millirec {move.alias} stop -r "..."'
+        yield note(name, told, todo, "aliases")
+
+
+def _files(registry: IndexRegistry) -> Iterator[Finding]:
+    versions = registry.versions()
+    sound = 0
+    for manifest in versions:
+        with tempfile.TemporaryDirectory(prefix="millirec-doctor-") as folder:
+            try:
+                registry.fetch(manifest.version, Path(folder))
+                sound += 1
+            except (CorruptArtefact, NotFound) as error:
+                todo = "Never mend a version: roll back where it is live, train a new one, and prune this one."
+                yield wrong(f"version {manifest.version}", str(error), todo, "version-refused")
+    if sound == len(versions):
+        yield fine("files", f"every file of {sound} versions is what its manifest says")

@@ -1,0 +1,23 @@
+"""Every check, all at the same time: a system that is down costs its time-out once."""
+
+import asyncio
+
+from millirec.checkup import connections, processes, registry
+from millirec.checkup.finding import Check, Finding
+from millirec.settings import Settings
+
+
+async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
+    """What every check found, in their order."""
+    checks: list[Check] = [
+        connections.feature_store,
+        connections.interaction_topic,
+        connections.interaction_log,
+        registry.deep_registry if deep else registry.index_registry,
+        processes.processes,
+        connections.spool,
+        connections.disks,
+        connections.keys,
+    ]
+    found = await asyncio.gather(*(check(settings) for check in checks))
+    return [one for some in found for one in some]

@@ -1,0 +1,26 @@
+"""Reporter: tells the feature store every few seconds what this process is about, and when it ends."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from recsys.errors import StoreUnavailable
+from recsys.feature_store.protocol import FeatureStore
+from recsys.presence import REPORT_SECONDS, Presence
+
+
+class Reporter:
+    def __init__(self, store: FeatureStore, presence: Callable[[], Presence]) -> None:
+        self._store = store
+        self._presence = presence
+
+    async def run(self) -> None:
+        """Until cancelled. Without the store nobody is told: that is no reason to do anything else worse."""
+        try:
+            while True:
+                with suppress(StoreUnavailable):
+                    await self._store.report(self._presence())
+                await asyncio.sleep(REPORT_SECONDS)
+        finally:
+            with suppress(StoreUnavailable):
+                await self._store.leave(self._presence().process)
