@@ -58,6 +58,6 @@ def alarms(now: Sample) -> list[Alarm]:
         bool(now.dead_letters),
         "warn",
         f"{now.dead_letters or 0:,.0f} dead letters wait",
-        "Look at them under data quality.",
+        "Look at them under dead letters.",
     )
     return sorted(found, key=lambda one: one.kind)

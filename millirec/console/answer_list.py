@@ -22,6 +22,12 @@ async def titles_of(api: ApiClient, ids: Iterable[str]) -> dict[str, str]:
     return {one["item_id"]: one["properties"].get("title", one["item_id"]) for one in found["items"]}
 
 
+def ids_in(answers: Sequence[Json]) -> list[str]:
+    """Every item of these explained answers: those that are shown, then those that account for them."""
+    items = [item for answer in answers for item in answer["items"]]
+    return [one["item_id"] for one in (*items, *(part for item in items for part in item["why"]["contributions"]))]
+
+
 def title_of(item_id: str, titles: Mapping[str, str]) -> str:
     return titles.get(item_id) or item_id
 

@@ -6,6 +6,7 @@ from nicegui import ui
 
 from millirec.console.answer_list import Json, answer_list, contributions, titles_of
 from millirec.console.client import ApiClient
+from millirec.console.notices import empty
 
 SIMILAR = 10
 STAGES = {
@@ -45,11 +46,14 @@ class ItemInspector:
                     ui.button("Explain", on_click=self._explain).props("no-caps unelevated")
                 self._explained = ui.column().classes("w-full")
         self._found = found
+        with ui.column().classes("w-full") as self._nothing:
+            empty("No item is chosen", "Type an item's id and press Enter: what it is, what is similar, and why not.")
         await self.look_up()
 
     async def look_up(self) -> None:
         item_id = (self._item.value or "").strip()
         self._found.set_visibility(bool(item_id))
+        self._nothing.set_visibility(not item_id)
         if not item_id:
             return
         known = (await self._api.get("/items", item_id=[item_id]))["items"]

@@ -4,9 +4,10 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from millirec.console.answer_list import Json, answer_list, title_of, titles_of
+from millirec.console.answer_list import Json, answer_list, ids_in, title_of, titles_of
 from millirec.console.client import ApiClient
 from millirec.console.comparison import Mark, marks, overlap
+from millirec.console.notices import empty
 
 AS_SERVED = "as served now"
 HISTORY = 100
@@ -39,28 +40,34 @@ class UserInspector:
             self._placement = _choice("Placement", placements, "default").on_value_change(self._ask)
             self._version = _choice("Answered by", [AS_SERVED, *loaded], AS_SERVED).on_value_change(self._ask)
             self._other = _choice("Compare with", loaded, None).props("clearable").on_value_change(self._ask)
-            self._k = ui.number("How many", value=10, min=1, max=50, precision=0).props("dense outlined debounce=300")
-            self._k.classes("w-24").on_value_change(self._ask)
         with ui.row().classes("w-full items-center gap-x-4"):
             self._own = ui.switch("The placement's diversity", value=True).on_value_change(self._ask)
             self._diversity = ui.slider(min=0, max=1, step=0.05, value=0.3).props('label aria-label="Diversity"')
             self._diversity.classes("max-w-xs max-sm:mx-3").bind_enabled_from(self._own, "value", lambda own: not own)
             self._diversity.on("update:model-value", self._ask, throttle=0.4, leading_events=False)
+            self._k = ui.number("How many", value=10, min=1, max=50, precision=0).props("dense outlined debounce=300")
+            self._k.classes("w-24").on_value_change(self._ask)
         with ui.element("div").classes(f"w-full grid gap-4 items-start grid-cols-1 {BESIDE}") as self._grid:
             self._record = ui.card().classes("w-full min-w-0")
             self._answers = ui.card().classes("w-full min-w-0")
+        with ui.column().classes("w-full") as self._nobody:
+            empty("Nobody is chosen", "Type a user's id and press Enter: what is known of them, their answer and why.")
         await self.look_up()
 
     async def look_up(self) -> None:
         """The record and the answer of the user whose id is in the field."""
         user_id = (self._user.value or "").strip()
-        for part in (self._record, self._answers):
-            part.set_visibility(bool(user_id))
+        self._grid.set_visibility(bool(user_id))
+        self._nobody.set_visibility(not user_id)
         if not user_id:
             return
+        self._turn += 1
+        turn = self._turn
         known = await self._api.get(f"/users/{quote(user_id, safe='')}")
         history = known["interactions"][:HISTORY]
         titles = await titles_of(self._api, (one["item_id"] for one in history))
+        if turn != self._turn:
+            return
         self._record.clear()
         with self._record:
             _record(known, history, titles)
@@ -74,16 +81,13 @@ class UserInspector:
         turn = self._turn
         body: Json = {"user_id": user_id, "placement": self._placement.value, "k": int(self._k.value or 10)}
         body |= {"explain": True} | ({} if self._own.value else {"diversity": self._diversity.value})
-        answers = [await self._answer(self._version.value, body)]
-        if self._other.value is not None:
-            answers.append(await self._answer(self._other.value, body))
-        ids = [one["item_id"] for answer in answers for one in answer["items"]]
-        parts = [
-            part["item_id"] for answer in answers for one in answer["items"] for part in one["why"]["contributions"]
-        ]
-        titles = await titles_of(self._api, [*ids, *parts])
-        if turn != self._turn:
-            return
+        asked = [self._version.value, *([] if self._other.value is None else [self._other.value])]
+        answers = [await self._answer(version, body) for version in asked]
+        titles = await titles_of(self._api, ids_in(answers))
+        if turn == self._turn:
+            self._show(answers, titles)
+
+    def _show(self, answers: list[Json], titles: dict[str, str]) -> None:
         # Two answers take the whole width, and the record goes below them.
         wide = len(answers) == 2
         self._grid.classes(remove=BESIDE if wide else "", add="" if wide else BESIDE)

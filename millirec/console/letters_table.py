@@ -57,6 +57,7 @@ class LettersTable:
         await self.refresh()
 
     async def refresh(self) -> None:
+        await may_administer(self._api)
         status = None if self._status.value == ALL else Status(self._status.value)
         query = LetterQuery(status, (self._reason.value or "").strip(), limit=LIMIT)
         self._summary.clear()

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from nicegui import ui
 
-from millirec.console.answer_list import Json, answer_list, titles_of
+from millirec.console.answer_list import Json, answer_list, ids_in, titles_of
 from millirec.console.client import ApiClient
 from millirec.console.comparison import marks, overlap
 from millirec.console.placement_text import Misfit, check, text_of
@@ -126,8 +126,7 @@ class PlacementEditor:
             for one in asked
         ]
         lists = [[one["item_id"] for one in answer["items"]] for answer in answers]
-        parts = [part["item_id"] for one in answers for item in one["items"] for part in item["why"]["contributions"]]
-        titles = await titles_of(self._api, [*(one for items in lists for one in items), *parts])
+        titles = await titles_of(self._api, ids_in(answers))
         self._answers.clear()
         with self._answers:
             if len(answers) == 2:

@@ -51,9 +51,9 @@ def test_the_slider_asks_anew_with_its_diversity(page: Page, shop: Shop) -> None
     expect(slider).not_to_have_attribute("aria-disabled", "true")
     track = slider.locator(".q-slider__track-container")
     track.focus()
-    for _ in range(14):
+    # The server's echo of an earlier step may swallow a quick one.
+    while slider.get_attribute("aria-valuenow") != "1":
         track.press("ArrowRight")
-    expect(slider).to_have_attribute("aria-valuenow", "1")
     asked = {"user_id": "u2", "k": 10, "diversity": 1.0}
     answer = shop.api.post("/recommend", json=asked).json()["items"]
     for place, item in enumerate(answer):
