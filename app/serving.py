@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
@@ -14,13 +14,13 @@ from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import RUNGS, SEARCH_SECONDS
 from app.rollouts import LiveRollouts
+from app.served import Served, served
 from app.shadow import Shadow
 from app.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
 from recsys.placement import Candidates, Source
-from recsys.recommendation import Query, Recommendation
+from recsys.recommendation import Query
 from recsys.recommender import Trace, has_masks, recommend, recommend_many
-from recsys.rollout import Variant
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
@@ -32,21 +32,6 @@ MAX_BATCHES = 2
 """Batches under way at most, so that single queries have their turn between them."""
 MAX_TURNS = 4
 """Feature reads under way at most: more would be smaller ones, and cost more per query."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A recommendation with what it was made from; `degraded` when the user's features could not be read.
-
-    `seconds` in the recommender; `stood_in`: another version was to answer and could not.
-    """
-
-    result: Recommendation
-    live: LoadedVersion
-    degraded: bool
-    seconds: float = 0.0
-    stood_in: bool = False
-    variant: Variant | None = None
 
 
 Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
@@ -94,15 +79,16 @@ class Serving:
         """
         chosen = self._rollouts.choose(query.user_id, placement)
         if chosen is None:
-            served = await self._answered(query, None)
+            found = await self._answered(query, None)
         else:
             began = perf_counter()
-            served = replace(await self._answered(query, chosen.version), variant=chosen.variant)
+            found = await self._answered(query, chosen.version)
+            found.variant = chosen.variant
             seconds = perf_counter() - began
-            self._guard.note(chosen, served.result, seconds, degraded=served.degraded, stood_in=served.stood_in)
+            self._guard.note(chosen, found.result, seconds, degraded=found.degraded, stood_in=found.stood_in)
         if self._rollouts.shadow is not None:
-            self._shadow.offer(query, served.result, served.live, served.seconds)
-        return served
+            self._shadow.offer(query, found.result, found.live, found.seconds)
+        return found
 
     async def _answered(self, query: Query, version: str | None) -> Served:
         live, loop = self.live(), asyncio.get_running_loop()
@@ -131,8 +117,9 @@ class Serving:
         trace, chosen = Trace(), None if version else self._rollouts.choose(query.user_id, placement)
         beside = None if chosen is None or chosen.version is None else self._live_index.beside.get(chosen.version)
         asked = version or beside or self.live()
-        served = (await self._serve([query], asked, trace, counted=version is None))[0]
-        return replace(served, variant=None if chosen is None else chosen.variant), trace
+        found = (await self._serve([query], asked, trace, counted=version is None))[0]
+        found.variant = None if chosen is None else chosen.variant
+        return found, trace
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._turns, return_exceptions=True)
@@ -145,7 +132,7 @@ class Serving:
             )
             result = recommend(impersonal, None, live.catalogue)
             RUNGS[result.rung, True].inc()
-            answer.set_result(Served(result, live, degraded=True))
+            answer.set_result(served([result], live, [True])[0])
 
     def _flush(self) -> None:
         while self._waiting and len(self._turns) < MAX_TURNS:
@@ -173,7 +160,7 @@ class Serving:
     async def _fulfil(self, waiting: Sequence[Waiting], version: str | None) -> None:
         """Whatever happens, nobody is left waiting."""
         try:
-            served = await self._served_by(version, [query for query, _, _ in waiting])
+            answers = await self._served_by(version, [query for query, _, _ in waiting])
         except BaseException as error:
             for _, _, answer in waiting:
                 if not answer.done():
@@ -181,7 +168,7 @@ class Serving:
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, _, answer), one in zip(waiting, served, strict=True):
+        for (_, _, answer), one in zip(waiting, answers, strict=True):
             if not answer.done():
                 answer.set_result(one)
 
@@ -194,7 +181,10 @@ class Serving:
             return await self._serve(queries, loaded)
         except Exception:
             log.exception("a version beside the live one could not answer", version=version)
-            return [replace(one, stood_in=True) for one in await self._serve(queries, self.live())]
+            answers = await self._serve(queries, self.live())
+            for one in answers:
+                one.stood_in = True
+            return answers
 
     async def _serve(
         self,
@@ -215,10 +205,8 @@ class Serving:
         results = await live.search_cost.run(queries, call, beside=beside)
         seconds = (perf_counter() - began) / len(queries)
         SEARCH_SECONDS.observe(seconds)
-        served = []
-        for (query, features), result in zip(asked, results, strict=True):
-            degraded = query.user_id is not None and features is None
-            if counted:
-                RUNGS[result.rung, degraded].inc()
-            served.append(Served(result, live, degraded, seconds))
-        return served
+        degraded = [query.user_id is not None and features is None for query, features in asked]
+        if counted:
+            for result, lacking in zip(results, degraded, strict=True):
+                RUNGS[result.rung, lacking].inc()
+        return served(results, live, degraded, seconds)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import StringConstraints
 from starlette.types import Scope as Connection
 
-from app.answers import answer, items_of_each, recommendation_id
+from app.answers import answer, items_of, recommendation_id
 from app.cursor import ranking_of
 from app.dependencies import Services, authorise, decode, json_response, query_parameters, services_of
 from app.hot_routes import Endpoint, document
@@ -30,6 +30,7 @@ from app.recommend_schemas import (
     known_placement,
     query_of,
 )
+from app.served import served
 from app.settings import Scope
 from recsys.errors import NotFound
 from recsys.interaction import ID_PATTERN, MAX_ID_LENGTH
@@ -68,15 +69,14 @@ async def recommend_batch(use: Services, scope: Connection, body: bytes) -> byte
     queries = [
         Query(asked.k or placement.k, user, (), (), exclude, condition, placement, moment) for user in asked.users
     ]
-    served = await use.serving.recommend_all(queries)
-    catalogue = served[0].live.catalogue
-    items = items_of_each([one.result for one in served], catalogue, names_of(asked, placement))
+    found = await use.serving.recommend_all(queries)
+    names = names_of(asked, placement)
     answers = [
-        UserItems(user, one.result.rung, own, one.result.short)
-        for user, one, own in zip(asked.users, served, items, strict=True)
+        UserItems(user, one.result.rung, items_of(one, names), one.result.short)
+        for user, one in zip(asked.users, found, strict=True)
     ]
-    degraded = any(one.degraded for one in served)
-    return msgspec.json.encode(BatchAnswer(recommendation_id(), catalogue.index.version, degraded, answers))
+    version, degraded = found[0].result.version, any(one.degraded for one in found)
+    return msgspec.json.encode(BatchAnswer(recommendation_id(), version, degraded, answers))
 
 
 HOT: Mapping[tuple[str, str], Endpoint] = {
@@ -146,10 +146,10 @@ async def explain(request: Request) -> Response:
     use = services_of(request)
     authorise(use, request.scope, Scope.RECOMMEND)
     body = decode(await request.body(), ExplainBody)
-    served, trace = await use.serving.trace(
+    found, trace = await use.serving.trace(
         query_of(body, known_placement(use.placements(), body.placement), now_ms()), body.placement
     )
-    catalogue, result = served.live.catalogue, served.result
+    catalogue, result = found.live.catalogue, found.result
     row = int(catalogue.rows([body.item_id])[0])
     if row == UNKNOWN:
         raise NotFound("item", body.item_id)
@@ -169,35 +169,23 @@ async def _list(use: Services, params: ListParams, placement: Placement, items: 
         placement=placement,
         now_ms=now_ms(),
     )
-    served = await use.serving.recommend(query)
-    return json_response(
-        answer(served.result, served.live.catalogue, names_of(params, default), degraded=served.degraded)
-    )
+    return json_response(answer(await use.serving.recommend(query), names_of(params, default)))
 
 
 async def _recommend(use: Services, body: RecommendBody) -> Answer:
     placement = known_placement(use.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
-        served, trace = await use.serving.trace(query, body.placement)
-        catalogue = served.live.catalogue
-        whys = Explanation(trace, served.result, catalogue).why()
-        return answer(served.result, catalogue, names, degraded=served.degraded, whys=whys, variant=served.variant)
+        found, trace = await use.serving.trace(query, body.placement)
+        whys = Explanation(trace, found.result, found.live.catalogue).why()
+        return answer(found, names, whys=whys)
     if body.cursor is not None:
         following = _next_page(use, body.cursor, query, names)
         if following is not None:
             return following
     page = query.k if body.pages or body.cursor is not None else None
     whole = query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K))
-    served = await use.serving.recommend(whole, body.placement)
-    return answer(
-        served.result,
-        served.live.catalogue,
-        names,
-        degraded=served.degraded,
-        page=page,
-        variant=served.variant,
-    )
+    return answer(await use.serving.recommend(whole, body.placement), names, page=page)
 
 
 def _next_page(use: Services, cursor: str, query: Query, names: tuple[str, ...]) -> Answer | None:
@@ -210,10 +198,8 @@ def _next_page(use: Services, cursor: str, query: Query, names: tuple[str, ...])
     live = use.serving.loaded(ranking.version)
     if live is None:
         return None
-    rest = still_allowed(rest, query, live.catalogue)
-    return answer(
-        rest, live.catalogue, names, degraded=ranking.degraded, identifier=ranking.recommendation_id, page=query.k
-    )
+    following = served([still_allowed(rest, query, live.catalogue)], live, [ranking.degraded])[0]
+    return answer(following, names, identifier=ranking.recommendation_id, page=query.k)
 
 
 def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:

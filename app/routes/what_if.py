@@ -60,9 +60,8 @@ async def preview_placement(use: Use, _: Administering, request: Request) -> Res
 
 async def _answer(use: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
     served, trace = await use.serving.trace(query_of(body, placement, now_ms()), version=version)
-    catalogue = served.live.catalogue
-    whys = Explanation(trace, served.result, catalogue).why() if body.explain else ()
-    return answer(served.result, catalogue, names_of(body, placement), degraded=served.degraded, whys=whys)
+    whys = Explanation(trace, served.result, served.live.catalogue).why() if body.explain else ()
+    return answer(served, names_of(body, placement), whys=whys)
 
 
 def _in_memory(use: Services, version: str) -> LoadedVersion:

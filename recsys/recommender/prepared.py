@@ -103,9 +103,16 @@ def _find_rows(prepared: Sequence[Prepared], catalogue: Catalogue) -> None:
     for one, (start, visit, anchors, excluded, end) in zip(prepared, spans, strict=True):
         if start == end:
             continue
-        one.excluded = frozenset((*rows[start:visit], *rows[anchors:excluded])) - {UNKNOWN}
-        one.shown = frozenset(rows[excluded:end]) - {UNKNOWN}
-        one.anchors = np.array([row for row in rows[start:anchors] if row != UNKNOWN], np.int64)
+        one.excluded = _known(rows[start:visit] + rows[anchors:excluded])
+        if excluded < end:
+            one.shown = _known(rows[excluded:end])
+        if start < anchors:
+            one.anchors = np.array([row for row in rows[start:anchors] if row != UNKNOWN], np.int64)
+
+
+def _known(rows: Sequence[int]) -> frozenset[int]:
+    found = frozenset(rows)
+    return found - {UNKNOWN} if UNKNOWN in found else found
 
 
 def _last_items(features: UserFeatures | None) -> list[str]:

@@ -92,8 +92,13 @@ class SearchIndex:
             return self._exact(vectors, k, allowed)
         if allowed.count >= MOSTLY * len(self):
             rows, scores = self._nearest(vectors, min(ceil(k / MOSTLY) + SPARE, len(self)))
-            scores = np.where(allowed.mask[rows], scores, -np.inf).astype(np.float32)
-            rows, scores = _best(np.where(allowed.mask[rows], rows, -1), scores, k)
+            may = allowed.mask[rows]
+            found, scored = rows[:, :k].copy(), scores[:, :k].copy()
+            for line in np.flatnonzero(~may[:, :k].all(axis=1)).tolist():
+                kept = np.flatnonzero(may[line])[:k]
+                found[line, : len(kept)], scored[line, : len(kept)] = rows[line, kept], scores[line, kept]
+                found[line, len(kept) :], scored[line, len(kept) :] = -1, -np.inf
+            rows, scores = found, scored
         else:
             rows, scores = self._nearest(vectors, k, allowed)
         # A narrow filter may leave an approximate search with less than there is.
@@ -155,4 +160,5 @@ class SearchIndex:
 def _best(rows: Rows, scores: Scores, k: int) -> tuple[Rows, Scores]:
     """The k best of each line (q, m), ties by row, what does not exist (-1) last."""
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
-    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    lines = np.arange(len(rows))[:, None]
+    return rows[lines, order], scores[lines, order]
