@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 
 from millirec.console import login, oidc, pages
-from millirec.console.client import ApiClient, Reachability, SessionEnded
+from millirec.console.client import ApiClient, ApiDown, Reachability, SessionEnded
 from millirec.console.gate import Gate
 from millirec.console.layout import THEME_COOKIE, Visit, frame
 from millirec.console.monitor import Monitor
@@ -99,6 +99,10 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
     async def again() -> None:
         await _fill(content, page, api)
 
+    async def once_it_answers() -> None:
+        if not api.reachability.down:
+            await again()
+
     content.clear()
     with content:
         try:
@@ -108,3 +112,5 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
         except Exception as error:  # noqa: BLE001 - shown to the person, and logged where nobody expected it
             content.clear()
             trouble(error, again)
+            if isinstance(error, ApiDown):
+                ui.timer(1.0, once_it_answers)

@@ -34,7 +34,8 @@ class Chart:
 
     def show(self, series: Mapping[str, Sequence[Point]], now: str = "") -> None:
         """Draw `series` by key; keys without a name are left out. `now`: the newest value in words."""
-        self._now.text = now
+        drawn = any(value is not None for points in series.values() for _, value in points)
+        self._now.text = now if drawn else "nothing yet"
         self._chart.options["series"] = [
             _line(name, series[key], SERIES[place % len(SERIES)], stacked=self._stacked)
             for place, (key, name) in enumerate(self._names.items())

@@ -12,8 +12,10 @@ from millirec.console.session import COOKIE, Sessions
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_PATHS = ("/login", "/oidc/", "/health", "/favicon.ico", "/_nicegui/")
-"""Nobody has to be logged in for these: the way in, and files that are the same for everybody."""
+OPEN_PATHS = ("/login", "/oidc/", "/health", "/favicon.ico")
+"""Nobody has to be logged in for these."""
+FILES = "/_nicegui/"
+"""Nor to read here: scripts and styles, the same for everybody."""
 CONTENT_POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -56,7 +58,7 @@ class Gate:
             await _refuse(scope, receive, send, 421, "this console does not answer to that host name")
         elif not self._own_origin(scope, connection.headers):
             await _refuse(scope, receive, send, 403, "this request did not come from a page of this console")
-        elif self._open(scope["path"]) or self._sessions.find(connection.cookies.get(COOKIE)):
+        elif _open(scope) or self._sessions.find(connection.cookies.get(COOKIE)):
             await self.app(scope, receive, _with_headers(scope, send))
         elif scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/_nicegui"):
             wanted = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
@@ -77,14 +79,17 @@ class Gate:
             return scope["type"] == "http" and scope["method"] in SAFE_METHODS
         return origin in self._origins or urlsplit(origin).netloc == headers.get("host")
 
-    @staticmethod
-    def _open(path: str) -> bool:
-        return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
+
+def _open(scope: Scope) -> bool:
+    path: str = scope["path"]
+    reads = scope["type"] == "http" and scope["method"] in SAFE_METHODS
+    named = any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
+    return named or (reads and path.startswith(FILES))
 
 
 def _with_headers(scope: Scope, send: Send) -> Send:
     # Files carry their version in the path and may be kept; pages may not.
-    kept = scope["path"].startswith("/_nicegui/")
+    kept = scope["path"].startswith(FILES)
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -5,7 +5,7 @@ from typing import Any
 
 from nicegui import ui
 
-from millirec.console.client import ApiClient, ApiProblem
+from millirec.console.client import ApiClient, ApiProblem, may_administer
 from millirec.console.monitor import Monitor
 from millirec.console.moving import move
 from millirec.console.notices import banner, empty
@@ -59,6 +59,7 @@ class VersionsPage:
             await _show_history(self._api)
 
     async def _compare(self, first: str, second: str) -> None:
+        await may_administer(self._api)
         by_name = {one["version"]: one for one in self._answer["versions"]}
         self._compared.clear()
         self._compared.set_visibility(True)
