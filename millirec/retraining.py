@@ -29,8 +29,8 @@ def retrain(settings: Settings, schedule: "Schedule", triggers: "Triggers", trai
     ended = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: ended.set())
-    failures = 0
-    while reason := _wait(settings, schedule, triggers, ended, failures):
+    failures, why = 0, _reasons_for(settings, triggers)
+    while reason := _wait(settings, schedule, why, ended, failures):
         # Whatever goes wrong in one run, the next one is to have its chance; live is moved only by a run that ended.
         try:
             version = train(reason)
@@ -43,14 +43,16 @@ def retrain(settings: Settings, schedule: "Schedule", triggers: "Triggers", trai
             log.info("scheduled training promoted a version", version=version, reason=reason)
 
 
-def _wait(settings: Settings, schedule: "Schedule", triggers: "Triggers", ended: threading.Event, failures: int) -> str:
+def _wait(
+    settings: Settings, schedule: "Schedule", why: Callable[[], list[str]] | None, ended: threading.Event, failures: int
+) -> str:
     """Why to train, once there is a reason; empty when it is over.
 
     What called for a run that failed still does: triggers wait twice as long after each failure.
     """
     following = schedule.next(_now())
     told = [f"at {following:%Y-%m-%d %H:%M:%S %Z}"] if following else []
-    told += ["when enough has changed"] if triggers else []
+    told += ["when enough has changed"] if why else []
     console.print(f"next run: {', or '.join(told)}", highlight=False)
     pause = min(settings.train.trigger_seconds * 2.0**failures, LONGEST_PAUSE)
     while True:
@@ -59,24 +61,40 @@ def _wait(settings: Settings, schedule: "Schedule", triggers: "Triggers", ended:
             return ""
         if following and _now() >= following:
             return "scheduled training"
-        if triggers and (reasons := _reasons(settings, triggers)):
+        if why and (reasons := why()):
             return f"triggered training: {', '.join(reasons)}"
 
 
-def _reasons(settings: Settings, triggers: "Triggers") -> list[str]:
+def _reasons_for(settings: Settings, triggers: "Triggers") -> Callable[[], list[str]] | None:
+    """Asks the log and the registry for what calls for a run now; `None` when nothing is to."""
     from recsys.interaction_log import open_interaction_log
+    from training.metric_drop import MetricWatch
     from training.triggers import due, since
 
-    registry = open_index_registry(settings.registry)
-    try:
+    if not triggers:
+        return None
+    registry, events = open_index_registry(settings.registry), open_interaction_log(settings.log)
+    watch = None if triggers.drop is None else MetricWatch(settings.train, triggers.drop, triggers.shift_events)
+
+    def reasons() -> list[str]:
         live = registry.alias(LIVE)
         if live is None:
             return ["there is no live version"]
         manifest = registry.manifest(live.version)
-        return due(triggers, since(open_interaction_log(settings.log), manifest, shares=triggers.shift is not None))
-    except RecsysError as error:
-        log.warning("cannot tell whether to train", error=str(error))
-        return []
+        seen = since(events, manifest, shares=triggers.shift is not None)
+        found = due(triggers, seen)
+        if watch is not None:
+            found += watch.reasons(events, registry, manifest, seen.new_events, settings.registry.cache)
+        return found
+
+    def asked() -> list[str]:
+        try:
+            return reasons()
+        except RecsysError as error:
+            log.warning("cannot tell whether to train", error=str(error))
+            return []
+
+    return asked
 
 
 def _now() -> datetime:

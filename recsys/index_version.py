@@ -25,6 +25,9 @@ PLACEMENT = "placement:"
 PIN = "pin:"
 """Before a version: somebody wants it kept."""
 
+DELETED = "deleted:"
+"""Before a version: nothing but the entry that says who deleted it, when and why."""
+
 VersionId = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
 Alias = Annotated[str, msgspec.Meta(pattern=ALIAS_PATTERN)]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]

@@ -137,7 +137,7 @@ def _live(
     except (NotFound, CorruptArtefact) as error:
         return None, f"the live version cannot be opened: {error}", {}, manifest
     # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
-    live = asked.model("live", _all_available(Catalogue.of(index)))
+    live = asked.model("live", all_available(Catalogue.of(index)))
     if manifest.watermark < split.cutoff:
         return live, "", {}, manifest
     leads = _leads_when_trained(manifest, asked.exclude_seen)
@@ -146,7 +146,8 @@ def _live(
     return live, seen + then, leads, manifest
 
 
-def _all_available(catalogue: Catalogue) -> Catalogue:
+def all_available(catalogue: Catalogue) -> Catalogue:
+    """With nothing hidden: what is unavailable today was not so on the days that are asked about."""
     hidden = [catalogue.item(row) for row in range(len(catalogue)) if catalogue.is_hidden(row)]
     return catalogue.updated([msgspec.structs.replace(item, available=True) for item in hidden if item is not None])
 

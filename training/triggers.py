@@ -12,17 +12,19 @@ from training.data_shift import DataShift, data_shift
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """What calls for a run: so many events newer than the live version, or so large a shift of their items or types.
+    """What calls for a run: so many events newer than the live version, so large a shift of their items or types, or
+    so large a `drop` of the live version's recall on them, as a share of what its manifest promised.
 
-    `None` asks for nothing. A shift of fewer than `shift_events` new events is chance.
+    `None` asks for nothing. What fewer than `shift_events` new events say is chance.
     """
 
     events: int | None = None
     shift: float | None = None
+    drop: float | None = None
     shift_events: int = 2000
 
     def __bool__(self) -> bool:
-        return self.events is not None or self.shift is not None
+        return any(one is not None for one in (self.events, self.shift, self.drop))
 
 
 def due(triggers: Triggers, seen: DataShift) -> list[str]:

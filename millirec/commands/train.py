@@ -54,14 +54,23 @@ def register(app: typer.Typer) -> None:
             float | None,
             typer.Option(min=0.0, max=1.0, help="Train again when new events' items or types have shifted so far."),
         ] = None,
+        when_drop: Annotated[
+            float | None,
+            typer.Option(
+                min=0.0,
+                max=1.0,
+                help="Train again when the live version's recall@20 on newer events is surely below what its manifest "
+                "promised by this share, such as 0.15.",
+            ),
+        ] = None,
     ) -> None:
         """Learn a new index version from the interaction log, evaluate it, and publish it if it is good enough.
 
         The evaluation holds out the last weeks, asks the same recommender that serves, and compares with popular
         items and with the live version. Writes a report with plots. One trainer at a time per registry.
 
-        With --schedule, --every, --when-events or --when-shift it goes on until it is told to stop, and prints when the
-        next run is. A run that fails is logged and never touches what is live.
+        With --schedule, --every, --when-events, --when-shift or --when-drop it goes on until it is told to stop, and
+        prints when the next run is. A run that fails is logged and never touches what is live.
         """
         from training.schedule import Schedule
         from training.triggers import Triggers
@@ -70,7 +79,7 @@ def register(app: typer.Typer) -> None:
         if force and reason == NO_REASON:
             raise typer.BadParameter("--force needs a --reason of its own")
         times = Schedule(schedule, timedelta(hours=every) if every else None)
-        triggers = Triggers(when_events, when_shift)
+        triggers = Triggers(when_events, when_shift, when_drop)
         if not times and not triggers:
             train_version(
                 settings,

@@ -1,6 +1,7 @@
 """millirec versions list|show|history|diff; what moves aliases and what moves files has modules of its own."""
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from millirec.commands import versions_files, versions_moves
 from millirec.settings import load_settings
 from millirec.terminal import console
 from recsys.index_registry import IndexRegistry, aliases, open_index_registry
-from recsys.index_version import LIVE, Manifest, flat
+from recsys.index_version import DELETED, LIVE, Manifest, flat
 
 if TYPE_CHECKING:
     from millirec.version_diff import VersionDiff
@@ -55,7 +56,7 @@ def show(version: Version = LIVE, json: Json = False) -> None:
     for name, described in _described(manifest, _pointing(registry).get(manifest.version, [])).items():
         table.add_row(name, escape(described))
     console.print(table)
-    for title, values in (("metric", manifest.metrics), ("parameter", flat(manifest.parameters))):
+    for title, values in (("metric", manifest.metrics), ("parameter", _in_cells(manifest))):
         listed = Table(title, Column("value", justify="right"))
         for name, value in values.items():
             listed.add_row(escape(name), escape(_number(value)))
@@ -76,6 +77,7 @@ def history(
     table = Table("moved at", "alias", "#", Column("version", no_wrap=True), "actor", "reason")
     for move in moves:
         where = f"left {move.version}" if move.cleared else move.version
+        where = f"deleted {move.version}" if move.alias.startswith(DELETED) else where
         at = f"{move.moved_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(at, move.alias, str(move.sequence), where, escape(move.actor), escape(move.reason))
     console.print(table)
@@ -114,6 +116,8 @@ def _print_diff(found: "VersionDiff") -> None:
         metrics.add_row(escape(name), _number(one), _number(two), change)
     parameters = Table("parameter", found.a, found.b)
     for name, pair in found.parameters.items():
+        if any(map(_is_table, pair)):
+            continue
         parameters.add_row(escape(name), *(escape(_number(value)) for value in pair))
     items = found.items
     summary = Table(show_header=False, box=None)
@@ -150,6 +154,15 @@ def _described(manifest: Manifest, pointing: list[str]) -> dict[str, str]:
         "holds": f"{manifest.items:,} items, {manifest.users:,} users",
         "files": f"{len(manifest.files)}, {size / 1e6:,.1f} MB, format {manifest.format_version}",
     }
+
+
+def _in_cells(manifest: Manifest) -> dict[str, Any]:
+    return {name: value for name, value in flat(manifest.parameters).items() if not _is_table(value)}
+
+
+def _is_table(value: Any) -> bool:
+    """Such as the checks of the gate: JSON has them, and a cell has no room for them."""
+    return isinstance(value, list) and any(isinstance(one, Mapping) for one in value)
 
 
 def _pointing(registry: IndexRegistry) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """millirec versions prune|collect|export|import: what removes files, takes them elsewhere and brings them in."""
 
+import getpass
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,9 @@ def register(app: typer.Typer) -> None:
 def prune(
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest to keep.")] = 5,
     older_than: Annotated[str, typer.Option(help="Only versions made longer ago: `12h`, `30d`, `8w`.")] = "0m",
+    reason: Annotated[
+        str | None, typer.Option("--reason", "-r", help="Why; kept in the history, by default the options used.")
+    ] = None,
     dry_run: Dry = False,
 ) -> None:
     """Delete old versions that nothing points at: none in service, none a rollback would bring back, none pinned.
@@ -36,7 +40,11 @@ def prune(
     What is left of uploads that never came to their end goes too.
     """
     registry, age = open_index_registry(load_settings().registry), _age(older_than)
-    gone = pruning.prunable(registry, keep, age) if dry_run else pruning.prune(registry, keep, age)
+    if dry_run:
+        gone = pruning.prunable(registry, keep, age)
+    else:
+        why = reason or f"prune --keep {keep} --older-than {older_than}"
+        gone = pruning.prune(registry, keep, age, actor=getpass.getuser(), reason=why)
     _tell(gone, dry_run)
     if left := pruning.collect(registry, dry_run=dry_run):
         _tell(left, dry_run)

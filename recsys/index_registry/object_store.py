@@ -23,7 +23,7 @@ from recsys.index_registry.contents import MANIFEST, check_files, read_manifest
 from recsys.index_registry.download import Part
 from recsys.index_registry.local_copy import DEFAULT_LIMIT, CacheLimit, local_copy
 from recsys.index_registry.objects import Objects, sequence_of
-from recsys.index_version import LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
+from recsys.index_version import DELETED, LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
 from recsys.placement import Placement, PlacementChange, PlacementName
 from recsys.rollout import Rollout
 
@@ -95,6 +95,8 @@ class ObjectStoreRegistry:
         after: int | None = None,
     ) -> AliasMove:
         _check_id(alias, Alias, "alias")
+        if alias.startswith(DELETED):
+            raise InvalidInput("alias", f"{DELETED!r} only says what was deleted")
         if alias == PREVIOUS:
             raise InvalidInput("alias", f"{PREVIOUS!r} follows from the moves of {LIVE!r} and cannot be set")
         target = self._pointed_at(alias).version if version is None else self.manifest(version).version
@@ -132,13 +134,15 @@ class ObjectStoreRegistry:
             ),
         )
 
-    def delete(self, version: str) -> None:
+    def delete(self, version: str, *, actor: str = "nobody", reason: str = "deleted") -> None:
         if not _is_id(version, VersionId) or not self._objects.exists(f"{_folder(version)}/{MANIFEST}"):
             raise NotFound("version", version)
         for alias, move in self.aliases().items():
             if move.version == version:
                 state = "in service" if in_service(alias) else "to be kept"
                 raise Conflict(f"version {version} is {state}: alias {alias!r} points at it")
+        # Before, not after: what is gone without a word is worse than a word about what is still there.
+        self._note(f"{DELETED}{version}", version, actor, reason)
         folder = _folder(version)
         # Whoever finds no manifest finds no version, whatever is left of it.
         for path in (f"{folder}/{MANIFEST}", *(entry["path"] for entry in self._objects.entries(folder))):
@@ -158,6 +162,22 @@ class ObjectStoreRegistry:
             for entry in found[version]:
                 self._objects.delete(entry["path"])
         return left
+
+    def _note(self, alias: str, version: str, actor: str, reason: str) -> None:
+        """An entry of the history for an alias that points nowhere and never did."""
+        now = datetime.now(UTC)
+        self._objects.append(
+            f"aliases/{alias}",
+            lambda sequence: AliasMove(
+                alias=alias,
+                version=version,
+                sequence=sequence,
+                moved_at=now,
+                actor=actor,
+                reason=reason,
+                cleared=True,
+            ),
+        )
 
     def _pointed_at(self, alias: str) -> AliasMove:
         if alias == LIVE:

@@ -82,8 +82,11 @@ class IndexRegistry(Protocol):
         """
         ...
 
-    def delete(self, version: str) -> None:
-        """Remove a version, manifest first. Raises `Conflict` when an alias points at it, `NotFound`."""
+    def delete(self, version: str, *, actor: str = "nobody", reason: str = "deleted") -> None:
+        """Remove a version, manifest first; the history keeps who did so and why, as `deleted:VERSION`.
+
+        Raises `Conflict` when an alias points at it, `NotFound`.
+        """
         ...
 
     def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:

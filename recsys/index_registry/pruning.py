@@ -21,11 +21,13 @@ def prunable(
     return [one.version for one in old if one.created_at < before and one.version not in kept]
 
 
-def prune(registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0)) -> list[str]:
+def prune(
+    registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, actor: str, reason: str
+) -> list[str]:
     """Delete what is prunable; the versions deleted. Raises `Conflict` for one that is promoted at this moment."""
     doomed = prunable(registry, keep, older_than)
     for version in doomed:
-        registry.delete(version)
+        registry.delete(version, actor=actor, reason=reason)
     return doomed
 
 

@@ -108,11 +108,11 @@ def test_a_pinned_version_is_neither_pruned_nor_deleted_until_the_pin_is_taken_b
     registry: ObjectStoreRegistry, five: list[str]
 ) -> None:
     pin(registry, "v0", actor="ada", reason="the audit wants it")
-    assert prune(registry, keep=4) == []
+    assert prune(registry, keep=4, actor="ada", reason="room") == []
     with pytest.raises(Conflict, match="pin:v0"):
         registry.delete("v0")
     unpin(registry, "v0", actor="ada", reason="audited")
-    assert prune(registry, keep=4) == ["v0"]
+    assert prune(registry, keep=4, actor="ada", reason="room") == ["v0"]
     for call in (pin, unpin):
         with pytest.raises(NotFound, match="v0"):
             call(registry, "v0", actor="ada", reason="gone")
@@ -123,7 +123,7 @@ def test_what_any_alias_points_at_is_not_pruned(
     registry: ObjectStoreRegistry, five: list[str], point: Point, alias: str
 ) -> None:
     point(**{alias: "v1"})
-    assert prune(registry, keep=0) == ["v0", "v2", "v3", "v4"]
+    assert prune(registry, keep=0, actor="ada", reason="room") == ["v0", "v2", "v3", "v4"]
     assert [one.version for one in registry.versions()] == ["v1"]
 
 
@@ -132,8 +132,18 @@ def test_what_a_rollback_would_bring_back_is_not_pruned(
 ) -> None:
     point(live="v0")
     point(live="v3")
-    assert prune(registry, keep=0) == ["v1", "v2", "v4"]
+    assert prune(registry, keep=0, actor="ada", reason="room") == ["v1", "v2", "v4"]
     assert rollback(registry, actor="ada", reason="works").version == "v0"
+
+
+def test_the_history_tells_who_deleted_what_and_why(registry: ObjectStoreRegistry, five: list[str]) -> None:
+    prune(registry, keep=4, actor="ada", reason="the disk is full")
+    registry.delete("v1", actor="bob", reason="poor")
+    told = [(move.alias, move.version, move.actor, move.reason) for move in registry.history()]
+    assert told == [("deleted:v0", "v0", "ada", "the disk is full"), ("deleted:v1", "v1", "bob", "poor")]
+    assert registry.aliases() == {}, "it points nowhere, and keeps nothing"
+    with pytest.raises(InvalidInput, match="deleted"):
+        registry.move_alias("deleted:v0", "v2", actor="eve", reason="back")
 
 
 def test_pruning_keeps_the_newest_and_the_young(registry: ObjectStoreRegistry, five: list[str]) -> None:

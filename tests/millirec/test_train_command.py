@@ -135,10 +135,13 @@ def test_a_run_that_crashes_is_followed_by_the_next_and_the_reason_is_told(
 
 
 def test_without_a_live_version_a_trigger_calls_for_one(registry: RegistrySettings) -> None:
-    assert retraining._reasons(Settings(), Triggers(events=1)) == ["there is no live version"]
+    why = retraining._reasons_for(Settings(), Triggers(events=1, drop=0.1))
+    assert why is not None
+    assert why() == ["there is no live version"]
     done = run()
     assert done.exit_code == 0, done.exception
-    assert retraining._reasons(Settings(), Triggers(events=1)) == []
+    assert why() == []
+    assert retraining._reasons_for(Settings(), Triggers()) is None
 
 
 def test_a_schedule_that_cannot_be_read_ends_at_once_and_a_single_run_has_no_schedule(

@@ -59,6 +59,16 @@ def test_a_version_is_shown_for_people_and_for_programs(registry: IndexRegistry)
     assert isinstance(run("show", "third").exception, NotFound)
 
 
+def test_the_checks_of_the_gate_are_in_json_and_not_in_a_cell(registry: IndexRegistry, tmp_path: Path) -> None:
+    manifest = tmp_path / "registry" / "versions" / "second" / "manifest.json"
+    made = msgspec.json.decode(manifest.read_bytes())
+    made["parameters"]["checks"] = [{"name": "recall@20", "passed": True}]
+    manifest.write_bytes(msgspec.json.encode(made))
+    for command in (("show", "second"), ("diff", "first", "second")):
+        assert "checks" not in printed(*command)
+        assert "checks" in answered(*command)["parameters"]
+
+
 def test_aliases_are_moved_and_cleared_and_one_history_tells_of_it(registry: IndexRegistry) -> None:
     assert "canary -> second" in printed("promote", "second", "--alias", "canary", "-r", "try [it]")
     assert "canary -> nowhere" in printed("clear", "canary", "-r", "seen enough")
@@ -80,7 +90,9 @@ def test_a_pinned_version_outlives_a_prune(registry: IndexRegistry) -> None:
     assert "would delete 1: second" in printed("prune", "--keep", "0", "--dry-run")
     assert "nothing to delete" in printed("prune", "--keep", "0", "--older-than", "9999w")
     assert "deleted 1: second" in printed("prune", "--keep", "0")
-    assert [move["alias"] for move in answered("history")] == ["live", "pin:second", "pin:second"]
+    assert [move["alias"] for move in answered("history")] == ["live", "pin:second", "pin:second", "deleted:second"]
+    assert answered("history")[-1]["reason"] == "prune --keep 0 --older-than 0m"
+    assert "deleted second" in printed("history")
     assert isinstance(run("prune", "--older-than", "long").exception, InvalidInput)
 
 

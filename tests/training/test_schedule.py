@@ -1,7 +1,9 @@
 """When to train again: by the clock, by what has come in, by how it has changed."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 
 from recsys.errors import InvalidInput
 from recsys.index_registry.memory import MemoryIndexRegistry
+from recsys.interaction_log import INTERACTION_SCHEMA, InteractionLog
 from recsys.interaction_log.memory import MemoryInteractionLog
 from tests.training.conftest import checkerboard, log_of
 from training.data_shift import DataShift
+from training.metric_drop import MetricWatch, kept
 from training.run import run
 from training.schedule import Schedule
 from training.settings import TrainSettings
@@ -72,3 +76,47 @@ def test_new_is_what_the_live_version_has_not_learned_from(small: TrainSettings)
     assert shifted.new_events == 800
     assert shifted.types == pytest.approx(1.0)
     assert shifted.items < 0.1
+
+
+def test_a_drop_of_the_metric_is_told_once_the_new_events_are_too_many_for_chance(
+    small: TrainSettings, tmp_path: Path
+) -> None:
+    rows, registry = checkerboard(), MemoryIndexRegistry()
+    log = log_of(rows.head(3200))
+    live = run(small, log, registry, actor="test", reason="test").manifest
+    watch = MetricWatch(small, 0.2, every=100)
+    log.append(rows.slice(3200, 400), {"test-0": 3599})
+    assert watch.reasons(log, registry, live, 99, tmp_path) == [], "so few events say nothing"
+    assert watch.reasons(log, registry, live, 400, tmp_path) == [], "tastes are as they were"
+    # From one day to the next everybody wants what the others wanted.
+    swapped = pl.concat_str(pl.lit("i"), (pl.col("item_id").str.slice(1).cast(pl.Int64).xor(1)).cast(pl.String))
+    log.append(rows.tail(400).with_columns(item_id=swapped), {"test-0": 3999})
+    assert watch.reasons(log, registry, live, 450, tmp_path) == [], "it is not evaluated for every event"
+    (reason,) = watch.reasons(log, registry, live, 800, tmp_path)
+    assert f"{live.metrics['recall@20']:.4f} was promised (--when-drop 0.2)" in reason
+    assert watch.reasons(log, registry, live, 801, tmp_path) == [reason], "it stays one until there is a new version"
+    other = msgspec.structs.replace(live, version="other")
+    assert watch.reasons(log, registry, other, 99, tmp_path) == []
+
+
+@pytest.mark.slow
+def test_on_the_shop_a_version_keeps_its_promise_for_a_month_and_not_for_four(
+    shop: InteractionLog, tmp_path: Path
+) -> None:
+    settings, registry = TrainSettings(reports=tmp_path / "reports"), MemoryIndexRegistry()
+    rows = shop.read().collect()
+
+    def up_to(moment: datetime) -> MemoryInteractionLog:
+        log, part = MemoryInteractionLog(), rows.filter(pl.col("occurred_at") <= moment)
+        ends = part.group_by("partition").agg(pl.col("offset").max())
+        log.append(part.select(list(INTERACTION_SCHEMA)), dict(ends.iter_rows()))
+        return log
+
+    trained = datetime(2011, 5, 23, 12, 50, tzinfo=UTC)
+    live = run(settings, up_to(trained), registry, actor="test", reason="test").manifest
+    soon = kept(settings, up_to(trained + timedelta(days=28)), registry, live, tmp_path / "cache")
+    late = kept(settings, up_to(trained + timedelta(days=148)), registry, live, tmp_path / "cache")
+    assert soon is not None
+    assert late is not None
+    assert not soon.fell(0.05)
+    assert late.fell(0.15)

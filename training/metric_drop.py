@@ -1,0 +1,91 @@
+"""Metric drop: whether the live version still does on the newest events what its manifest promised."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from recsys.index_registry import IndexRegistry
+from recsys.index_version import Manifest
+from recsys.interaction_log import InteractionLog
+from recsys.recommender import Catalogue, Index
+from training import dataset as data
+from training.comparison import all_available
+from training.evaluate import evaluate_model, held_out_users
+from training.gate.bootstrap import Interval, mean_interval
+from training.gate.judge import RECALL
+from training.run import settings_of
+from training.settings import TrainSettings
+from training.split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The live version's recall@20 as its manifest has it, and on events that it has not seen."""
+
+    promised: float
+    measured: Interval
+
+    def fell(self, drop: float) -> bool:
+        """Surely: even the upper bound is below what may be left."""
+        return self.measured.high < (1.0 - drop) * self.promised
+
+
+def kept(
+    settings: TrainSettings, log: InteractionLog, registry: IndexRegistry, live: Manifest, cache: Path
+) -> Kept | None:
+    """Asked about the users of the last `holdout_days` of the log, as far as `live` has not learned from them.
+
+    Everybody is known by what they did before those days, as the service knows them, and asked in the way in which the
+    manifest's figure came about. `None` where the manifest has none, or too few users came. Raises `InvalidInput` for
+    a version of settings that this release has not, `NotFound`, `CorruptArtefact`, `LogUnavailable`.
+    """
+    promised = live.metrics.get(RECALL)
+    if not promised:
+        return None
+    asked = settings_of(live, settings)
+    interactions = data.load(log, None, asked)
+    cutoff = max(live.watermark, interactions.watermark - timedelta(days=asked.holdout_days))
+    seen = interactions.interactions["occurred_at"] <= cutoff
+    split = Split(interactions.interactions.filter(seen), interactions.interactions.filter(~seen), cutoff)
+    users = held_out_users(
+        split, asked.history_length, exclude_seen=asked.exclude_seen, wanted_types=asked.wanted_types
+    )
+    if len(users) < settings.gate.min_users:
+        return None
+    catalogue = all_available(Catalogue.of(Index.open(registry.fetch(live.version, cache), live)))
+    found = evaluate_model("live", catalogue, users, exclude_seen=asked.exclude_seen, progress=lambda *_: None)
+    gate = settings.gate
+    return Kept(
+        promised,
+        mean_interval(found.recall, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed),
+    )
+
+
+class MetricWatch:
+    """Evaluates the live version again when `every` more events have come in, or it is another one."""
+
+    def __init__(self, settings: TrainSettings, drop: float, every: int) -> None:
+        self._settings = settings
+        self._drop = drop
+        self._every = every
+        self._evaluated: tuple[str, int] | None = None
+        self._reasons: list[str] = []
+
+    def reasons(
+        self, log: InteractionLog, registry: IndexRegistry, live: Manifest, new_events: int, cache: Path
+    ) -> list[str]:
+        """Why to train, which stays true until the next evaluation; empty for no reason. Raises as `kept`."""
+        version, then = self._evaluated or ("", 0)
+        if live.version != version:
+            self._reasons, then = [], 0
+        if new_events - then >= self._every:
+            found = kept(self._settings, log, registry, live, cache)
+            self._reasons = [_told(found, self._drop)] if found is not None and found.fell(self._drop) else []
+            then = new_events
+        self._evaluated = live.version, then
+        return self._reasons
+
+
+def _told(found: Kept, drop: float) -> str:
+    now = f"{found.measured.low:.4f} to {found.measured.high:.4f} over {found.measured.users} users"
+    return f"{RECALL} is {now}, {found.promised:.4f} was promised (--when-drop {drop:g})"
