@@ -31,6 +31,11 @@ class Desk:
         self._kept = open_dead_letters(settings.log)
         self._calls = Bounded()
 
+    def lacks_log(self) -> str | None:
+        """Where the log should be on this machine's disk, if there is nothing: no letters are told apart from it."""
+        path = self._settings.log.path
+        return None if "://" in path or Path(path).is_dir() else path
+
     async def letters(self, query: LetterQuery) -> list[DeadLetter]:
         return await self._bounded(READ_SECONDS, self._kept.letters, query)
 

@@ -40,13 +40,13 @@ def frame(visit: Visit) -> ui.column:
     ui.colors(primary=ACCENT)
     ui.add_css(CSS)
     theme = Theme(visit.theme)
-    ui.link("Skip to the page", "#page").classes("m-skip")
     # Not value=None: NiceGUI would ask every browser for the state, and give up on slow ones with an error.
     drawer = ui.left_drawer(value=False, bordered=True).props("width=230 breakpoint=1023 show-if-above")
     with drawer.classes("px-0 py-4"):
         _navigation(visit.page)
     keys = _keys_dialog()
     with ui.header().classes("m-header items-center no-wrap gap-2 py-2 px-3"):
+        ui.link("Skip to the page", "#page").classes("m-skip")
         _icon_button("menu", "Navigation", drawer.toggle).classes("lg:hidden")
         ui.label("millirec").classes("text-lg font-medium")
         ui.label("console").classes("m-dim text-lg max-sm:hidden")

@@ -64,6 +64,8 @@ def test_a_wrong_key_is_refused_and_no_page_is_shown(stranger: Page, shop: Shop)
 def test_the_keyboard_leads_everywhere(page: Page, shop: Shop) -> None:
     page.goto(shop.path("/data"))
     expect(page.get_by_role("heading", name="Data quality", level=1)).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
     page.keyboard.press("i")
     field = page.get_by_role("tabpanel").get_by_label("User id")
     expect(field).to_be_focused()

@@ -38,6 +38,7 @@ async def test_where_nothing_is_there_yet_nothing_is_told(settings: Settings) ->
     desk = Desk(settings)
     assert await desk.letters(LetterQuery()) == []
     assert await desk.newest_checks() is None
+    assert desk.lacks_log() == settings.log.path
 
 
 async def test_a_log_that_cannot_be_read_is_unavailable(settings: Settings, tmp_path: Path) -> None:

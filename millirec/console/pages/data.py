@@ -24,6 +24,10 @@ async def data_quality(api: ApiClient) -> None:
 @page("/letters", title="Dead letters", icon="markunread_mailbox", key="l", order=60)
 async def dead_letters(api: ApiClient) -> None:
     async def table(desk: "Desk") -> None:
+        if (path := desk.lacks_log()) is not None:
+            advice = "The console looks at log.path; it is made when the first messages are consumed."
+            empty(f"There is no interaction log at {path}", advice, "folder_off")
+            return
         from millirec.console.letters_table import LettersTable
 
         await LettersTable(desk, api).build()
