@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
         import uvicorn
 
         from millirec.draining import Workers
+        from millirec.one_write import Protocol
 
         settings = load_settings().serve
         count = workers or settings.workers
@@ -40,7 +41,7 @@ def register(app: typer.Typer) -> None:
                 port=settings.port if port is None else port,
                 workers=count,
                 loop="uvloop",
-                http="httptools",
+                http=Protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
