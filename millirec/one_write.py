@@ -1,4 +1,4 @@
-"""The head and the body of an answer leave in one write: two writes cost 5 of the 20 microseconds that uvicorn takes."""
+"""The head and the body of an answer leave in one write: two cost 5 of the 20 microseconds that uvicorn takes."""
 
 import asyncio
 
