@@ -99,9 +99,9 @@ def services(
             supervisor.start(f"consume-{group}", ["consume", group, "--metrics-port", str(metrics_port)])
         for name, arguments in extra.items():
             supervisor.start(name, arguments)
+        supervisor.start("serve", ["serve", "--port", str(port), "--workers", str(workers)])
         if console is not None:
             supervisor.start("console", ["console", "--port", str(console)])
-        supervisor.start("serve", ["serve", "--port", str(port), "--workers", str(workers)])
         yield supervisor
     finally:
         supervisor.stop()

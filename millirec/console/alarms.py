@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from millirec.console.monitor import Sample
 
-SLOW_ANSWER = 0.25
+SLOW_ANSWER = 0.1
 STALE = 1.0
 LAGGING = 10_000.0
-MUCH_DEGRADED = 0.01
+MUCH_DEGRADED = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ def alarms(now: Sample) -> list[Alarm]:
             found.append(Alarm(kind, text, advice))
 
     when(now.failed > 0, "bad", f"{now.failed:.1f} recommendations a second fail", "Look at the log of the service.")
+    nothing = not now.silent and not now.versions
+    when(nothing, "bad", "No version is in service", "Train one, or look why it is not loaded: millirec doctor.")
     when(
         now.circuit_open > 0,
         "bad",
@@ -43,9 +45,13 @@ def alarms(now: Sample) -> list[Alarm]:
     )
     when(bool(now.silent), "warn", f"No metrics from {', '.join(now.silent)}", "Is that process running?")
     slow = now.latency is not None and now.latency.p99 > SLOW_ANSWER
-    when(slow, "warn", "The slowest hundredth of answers takes more than 250 ms", "Look at load and at the store.")
+    when(slow, "warn", "The slowest hundredth of answers takes more than 100 ms", "Look at load and at the store.")
     stale = now.freshness is not None and now.freshness.p99 > STALE
     when(stale, "warn", "Events take more than a second to count", "Look at the consumers and their lag.")
+    names = ", ".join(sorted(now.versions))
+    when(
+        len(now.versions) > 1, "warn", f"Replicas answer with different versions: {names}", "It should pass in seconds."
+    )
     for group, lag in now.lag.items():
         when(lag > LAGGING, "warn", f"The {group} consumers are {lag:,.0f} messages behind", "Start more of them.")
     when(

@@ -78,6 +78,7 @@ def _quantile(buckets: list[tuple[float, float]], share: float) -> float:
         if count >= wanted:
             if bound == float("inf"):
                 return lower
-            return lower + (bound - lower) * ((wanted - below) / (count - below) if count > below else 1.0)
+            within = (wanted - below) / (count - below) if count > below else 1.0
+            return min(bound, lower + (bound - lower) * within)
         lower, below = bound, count
     return lower

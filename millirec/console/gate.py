@@ -59,12 +59,20 @@ class Gate:
         elif not self._own_origin(scope, connection.headers):
             await _refuse(scope, receive, send, 403, "this request did not come from a page of this console")
         elif _open(scope) or self._sessions.find(connection.cookies.get(COOKIE)):
-            await self.app(scope, receive, _with_headers(scope, send))
+            await self._pass(scope, receive, _with_headers(scope, send))
         elif scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/_nicegui"):
             wanted = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
             await RedirectResponse("/login?next=" + quote(wanted, safe=""), 303, HEADERS)(scope, receive, send)
         else:
             await _refuse(scope, receive, send, 401, "log in first")
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except RuntimeError as error:
+            # Starlette's way to say that the browser went on before the page was there: nothing to tell anybody.
+            if str(error) != "No response returned.":
+                raise
 
     def _expected_host(self, headers: Headers) -> bool:
         """A console on loopback is reached by loopback's names: another one is a name that was bent to it."""

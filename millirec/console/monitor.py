@@ -28,6 +28,8 @@ KEPT = 300
 """Samples: ten minutes at one in two seconds."""
 SHORT, LONG = 5, 30
 """Looks back over which traffic, and the much rarer freshness, are taken."""
+WATCHED = 30.0
+"""Seconds that a look of somebody counts."""
 MAX_TEXT = 4_000_000
 """Bytes of one exposition."""
 
@@ -75,7 +77,12 @@ class Monitor:
         self._urls = urls or ("/metrics",)
         self._interval = interval
         self._looks: deque[_Look] = deque(maxlen=LONG + 1)
+        self._watched_at = 0.0
         self.samples: deque[Sample] = deque(maxlen=KEPT)
+
+    def watched(self) -> None:
+        """Somebody looks on: without anybody, five times fewer looks will do."""
+        self._watched_at = monotonic()
 
     @property
     def has_consumers(self) -> bool:
@@ -90,7 +97,8 @@ class Monitor:
                 await self.look()
             except Exception:  # the monitor must outlive a text that nobody foresaw
                 log.exception("a look at the metrics failed")
-            await asyncio.sleep(max(0.1, self._interval - (monotonic() - began)))
+            pause = self._interval if monotonic() - self._watched_at < WATCHED else 5 * self._interval
+            await asyncio.sleep(max(0.1, pause - (monotonic() - began)))
 
     async def look(self) -> None:
         """Ask everybody once."""
@@ -167,4 +175,6 @@ def _recommends(route: str) -> bool:
 
 
 def _failed(labels: Labels) -> bool:
-    return labels.get("status", "").startswith("5") and _recommends(labels.get("route", ""))
+    """503 is another matter: turned away, or nothing there to answer with."""
+    status = labels.get("status", "")
+    return status.startswith("5") and status != "503" and _recommends(labels.get("route", ""))

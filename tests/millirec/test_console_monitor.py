@@ -17,7 +17,14 @@ from millirec.console.monitor import KEPT, Monitor, Sample
 
 BUCKETS = (0.001, 0.01, 0.1, 1.0)
 NAME = "millirec_request_seconds"
-FINE = Sample(at=0.0, recommended=10.0, latency=Quantiles(0.002, 0.01), lag={"features": 3.0}, dead_letters=0.0)
+FINE = Sample(
+    at=0.0,
+    recommended=10.0,
+    latency=Quantiles(0.002, 0.01),
+    lag={"features": 3.0},
+    dead_letters=0.0,
+    versions={"a": 2.0},
+)
 
 
 class Process:
@@ -118,11 +125,13 @@ def test_all_is_well_raises_no_alarm() -> None:
         (replace(FINE, shed=2.0), "turned away"),
         (replace(FINE, spooled=12.0), "spool"),
         (replace(FINE, silent=("http://x/metrics",)), "http://x/metrics"),
-        (replace(FINE, latency=Quantiles(0.1, 0.4)), "250 ms"),
+        (replace(FINE, latency=Quantiles(0.1, 0.4)), "100 ms"),
         (replace(FINE, freshness=Quantiles(0.1, 4.0)), "more than a second"),
         (replace(FINE, lag={"log": 50_000.0}), "50,000"),
         (replace(FINE, degraded=0.3), "30%"),
         (replace(FINE, dead_letters=2.0), "dead letters"),
+        (replace(FINE, versions={}), "No version"),
+        (replace(FINE, versions={"a": 1.0, "b": 1.0}), "different versions: a, b"),
     ],
 )
 def test_what_is_wrong_is_said(sample: Sample, words: str) -> None:

@@ -80,6 +80,7 @@ class Board:
         )
 
     def refresh(self) -> None:
+        self._monitor.watched()
         samples = list(self._monitor.samples)
         if not samples:
             return
