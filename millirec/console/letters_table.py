@@ -46,7 +46,7 @@ class LettersTable:
             self._reason.on_value_change(self.refresh)
         self._summary = ui.column().classes("w-full gap-1")
         self._table = ui.table(columns=COLUMNS, rows=[], row_key="letter", selection="multiple", pagination=10)
-        self._table.classes("w-full").props("no-caps flat dense").on("rowClick", self._open)
+        self._table.classes("w-full").props('flat dense :grid="Quasar.Screen.lt.sm"').on("rowClick", self._open)
         self._actions = ui.row().classes("w-full items-center gap-3")
         with self._actions:
             self._chosen = ui.label().classes("grow text-sm m-dim")
@@ -139,7 +139,7 @@ def _summary(found: list[DeadLetter], status: Status | None) -> None:
             empty("No letter is like this", "Choose another status, or clear the reason.", "search_off")
         return
     more = f", the newest {LIMIT:,}" if len(found) == LIMIT else ""
-    ui.label(f"{len(found):,} letters{more}").classes("font-medium")
+    ui.label(f"{len(found):,} {'letters' if len(found) > 1 else 'letter'}{more}").classes("font-medium")
     with ui.element("div").classes("grid gap-x-4 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
         for (field, why), count in Counter((one.field, one.reason) for one in found).most_common(8):
             ui.label(f"{count:,}").classes("text-right tabular-nums")
