@@ -70,7 +70,7 @@ def _options(unit: str, *, full: bool) -> dict[str, Any]:
     return {
         "animation": False,
         "textStyle": {"fontFamily": "Roboto, sans-serif"},
-        "grid": {"left": 4, "right": 12, "top": 10, "bottom": 30, "containLabel": True},
+        "grid": {"left": 4, "right": 28, "top": 10, "bottom": 30, "containLabel": True},
         "legend": {
             "type": "scroll",
             "bottom": 0,

@@ -48,6 +48,8 @@ a { color: var(--accent); }
 .m-info { border-color: var(--line); background: var(--hover); }
 .q-table__card { border: 1px solid var(--line); border-radius: 12px; background: var(--card); color: inherit; }
 .nicegui-card .q-table__card { border: 0; border-radius: 0; }
+.m-entry { width: 100%; border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px;
+  background: var(--card); }
 .q-table th { font-weight: 500; color: var(--dim); }
 code, .m-mono { font-family: ui-monospace, monospace; font-size: .92em; }
 :focus-visible, .q-btn:focus-visible, .m-nav:focus-visible { outline: 2px solid var(--accent) !important;

@@ -25,6 +25,14 @@ COLUMNS: list[Json] = [
 ALIASES = """<q-td :props="props"><q-badge v-for="one in props.value" :key="one" class="q-mr-xs"
 :outline="one !== 'live'" color="primary">{{ one }}</q-badge></q-td>"""
 
+ITEM = """<div class="col-12 q-py-xs"><div class="m-entry row items-center no-wrap">
+<q-checkbox v-model="props.selected" :aria-label="'tick ' + props.row.version"></q-checkbox><div>
+<div><span class="m-mono">{{ props.row.version }}</span> <q-badge v-for="one in props.row.aliases" :key="one"
+class="q-mr-xs" :outline="one !== 'live'" color="primary">{{ one }}</q-badge></div>
+<div class="m-dim text-sm">{{ props.row.created }}, {{ props.row.items }} items, {{ props.row.users }} users,
+recall@20 {{ props.row['recall@20'] }}, ndcg@20 {{ props.row['ndcg@20'] }}</div></div></div></div>"""
+"""A version on a phone."""
+
 
 class VersionList:
     """`compare` gets the two versions that are ticked, the older one first; `change` promotes."""
@@ -57,6 +65,7 @@ class VersionList:
         rows = [_row(one) for one in reversed(self._versions.values())]
         table = ui.table(rows=rows, columns=COLUMNS, row_key="version", selection="multiple", pagination=10)
         table.classes("w-full").props('flat :grid="Quasar.Screen.lt.sm"').add_slot("body-cell-aliases", ALIASES)
+        table.add_slot("item", ITEM)
         table.selected = [row for row in rows if row["version"] == ticked]
         table.on_select(self._show)
         self._table = table

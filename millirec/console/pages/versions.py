@@ -26,6 +26,11 @@ COLUMNS = [
     )
 ]
 
+ITEM = """<div class="col-12 q-py-xs"><div class="m-entry"><div>{{ props.row.alias }}
+<span class="m-mono">{{ props.row.version }}</span></div>
+<div class="m-dim text-sm">{{ props.row.at }}, {{ props.row.actor }}: {{ props.row.reason }}</div></div></div>"""
+"""A move on a phone."""
+
 
 @page("/versions", title="Versions", icon="inventory_2", key="v", order=20)
 async def versions(api: ApiClient) -> None:
@@ -85,7 +90,7 @@ async def _show_history(api: ApiClient) -> None:
         return
     rows = [{"key": place, **_row(one)} for place, one in enumerate(moves)]
     table = ui.table(rows=rows, columns=COLUMNS, row_key="key", pagination=10).classes("w-full")
-    table.props('flat dense :grid="Quasar.Screen.lt.sm"')
+    table.props('flat dense :grid="Quasar.Screen.lt.sm"').add_slot("item", ITEM)
 
 
 def _row(move: dict[str, Any]) -> dict[str, str]:
