@@ -68,7 +68,13 @@ def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
     wanted = None if move is None else move.version
     if one.silent:
         yield _silent(name, one, "versions-differ")
-    if move is not None and one.presence.version != wanted:
+    if move is None:
+        told = f"answers from {one.presence.version}, and nothing is {alias} in this registry"
+        todo = (
+            "Is this the registry that it follows (MILLIREC_REGISTRY__URL)? If it was lost, import or train a version."
+        )
+        yield wrong(name, told, todo, "registry-away")
+    elif one.presence.version != wanted:
         since = (datetime.now(UTC) - move.moved_at).total_seconds()
         told = f"answers from {one.presence.version}; {alias} has been {wanted} for {since:,.0f} s"
         todo = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
