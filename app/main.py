@@ -157,6 +157,7 @@ class Watcher(Protocol):
 
 async def _keep_running(watcher: Watcher) -> None:
     """A bug in a watcher must neither stop what is served nor go unnoticed until the next promote does nothing."""
+    WATCHER_FAILURES.labels(type(watcher).__name__)
     while True:
         try:
             await watcher.run()

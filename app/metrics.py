@@ -6,6 +6,7 @@ from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from recsys.canary import Action
 from recsys.recommendation import Rung
 from recsys.rollout import Variant
 from recsys.telemetry import LATENCY_BUCKETS
@@ -44,6 +45,9 @@ SWAP_SECONDS = Histogram(
     "millirec_index_load_seconds", "Time to load, verify and swap a version", buckets=(0.05, 0.1, 0.5, 1, 5, 20, 60)
 )
 LOAD_FAILURES = Counter("millirec_index_load_failures", "Versions refused or not loadable", ["reason"])
+for reason in ("corrupt", "missing", "registry_unavailable", "placements_unavailable"):
+    # There from the start: a counter that appears with its first failure has not increased.
+    LOAD_FAILURES.labels(reason)
 WATCHER_FAILURES = Counter("millirec_watcher_failures", "Watchers that failed and were started again", ["watcher"])
 INDEX_INFO = Gauge(
     "millirec_index_version_info", "1 for the version in service", ["version"], multiprocess_mode="mostrecent"
@@ -67,6 +71,8 @@ ROLLOUT_DIFFERENCE = Gauge(
     multiprocess_mode="mostrecent",
 )
 ROLLOUT_MOVES = Counter("millirec_rollout_moves", "What the guard of a canary did", ["action"])
+for action in (Action.ADVANCE, Action.PROMOTE, Action.REVERT):
+    ROLLOUT_MOVES.labels(action.value)
 SHADOW_COMPARED = Counter("millirec_shadow_compared", "Answers compared with those of the shadow")
 SHADOW_SKIPPED = Counter("millirec_shadow_skipped", "Requests drawn for the shadow that its budget had no room for")
 SHADOW_FAILED = Counter("millirec_shadow_failed", "Requests that the shadow could not answer")

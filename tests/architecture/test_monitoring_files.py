@@ -84,6 +84,15 @@ def sections_of_findings() -> set[str]:
     return found
 
 
+def test_a_counter_whose_increase_alerts_is_there_before_its_first_increase() -> None:
+    watched = {name for rule in alerts() for name in re.findall(r"increase\((millirec_[a-z_]+)", rule["expr"])}
+    watched -= {"millirec_watcher_failures_total"}  # by name of the watcher, which starts it
+    counters = [one for one in vars(app.metrics).values() if isinstance(one, Counter)]
+    found = {f"{one._name}_total": one for one in counters if f"{one._name}_total" in watched}
+    assert found.keys() == watched
+    assert [name for name, one in found.items() if one._labelnames and not one._metrics] == []
+
+
 def test_every_alert_says_how_urgent_it_is() -> None:
     assert {rule["labels"]["severity"] for rule in alerts()} == {"page", "ticket"}
 

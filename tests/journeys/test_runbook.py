@@ -111,7 +111,9 @@ def test_a_damaged_version_is_refused_named_and_rolled_back(well: Deployment) ->
 
 @pytest.mark.slow
 def test_a_consumer_that_ended_is_missed_and_a_registry_that_was_lost_too(well: Deployment) -> None:
-    well.kill("features")
+    ended = well.processes.pop("features")
+    ended.terminate()
+    ended.wait(20)
     wait_until_sync(lambda: sections(well) == {"lag"}, 30.0)
     well.start("features", "consume", "features")
     (well.folder / "registry").rename(well.folder / "elsewhere")
@@ -119,5 +121,4 @@ def test_a_consumer_that_ended_is_missed_and_a_registry_that_was_lost_too(well: 
     assert well.recommend("u1")["index_version"] == "first", "what is served stays served"
     (well.folder / "registry").rename(well.folder / "empty")
     (well.folder / "elsewhere").rename(well.folder / "registry")
-    # One that was killed has not said that it leaves: it is forgotten after a minute.
-    wait_until_sync(lambda: sections(well) == set(), 90.0)
+    wait_until_sync(lambda: sections(well) == set(), 60.0)
