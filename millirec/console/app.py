@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import structlog
 from fastapi import FastAPI, Request
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from millirec.console import login, oidc, pages
 from millirec.console.client import ApiClient, ApiDown, Reachability, SessionEnded
@@ -42,6 +42,8 @@ def create_app(settings: ConsoleSettings, version: str) -> FastAPI:
             yield {"monitor": monitor}
             looking.cancel()
 
+    if settings.oidc.issuer is not None and settings.api_key is None:
+        log.warning("people who come by OIDC act without a key: set console.api_key if the service has keys")
     app = FastAPI(title="millirec console", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, sessions=sessions, host=settings.host, origins=settings.origins)
     app.include_router(login.routes(entrance))
@@ -99,9 +101,10 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
     async def again() -> None:
         await _fill(content, page, api)
 
-    async def once_it_answers() -> None:
+    def once_it_answers() -> None:
         if not api.reachability.down:
-            await again()
+            # Not in the timer's own task, which ends with the timer when the page is cleared.
+            background_tasks.create(again(), name=f"show {page.path} again")
 
     content.clear()
     with content:
