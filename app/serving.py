@@ -59,6 +59,7 @@ class Serving:
         self._trends = trends
         self._deadline = deadline
         self._waiting: list[Waiting] = []
+        self._arrived: list[Waiting] | None = None
         self._turns: set[asyncio.Task[None]] = set()
         self._batches = asyncio.Semaphore(MAX_BATCHES)
 
@@ -92,15 +93,15 @@ class Serving:
 
     async def _answered(self, query: Query, version: str | None) -> Served:
         live, loop = self.live(), asyncio.get_running_loop()
-        if not self._waiting:
+        if self._arrived is None:
+            # One timer for all that come in this turn of the event loop, which does no harm when they are done.
+            self._arrived = []
             loop.call_soon(self._flush)
+            loop.call_later(self._deadline, self._give_up, self._arrived, live)
         answer: asyncio.Future[Served] = loop.create_future()
-        self._waiting.append((query, version, answer))
-        timer = loop.call_later(self._deadline, self._give_up, query, answer, live)
-        try:
-            return await answer
-        finally:
-            timer.cancel()
+        self._arrived.append((query, version, answer))
+        self._waiting.append(self._arrived[-1])
+        return await answer
 
     async def recommend_all(self, queries: Sequence[Query]) -> list[Served]:
         """The same for queries that belong together: all from one version, and in no hurry."""
@@ -124,17 +125,19 @@ class Serving:
     async def aclose(self) -> None:
         await asyncio.gather(*self._turns, return_exceptions=True)
 
-    def _give_up(self, query: Query, answer: "asyncio.Future[Served]", live: LoadedVersion) -> None:
+    def _give_up(self, arrived: Sequence[Waiting], live: LoadedVersion) -> None:
         """The deadline is over, whatever it was that took so long: what needs neither features nor a search."""
-        if not answer.done():
-            impersonal = replace(
-                query, user_id=None, placement=msgspec.structs.replace(query.placement, sources=POPULAR)
-            )
-            result = recommend(impersonal, None, live.catalogue)
-            RUNGS[result.rung, True].inc()
-            answer.set_result(served([result], live, [True])[0])
+        for query, _, answer in arrived:
+            if not answer.done():
+                impersonal = replace(
+                    query, user_id=None, placement=msgspec.structs.replace(query.placement, sources=POPULAR)
+                )
+                result = recommend(impersonal, None, live.catalogue)
+                RUNGS[result.rung, True].inc()
+                answer.set_result(served([result], live, [True])[0])
 
     def _flush(self) -> None:
+        self._arrived = None
         while self._waiting and len(self._turns) < MAX_TURNS:
             together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
             task = asyncio.create_task(self._turn(together))
