@@ -11,6 +11,8 @@ T = TypeVar("T")
 MAX_INLINE = 0.004
 """Seconds that the event loop may be held; two threads that both want the interpreter cost more than they give."""
 SMOOTHING = 0.1
+LOOK_EVERY = 8
+"""Calls of which one is measured: reading the clock of a thread is a system call, twice."""
 
 
 class SearchCost:
@@ -22,17 +24,20 @@ class SearchCost:
 
     def __init__(self) -> None:
         self._seconds: dict[bool, float] = {}
+        self._calls = 0
 
     async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
         """`call` for `queries`, where it holds nobody up; `beside` the loop whatever it has cost so far."""
         plain = all(query.is_plain for query in queries)
-        expected = self._seconds.get(plain, MAX_INLINE) * len(queries)
+        known = self._seconds.get(plain)
+        inline = not beside and known is not None and known * len(queries) < MAX_INLINE
+        self._calls += 1
+        if known is not None and self._calls % LOOK_EVERY:
+            return call() if inline else await asyncio.to_thread(call)
         measured = _Measured(call)
-        inline = expected < MAX_INLINE and not beside
         result = measured() if inline else await asyncio.to_thread(measured)
         seconds = measured.seconds / len(queries)
-        known = self._seconds.get(plain, seconds)
-        self._seconds[plain] = known + SMOOTHING * (seconds - known)
+        self._seconds[plain] = seconds if known is None else known + SMOOTHING * (seconds - known)
         return result
 
 

@@ -39,7 +39,7 @@ Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
 
 
 class Serving:
-    """Answers queries from whatever is in memory and in the feature store right now."""
+    """Answers queries from whatever is in memory and in the feature store right now. Made on its event loop."""
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Serving:
         self._features = features
         self._trends = trends
         self._deadline = deadline
+        # Kept, because asking for it is a system call up to Python 3.11.
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[Waiting] = []
         self._arrived: list[Waiting] | None = None
         self._turns: set[asyncio.Task[None]] = set()
@@ -92,7 +94,7 @@ class Serving:
         return found
 
     async def _answered(self, query: Query, version: str | None) -> Served:
-        live, loop = self.live(), asyncio.get_running_loop()
+        live, loop = self.live(), self._loop
         if self._arrived is None:
             # One timer for all that come in this turn of the event loop, which does no harm when they are done.
             self._arrived = []
