@@ -12,9 +12,10 @@ from millirec.checkup.finding import Finding, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable
 from recsys.index_registry import IndexRegistry, open_index_registry
+from recsys.index_registry.aliases import previous
 from recsys.index_registry.lease import open_lease
 from recsys.index_registry.pruning import UPLOAD_PATIENCE
-from recsys.index_version import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove
+from recsys.index_version import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove, in_service
 
 LINGERS = timedelta(days=7)
 """A shadow, or a step of a canary, that has been there for so long was forgotten."""
@@ -74,7 +75,7 @@ def _left_behind(registry: IndexRegistry) -> Iterator[Finding]:
 
 def _aliases(registry: IndexRegistry) -> Iterator[Finding]:
     moves = registry.aliases()
-    found = [one for alias, move in moves.items() for one in _alias(registry, alias, move)]
+    found = [*_rollback(registry), *(one for alias, move in moves.items() for one in _alias(registry, alias, move))]
     yield from found or [fine("aliases", ", ".join(sorted(moves)) or "none")]
 
 
@@ -89,11 +90,21 @@ def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Fin
     except (NotFound, CorruptArtefact) as error:
         yield wrong(name, f"points at {move.version}, which nobody can load: {error}", f"Move it: {away}", section)
         return
-    if manifest.format_version != FORMAT_VERSION:
+    if manifest.format_version != FORMAT_VERSION and in_service(alias):
         told = f"{move.version} has artefact format {manifest.format_version}, this release reads {FORMAT_VERSION}"
-        yield wrong(name, told, f"Upgrade or downgrade this machine, or move it: {away}", section)
+        todo = f"Upgrade what is older, replicas and consumers or the trainer; until then: {away}"
+        yield wrong(name, told, todo, section)
     if alias in (CANARY, SHADOW):
         yield from _rollout(name, move, away)
+
+
+def _rollback(registry: IndexRegistry) -> Iterator[Finding]:
+    earlier = previous(registry)
+    if earlier is not None and registry.manifest(earlier).format_version != FORMAT_VERSION:
+        told = f"a rollback would bring back {earlier}, whose format this release does not read"
+        yield note(
+            "alias previous", told, "Train and promote once more: then there is one to go back to.", "version-refused"
+        )
 
 
 def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:

@@ -1,5 +1,7 @@
 """Presences on Redis or Valkey: one hash, of which every report removes what is too old."""
 
+from contextlib import suppress
+
 import msgspec
 
 from recsys.feature_store import scripts
@@ -26,7 +28,9 @@ class Presences:
         found = []
         for one in told:
             at, _, raw = one.partition(b" ")
-            found.append(Seen(msgspec.json.decode(raw, type=Presence), max(0.0, now - int(at) / 1000)))
+            # What a process of another release says, and this one does not understand, is left out.
+            with suppress(msgspec.DecodeError, ValueError):
+                found.append(Seen(msgspec.json.decode(raw, type=Presence), max(0.0, now - int(at) / 1000)))
         return sorted(
             (one for one in found if one.age <= FORGOTTEN_SECONDS),
             key=lambda one: (one.presence.program, one.presence.process),

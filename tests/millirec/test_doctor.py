@@ -150,6 +150,15 @@ async def test_an_alias_that_nobody_can_load_is_named_with_the_command_that_move
     assert "millirec versions clear candidate" in found[[one.check for one in found].index("alias candidate")].todo
 
 
+async def test_a_version_to_go_back_to_that_this_release_does_not_read_is_noted(
+    settings: Settings, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "registry" / "versions" / "first" / "manifest.json"
+    older = msgspec.json.decode(manifest.read_bytes()) | {"format_version": FORMAT_VERSION - 1}
+    manifest.write_bytes(msgspec.json.encode(older))
+    assert "bring back first" in named(await registry.index_registry(settings), State.NOTE)["alias previous"]
+
+
 async def test_a_rollout_that_was_forgotten_and_one_by_hand_are_noted(settings: Settings, tmp_path: Path) -> None:
     versions = open_index_registry(settings.registry)
     start_shadow(versions, "first", actor="test", reason="test")
