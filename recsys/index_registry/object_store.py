@@ -141,12 +141,12 @@ class ObjectStoreRegistry:
             if move.version == version:
                 state = "in service" if in_service(alias) else "to be kept"
                 raise Conflict(f"version {version} is {state}: alias {alias!r} points at it")
-        # Before, not after: what is gone without a word is worse than a word about what is still there.
-        self._note(f"{DELETED}{version}", version, actor, reason)
         folder = _folder(version)
-        # Whoever finds no manifest finds no version, whatever is left of it.
-        for path in (f"{folder}/{MANIFEST}", *(entry["path"] for entry in self._objects.entries(folder))):
-            self._objects.delete(path)
+        # Whoever finds no manifest finds no version, whatever is left of it; on a full disk it makes room for the note.
+        self._objects.delete(f"{folder}/{MANIFEST}")
+        self._note(f"{DELETED}{version}", version, actor, reason)
+        for entry in self._objects.entries(folder):
+            self._objects.delete(entry["path"])
 
     def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
         found: dict[str, list[ObjectMeta]] = {}
