@@ -4,6 +4,7 @@ versions/{version}/{file}               uploaded first
 versions/{version}/manifest.json        created last: without it, the version does not exist
 aliases/{alias}/{sequence:08d}.json     one per move
 placements/{name}/{sequence:08d}.json   one per change
+deletions/{version}/{sequence:08d}.json who deleted it, in the words of a move that ends at no version
 
 A placement's own version is the alias `placement:{name}`, a version that is to be kept the alias `pin:{version}`: one
 mechanism moves, protects and remembers them all.
@@ -79,7 +80,8 @@ class ObjectStoreRegistry:
             return [*self._moves_backwards(alias)][::-1]
         moves = [
             self._objects.read_once(entry, AliasMove)
-            for entry in self._objects.entries("aliases")
+            for folder in ("aliases", "deletions")
+            for entry in self._objects.entries(folder)
             if sequence_of(entry["path"])
         ]
         return sorted(filter(None, moves), key=lambda move: (move.moved_at, move.alias, move.sequence))
@@ -144,7 +146,7 @@ class ObjectStoreRegistry:
         folder = _folder(version)
         # Whoever finds no manifest finds no version, whatever is left of it; on a full disk it makes room for the note.
         self._objects.delete(f"{folder}/{MANIFEST}")
-        self._note(f"{DELETED}{version}", version, actor, reason)
+        self._note(version, actor, reason)
         for entry in self._objects.entries(folder):
             self._objects.delete(entry["path"])
 
@@ -163,13 +165,13 @@ class ObjectStoreRegistry:
                 self._objects.delete(entry["path"])
         return left
 
-    def _note(self, alias: str, version: str, actor: str, reason: str) -> None:
-        """An entry of the history for an alias that points nowhere and never did."""
+    def _note(self, version: str, actor: str, reason: str) -> None:
+        """An entry of the history, in a place of its own: where aliases point is looked up every second."""
         now = datetime.now(UTC)
         self._objects.append(
-            f"aliases/{alias}",
+            f"deletions/{version}",
             lambda sequence: AliasMove(
-                alias=alias,
+                alias=f"{DELETED}{version}",
                 version=version,
                 sequence=sequence,
                 moved_at=now,
@@ -190,7 +192,9 @@ class ObjectStoreRegistry:
     def _moves_backwards(self, alias: str) -> Iterator[AliasMove]:
         if not _is_id(alias, Alias):
             return
-        yield from self._objects.newest_first(f"aliases/{alias}", AliasMove)
+        deleted = alias.removeprefix(DELETED)
+        folder = f"aliases/{alias}" if deleted == alias else f"deletions/{deleted}"
+        yield from self._objects.newest_first(folder, AliasMove)
 
     def _manifest_at(self, entry: "ObjectMeta") -> Manifest | None:
         manifest = self._objects.read_once(entry, Manifest)

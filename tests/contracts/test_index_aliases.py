@@ -141,7 +141,9 @@ def test_the_history_tells_who_deleted_what_and_why(registry: ObjectStoreRegistr
     registry.delete("v1", actor="bob", reason="poor")
     told = [(move.alias, move.version, move.actor, move.reason) for move in registry.history()]
     assert told == [("deleted:v0", "v0", "ada", "the disk is full"), ("deleted:v1", "v1", "bob", "poor")]
+    assert [move.actor for move in registry.history("deleted:v1")] == ["bob"]
     assert registry.aliases() == {}, "it points nowhere, and keeps nothing"
+    assert registry.alias("deleted:v0") is None
     with pytest.raises(InvalidInput, match="deleted"):
         registry.move_alias("deleted:v0", "v2", actor="eve", reason="back")
 
