@@ -14,10 +14,12 @@ from recsys.errors import RecsysError, StoreUnavailable
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import versions_in_service
+from recsys.index_version import LIVE, in_service
 from recsys.presence import REPORT_SECONDS, Seen
 
 SERVE = "serve"
 GROUPS = ("features", "log")
+READ_ITS_LOG = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
 MAX_LAG = 10_000
 """Messages, as in the alert MillirecLag."""
 
@@ -57,8 +59,9 @@ def replicas(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]
         yield wrong("workers", "consumers run, and no replica", "Start it: millirec serve", "no-version")
         return
     found = [finding for one in serving for finding in _replica(registry, one)]
-    versions = {one.presence.version for one in serving if not one.silent}
-    yield from found or [fine("workers", f"{len(serving)} answer from {', '.join(map(str, versions))}")]
+    versions = sorted({one.presence.version for one in serving if one.presence.version})
+    told = f"{len(serving)} answer from {', '.join(versions)}" if versions else f"{len(serving)} wait for a version"
+    yield from found or [fine("workers", told)]
 
 
 def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
@@ -68,17 +71,24 @@ def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
     wanted = None if move is None else move.version
     if one.silent:
         yield _silent(name, one, "versions-differ")
-    if move is None:
+    if move is None and one.presence.version is not None:
         told = f"answers from {one.presence.version}, and nothing is {alias} in this registry"
         todo = (
             "Is this the registry that it follows (MILLIREC_REGISTRY__URL)? If it was lost, import or train a version."
         )
         yield wrong(name, told, todo, "registry-away")
-    elif one.presence.version != wanted:
+    if move is not None and one.presence.version != wanted:
         since = (datetime.now(UTC) - move.moved_at).total_seconds()
         told = f"answers from {one.presence.version}; {alias} has been {wanted} for {since:,.0f} s"
-        todo = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
-        yield wrong(name, told, todo, "versions-differ")
+        yield wrong(name, told, READ_ITS_LOG, "versions-differ")
+    for beside in sorted(_beside(registry) - set(one.presence.versions)):
+        told = f"does not hold {beside}, so that whoever is to be answered by it gets {one.presence.version}"
+        yield wrong(name, told, READ_ITS_LOG, "versions-differ")
+
+
+def _beside(registry: IndexRegistry) -> set[str]:
+    """What a canary, a shadow or a placement is to be answered from."""
+    return {move.version for alias, move in registry.aliases().items() if in_service(alias) and alias != LIVE}
 
 
 def consumers(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
@@ -104,8 +114,7 @@ def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
     missing = sorted(wanted - set(one.presence.versions))
     if missing:
         told = f"does not fold events into {', '.join(missing)}: whoever reads does so, at its own cost"
-        todo = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
-        yield wrong(name, told, todo, "versions-differ")
+        yield wrong(name, told, READ_ITS_LOG, "versions-differ")
 
 
 def _silent(name: str, one: Seen, section: str) -> Finding:

@@ -75,6 +75,27 @@ async def test_workers_and_consumers_in_step_are_fine(settings: Settings) -> Non
     await store.aclose()
 
 
+async def test_workers_that_wait_for_a_first_version_are_fine_and_those_of_a_lost_registry_are_not(
+    settings: Settings, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "registry")
+    versions = open_index_registry(settings.registry)
+    waiting = Seen(Presence("a:1", "serve", "live"), 1.0)
+    assert [one.found for one in replicas(versions, [waiting])] == ["1 wait for a version"]
+    lost = Seen(Presence("a:1", "serve", "live", "second", ("second",)), 1.0)
+    assert [one.section for one in replicas(versions, [lost])] == ["registry-away"]
+
+
+def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) -> None:
+    versions = open_index_registry(settings.registry)
+    start_shadow(versions, "first", actor="test", reason="test")
+    without, with_it = (
+        Seen(Presence(name, "serve", "live", "second", held), 1.0)
+        for name, held in (("a:1", ("second",)), ("a:2", ("second", "first")))
+    )
+    assert named([*replicas(versions, [without, with_it])], State.WRONG).keys() == {"worker a:1"}
+
+
 def test_a_silent_worker_and_a_group_that_is_far_behind_are_named(settings: Settings) -> None:
     versions = open_index_registry(settings.registry)
     silent = Seen(Presence("a:1", "serve", "live", "second", ("second",)), SILENT_SECONDS + 1)
