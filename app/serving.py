@@ -28,8 +28,10 @@ DEADLINE = 0.25
 POPULAR = (Candidates(Source.POPULAR),)
 MAX_TOGETHER = 256
 """Queries answered together at most."""
-MAX_BATCHES = 2
+MAX_BATCHES = 4
 """Batches under way at most, so that single queries have their turn between them."""
+OF_BATCH = 32
+"""Of a batch, answered at a time: as few as the event loop may be held for, since a thread would fight with it."""
 MAX_TURNS = 4
 """Feature reads under way at most: more would be smaller ones, and cost more per query."""
 
@@ -107,8 +109,11 @@ class Serving:
 
     async def recommend_all(self, queries: Sequence[Query]) -> list[Served]:
         """The same for queries that belong together: all from one version, and in no hurry."""
+        live, found = self.live(), list[Served]()
         async with self._batches:
-            return await self._serve(queries, self.live(), patient=True)
+            for start in range(0, len(queries), OF_BATCH):
+                found += await self._serve(queries[start : start + OF_BATCH], live, patient=True)
+        return found
 
     async def trace(
         self, query: Query, placement: str = "", version: LoadedVersion | None = None
