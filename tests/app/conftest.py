@@ -22,7 +22,8 @@ KEYS = {"recommend": "r" * 20, "events": "e" * 20, "admin": "a" * 20}
 @pytest.fixture
 def settings(store_settings: StoreSettings, tmp_path: Path) -> AppSettings:
     return AppSettings(
-        serve=ServeSettings(poll_interval=0.1),
+        # A busy machine may take long for an answer, and the impersonal one of the deadline is not what is tried here.
+        serve=ServeSettings(poll_interval=0.1, deadline=10.0),
         topic=TopicSettings(partitions=2),
         store=store_settings,
         registry=RegistrySettings(url=str(tmp_path / "registry"), cache=tmp_path / "cache"),

@@ -13,8 +13,8 @@ from recsys.rollout import STEPS, UNITS, Outcome, Rollout, next_share
 from tests.recsys.test_rollout import STARTED
 
 RUNS = 100
-LOOKS = 10
-PER_LOOK = 3000
+LOOKS = 6
+PER_LOOK = 5000
 """Users exposed for the first time between two looks."""
 GOOD = {Outcome.CONVERTED: 0.10, Outcome.FAILED: 0.0, Outcome.FALLBACK: 0.05, Outcome.SLOW: 0.02}
 WORSE = {
@@ -38,7 +38,7 @@ def packed(units: NDArray[np.int64]) -> bytes:
 
 
 def simulated(rng: np.random.Generator, canary: Rates) -> Verdict:
-    """How a canary whose users have these rates ends: looked at ten times in each step, by the code that serves."""
+    """How a canary whose users have these rates ends: looked at six times in each step, by the code that serves."""
     state = rollout()
     while True:
         exposed = rng.choice(UNITS, LOOKS * PER_LOOK, replace=False)
