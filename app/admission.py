@@ -24,6 +24,10 @@ SHED_HEADERS = [
 """A whole answer, built once: turning somebody away must cost next to nothing."""
 
 
+class Overloaded(Exception):
+    """There is no room: the answer is `SHED_BODY`."""
+
+
 class Admission:
     """Counts the requests being answered in this process. Not for threads: it lives on the event loop."""
 

@@ -4,48 +4,66 @@ FastAPI documents them and checks nothing else of theirs: its routing, dependenc
 times as long as the answer. Whatever is not one of them passes through.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
-import structlog
 from fastapi import APIRouter, Request, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
 
-from app.admission import SHED_BODY, SHED_HEADERS, SHED_STATUS, Admission
-from app.dependencies import Services
+from app.admission import SHED_BODY, SHED_HEADERS, SHED_STATUS, Admission, Overloaded
+from app.bodies import Bodies, Body, ClientGone
+from app.dependencies import Services, authorise
 from app.metrics import REQUEST_SECONDS, REQUESTS
-from app.problems import BodyTooLarge, problem_of
+from app.problems import problem_of
+from app.settings import Scope
 
-log = structlog.get_logger()
-
-Endpoint = Callable[[Services, Scope, bytes], Awaitable[bytes]]
-"""Answers with JSON; raises what `problem_of` knows."""
+T = TypeVar("T")
+Parts = Sequence[bytes]
+"""An answer in parts, none of them empty: the next is sent once the client has read enough of those before."""
+Endpoint = Callable[[Services, Connection, bytes], Coroutine[Any, Any, bytes | Parts]]
+"""Answers with JSON; raises what `problem_of` knows. Its caller has the scope."""
 
 JSON = (b"content-type", b"application/json")
+Key = tuple[str, str]
+"""Method and path."""
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """An endpoint and the scope that opens it; `batch`: long work, which ends when its client has gone."""
+
+    endpoint: Endpoint
+    scope: Scope
+    batch: bool = False
 
 
 def document(
     router: APIRouter,
-    endpoints: Mapping[tuple[str, str], Endpoint],
-    key: tuple[str, str],
+    routes: Mapping[Key, HotRoute],
+    key: Key,
     responses: dict[int | str, Any],
     described: dict[str, Any],
 ) -> None:
     """Have FastAPI document an endpoint, and answer with it where no `HotRoutes` stands before."""
     method, path = key
-    endpoint = endpoints[key]
+    hot = routes[key]
 
     async def route(request: Request) -> Response:
-        answer = await endpoint(request.app.state.services, request.scope, await request.body())
-        return Response(answer, media_type="application/json")
+        use = request.app.state.services
+        authorise(use, request.scope, hot.scope)
+        answer = await hot.endpoint(use, request.scope, await request.body())
+        return Response(answer if isinstance(answer, bytes) else b"".join(answer), media_type="application/json")
 
     router.add_api_route(
         path,
         route,
         methods=[method],
-        name=endpoint.__name__,
-        description=endpoint.__doc__,
+        name=hot.endpoint.__name__,
+        description=hot.endpoint.__doc__,
         responses=responses,
         response_class=Response,
         openapi_extra=described,
@@ -53,61 +71,96 @@ def document(
 
 
 class HotRoutes:
-    """Stands before `app`. `endpoints` by (method, path); `services` once the lifespan has opened them."""
+    """Stands before `app`. `services` once the lifespan has opened them."""
 
     def __init__(
         self,
         app: ASGIApp,
-        endpoints: Mapping[tuple[str, str], Endpoint],
+        routes: Mapping[Key, HotRoute],
         services: Callable[[], Services],
         max_in_flight: int,
-        max_body_bytes: int,
+        bodies: Bodies,
     ) -> None:
         self._app = app
-        self._endpoints = endpoints
+        self._routes = routes
         self._services = services
         self._admission = Admission(max_in_flight)
-        self._limit = max_body_bytes
-        self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in endpoints}
-        self._answered = {key: REQUESTS.labels(key[1], key[0], "200") for key in endpoints}
+        self._bodies = bodies
+        self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in routes}
+        self._answered = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         key = (scope["method"], scope["path"]) if scope["type"] == "http" else None
-        endpoint = self._endpoints.get(key) if key else None
-        if key is None or endpoint is None:
+        route = self._routes.get(key) if key else None
+        if key is None or route is None:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        if not self._admission.enter():
-            REQUESTS.labels(key[1], key[0], str(SHED_STATUS)).inc()
-            await _respond(send, SHED_STATUS, SHED_HEADERS, SHED_BODY)
-            return
+        body: Body | None = None
+        parts: Parts
         try:
-            body = b"" if key[0] == "GET" else await self._body(receive)
-            answer = await endpoint(self._services(), scope, body)
+            # In this order: nobody without a key is waited for, and nobody who is waited for takes up room.
+            use = self._services()
+            authorise(use, scope, route.scope)
+            content = b""
+            if key[0] != "GET":
+                body = Body(self._bodies, scope, receive)
+                content = await body.read()
+            answer = await self._admitted(route, use, scope, content, receive)
+        except Overloaded:
+            status, headers, parts = SHED_STATUS, SHED_HEADERS, (SHED_BODY,)
         except Exception as error:  # noqa: BLE001  # the last resort: a logged problem
             problem = problem_of(error, scope["path"])
-            REQUESTS.labels(key[1], key[0], str(problem.status_code)).inc()
-            await _respond(send, problem.status_code, problem.raw_headers, bytes(problem.body))
+            status, headers, parts = problem.status_code, problem.raw_headers, (bytes(problem.body),)
         else:
+            status, parts = 200, (answer,) if isinstance(answer, bytes) else answer
+            headers = [JSON, (b"content-length", b"%d" % sum(map(len, parts)))]
+        finally:
+            if body is not None:
+                body.release()
+        # Counted before it is sent, since a client may take its time, and nobody shall wait for that.
+        if status == 200:
             self._answered[key].inc()
-            await _respond(send, 200, [JSON, (b"content-length", b"%d" % len(answer))], answer)
+        else:
+            REQUESTS.labels(key[1], key[0], str(status)).inc()
+        self._seconds[key].observe(perf_counter() - began)
+        await _respond(send, status, headers, parts)
+
+    async def _admitted(
+        self, route: HotRoute, use: Services, scope: Connection, content: bytes, receive: Receive
+    ) -> bytes | Parts:
+        """Raises `Overloaded`."""
+        if not self._admission.enter():
+            raise Overloaded
+        try:
+            work = route.endpoint(use, scope, content)
+            return await (_until_gone(work, receive) if route.batch else work)
         finally:
             self._admission.leave()
-            self._seconds[key].observe(perf_counter() - began)
-
-    async def _body(self, receive: Receive) -> bytes:
-        """Raises `BodyTooLarge`."""
-        body = b""
-        while True:
-            message = await receive()
-            body += bytes(message.get("body", b""))
-            if len(body) > self._limit:
-                raise BodyTooLarge(self._limit)
-            if not message.get("more_body"):
-                return body
 
 
-async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+async def _until_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What the work returns. Raises `ClientGone` where the client hangs up before, with the work cancelled."""
+    task, hang_up = asyncio.create_task(work), asyncio.create_task(_hang_up(receive))
+    try:
+        await asyncio.wait((task, hang_up), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        hang_up.cancel()
+        task.cancel()
+        await asyncio.wait((task, hang_up))
+
+
+async def _hang_up(receive: Receive) -> None:
+    """Until the client has gone; its body was read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], parts: Parts) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    for part in parts[:-1]:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": parts[-1]})

@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import openapi, problems
+from app.bodies import Bodies
 from app.canary_guard import CanaryGuard
 from app.catalogue_watcher import CatalogueWatcher
 from app.circuit_breaker import CircuitBreaker
@@ -82,11 +83,10 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     problems.install(app)
     openapi.install(app)
     serve = settings.serve
-    app.add_middleware(problems.LastResort, max_body_bytes=serve.max_body_bytes)
+    bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes)
+    app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
-    app.entrance = HotRoutes(
-        app.entrance, recommendations.HOT, lambda: app.state.services, serve.max_in_flight, serve.max_body_bytes
-    )
+    app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, serve.max_in_flight, bodies)
     if serve.cors_origins:
         app.entrance = CORSMiddleware(
             app.entrance, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"]

@@ -8,11 +8,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.bodies import Bodies, Body, BodyTooLarge, ClientGone
 from app.schemas import FieldError, Problem
 from recsys.errors import Conflict, CorruptArtefact, GateRefused, InvalidInput, NotFound, RecsysError, Unavailable
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
+GONE = 499
+"""What proxies call a request whose client did not wait for the answer."""
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 _STATUS: dict[type[RecsysError], tuple[int, str]] = {
@@ -46,16 +49,11 @@ def problem_of(error: Exception, path: str) -> Response:
     if isinstance(error, BodyTooLarge):
         detail = f"the body is larger than the {error.limit} bytes allowed"
         return problem_response(Problem("Body too large", 413, detail))
+    if isinstance(error, ClientGone):
+        # For the metrics: nobody reads it.
+        return problem_response(Problem("Client gone", GONE, "the client hung up before it was answered"))
     log.error("unhandled error", path=path, exc_info=error)
     return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
-
-
-class BodyTooLarge(Exception):
-    """The request's body has more than `limit` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.limit = limit
 
 
 async def _domain_error(_: Request, error: Exception) -> Response:
@@ -109,24 +107,16 @@ def _allowed_methods(request: Request) -> list[str]:
 class LastResort:
     """Outermost: a bug becomes a logged 500 problem, and a body over the limit a 413."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, bodies: Bodies) -> None:
         self._app = app
-        self._limit = max_body_bytes
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = False
-        received = 0
-
-        async def counted_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                raise BodyTooLarge(self._limit)
-            return message
+        body = Body(self._bodies, scope, receive)
 
         async def watched_send(message: Message) -> None:
             nonlocal started
@@ -134,9 +124,11 @@ class LastResort:
             await send(message)
 
         try:
-            await self._app(scope, counted_receive, watched_send)
+            await self._app(scope, body.receive, watched_send)
         except Exception as error:  # the last resort
             response = problem_of(error, scope["path"])
             if started:
                 raise
             await response(scope, receive, send)
+        finally:
+            body.release()

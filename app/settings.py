@@ -79,7 +79,10 @@ class ServeSettings(Section):
         "what is new to the user; `home`, `product`, `cart`, `trending` and `new`",
     )
     cors_origins: tuple[str, ...] = Field((), description="web origins whose pages may call from the browser")
-    max_body_bytes: int = Field(1_048_576, ge=1024)
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="of one request; more gets 413")
+    max_bodies_bytes: int = Field(
+        67_108_864, ge=65_536, description="bodies of the requests under way in one process, together; more get 503"
+    )
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
     max_unacknowledged_bytes: int = Field(
         16_777_216,

@@ -1,5 +1,6 @@
 """/recommend, /recommend/batch, /items/{id}/similar, /popular, /trending, /new, /explain."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from time import time
@@ -13,7 +14,7 @@ from starlette.types import Scope as Connection
 from app.answers import answer, items_of, recommendation_id
 from app.cursor import ranking_of
 from app.dependencies import Services, authorise, decode, json_response, query_parameters, services_of
-from app.hot_routes import Endpoint, document
+from app.hot_routes import HotRoute, document
 from app.openapi import gives, reads, takes
 from app.recommend_schemas import (
     Answer,
@@ -50,19 +51,16 @@ PAGE_DEPTH = 10
 
 async def recommend(use: Services, scope: Connection, _: bytes) -> bytes:
     """Personal items for a user, best first; what is trending or popular where nothing is known of them."""
-    authorise(use, scope, Scope.RECOMMEND)
     return msgspec.json.encode(await _recommend(use, query_parameters(scope, RecommendBody, RecommendParams)))
 
 
-async def recommend_by_body(use: Services, scope: Connection, body: bytes) -> bytes:
+async def recommend_by_body(use: Services, _: Connection, body: bytes) -> bytes:
     """The same with a body, for long lists, context and boosts."""
-    authorise(use, scope, Scope.RECOMMEND)
     return msgspec.json.encode(await _recommend(use, decode(body, RecommendBody)))
 
 
-async def recommend_batch(use: Services, scope: Connection, body: bytes) -> bytes:
+async def recommend_batch(use: Services, _: Connection, body: bytes) -> list[bytes]:
     """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
-    authorise(use, scope, Scope.RECOMMEND)
     asked = decode(body, BatchBody)
     placement = known_placement(use.placements(), asked.placement)
     moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
@@ -71,18 +69,31 @@ async def recommend_batch(use: Services, scope: Connection, body: bytes) -> byte
     ]
     found = await use.serving.recommend_all(queries)
     names = names_of(asked, placement)
-    answers = [
-        UserItems(user, one.result.rung, items_of(one, names), one.result.short)
-        for user, one in zip(asked.users, found, strict=True)
-    ]
     version, degraded = found[0].result.version, any(one.degraded for one in found)
-    return msgspec.json.encode(BatchAnswer(recommendation_id(), version, degraded, answers))
+    opening = msgspec.json.encode(BatchAnswer(recommendation_id(), version, degraded, []))[: -len(CLOSING)]
+    parts = [opening]
+    for start in range(0, len(found), ENCODED_TOGETHER):
+        end = start + ENCODED_TOGETHER
+        # In parts that others' requests come between, and that take a fraction of the memory of what they say.
+        await asyncio.sleep(0)
+        answers = [
+            UserItems(user, one.result.rung, items_of(one, names), one.result.short)
+            for user, one in zip(asked.users[start:end], found[start:end], strict=True)
+        ]
+        parts.append((b"," if start else b"") + msgspec.json.encode(answers)[1:-1])
+    return [*parts, CLOSING]
 
 
-HOT: Mapping[tuple[str, str], Endpoint] = {
-    ("GET", "/recommend"): recommend,
-    ("POST", "/recommend"): recommend_by_body,
-    ("POST", "/recommend/batch"): recommend_batch,
+CLOSING = b"]}"
+"""What ends the encoded `BatchAnswer`, whose last field is the list."""
+ENCODED_TOGETHER = 32
+"""Users of a batch."""
+
+
+HOT: Mapping[tuple[str, str], HotRoute] = {
+    ("GET", "/recommend"): HotRoute(recommend, Scope.RECOMMEND),
+    ("POST", "/recommend"): HotRoute(recommend_by_body, Scope.RECOMMEND),
+    ("POST", "/recommend/batch"): HotRoute(recommend_batch, Scope.RECOMMEND, batch=True),
 }
 """Answered by `HotRoutes`."""
 

@@ -1,0 +1,85 @@
+"""Bodies: read whole or not at all, bounded each and together. How long one may take is the server's to say."""
+
+from contextlib import suppress
+
+from starlette.types import Message, Receive
+from starlette.types import Scope as Connection
+
+from recsys.errors import Unavailable
+
+RETRY_AFTER = 1.0
+"""Seconds."""
+
+
+class BodyTooLarge(Exception):
+    """The request's body has more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+
+class ClientGone(Exception):
+    """The client hung up: nobody waits for the answer."""
+
+
+class Bodies:
+    """Those of the requests under way in this process: each of `limit` bytes at most, together of `room`."""
+
+    def __init__(self, limit: int, room: int) -> None:
+        self.limit = limit
+        self.room = room
+
+
+class Body:
+    """The body of a request; `release` when it is answered."""
+
+    def __init__(self, bodies: Bodies, connection: Connection, receive: Receive) -> None:
+        self._bodies = bodies
+        self._connection = connection
+        self._receive = receive
+        self._held = 0
+        self._read = False
+
+    async def read(self) -> bytes:
+        """Raises `BodyTooLarge`, before a byte is read if the head says so, `Unavailable` and `ClientGone`."""
+        if declared_length(self._connection) > self._bodies.limit:
+            raise BodyTooLarge(self._bodies.limit)
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            self._hold(len(parts[-1]))
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    async def receive(self) -> Message:
+        """In the place of the server's own: the whole body as one message."""
+        if self._read:
+            return await self._receive()
+        self._read = True
+        return {"type": "http.request", "body": await self.read(), "more_body": False}
+
+    def release(self) -> None:
+        self._bodies.room += self._held
+        self._held = 0
+
+    def _hold(self, size: int) -> None:
+        if self._held + size > self._bodies.limit:
+            raise BodyTooLarge(self._bodies.limit)
+        if size > self._bodies.room:
+            raise Unavailable("more bodies are being received than there is room for; try again", RETRY_AFTER)
+        self._held += size
+        self._bodies.room -= size
+
+
+def declared_length(connection: Connection) -> int:
+    """`Content-Length`; 0 without one."""
+    for name, value in connection["headers"]:
+        if name == b"content-length":
+            with suppress(ValueError):
+                return int(value)
+    return 0
