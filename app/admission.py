@@ -5,43 +5,94 @@ request waits is the number of those in front of it times what one of them costs
 bound on the wait: 32 of 200 microseconds are 6 ms.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import msgspec
 
-from app.metrics import REQUESTS_SHED
+from app.metrics import REFUSED, REQUESTS_SHED
 from app.schemas import Problem
 
 RETRY_AFTER = 1
 """Seconds."""
-SHED_STATUS = 503
-SHED_BODY = msgspec.json.encode(
-    Problem("Temporarily unavailable", SHED_STATUS, "more requests than can be answered in time; try again")
+RETRY = {"Retry-After": str(RETRY_AFTER)}
+RESERVE = 4
+"""One slot in so many is for callers with less than their share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A whole answer, built once: turning somebody away must cost next to nothing."""
+
+    problem: Problem
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Refusal":
+        body = msgspec.json.encode(problem)
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", str(RETRY_AFTER).encode()),
+        ]
+        return cls(problem, body, headers)
+
+
+FULL = Refusal.of(Problem("Temporarily unavailable", 503, "more requests than can be answered in time; try again"))
+SHARE = Refusal.of(
+    Problem("Too many requests", 429, "this key has its share of what is being answered; others wait too; try again")
 )
-SHED_HEADERS = [
-    (b"content-type", b"application/problem+json"),
-    (b"content-length", str(len(SHED_BODY)).encode()),
-    (b"retry-after", str(RETRY_AFTER).encode()),
-]
-"""A whole answer, built once: turning somebody away must cost next to nothing."""
 
 
 class Overloaded(Exception):
-    """There is no room: the answer is `SHED_BODY`."""
+    """There is no room for the caller."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.problem.detail)
+        self.refusal = refusal
 
 
 class Admission:
-    """Counts the requests being answered in this process. Not for threads: it lives on the event loop."""
+    """The slots of this process, by caller. Not for threads: it lives on the event loop.
 
-    def __init__(self, limit: int) -> None:
+    Where there are several callers, the last quarter of the slots is for those with less than a fair share: of n
+    callers with requests under way, each has a share of 1/(n + 1), so that there is room for a newcomer.
+    """
+
+    def __init__(self, limit: int, *, shared: bool = False) -> None:
         self._limit = limit
+        self._open = limit - max(1, limit // RESERVE) if shared else limit
         self._inside = 0
+        self._held: dict[str, int] = {}
 
-    def enter(self) -> bool:
-        """Whether there is room; who gets in must `leave`, however it ends."""
-        if self._inside >= self._limit:
-            REQUESTS_SHED.inc()
-            return False
+    def enter(self, caller: str) -> None:
+        """Who gets in must `leave`, however it ends. Raises `Overloaded`."""
+        held = self._held
+        mine = held.get(caller, 0)
+        if self._inside >= self._open:
+            if self._inside >= self._limit:
+                REQUESTS_SHED.inc()
+                raise Overloaded(FULL)
+            if mine >= max(1, self._limit // (len(held) + 1)):
+                REFUSED.labels(caller, "share").inc()
+                raise Overloaded(SHARE)
+        held[caller] = mine + 1
         self._inside += 1
-        return True
 
-    def leave(self) -> None:
+    def leave(self, caller: str) -> None:
         self._inside -= 1
+        if self._held[caller] == 1:
+            del self._held[caller]
+        else:
+            self._held[caller] -= 1
+
+    @contextmanager
+    def slot(self, caller: str) -> Iterator[None]:
+        """One slot for as long as the block takes. Raises `Overloaded`."""
+        self.enter(caller)
+        try:
+            yield
+        finally:
+            self.leave(caller)

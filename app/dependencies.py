@@ -3,21 +3,21 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
-from hmac import compare_digest
 from typing import Annotated, TypeVar
 from urllib.parse import unquote_plus
 
 import msgspec
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import Depends, Request, Response
 from starlette.types import Scope as Connection
 
+from app.admission import Admission
+from app.callers import Caller, Callers
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
 from app.placement_watcher import PlacementWatcher
 from app.serving import Serving
-from app.settings import ApiKey, Scope, ServeSettings
+from app.settings import Scope, ServeSettings
 from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore
 from recsys.index_registry import IndexRegistry
@@ -34,6 +34,9 @@ class Services:
     """Everything `create_app` built, for the routes."""
 
     settings: ServeSettings
+    callers: Callers
+    singles: Admission
+    batches: Admission
     serving: Serving
     live_index: LiveIndex
     watcher: IndexWatcher
@@ -59,29 +62,30 @@ async def _services(request: Request) -> Services:
 
 Use = Annotated[Services, Depends(_services)]
 
-ANYBODY = "anonymous"
+
+def authorise(use: Services, connection: Connection, *scopes: Scope) -> Caller:
+    """Who calls, with any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
+    return use.callers.admit(presented_key(connection), scopes)
 
 
-def authorise(use: Services, connection: Connection, scope: Scope) -> str:
-    """The caller's name. Raises 401 for a wrong or missing key, 403 for one without `scope`."""
-    keys = use.settings.keys
-    if not keys:
-        return ANYBODY
-    holder = holder_of(keys, presented_key(connection))
-    if holder is None:
-        raise HTTPException(401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"})
-    if scope not in holder.scopes:
-        raise HTTPException(403, f"the key of {holder.name!r} does not have the scope {scope.value!r}")
-    return holder.name
+class _With:
+    """The caller as a dependency of a route; `scopes` are what the route's documentation says."""
+
+    def __init__(self, *scopes: Scope) -> None:
+        self.scopes = scopes
+
+    async def __call__(self, request: Request) -> str:
+        return authorise(services_of(request), request.scope, *self.scopes).name
 
 
-def caller_with(scope: Scope) -> Callable[..., Awaitable[str]]:
-    """The same as a dependency of a route."""
+def caller_with(*scopes: Scope) -> Callable[..., Awaitable[str]]:
+    """The name of a caller with any of `scopes`."""
+    return _With(*scopes)
 
-    async def caller(request: Request) -> str:
-        return authorise(services_of(request), request.scope, scope)
 
-    return caller
+def scopes_of(dependency: object) -> tuple[Scope, ...]:
+    """Any of which opens a route with this dependency; none where it asks for no key."""
+    return dependency.scopes if isinstance(dependency, _With) else ()
 
 
 def presented_key(connection: Connection) -> bytes:
@@ -96,18 +100,11 @@ def presented_key(connection: Connection) -> bytes:
     return token
 
 
-def holder_of(keys: tuple[ApiKey, ...], presented: bytes) -> ApiKey | None:
-    """Whose key this is; takes as long for a wrong key as for the last right one."""
-    digest = sha256(presented).hexdigest()
-    found = None
-    for key in keys:
-        if compare_digest(digest, key.sha256):
-            found = key
-    return found
-
-
 Recommending = Annotated[str, Depends(caller_with(Scope.RECOMMEND))]
 Producing = Annotated[str, Depends(caller_with(Scope.EVENTS))]
+Curating = Annotated[str, Depends(caller_with(Scope.CATALOGUE))]
+ReadingItems = Annotated[str, Depends(caller_with(Scope.CATALOGUE, Scope.ADMIN))]
+CaringForUsers = Annotated[str, Depends(caller_with(Scope.USERS, Scope.ADMIN))]
 Administering = Annotated[str, Depends(caller_with(Scope.ADMIN))]
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from app.admission import SHED_BODY, SHED_HEADERS, SHED_STATUS, Admission, Overloaded
+from app.admission import Overloaded
 from app.bodies import Bodies, Body, ClientGone
-from app.dependencies import Services, authorise
+from app.dependencies import Services, authorise, caller_with, services_of
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.problems import problem_of
 from app.settings import Scope
@@ -34,7 +34,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class HotRoute:
-    """An endpoint and the scope that opens it; `batch`: long work, which ends when its client has gone."""
+    """An endpoint and the scope that opens it.
+
+    `batch`: long work, with slots of its own, which ends when its client has gone.
+    """
 
     endpoint: Endpoint
     scope: Scope
@@ -53,9 +56,7 @@ def document(
     hot = routes[key]
 
     async def route(request: Request) -> Response:
-        use = request.app.state.services
-        authorise(use, request.scope, hot.scope)
-        answer = await hot.endpoint(use, request.scope, await request.body())
+        answer = await hot.endpoint(services_of(request), request.scope, await request.body())
         return Response(answer if isinstance(answer, bytes) else b"".join(answer), media_type="application/json")
 
     router.add_api_route(
@@ -64,6 +65,7 @@ def document(
         methods=[method],
         name=hot.endpoint.__name__,
         description=hot.endpoint.__doc__,
+        dependencies=[Depends(caller_with(hot.scope))],
         responses=responses,
         response_class=Response,
         openapi_extra=described,
@@ -78,13 +80,11 @@ class HotRoutes:
         app: ASGIApp,
         routes: Mapping[Key, HotRoute],
         services: Callable[[], Services],
-        max_in_flight: int,
         bodies: Bodies,
     ) -> None:
         self._app = app
         self._routes = routes
         self._services = services
-        self._admission = Admission(max_in_flight)
         self._bodies = bodies
         self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in routes}
         self._answered = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
@@ -101,14 +101,15 @@ class HotRoutes:
         try:
             # In this order: nobody without a key is waited for, and nobody who is waited for takes up room.
             use = self._services()
-            authorise(use, scope, route.scope)
+            caller = authorise(use, scope, route.scope).name
             content = b""
             if key[0] != "GET":
                 body = Body(self._bodies, scope, receive)
                 content = await body.read()
-            answer = await self._admitted(route, use, scope, content, receive)
-        except Overloaded:
-            status, headers, parts = SHED_STATUS, SHED_HEADERS, (SHED_BODY,)
+            answer = await self._admitted(route, use, caller, scope, content, receive)
+        except Overloaded as error:
+            refusal = error.refusal
+            status, headers, parts = refusal.problem.status, refusal.headers, (refusal.body,)
         except Exception as error:  # noqa: BLE001  # the last resort: a logged problem
             problem = problem_of(error, scope["path"])
             status, headers, parts = problem.status_code, problem.raw_headers, (bytes(problem.body),)
@@ -127,16 +128,16 @@ class HotRoutes:
         await _respond(send, status, headers, parts)
 
     async def _admitted(
-        self, route: HotRoute, use: Services, scope: Connection, content: bytes, receive: Receive
+        self, route: HotRoute, use: Services, caller: str, scope: Connection, content: bytes, receive: Receive
     ) -> bytes | Parts:
         """Raises `Overloaded`."""
-        if not self._admission.enter():
-            raise Overloaded
+        slots = use.batches if route.batch else use.singles
+        slots.enter(caller)
         try:
             work = route.endpoint(use, scope, content)
             return await (_until_gone(work, receive) if route.batch else work)
         finally:
-            self._admission.leave()
+            slots.leave(caller)
 
 
 async def _until_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -13,7 +13,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import openapi, problems
+from app.admission import Admission
 from app.bodies import Bodies
+from app.callers import Callers
 from app.canary_guard import CanaryGuard
 from app.catalogue_watcher import CatalogueWatcher
 from app.circuit_breaker import CircuitBreaker
@@ -60,6 +62,11 @@ DESCRIPTION = """Personal recommendations in milliseconds, from a service that l
 Errors are RFC 9457 problem+json and name the field that is wrong. When keys are configured, send one in
 `X-API-Key` or as a bearer token."""
 
+ROUTERS = tuple(
+    part.router
+    for part in (recommendations, interactions, users, items, placements, index_versions, rollouts, what_if, health)
+)
+
 
 def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     """The service, ready for an ASGI server; everything it needs is opened in its lifespan."""
@@ -77,16 +84,16 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
-    for part in (recommendations, interactions, users, items, placements, index_versions, rollouts, what_if, health):
-        app.include_router(part.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.include_router(asyncapi.router_of(settings.topic.name))
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, ROUTERS)
     serve = settings.serve
     bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes)
     app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
-    app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, serve.max_in_flight, bodies)
+    app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, bodies)
     if serve.cors_origins:
         app.entrance = CORSMiddleware(
             app.entrance, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
@@ -107,8 +114,9 @@ class Service(FastAPI):
 
 async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Services:
     serve = settings.serve
-    if not serve.keys:
-        log.warning("authentication is off: no API keys are configured (make one with: millirec key)")
+    callers = Callers(serve)
+    callers.warn()
+    singles, batches = (Admission(limit, shared=callers.several) for limit in (serve.max_in_flight, serve.max_batches))
     # Requests share the cores among themselves; a search that takes them all would make others wait.
     faiss.omp_set_num_threads(1)
     store = open_feature_store(settings.store)
@@ -142,7 +150,20 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     for watch in watchers:
         stack.push_async_callback(end, asyncio.create_task(_keep_running(watch)))
     receipts = open_erasure_receipts(settings.registry)
-    return Services(serve, serving, live_index, watcher, producer, store, registry, placement_watcher, receipts)
+    return Services(
+        settings=serve,
+        callers=callers,
+        singles=singles,
+        batches=batches,
+        serving=serving,
+        live_index=live_index,
+        watcher=watcher,
+        producer=producer,
+        store=store,
+        registry=registry,
+        placement_watcher=placement_watcher,
+        receipts=receipts,
+    )
 
 
 def _presence(alias: str, live_index: LiveIndex) -> Presence:

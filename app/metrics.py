@@ -30,6 +30,7 @@ CIRCUIT_OPEN = Gauge(
     "millirec_circuit_open", "Processes that have stopped asking the feature store", multiprocess_mode="livesum"
 )
 REQUESTS_SHED = Counter("millirec_requests_shed", "Requests turned away at once because too many were being answered")
+REFUSED = Counter("millirec_requests_refused", "Requests refused for what their key asks for", ["key", "reason"])
 EVENTS = Counter("millirec_events", "Events received", ["outcome"])
 SPOOLED = Counter("millirec_spooled", "Messages put on the spool because the topic did not take them")
 SPOOL_REPLAYED = Counter("millirec_spool_replayed", "Messages of the spool that the topic acknowledged")

@@ -1,13 +1,17 @@
 """OpenAPI from the same msgspec Structs that decode and encode, so that the two cannot drift apart."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from app import admin_schemas, recommend_schemas, rollout_schemas, schemas
+from app.dependencies import scopes_of
 from app.problems import MEDIA_TYPE
+from app.settings import Scope
 from recsys.index_registry.receipts import ErasureReceipt
 from recsys.placement import Placement, PlacementChange
 
@@ -105,22 +109,28 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
         409: "The state forbids it",
         413: "The body is too large",
         422: "Invalid input; names the field",
+        429: "The key is over its rate limit, or has its share of what is being answered",
         503: "Try again after Retry-After",
     }
     answers: dict[int | str, Any] = {ok: {"description": "Success", "content": {"application/json": content}}}
-    for status in (401, 403, *statuses):
+    for status in (401, 403, 429, *statuses):
         if status == 400:
             # From the HTTP parser, before any of our code: a request line over 64 KiB.
             answers[status] = {"description": "Not HTTP, or a URL over 64 KiB: send a body instead", "content": PLAIN}
             continue
         answers[status] = {"description": reasons[status], "content": problem}
-        if status == 503:
+        if status in (429, 503):
             answers[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
     return answers
 
 
-def install(app: FastAPI) -> None:
-    """Add the Structs to the components of FastAPI's own document."""
+def _scopes(route: APIRoute) -> tuple[Scope, ...]:
+    """Any of which opens the route."""
+    return next(filter(None, (scopes_of(part.call) for part in route.dependant.dependencies)), ())
+
+
+def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Add the Structs to the components of FastAPI's own document, and to each route the scopes that open it."""
     generate = app.openapi
 
     def document() -> dict[str, Any]:
@@ -131,10 +141,13 @@ def install(app: FastAPI) -> None:
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             "bearer": {"type": "http", "scheme": "bearer"},
         }
-        for path, operations in described["paths"].items():
-            for operation in operations.values():
-                if not path.startswith("/health"):
-                    operation["security"] = [{"key": []}, {"bearer": []}]
+        for route in (route for router in routers for route in router.routes):
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                names = [scope.value for scope in _scopes(route)]
+                for method in route.methods:
+                    operation = described["paths"][route.path_format][method.lower()]
+                    # In OpenAPI 3.1 a requirement may name roles; each alternative is one of its own.
+                    operation["security"] = [{kind: [name]} for name in names for kind in ("key", "bearer")]
         return described
 
     app.openapi = document  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.admission import RETRY, Overloaded
 from app.bodies import Bodies, Body, BodyTooLarge, ClientGone
 from app.schemas import FieldError, Problem
 from recsys.errors import Conflict, CorruptArtefact, GateRefused, InvalidInput, NotFound, RecsysError, Unavailable
@@ -26,7 +27,13 @@ _STATUS: dict[type[RecsysError], tuple[int, str]] = {
     CorruptArtefact: (409, "Corrupt artefact"),
     GateRefused: (409, "Refused by the quality gate"),
 }
-_HTTP_TITLES = {401: "Not authenticated", 403: "Not allowed", 404: "Not found", 405: "Method not allowed"}
+_HTTP_TITLES = {
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    429: "Too many requests",
+}
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
@@ -46,6 +53,8 @@ def problem_of(error: Exception, path: str) -> Response:
         return _of_domain(error)
     if isinstance(error, HTTPException):
         return _of_http(error)
+    if isinstance(error, Overloaded):
+        return Response(error.refusal.body, error.refusal.problem.status, RETRY, MEDIA_TYPE)
     if isinstance(error, BodyTooLarge):
         detail = f"the body is larger than the {error.limit} bytes allowed"
         return problem_response(Problem("Body too large", 413, detail))

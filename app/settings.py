@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 
 from recsys.placement import Placement, PlacementName
 from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, TopicSettings
@@ -14,11 +14,19 @@ from recsys.wire import invalid_input
 
 
 class Scope(StrEnum):
-    """What an API key may do."""
+    """What an API key may do; docs/api.md says which routes each opens."""
 
     RECOMMEND = "recommend"
     EVENTS = "events"
+    CATALOGUE = "catalogue"
+    USERS = "users"
     ADMIN = "admin"
+
+
+NARROWED = frozenset({Scope.CATALOGUE, Scope.USERS})
+"""What `events` included at first."""
+PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
+Burst = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class ApiKey(Section):
@@ -26,7 +34,11 @@ class ApiKey(Section):
 
     name: str = Field(min_length=1, max_length=64, description="who holds it; appears in logs and audit entries")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    scopes: frozenset[Scope] = Field(description="recommend, events, admin")
+    scopes: frozenset[Scope] = Field(description="recommend, events, catalogue, users, admin")
+    requests_per_second: PerSecond | None = Field(
+        None, description="before more get 429, per process; as `serve.requests_per_second` when unset"
+    )
+    burst: Burst | None = Field(None, description="requests at once; as `serve.burst` when unset")
 
 
 def _to_placements(value: object) -> dict[str, Placement]:
@@ -78,6 +90,12 @@ class ServeSettings(Section):
         description="by name, over the ready-made ones: `default` answers when none is named, `discover` shows only "
         "what is new to the user; `home`, `product`, `cart`, `trending` and `new`",
     )
+    requests_per_second: PerSecond | None = Field(
+        None, description="of a key (of everybody, without keys) before more get 429, per process; unset: no limit"
+    )
+    burst: Burst | None = Field(
+        None, description="requests of a key at once, within its rate over time; as many as in a second when unset"
+    )
     cors_origins: tuple[str, ...] = Field((), description="web origins whose pages may call from the browser")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="of one request; more gets 413")
     max_bodies_bytes: int = Field(
@@ -106,6 +124,17 @@ class ServeSettings(Section):
     trends_interval: Seconds = Field(5.0, description="seconds between looks at what is counted as trending")
     max_in_flight: int = Field(
         32, ge=1, le=100_000, description="recommendations being answered in one process before more get 503 at once"
+    )
+    max_batches: int = Field(
+        16, ge=1, le=10_000, description="batches of recommendations being answered in one process before more get 503"
+    )
+    max_batch_items: int = Field(
+        100_000, ge=1, le=10_000_000, description="users x k of one batch; what it may have in its answer"
+    )
+    cursor_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="signs the cursors of pages; unset: made of the keys' hashes, the same on every replica",
     )
     drain_wait: float = Field(
         0.3,

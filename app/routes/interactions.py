@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from app.dependencies import Producing, Services, Use, decode, decode_body, json_response
+from app.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
 from app.interaction_producer import Kept
 from app.metrics import EVENTS
 from app.openapi import gives, takes
@@ -56,7 +56,7 @@ async def post_events(use: Use, _: Producing, request: Request) -> Response:
     response_class=Response,
     openapi_extra=takes(ItemBody, ItemsBody, example={"item_id": "85123A", "available": False}),
 )
-async def put_items(use: Use, _: Producing, request: Request) -> Response:
+async def put_items(use: Use, _: Curating, request: Request) -> Response:
     """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
 
     `available: false` hides an item from every answer within a second. A new item can be recommended

@@ -4,7 +4,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from app.admin_schemas import ItemAnswer, ItemsAnswer
-from app.dependencies import Administering, Use, json_response, query_parameters
+from app.dependencies import ReadingItems, Use, json_response, query_parameters
 from app.openapi import gives, reads
 from app.recommend_schemas import ItemsParams
 from app.routes.recommendations import ItemId
@@ -18,7 +18,7 @@ router = APIRouter(tags=["recommendations"])
 @router.get(
     "/items", responses=gives(ItemsAnswer, 400, 422, 503), response_class=Response, openapi_extra=reads(ItemsParams)
 )
-async def get_items(use: Use, _: Administering, request: Request) -> Response:
+async def get_items(use: Use, _: ReadingItems, request: Request) -> Response:
     """Items with every property, in the order asked for; one that nobody knows is left out."""
     catalogue = use.serving.live().catalogue
     rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id)
@@ -26,7 +26,7 @@ async def get_items(use: Use, _: Administering, request: Request) -> Response:
 
 
 @router.get("/items/{item_id}", responses=gives(ItemAnswer, 404, 422, 503), response_class=Response)
-async def get_item(use: Use, _: Administering, item_id: ItemId) -> Response:
+async def get_item(use: Use, _: ReadingItems, item_id: ItemId) -> Response:
     """An item with every property, as answers are made from it here and now."""
     catalogue = use.serving.live().catalogue
     row = int(catalogue.rows([item_id])[0])

@@ -13,7 +13,7 @@ from starlette.types import Scope as Connection
 
 from app.answers import answer, items_of, recommendation_id
 from app.cursor import ranking_of
-from app.dependencies import Services, authorise, decode, json_response, query_parameters, services_of
+from app.dependencies import Recommending, Services, Use, decode, query_parameters
 from app.hot_routes import HotRoute, document
 from app.openapi import gives, reads, takes
 from app.recommend_schemas import (
@@ -90,73 +90,29 @@ ENCODED_TOGETHER = 32
 """Users of a batch."""
 
 
-HOT: Mapping[tuple[str, str], HotRoute] = {
-    ("GET", "/recommend"): HotRoute(recommend, Scope.RECOMMEND),
-    ("POST", "/recommend"): HotRoute(recommend_by_body, Scope.RECOMMEND),
-    ("POST", "/recommend/batch"): HotRoute(recommend_batch, Scope.RECOMMEND, batch=True),
-}
-"""Answered by `HotRoutes`."""
-
-
 POPULAR = Placement(sources=(Candidates(Source.POPULAR),))
 SIMILAR = Placement(sources=(Candidates(Source.SIMILAR),), fallback=())
 
 
-@router.get(
-    "/items/{item_id}/similar",
-    responses=gives(Answer, 400, 404, 422, 503),
-    response_class=Response,
-    openapi_extra=reads(ListParams),
-)
-async def similar(request: Request, item_id: ItemId) -> Response:
-    """Items that go to the same people as this one."""
-    use = services_of(request)
-    authorise(use, request.scope, Scope.RECOMMEND)
-    if use.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
-        raise NotFound("item", item_id)
-    return await _list(use, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
-
-
-@router.get(
-    "/popular", responses=gives(Answer, 400, 422, 503), response_class=Response, openapi_extra=reads(ListParams)
-)
-async def popular(request: Request) -> Response:
+async def popular(use: Services, scope: Connection, _: bytes) -> bytes:
     """What most people want now, the same for everybody."""
-    use = services_of(request)
-    authorise(use, request.scope, Scope.RECOMMEND)
-    return await _list(use, query_parameters(request.scope, ListParams), POPULAR)
+    return await _list(use, query_parameters(scope, ListParams), POPULAR)
 
 
-@router.get(
-    "/trending", responses=gives(Answer, 400, 422, 503), response_class=Response, openapi_extra=reads(TrendingParams)
-)
-async def trending(request: Request) -> Response:
+async def trending(use: Services, scope: Connection, _: bytes) -> bytes:
     """What is wanted more than usual within a window; of one category with `filter`."""
-    use = services_of(request)
-    authorise(use, request.scope, Scope.RECOMMEND)
-    params = query_parameters(request.scope, TrendingParams)
+    params = query_parameters(scope, TrendingParams)
     return await _list(use, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
 
 
-@router.get("/new", responses=gives(Answer, 400, 422, 503), response_class=Response, openapi_extra=reads(ListParams))
-async def new(request: Request) -> Response:
+async def new(use: Services, scope: Connection, _: bytes) -> bytes:
     """Items nobody has touched yet, the latest first; `placement=new` ranks them for a user."""
-    use = services_of(request)
-    authorise(use, request.scope, Scope.RECOMMEND)
-    return await _list(use, query_parameters(request.scope, ListParams), READY_MADE["new"])
+    return await _list(use, query_parameters(scope, ListParams), READY_MADE["new"])
 
 
-@router.post(
-    "/explain",
-    responses=gives(ExplainAnswer, 404, 413, 422, 503),
-    response_class=Response,
-    openapi_extra=takes(ExplainBody, example={"user_id": "17850", "item_id": "85123A", "k": 5}),
-)
-async def explain(request: Request) -> Response:
+async def explain(use: Services, _: Connection, raw: bytes) -> bytes:
     """Why an item is in the answer to a question, or which stage removed it."""
-    use = services_of(request)
-    authorise(use, request.scope, Scope.RECOMMEND)
-    body = decode(await request.body(), ExplainBody)
+    body = decode(raw, ExplainBody)
     found, trace = await use.serving.trace(
         query_of(body, known_placement(use.placements(), body.placement), now_ms()), body.placement
     )
@@ -168,10 +124,37 @@ async def explain(request: Request) -> Response:
     removed = explanation.why_not(row)
     rank = None if removed else result.rows.tolist().index(row) + 1
     why = None if rank is None else explanation.why()[rank - 1]
-    return json_response(ExplainAnswer(body.item_id, result.version, result.rung, rank, why, removed))
+    return msgspec.json.encode(ExplainAnswer(body.item_id, result.version, result.rung, rank, why, removed))
 
 
-async def _list(use: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> Response:
+HOT: Mapping[tuple[str, str], HotRoute] = {
+    ("GET", "/recommend"): HotRoute(recommend, Scope.RECOMMEND),
+    ("POST", "/recommend"): HotRoute(recommend_by_body, Scope.RECOMMEND),
+    ("POST", "/recommend/batch"): HotRoute(recommend_batch, Scope.RECOMMEND, batch=True),
+    ("GET", "/popular"): HotRoute(popular, Scope.RECOMMEND),
+    ("GET", "/trending"): HotRoute(trending, Scope.RECOMMEND),
+    ("GET", "/new"): HotRoute(new, Scope.RECOMMEND),
+    ("POST", "/explain"): HotRoute(explain, Scope.RECOMMEND),
+}
+"""Answered by `HotRoutes`."""
+
+
+@router.get(
+    "/items/{item_id}/similar",
+    responses=gives(Answer, 400, 404, 422, 503),
+    response_class=Response,
+    openapi_extra=reads(ListParams),
+)
+async def similar(request: Request, use: Use, caller: Recommending, item_id: ItemId) -> Response:
+    """Items that go to the same people as this one."""
+    with use.singles.slot(caller):
+        if use.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
+            raise NotFound("item", item_id)
+        found = await _list(use, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
+    return Response(found, media_type="application/json")
+
+
+async def _list(use: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
     default = known_placement(use.placements(), "default")
     query = Query(
         k=params.k or default.k,
@@ -180,7 +163,7 @@ async def _list(use: Services, params: ListParams, placement: Placement, items: 
         placement=placement,
         now_ms=now_ms(),
     )
-    return json_response(answer(await use.serving.recommend(query), names_of(params, default)))
+    return msgspec.json.encode(answer(await use.serving.recommend(query), names_of(params, default)))
 
 
 async def _recommend(use: Services, body: RecommendBody) -> Answer:
@@ -252,4 +235,14 @@ document(
     ("POST", "/recommend/batch"),
     gives(BatchAnswer, 413, 422, 503),
     takes(BatchBody, example={"users": ["17850", "13047"], "k": 5}),
+)
+document(router, HOT, ("GET", "/popular"), gives(Answer, 400, 422, 503), reads(ListParams))
+document(router, HOT, ("GET", "/trending"), gives(Answer, 400, 422, 503), reads(TrendingParams))
+document(router, HOT, ("GET", "/new"), gives(Answer, 400, 422, 503), reads(ListParams))
+document(
+    router,
+    HOT,
+    ("POST", "/explain"),
+    gives(ExplainAnswer, 404, 413, 422, 503),
+    takes(ExplainBody, example={"user_id": "17850", "item_id": "85123A", "k": 5}),
 )

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Path, Request, Response
 
 from app.admin_schemas import MergeBody
-from app.dependencies import Administering, Producing, Services, Use, decode_body, json_response
+from app.dependencies import CaringForUsers, Services, Use, decode_body, json_response
 from app.openapi import gives, takes
 from app.routes.recommendations import Id
 from app.schemas import Receipt, Receipts, RememberedInteraction, UserAnswer
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/users", tags=["users"])
 
 
 @router.get("/{user_id}", responses=gives(UserAnswer, 422, 503), response_class=Response)
-async def get_user(use: Use, _: Administering, user_id: Id) -> Response:
+async def get_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
     """What is known of a user online: remembered interactions, newest first. An unknown user is no error."""
     live = use.serving.live()
     features = (await use.store.read([user_id], live.index.version))[0]
@@ -43,7 +43,7 @@ async def get_user(use: Use, _: Administering, user_id: Id) -> Response:
 
 
 @router.delete("/{user_id}", status_code=202, responses=gives(Receipts, 422, 503, ok=202), response_class=Response)
-async def delete_user(use: Use, _: Administering, user_id: Id) -> Response:
+async def delete_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
     """Forget a user: on the topic, behind everything they did before, so that nothing of it comes back.
 
     202 means the request is safely kept; features go as soon as the consumer reaches it, the next index
@@ -61,7 +61,7 @@ async def delete_user(use: Use, _: Administering, user_id: Id) -> Response:
 
 
 @router.get("/{user_id}/erasures/{receipt}", responses=gives(ErasureReceipt, 404, 422, 503), response_class=Response)
-async def get_erasure(use: Use, _: Administering, user_id: Id, receipt: ReceiptId) -> Response:
+async def get_erasure(use: Use, _: CaringForUsers, user_id: Id, receipt: ReceiptId) -> Response:
     """What became of an erasure, and when: proof for the user who asked for it.
 
     `features_removed_at` is when it was first seen that nothing from before the erasure is left online. Rows of the
@@ -87,7 +87,7 @@ async def get_erasure(use: Use, _: Administering, user_id: Id, receipt: ReceiptI
     response_class=Response,
     openapi_extra=takes(MergeBody, example={"from": "anonymous-8f3a"}),
 )
-async def merge_user(use: Use, _: Producing, user_id: Id, request: Request) -> Response:
+async def merge_user(use: Use, _: CaringForUsers, user_id: Id, request: Request) -> Response:
     """A visitor logged in: everything known of `from` becomes this user's, and `from` a stranger.
 
     It takes its place on the topic behind everything that `from` did before; what `from` does later stays with

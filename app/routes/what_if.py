@@ -23,7 +23,7 @@ router = APIRouter()
     response_class=Response,
     openapi_extra=takes(RecommendBody, example={"user_id": "17850", "k": 5, "explain": True}),
 )
-async def recommend_by_version(use: Use, _: Administering, version: VersionId, request: Request) -> Response:
+async def recommend_by_version(use: Use, caller: Administering, version: VersionId, request: Request) -> Response:
     """What `POST /recommend` would answer if this version were live; for those in this replica's memory.
 
     They are the `loaded` ones of `GET /versions`. There are no pages.
@@ -32,7 +32,8 @@ async def recommend_by_version(use: Use, _: Administering, version: VersionId, r
     if body.pages or body.cursor is not None:
         raise InvalidInput("cursor" if body.cursor is not None else "pages", "is only for POST /recommend")
     placement = known_placement(use.placements(), body.placement)
-    return json_response(await _answer(use, body, placement, _in_memory(use, version)))
+    with use.singles.slot(caller):
+        return json_response(await _answer(use, body, placement, _in_memory(use, version)))
 
 
 @router.post(
@@ -42,7 +43,7 @@ async def recommend_by_version(use: Use, _: Administering, version: VersionId, r
     response_class=Response,
     openapi_extra=takes(PreviewBody, example={"placement": {"diversity": 0.5}, "user_id": "17850", "k": 5}),
 )
-async def preview_placement(use: Use, _: Administering, request: Request) -> Response:
+async def preview_placement(use: Use, caller: Administering, request: Request) -> Response:
     """What a placement would answer, without saving it; by the live version or another one in memory."""
     body = await decode_body(request, PreviewBody)
     version = use.serving.live() if body.version is None else _in_memory(use, body.version)
@@ -55,7 +56,8 @@ async def preview_placement(use: Use, _: Administering, request: Request) -> Res
         properties=body.properties,
         explain=body.explain,
     )
-    return json_response(await _answer(use, asked, body.placement, version))
+    with use.singles.slot(caller):
+        return json_response(await _answer(use, asked, body.placement, version))
 
 
 async def _answer(use: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:

@@ -16,7 +16,7 @@ from recsys.index_registry.aliases import promote
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
 from tests.versions import publish_small_version
 
-KEYS = {"recommend": "r" * 20, "events": "e" * 20, "admin": "a" * 20}
+KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users": "u" * 20, "admin": "a" * 20}
 
 
 @pytest.fixture

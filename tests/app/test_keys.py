@@ -8,24 +8,6 @@ from app.settings import AppSettings
 from recsys.index_registry import IndexRegistry
 from tests.app.conftest import KEYS, client_of
 
-CALLS = [
-    ("recommend", "GET", "/recommend", None),
-    ("recommend", "GET", "/popular", None),
-    ("events", "POST", "/events", {"user_id": "u1", "item_id": "i1", "type": "view"}),
-    ("events", "PUT", "/items", {"item_id": "i1", "title": "New"}),
-    ("admin", "GET", "/users/u1", None),
-    ("admin", "GET", "/versions", None),
-]
-
-
-@pytest.mark.parametrize(("scope", "method", "path", "body"), CALLS)
-async def test_each_call_takes_the_key_of_its_scope_only(
-    guarded_client: httpx.AsyncClient, scope: str, method: str, path: str, body: object
-) -> None:
-    for name, key in KEYS.items():
-        response = await guarded_client.request(method, path, json=body, headers={"X-API-Key": key})
-        assert response.status_code == (403 if name != scope else 202 if scope == "events" else 200), response.text
-
 
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}])
 async def test_no_key_and_a_wrong_key_are_401(guarded_client: httpx.AsyncClient, headers: dict[str, str]) -> None:

@@ -73,7 +73,7 @@ async def test_every_change_is_kept_with_who_made_it(guarded_client: httpx.Async
     assert (await guarded_client.get("/placements/home/history")).json() == {"name": "home", "changes": []}
 
 
-@pytest.mark.parametrize("scope", ["recommend", "events", None])
+@pytest.mark.parametrize("scope", ["recommend", "users", None])
 async def test_only_admin_keys_may_look_and_change(guarded_client: httpx.AsyncClient, scope: str | None) -> None:
     if scope:
         guarded_client.headers["X-API-Key"] = KEYS[scope]

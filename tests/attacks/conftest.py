@@ -12,7 +12,7 @@ from tests.attacks.bystanders import Bystanders
 from tests.deployment import Deployment, deployed
 from tests.deployment_fixtures import with_versions
 
-KEYS = {"recommend": "r" * 20, "events": "e" * 20, "admin": "a" * 20}
+KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users": "u" * 20, "admin": "a" * 20}
 """The key of each scope."""
 TARGETS = "targets: health p99 at most 50 ms, keyed requests answered at least 95 %"
 

@@ -47,7 +47,11 @@ class Shop:
 def shop(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Two versions, the first live; an import; keys for whoever asks."""
     store = StoreSettings(url=SecretStr(valkey_url), prefix="browser:", read_timeout=2.0, timeout=10.0)
-    holder = {"name": "ops", "sha256": sha256(KEY.encode()).hexdigest(), "scopes": ["recommend", "events", "admin"]}
+    holder = {
+        "name": "ops",
+        "sha256": sha256(KEY.encode()).hexdigest(),
+        "scopes": ["recommend", "events", "catalogue", "admin"],
+    }
     port = free_port()
     extra = {"MILLIREC_SERVE__KEYS": msgspec.json.encode([holder]).decode(), "MILLIREC_INGEST__LOG_WAIT": "0.1"}
     with deployed(store, tmp_path_factory.mktemp("browser"), extra) as deployment:

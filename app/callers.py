@@ -1,0 +1,119 @@
+"""Callers: whose key a request carries, what it may do and how often."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from hmac import compare_digest
+from math import ceil
+from time import perf_counter
+
+import structlog
+from starlette.exceptions import HTTPException
+
+from app.metrics import REFUSED
+from app.settings import NARROWED, ApiKey, Scope, ServeSettings
+
+log = structlog.get_logger()
+ANYBODY = "anonymous"
+NO_LIMIT = 0.0
+
+
+class RateLimit:
+    """A token bucket, as one number: the moment at which it is full again."""
+
+    __slots__ = ("_full_at", "_pause", "_room")
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._pause = 1 / per_second
+        self._room = (burst - 1) * self._pause
+        self._full_at = 0.0
+
+    def wait(self, now: float) -> float:
+        """0 where a token could be had, else the seconds until there is one."""
+        full_at = max(self._full_at, now)
+        if full_at - now > self._room:
+            return full_at - now - self._room
+        self._full_at = full_at + self._pause
+        return NO_LIMIT
+
+
+class Caller:
+    """A configured key, or everybody where none is configured."""
+
+    __slots__ = ("_limit", "digest", "name", "scopes")
+
+    def __init__(self, name: str, digest: str, scopes: frozenset[Scope], limit: RateLimit | None) -> None:
+        self.name = name
+        self.digest = digest
+        self.scopes = scopes
+        self._limit = limit
+
+    def spend(self) -> None:
+        """One request. Raises 429 where the caller is over its rate."""
+        if self._limit is None:
+            return
+        seconds = self._limit.wait(perf_counter())
+        if seconds:
+            REFUSED.labels(self.name, "rate").inc()
+            raise HTTPException(
+                429, f"{self.name!r} sends more than its rate limit allows", {"Retry-After": str(ceil(seconds))}
+            )
+
+
+class Callers:
+    """Everybody whom this process knows."""
+
+    def __init__(self, serve: ServeSettings) -> None:
+        self.keyed = tuple(Caller(key.name, key.sha256, key.scopes, _limit(key, serve)) for key in serve.keys)
+        self.anybody = Caller(ANYBODY, "", frozenset(Scope), _limit(None, serve))
+
+    @property
+    def several(self) -> bool:
+        return len({caller.name for caller in self.keyed}) > 1
+
+    def of(self, presented: bytes) -> Caller | None:
+        """Whose key this is; takes as long for a wrong key as for the last right one."""
+        if not self.keyed:
+            return self.anybody
+        digest = sha256(presented).hexdigest()
+        holder = None
+        for caller in self.keyed:
+            if compare_digest(digest, caller.digest):
+                holder = caller
+        return holder
+
+    def admit(self, presented: bytes, scopes: Sequence[Scope]) -> Caller:
+        """Who sent it. Raises 401 without a valid key, 403 without any of `scopes`, 429 over the rate limit."""
+        caller = self.of(presented)
+        if caller is None:
+            raise HTTPException(
+                401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"}
+            )
+        if caller.scopes.isdisjoint(scopes):
+            raise HTTPException(403, _lacking(caller, scopes))
+        caller.spend()
+        return caller
+
+    def warn(self) -> None:
+        """What an operator should know of the keys, once."""
+        narrow = [caller.name for caller in self.keyed if caller.scopes == {Scope.EVENTS}]
+        if not self.keyed:
+            log.warning("authentication is off: no API keys are configured (make one with: millirec key)")
+        elif narrow:
+            log.warning(
+                "the scope `events` opens POST /events alone; PUT /items needs `catalogue`, merging users `users`",
+                keys=narrow,
+            )
+
+
+def _limit(key: ApiKey | None, serve: ServeSettings) -> RateLimit | None:
+    per_second = (key and key.requests_per_second) or serve.requests_per_second
+    if per_second is None:
+        return None
+    return RateLimit(per_second, (key and key.burst) or serve.burst or ceil(per_second))
+
+
+def _lacking(caller: Caller, scopes: Sequence[Scope]) -> str:
+    named = " or ".join(repr(scope.value) for scope in scopes)
+    told = f"the key of {caller.name!r} does not have the scope {named}"
+    narrowed = Scope.EVENTS in caller.scopes and not NARROWED.isdisjoint(scopes)
+    return f"{told}, which 'events' no longer includes" if narrowed else told
