@@ -144,7 +144,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         for route in (route for router in routers for route in router.routes):
             if isinstance(route, APIRoute) and route.include_in_schema:
                 names = [scope.value for scope in _scopes(route)]
-                for method in route.methods:
+                for method in route.methods or ():
                     operation = described["paths"][route.path_format][method.lower()]
                     # In OpenAPI 3.1 a requirement may name roles; each alternative is one of its own.
                     operation["security"] = [{kind: [name]} for name in names for kind in ("key", "bearer")]

@@ -9,12 +9,17 @@ import typer
 from app.settings import Scope
 from millirec.terminal import console
 
+SCOPES = (
+    "What it may do; repeat for several. recommend: ask; events: send interactions; catalogue: PUT /items; "
+    "users: look at, erase and merge them; admin: versions, rollouts, placements, and users too."
+)
+
 
 def register(app: typer.Typer) -> None:
     @app.command("key")
     def key(
         name: Annotated[str, typer.Argument(help="Who will hold the key; appears in logs and audit entries.")],
-        scope: Annotated[list[Scope], typer.Option(help="What it may do; repeat for several.")] = [Scope.RECOMMEND],  # noqa: B006
+        scope: Annotated[list[Scope], typer.Option(help=SCOPES)] = [Scope.RECOMMEND],  # noqa: B006
     ) -> None:
         """Make an API key: shown once, stored only as a hash."""
         secret = f"mr_{token_urlsafe(32)}"

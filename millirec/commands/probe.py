@@ -38,7 +38,7 @@ def freshness(
     url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8000",
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="MILLIREC_API_KEY", help="A key with the scopes recommend, produce and admin."),
+        typer.Option(envvar="MILLIREC_API_KEY", help="A key with the scopes recommend, events and users."),
     ] = None,
     probes: Annotated[int, typer.Option(min=1, help="Events to post, one after the other.")] = 100,
     answer: Annotated[
