@@ -20,6 +20,7 @@ from recsys.index_registry.rollouts import advance_canary, stop
 from recsys.index_version import CANARY, AliasMove
 from recsys.recommendation import Recommendation, Rung
 from recsys.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 GUARD = "canary guard"
@@ -99,7 +100,7 @@ class CanaryGuard:
             try:
                 await self.look()
             except (StoreUnavailable, RegistryUnavailable) as error:
-                log.warning("the canary cannot be judged now", error=str(error))
+                log_throttled(log, "warning", "the canary cannot be judged now", error=str(error))
 
     async def look(self) -> None:
         """Send what is news, and act on what is known. Raises `StoreUnavailable`, `RegistryUnavailable`."""

@@ -7,6 +7,7 @@ import structlog
 from app.live_index import LiveIndex, caught_up
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import ITEMS_CHANNEL, FeatureStore
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 
@@ -25,5 +26,5 @@ class CatalogueWatcher:
                     self._live_index.change_items(await caught_up(loaded, self._store))
                 await self._store.wait_for_nudge(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
-                log.warning("item changes cannot be read, serving on", error=str(error))
+                log_throttled(log, "warning", "item changes cannot be read, serving on", error=str(error))
                 await asyncio.sleep(self._poll_interval)

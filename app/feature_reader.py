@@ -9,6 +9,7 @@ from app.circuit_breaker import CircuitBreaker
 from app.metrics import FEATURE_READ_ERRORS, FEATURE_READ_SECONDS
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
+from recsys.throttle import log_throttled
 from recsys.user_features import UserFeatures
 
 log = structlog.get_logger()
@@ -33,12 +34,18 @@ class FeatureReader:
         began = perf_counter()
         try:
             found = await self._store.read(user_ids, version, shown=shown, patient=patient)
-        except Exception as error:  # a bug here must not cost anybody their answer
+        except Exception as error:  # noqa: BLE001  # a bug here must not cost anybody their answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()
             expected = isinstance(error, StoreUnavailable)
-            log.warning(
-                "feature read failed, answering without", error=str(error), users=len(user_ids), exc_info=not expected
+            log_throttled(
+                log,
+                "warning",
+                "feature read failed, answering without",
+                cause=type(error).__name__,
+                error=str(error),
+                users=len(user_ids),
+                exc_info=not expected,
             )
             return [None] * len(user_ids)
         finally:

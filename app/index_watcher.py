@@ -17,6 +17,7 @@ from recsys.index_registry import IndexRegistry
 from recsys.index_registry.aliases import previous
 from recsys.index_registry.local_copy import remember, remembered
 from recsys.settings import RegistrySettings
+from recsys.throttle import log_throttled
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -100,7 +101,7 @@ class IndexWatcher:
             move = await self._loader.read(self._registry.alias, self._alias)
         except RegistryUnavailable as error:
             LOAD_FAILURES.labels("registry_unavailable").inc()
-            log.warning("the registry cannot be read, serving on", error=str(error))
+            log_throttled(log, "warning", "the registry cannot be read, serving on", error=str(error))
             return unless
         current = self._live_index.current
         return None if move is None or (current and current.index.version == move.version) else move.version

@@ -6,6 +6,7 @@ from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from recsys import unreadable
 from recsys.canary import Action
 from recsys.recommendation import Rung
 from recsys.rollout import Variant
@@ -49,6 +50,7 @@ LOAD_FAILURES = Counter("millirec_index_load_failures", "Versions refused or not
 for reason in ("corrupt", "missing", "registry_unavailable", "placements_unavailable"):
     # There from the start: a counter that appears with its first failure has not increased.
     LOAD_FAILURES.labels(reason)
+UNREADABLE_RECORDS = unreadable.UNREADABLE_RECORDS
 WATCHER_FAILURES = Counter("millirec_watcher_failures", "Watchers that failed and were started again", ["watcher"])
 INDEX_INFO = Gauge(
     "millirec_index_version_info", "1 for the version in service", ["version"], multiprocess_mode="mostrecent"

@@ -14,6 +14,7 @@ from recsys.errors import RegistryUnavailable, StoreUnavailable
 from recsys.feature_store import PLACEMENTS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.placement import READY_MADE, Placement, PlacementChange
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 READ_DEADLINE = 5.0
@@ -64,7 +65,7 @@ class PlacementWatcher:
                 changes = await self._calls.run(READ_DEADLINE, self._registry.placements)
             except (RegistryUnavailable, TimeoutError) as error:
                 LOAD_FAILURES.labels("placements_unavailable").inc()
-                log.warning("placements cannot be read, serving with those known", error=str(error))
+                log_throttled(log, "warning", "placements cannot be read, serving with those known", error=str(error))
                 if self.changes is None:
                     self._take_over(await asyncio.to_thread(_remembered, self._record))
                 return

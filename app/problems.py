@@ -12,6 +12,7 @@ from app.admission import RETRY, Overloaded
 from app.bodies import Bodies, Body, BodyTooLarge, ClientGone
 from app.schemas import FieldError, Problem
 from recsys.errors import Conflict, CorruptArtefact, GateRefused, InvalidInput, NotFound, RecsysError, Unavailable
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -61,7 +62,7 @@ def problem_of(error: Exception, path: str) -> Response:
     if isinstance(error, ClientGone):
         # For the metrics: nobody reads it.
         return problem_response(Problem("Client gone", GONE, "the client hung up before it was answered"))
-    log.error("unhandled error", path=path, exc_info=error)
+    log_throttled(log, "error", "unhandled error", cause=type(error).__name__, path=path, exc_info=error)
     return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
 
 

@@ -13,6 +13,7 @@ from recsys.errors import RegistryUnavailable
 from recsys.index_registry import IndexRegistry
 from recsys.index_version import CANARY, PLACEMENT, SHADOW, AliasMove
 from recsys.rollout import Rollout, Variant
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 
@@ -91,7 +92,7 @@ class RolloutWatcher:
             moves = await self._loader.read(self._registry.aliases)
         except RegistryUnavailable as error:
             LOAD_FAILURES.labels("registry_unavailable").inc()
-            log.warning("the aliases cannot be read, serving on", error=str(error))
+            log_throttled(log, "warning", "the aliases cannot be read, serving on", error=str(error))
             return
         wanted = {alias: move for alias, move in moves.items() if _is_beside(alias)}
         # What is no longer wanted ends at once; what is newly wanted, when it is loaded.

@@ -21,6 +21,7 @@ from recsys.errors import Unavailable
 from recsys.placement import Candidates, Source
 from recsys.recommendation import Query
 from recsys.recommender import Trace, has_masks, recommend, recommend_many
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
@@ -189,8 +190,9 @@ class Serving:
             return await self._serve(queries, self.live())
         try:
             return await self._serve(queries, loaded)
-        except Exception:
-            log.exception("a version beside the live one could not answer", version=version)
+        except Exception as error:  # noqa: BLE001  # whatever it does wrong, the live one answers
+            event, cause = "a version beside the live one could not answer", type(error).__name__
+            log_throttled(log, "error", event, cause=cause, version=version, exc_info=error)
             answers = await self._serve(queries, self.live())
             for one in answers:
                 one.stood_in = True

@@ -20,6 +20,7 @@ from recsys.placement import Source
 from recsys.recommendation import Query, Recommendation
 from recsys.recommender import has_masks, recommend_many
 from recsys.shadow import COMPARED, FAILED, MILLIONTHS, OVERLAP, SCORES, SKIPPED, time_counted
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 WAITING = 64
@@ -95,7 +96,10 @@ class Shadow:
         except Exception as error:  # noqa: BLE001  # whatever a candidate does wrong is what this is here to find out
             self._counts[FAILED] += 1
             SHADOW_FAILED.inc()
-            log.warning("the shadow could not answer", version=shadow.version, error=repr(error))
+            cause = type(error).__name__
+            log_throttled(
+                log, "warning", "the shadow could not answer", cause=cause, version=shadow.version, error=repr(error)
+            )
             return
         ids, others = (one.ids(found.rows) for one, found in ((live.catalogue, result), (loaded.catalogue, other)))
         overlap = len(set(ids) & set(others)) / max(len(ids), len(others), 1)

@@ -10,6 +10,7 @@ from app.live_index import LiveIndex
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
 from recsys.recommender import Catalogue, Trends
+from recsys.throttle import log_throttled
 from recsys.trend import TREND_HOURS, hour_of
 
 log = structlog.get_logger()
@@ -42,7 +43,7 @@ class TrendWatcher:
             try:
                 await self.look()
             except StoreUnavailable as error:
-                log.warning("trends cannot be read, keeping those known", error=str(error))
+                log_throttled(log, "warning", "trends cannot be read, keeping those known", error=str(error))
             await asyncio.sleep(self._interval)
 
     async def look(self) -> None:

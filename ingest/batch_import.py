@@ -120,11 +120,14 @@ class _FileImport:
             problems=dict(mapped.problems),
         )
         rows, items = self._fresh(mapped, seen, counts)
+        # Once more after a crash changes nothing: equal updates are one.
+        for error in self.log.append_items(items).values():
+            reason = f"an item's {error.field} {error.reason}"
+            counts.problems[reason] = counts.problems.get(reason, 0) + 1
         counts.check()
         last = raw.end - 1
         keys = self._keys(raw, rows, items)
         self.folder.write(last, BatchCounts(counts=counts, keys=keys), _kept(self.path, raw, mapped))
-        self.log.append_items(items)
         if not self.log.append(rows, {self.partition: last}):
             raise Conflict(f"{self.path} is being imported by another process")
 

@@ -154,8 +154,9 @@ class GroupLoop:
             await self._until_done(lambda: self._group.apply(batch))
         done_ms = time() * 1000
         await self._until_done(lambda: self._consumer.commit(batch.offsets))
-        MESSAGES.labels(self._group.name, "rejected").inc(len(batch.rejected))
-        MESSAGES.labels(self._group.name, "applied").inc(len(messages) - len(batch.rejected))
+        refused = len(batch.refusals)
+        MESSAGES.labels(self._group.name, "rejected").inc(refused)
+        MESSAGES.labels(self._group.name, "applied").inc(len(messages) - refused)
         MISKEYED.labels(self._group.name).inc(len(batch.miskeyed))
         freshness = FRESHNESS.labels(self._group.name)
         for message in messages:

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from random import uniform
 from time import time
 
@@ -53,7 +54,7 @@ class FeaturesGroup:
             await self._merge(part.merges)
             loaded = {}  # whom a merge may have changed
         if batch.items:
-            await self._store.put_items(batch.items)
+            batch.refuse_items(await self._store.put_items(batch.items), datetime.now(UTC))
 
     async def _apply(self, users: Mapping[str, Sequence[Positioned]], loaded: Mapping[str, UserFeatures]) -> None:
         """`loaded` are their records as they were a moment ago, or nobody's."""

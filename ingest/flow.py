@@ -1,7 +1,7 @@
 """The one path every record takes: decode, validate, and sort into what it is."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -29,17 +29,30 @@ class Batch:
     """Delivered messages, sorted by kind; each list keeps the order of delivery.
 
     `offsets` is the last offset per partition, refused messages included: what may be committed
-    once every effect of the batch is in place. `miskeyed` are those of the others whose key is not their user
+    once every effect of the batch is in place. `item_messages` are those of `items`; `crowded`, by place, the ones
+    of which that is refused where they are to be merged. `miskeyed` are those of the others whose key is not their user
     (or item): each counts, and once, but stands in no order with what else its user did.
     """
 
     interactions: list[Positioned] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    item_messages: list[Delivered] = field(default_factory=list)
+    crowded: dict[int, Refusal] = field(default_factory=dict)
     erasures: list[Positioned] = field(default_factory=list)
     merges: list[Positioned] = field(default_factory=list)
     rejected: list[Refusal] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
     miskeyed: list[Delivered] = field(default_factory=list)
+
+    def refuse_items(self, refused: Mapping[int, InvalidInput], now: datetime) -> None:
+        """Items that have no room in what is known of them: whoever merges them finds out."""
+        for place, error in refused.items():
+            self.crowded[place] = _refusal(self.item_messages[place], error, now)
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """Every message of the batch that is not applied."""
+        return [*self.rejected, *self.crowded.values()]
 
     def rounds(self) -> list[Round]:
         """All that concerns users, in topic order within each partition. One round, unless users merge."""
@@ -79,6 +92,7 @@ def decode_batch(messages: Sequence[Delivered], now: datetime, settings: IngestS
                 batch.interactions.append(Positioned(delivered.partition, delivered.offset, message))
             case Item():
                 batch.items.append(message)
+                batch.item_messages.append(delivered)
             case Erasure():
                 batch.erasures.append(Positioned(delivered.partition, delivered.offset, message))
             case Merge():

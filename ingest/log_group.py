@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import polars as pl
 import structlog
@@ -28,7 +29,7 @@ class LogGroup:
     async def apply(self, batch: Batch) -> None:
         """Idempotent. Raises `LogUnavailable`, with any part of the batch applied."""
         await asyncio.to_thread(self._write, batch)
-        await self._dead_letters.bury(batch.rejected, batch.erasures)
+        await self._dead_letters.bury(batch.refusals, batch.erasures)
 
     def _write(self, batch: Batch) -> None:
         # Departures first: whoever sees a row, or a watermark, sees every departure that stands before it.
@@ -39,7 +40,7 @@ class LogGroup:
         rows = interaction_rows(batch.interactions)
         self._append(rows, batch.offsets)
         if batch.items:
-            self._log.append_items(batch.items)
+            batch.refuse_items(self._log.append_items(batch.items), datetime.now(UTC))
         self._tidy(min(rows.get_column("date").n_unique(), MAX_DATES))
 
     def _tidy(self, files: int) -> None:

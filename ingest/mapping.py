@@ -11,6 +11,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from recsys.errors import InvalidInput
+from recsys.item import MAX_PROPERTIES
 from recsys.settings import Section
 
 INTERACTION_FIELDS = (
@@ -28,6 +29,7 @@ def _usable_regex(pattern: str) -> str:
 
 
 Regex = Annotated[str, BeforeValidator(_usable_regex)]
+PropertyName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class ColumnField(Section):
@@ -142,7 +144,7 @@ class ItemMapping(Section):
     price: Number | None = None
     categories: Texts | None = None
     available: Flag | None = None
-    properties: dict[str, Text] = Field({}, max_length=64)
+    properties: dict[PropertyName, Text] = Field({}, max_length=MAX_PROPERTIES)
 
 
 class RejectRule(Section):
@@ -211,12 +213,16 @@ def read_mapping(path: Path) -> Mapping:
         raise InvalidInput(str(path), f"cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInput(str(path), f"is no {'TOML' if path.suffix == '.toml' else 'YAML'}: {error}") from error
+    return _validated(given, path.name)
+
+
+def _validated(given: Any, source: str) -> Mapping:
     try:
         return Mapping.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "mapping"
-        raise InvalidInput(f"{path.name}: {field}", first["msg"].removeprefix("Value error, ")) from error
+        raise InvalidInput(f"{source}: {field}", first["msg"].removeprefix("Value error, ")) from error
 
 
 def mapping_by_name(columns: Sequence[str]) -> Mapping:
@@ -234,4 +240,4 @@ def mapping_by_name(columns: Sequence[str]) -> Mapping:
         own = [name for name in columns if name not in (*ITEM_FIELDS, "kind")]
         properties = {name.removeprefix("properties."): name for name in own}
         given = {"item": {name: name for name in ITEM_FIELDS if name in named} | {"properties": properties}}
-    return Mapping.model_validate(given)
+    return _validated(given, "the file's columns")

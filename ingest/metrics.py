@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from recsys import unreadable
+
 FRESHNESS_BUCKETS = (
     *(0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7),
     *(1, 1.5, 2, 3, 5, 7, 10, 30, 60, 300, 3600),
@@ -20,6 +22,7 @@ DEAD_LETTERS_WAITING = Gauge("millirec_dead_letters_waiting", "Dead letters neit
 MISKEYED = Counter(
     "millirec_miskeyed_messages", "Messages whose key is not their user or item: they stand in no order", ["group"]
 )
+UNREADABLE_RECORDS = unreadable.UNREADABLE_RECORDS
 RETRIES = Counter("millirec_consumer_retries", "Waits for a system that was not available", ["group", "system"])
 FOLD_IN_SECONDS = Histogram("millirec_fold_in_seconds", "Time to fold a batch into one version", buckets=BATCH_BUCKETS)
 IN_SERVICE = Gauge("millirec_folding_version_info", "1 for a version that events are folded into", ["version"])

@@ -118,6 +118,8 @@ def _reasons(counts: Counts) -> Table:
     table.add_column("rows with this problem", justify="right")
     for reason, rows in sorted(counts.rejected.items(), key=lambda pair: -pair[1]):
         table.add_row(reason, f"{rows:,}", f"{counts.problems.get(reason, rows):,}")
+    for reason in sorted(counts.problems.keys() - counts.rejected.keys()):
+        table.add_row(reason, "", f"{counts.problems[reason]:,}")
     for name, rows in (
         ("merged: repeats an earlier row", counts.repeats),
         ("merged: in the log already", counts.known),

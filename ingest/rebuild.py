@@ -62,7 +62,7 @@ async def rebuild_features(
     """
     items = await asyncio.to_thread(log.items)
     for first in range(0, len(items), ITEMS_AT_ONCE):
-        await store.put_items(items[first : first + ITEMS_AT_ONCE])
+        await store.put_items(items[first : first + ITEMS_AT_ONCE], whole=True)
     selection: Selection = await asyncio.to_thread(selected, log, since)
     users, done, watermarks = selection.users.len(), 0, selection.snapshot.watermarks
     ahead: dict[str, int] = {}

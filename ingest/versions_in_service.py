@@ -15,6 +15,7 @@ from recsys.index_registry.local_copy import hold
 from recsys.index_version import CANARY, AliasMove
 from recsys.recommender import Index
 from recsys.settings import RegistrySettings
+from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 REFUSED_FOR = 60.0
@@ -50,7 +51,9 @@ class VersionsInService:
         try:
             self._replace(tuple(await asyncio.to_thread(self._open_all)))
         except RegistryUnavailable as error:
-            log.warning("the registry cannot be read, folding into the versions known", error=str(error))
+            log_throttled(
+                log, "warning", "the registry cannot be read, folding into the versions known", error=str(error)
+            )
 
     def _open_all(self) -> list[Index]:
         self._registry = self._registry or open_index_registry(self._settings)

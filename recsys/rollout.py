@@ -22,7 +22,8 @@ STEP_SECONDS = 3600.0
 SLOW_SECONDS = 0.05
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
-Steps = Annotated[tuple[Share, ...], msgspec.Meta(min_length=1, max_length=16)]
+MAX_STEPS = 16
+Steps = Annotated[tuple[Share, ...], msgspec.Meta(min_length=1, max_length=MAX_STEPS)]
 
 
 class Outcome(StrEnum):
@@ -89,7 +90,10 @@ def checked_steps(steps: Sequence[float]) -> tuple[float, ...]:
     found = tuple(steps)
     if not found or any(not 0 < one <= 1 for one in found) or list(found) != sorted(set(found)):
         raise InvalidInput("steps", "are ascending shares of the users, above 0 and up to 1, such as 0.01, 0.1, 1")
-    return found if found[-1] == 1.0 else (*found, 1.0)
+    whole = found if found[-1] == 1.0 else (*found, 1.0)
+    if len(whole) > MAX_STEPS:
+        raise InvalidInput("steps", f"are {len(whole)} with the last, 1: {MAX_STEPS} are allowed")
+    return whole
 
 
 def next_share(share: float, steps: Sequence[float]) -> float:

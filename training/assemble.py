@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import structlog
 from numpy.typing import NDArray
 
 from recsys.recommender import ConfidenceParameters, IndexContents
+from recsys.recommender.artefact import without_unreadable
 from recsys.recommender.factors import Matrix
 from training import dataset as data
 from training.als import user_factors
@@ -15,6 +17,8 @@ from training.cooccurrence import together
 from training.index_build import Progress
 from training.settings import TrainSettings
 from training.trending import trending
+
+log = structlog.get_logger()
 
 
 def assemble(
@@ -40,20 +44,23 @@ def assemble(
     content = learn(described, item_factors, wanted, settings.cold_start)
     cold = cold_items(dataset.items, item_ids, content, settings.cold_start)
     factors = np.concatenate([item_factors, cold.factors])
+    items, bare = without_unreadable([*described, *cold.items])
+    if bare:
+        log.warning("items that could not be read again go without their properties", count=len(bare), first=bare[0])
     contents = IndexContents(
         item_ids=[*item_ids, *cold.item_ids],
         item_factors=factors,
         popularity=_with_none(popularity, len(cold.items)),
         user_ids=users.user_ids,
         user_factors=vectors,
-        items=[*described, *cold.items],
+        items=items,
         trending=_with_none(trends, len(cold.items)),
         together=neighbours.extended(len(cold.items)),
         cold=np.arange(len(factors)) >= len(item_ids),
         content=content.projection,
     )
     told = {"items": len(cold.items), "similarity": content.similarity, "judged": content.judged}
-    return contents, {"cold_start": told}
+    return contents, {"cold_start": told, "items_without_properties": len(bare)}
 
 
 def _with_none(values: NDArray[np.float32], more: int) -> NDArray[np.float32]:

@@ -56,6 +56,9 @@ def render(result: TrainingResult) -> RenderableType:
         lines.append(Text(result.live_note, style="dim"))
     if result.rebuilt is not None:
         lines.append(Text(rebuilt(*result.rebuilt)))
+    bare = result.manifest.parameters.get("items_without_properties")
+    if bare:
+        lines.append(Text(f"{bare:,} items could not be read again and go without their properties", style="yellow"))
     lines += [Text(f"refused: {reason}", style="red") for reason in result.reasons]
     lines.append(Text(f"version {result.manifest.version}, report {result.report}"))
     return Group(table, *lines)

@@ -1,5 +1,6 @@
 """POST /events and PUT /items: onto the topic, acknowledged before the answer."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -14,7 +15,9 @@ from app.openapi import gives, takes
 from app.schemas import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
 from recsys.errors import InvalidInput, Unavailable
 from recsys.interaction import FUTURE_TOLERANCE, Interaction
-from recsys.item import Item
+from recsys.item import Item, merged
+from recsys.recommender import Catalogue
+from recsys.recommender.id_map import UNKNOWN
 from recsys.wire import Message
 
 router = APIRouter(tags=["interactions"])
@@ -60,10 +63,26 @@ async def put_items(use: Use, _: Curating, request: Request) -> Response:
     """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
 
     `available: false` hides an item from every answer within a second. A new item can be recommended
-    from the next index version on.
+    from the next index version on. An update with more properties than the item has room for is rejected, or becomes
+    a dead letter where others were on their way; nothing of it is applied.
     """
-    now = datetime.now(UTC)
-    return await _publish(use, request, "items", ItemBody, lambda body: body.to_item(now))
+    now, places = datetime.now(UTC), itertools.count()
+    live = use.live_index.current
+    catalogue = None if live is None else live.catalogue
+
+    def to_item(body: ItemBody) -> Item:
+        # A time of its own: of two updates of one moment nobody could tell the later.
+        return _with_room(body.to_item(now + timedelta(microseconds=next(places))), catalogue)
+
+    return await _publish(use, request, "items", ItemBody, to_item)
+
+
+def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
+    """`update`, if it fits what is known of the item here. Raises `InvalidInput`."""
+    if update.properties and catalogue is not None:
+        row = int(catalogue.rows([update.item_id])[0])
+        merged(None if row == UNKNOWN else catalogue.item(row), update)
+    return update
 
 
 def _interaction(body: EventBody, now: datetime) -> Interaction:

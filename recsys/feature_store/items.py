@@ -1,41 +1,61 @@
 """The item catalogue on Redis or Valkey: merged by compare-and-set, with a feed of what changed."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import msgspec
-import structlog
 
-from recsys.errors import StoreUnavailable
+from recsys.errors import InvalidInput, StoreUnavailable
 from recsys.feature_store import scripts
 from recsys.feature_store.exchange import Exchange, ScriptCall, checked
 from recsys.feature_store.keys import Keys
 from recsys.feature_store.protocol import ItemChanges
-from recsys.item import Item
-
-log = structlog.get_logger()
+from recsys.item import Item, hidden_item, merged, stored_item
+from recsys.unreadable import CATALOGUE_ENTRY, note_unreadable
 
 CHUNK = 500
 """Items per round trip: the server does nothing else during a script (about a millisecond)."""
 ATTEMPTS = 20
 
+Updates = list[tuple[int, Item]]
+"""Of one item, each with its place among all that are put."""
+
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Item).decode
 
 
-def merged(known: Item | None, update: Item) -> Item:
-    """The newer `updated_at` wins, whichever came first; of two at one time the later to come."""
-    if known is None:
-        return update
-    return known.updated_by(update) if update.updated_at >= known.updated_at else update.updated_by(known)
+def by_item(updates: Iterable[Item]) -> dict[str, Updates]:
+    """Every item once, by id."""
+    items: defaultdict[str, Updates] = defaultdict(list)
+    for place, update in enumerate(updates):
+        items[update.item_id].append((place, update))
+    return dict(items)
 
 
-def in_one(updates: Iterable[Item]) -> dict[str, Item]:
-    """Every item once, by id, its updates merged."""
-    items: dict[str, Item] = {}
-    for update in updates:
-        items[update.item_id] = merged(items.get(update.item_id), update)
-    return items
+def applied(known: Item | None, updates: Updates) -> tuple[Item | None, dict[int, InvalidInput]]:
+    """`known` after `updates`, and those that are refused by their place."""
+    refused: dict[int, InvalidInput] = {}
+    for place, update in updates:
+        try:
+            known = merged(known, update)
+        except InvalidInput as error:
+            refused[place] = error
+    return known, refused
+
+
+@dataclass(slots=True)
+class Put:
+    """Whether anything changed, and what was refused."""
+
+    changed: bool = False
+    refused: dict[int, InvalidInput] = field(default_factory=dict)
+
+    def refuse(self, updates: Updates, refused: dict[int, InvalidInput]) -> None:
+        """Of `updates` these, whatever an earlier attempt said."""
+        for place, _ in updates:
+            self.refused.pop(place, None)
+        self.refused |= refused
 
 
 class ItemCatalogue:
@@ -44,19 +64,18 @@ class ItemCatalogue:
         self._keys = keys
         self._ttl_ms = round(ttl * 1000)
 
-    async def put(self, updates: Sequence[Item]) -> bool:
-        """True when anything changed."""
-        changed = False
-        updated = iter(in_one(updates).values())
-        while chunk := list(islice(updated, CHUNK)):
-            changed |= await self._put(chunk)
-        return changed
+    async def put(self, updates: Sequence[Item], *, whole: bool) -> Put:
+        put = Put()
+        items = iter(by_item(updates).items())
+        while chunk := dict(islice(items, CHUNK)):
+            await self._put(chunk, put, whole=whole)
+        return put
 
     async def get(self, item_ids: Sequence[str]) -> list[Item | None]:
         found: list[Item | None] = []
         for start in range(0, len(item_ids), CHUNK):
             chunk = item_ids[start : start + CHUNK]
-            found += [_read(item_id, raw) for item_id, raw in zip(chunk, await self._raw(chunk), strict=True)]
+            found += [_shown(item_id, raw) for item_id, raw in zip(chunk, await self._raw(chunk), strict=True)]
         return found
 
     async def changed(self, since: int, limit: int) -> ItemChanges:
@@ -76,27 +95,28 @@ class ItemCatalogue:
             complete=len(flat) // 2 <= limit,
         )
 
-    async def _put(self, updates: list[Item]) -> bool:
-        changed = False
+    async def _put(self, items: dict[str, Updates], put: Put, *, whole: bool) -> None:
         for _ in range(ATTEMPTS):
-            before = await self._raw([item.item_id for item in updates])
-            writes = [
-                (update, raw, _encode(new))
-                for update, raw in zip(updates, before, strict=True)
-                if (new := merged(known := _read(update.item_id, raw), update)) != known
-            ]
+            writes: list[tuple[str, bytes | None, bytes]] = []
+            for item_id, raw in zip(items, await self._raw(list(items)), strict=True):
+                known = _read(item_id, raw)
+                updates = items[item_id] if known or not raw else _replacing(items[item_id], whole=whole)
+                new, refused = applied(known, updates)
+                put.refuse(items[item_id], refused)
+                if new is not None and new != known:
+                    writes.append((item_id, raw, _encode(new)))
             if not writes:
-                return changed
+                return
             (written,) = await self._exchange.scripted(scripts.PUT_ITEMS, [self._call(writes)])
-            changed |= 1 in written
-            updates = [update for (update, _, _), done in zip(writes, written, strict=True) if not done]
-            if not updates:
-                return changed
-        raise StoreUnavailable(f"{len(updates)} items keep changing under this writer")
+            put.changed |= 1 in written
+            items = {item_id: items[item_id] for (item_id, _, _), done in zip(writes, written, strict=True) if not done}
+            if not items:
+                return
+        raise StoreUnavailable(f"{len(items)} items keep changing under this writer")
 
-    def _call(self, writes: list[tuple[Item, bytes | None, bytes]]) -> ScriptCall:
-        keys = [self._keys.items_changed(), *(self._keys.item(update.item_id) for update, _, _ in writes)]
-        arguments = [part for update, raw, new in writes for part in (raw or b"", new, update.item_id)]
+    def _call(self, writes: list[tuple[str, bytes | None, bytes]]) -> ScriptCall:
+        keys = [self._keys.items_changed(), *(self._keys.item(item_id) for item_id, _, _ in writes)]
+        arguments = [part for item_id, raw, new in writes for part in (raw or b"", new, item_id)]
         return keys, [self._ttl_ms, *arguments]
 
     async def _raw(self, item_ids: Sequence[str]) -> list[bytes | None]:
@@ -108,11 +128,21 @@ class ItemCatalogue:
 
 
 def _read(item_id: str, raw: bytes | None) -> Item | None:
-    """An entry that cannot be read is as good as none, and the next update replaces it."""
+    """`None` also for an entry that is there and cannot be read."""
     if not raw:
         return None
     try:
-        return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.error("catalogue entry cannot be read", item_id=item_id, error=str(error))
+        return stored_item(raw)
+    except ValueError as error:
+        note_unreadable(CATALOGUE_ENTRY, item_id, error)
         return None
+
+
+def _shown(item_id: str, raw: bytes | None) -> Item | None:
+    return _read(item_id, raw) or (hidden_item(item_id) if raw else None)
+
+
+def _replacing(updates: Updates, *, whole: bool) -> Updates:
+    """What may take the place of an entry that cannot be read, from the first on that says whether to show the item."""
+    first = next((at for at, (_, update) in enumerate(updates) if whole or update.available is not None), len(updates))
+    return updates[first:]

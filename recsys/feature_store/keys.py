@@ -24,6 +24,8 @@ import numpy as np
 from recsys.feature_store.protocol import UNREADABLE
 from recsys.user_features import PAST_BYTES, Departure, HistoryEntry, UserFeatures, Vector
 
+REVISION_DIGITS = 15
+"""As many as a number in Lua has room for."""
 HISTORY, OFFSETS, DEPARTURES, SHOWN, PAST, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"p", b"r", b"e:"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -139,7 +141,7 @@ def revision_of(fields: Mapping[bytes, bytes | None]) -> int:
     revision = fields.get(REVISION)
     if revision is None:
         return 0
-    return int(revision) if revision.isdigit() else UNREADABLE
+    return int(revision) if revision.isdigit() and len(revision) <= REVISION_DIGITS else UNREADABLE
 
 
 def _embeddings(fields: Iterable[tuple[bytes, bytes | None]]) -> Iterable[tuple[str, Vector]]:

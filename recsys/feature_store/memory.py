@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
-from recsys.feature_store.items import in_one, merged
+from recsys.errors import InvalidInput
+from recsys.feature_store.items import applied, by_item
 from recsys.feature_store.protocol import ITEMS_CHANNEL, KEPT_ITEMS, ItemChanges
 from recsys.item import Item
 from recsys.presence import FORGOTTEN_SECONDS, Presence, Seen
@@ -66,12 +67,18 @@ class MemoryFeatureStore:
         self._users[features.user_id] = replace(features, revision=features.revision + 1)
         return True
 
-    async def put_items(self, items: Sequence[Item]) -> None:
-        changed = False
-        for item_id, update in in_one(items).items():
+    async def put_items(
+        self,
+        items: Sequence[Item],
+        *,
+        whole: bool = False,  # noqa: ARG002  # nothing in memory is unreadable
+    ) -> dict[int, InvalidInput]:
+        changed, refused = False, dict[int, InvalidInput]()
+        for item_id, updates in by_item(items).items():
             known = self._items.get(item_id)
-            new = merged(known, update)
-            if new == known:
+            new, without = applied(known, updates)
+            refused |= without
+            if new is None or new == known:
                 continue
             changed = True
             self._revision += 1
@@ -80,6 +87,7 @@ class MemoryFeatureStore:
             self._changed[item_id] = self._revision
         if changed:
             await self.nudge(ITEMS_CHANNEL)
+        return refused
 
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
         return [self._items.get(item_id) for item_id in item_ids]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from recsys.errors import InvalidInput
 from recsys.item import Item
 from recsys.presence import Presence, Seen
 from recsys.rollout import Outcome
@@ -64,11 +65,18 @@ class FeatureStore(Protocol):
         """
         ...
 
-    async def put_items(self, items: Sequence[Item]) -> None:
-        """Merge each update into the catalogue (`Item.updated_by`; the newer `updated_at` wins) and nudge readers."""
+    async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
+        """Merge each update into the catalogue (`recsys.item.merged`; the newer `updated_at` wins) and nudge readers.
+
+        What is refused, by its place in `items`, and why: an update whose properties have no room beside those that
+        the item has. Nothing of it is applied, and all else is. An entry that cannot be read is no empty one: only
+        an update that says `available`, or a `whole` item, takes its place.
+        """
         ...
 
-    async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]: ...
+    async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
+        """As they are, `None` where there is none. An entry that cannot be read is an item that is hidden."""
+        ...
 
     async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
         """Changes after revision `since` (0: the whole catalogue), oldest first.

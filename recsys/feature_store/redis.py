@@ -10,8 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-import structlog
 
+from recsys.errors import InvalidInput
 from recsys.feature_store import scripts
 from recsys.feature_store.exchange import Exchange, ScriptCall, checked, packer
 from recsys.feature_store.items import ItemCatalogue
@@ -34,9 +34,9 @@ from recsys.presence import Presence, Seen
 from recsys.rollout import Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TrendCounts
+from recsys.unreadable import USER_RECORD, note_unreadable
 from recsys.user_features import UserFeatures
 
-log = structlog.get_logger()
 S = TypeVar("S")
 
 CHUNK = 500
@@ -90,9 +90,11 @@ class RedisFeatureStore:
         revision, ttl = b"%d" % features.revision, b"%d" % round(self._settings.user_ttl * 1000)
         return [self._keys.user(features.user_id)], [revision, ttl, *fields]
 
-    async def put_items(self, items: Sequence[Item]) -> None:
-        if await self._catalogue.put(items):
+    async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
+        put = await self._catalogue.put(items, whole=whole)
+        if put.changed:
             await self.nudge(ITEMS_CHANNEL)
+        return put.refused
 
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
         return await self._catalogue.get(item_ids)
@@ -155,10 +157,10 @@ def _readable(
     if isinstance(stored, Exception):
         if not str(stored).startswith("WRONGTYPE"):
             checked([stored])
-        log.error("user record cannot be read", user_id=user_id, error=str(stored))
+        note_unreadable(USER_RECORD, user_id, stored)
         return UserFeatures(user_id, revision=UNREADABLE)
     try:
         return decode(user_id, stored)
     except (msgspec.DecodeError, ValueError) as error:
-        log.error("user record cannot be read", user_id=user_id, error=str(error))
+        note_unreadable(USER_RECORD, user_id, error)
         return UserFeatures(user_id, revision=revision(stored))

@@ -12,7 +12,7 @@ if not stored then
 elseif type(stored) == 'table' then
   if not string.find(stored.err, 'WRONGTYPE') then return stored end
   stored = '-1'
-elseif not string.match(stored, '^%d+$') then
+elseif #stored > 15 or not string.match(stored, '^%d+$') then
   stored = '-1'
 end
 if tonumber(stored) ~= tonumber(ARGV[1]) then return 0 end

@@ -23,7 +23,7 @@ from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
 from recsys.index_registry.contents import MANIFEST, check_files, read_manifest
 from recsys.index_registry.download import Part
 from recsys.index_registry.local_copy import DEFAULT_LIMIT, CacheLimit, local_copy
-from recsys.index_registry.objects import Objects, sequence_of
+from recsys.index_registry.objects import Objects, encoded, sequence_of
 from recsys.index_version import DELETED, LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
 from recsys.placement import Placement, PlacementChange, PlacementName
 from recsys.rollout import Rollout
@@ -44,12 +44,13 @@ class ObjectStoreRegistry:
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         _check_id(manifest.version, VersionId, "version")
         check_files(manifest, files)
+        described = msgspec.json.format(encoded(manifest))
         folder = _folder(manifest.version)
         if self._objects.exists(f"{folder}/{MANIFEST}"):
             raise Conflict(f"version {manifest.version} exists already")
         for name, path in files.items():
             self._objects.put(f"{folder}/{name}", path)
-        if not self._objects.create(f"{folder}/{MANIFEST}", msgspec.json.format(msgspec.json.encode(manifest))):
+        if not self._objects.create(f"{folder}/{MANIFEST}", described):
             raise Conflict(f"version {manifest.version} was published by somebody else meanwhile")
 
     def versions(self) -> list[Manifest]:

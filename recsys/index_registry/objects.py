@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 import obstore
-import structlog
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from recsys.errors import Conflict, RegistryUnavailable
+from recsys.errors import Conflict, InvalidInput, RegistryUnavailable
 from recsys.index_registry.download import Part
+from recsys.unreadable import REGISTRY_ENTRY, note_unreadable
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
-
-log = structlog.get_logger()
 
 CHUNK = 4 << 20
 CLIENT: "ClientConfig" = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
@@ -93,19 +91,25 @@ class Objects:
             except (NotFoundError, FileNotFoundError):
                 return None
 
+    def read(self, path: str, kind: type[T]) -> T | None:
+        """`None` for what is not there and, with a word, for what cannot be read."""
+        raw = self.get(path)
+        if raw is None:
+            return None
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            note_unreadable(REGISTRY_ENTRY, path, error)
+            return None
+
     def read_once(self, entry: "ObjectMeta", kind: type[T]) -> T | None:
         """Nothing read by this ever changes, so nothing is read twice. `None` (and a warning) for the unreadable."""
         key = (entry["path"], entry.get("e_tag"))
         known = self._remembered.get(key)
         if isinstance(known, kind):
             return known
-        raw = self.get(entry["path"])
-        if raw is None:
-            return None
-        try:
-            value = msgspec.json.decode(raw, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("unreadable entry of the index registry skipped", path=entry["path"], error=str(error))
+        value = self.read(entry["path"], kind)
+        if value is None:
             return None
         if len(self._remembered) >= REMEMBERED:
             self._remembered.clear()
@@ -179,15 +183,30 @@ class Objects:
     def append(self, folder: str, entry: Callable[[int], T], after: int | None = None) -> T:
         """The next entry of the sequence, or the one `after` an entry, given its number.
 
-        Raises `Conflict` when another writer was faster.
+        Raises `Conflict` when another writer was faster, and `InvalidInput` for an entry that nobody could read.
         """
         if after is None:
             after = max((sequence_of(one["path"]) for one in self.entries(folder)), default=0)
         sequence = after + 1
         value = entry(sequence)
-        if not self.create(f"{folder}/{sequence:08d}.json", msgspec.json.encode(value)):
+        if not self.create(f"{folder}/{sequence:08d}.json", encoded(value)):
             raise Conflict(f"{folder} was changed by somebody else meanwhile")
         return value
+
+
+def encoded(value: object) -> bytes:
+    """`value` as JSON that `msgspec` reads as the same. Raises `InvalidInput` naming the field that it would refuse."""
+    try:
+        raw = msgspec.json.encode(value)
+        msgspec.json.decode(raw, type=type(value))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidInput(*_wrong(error)) from error
+    return raw
+
+
+def _wrong(error: Exception) -> tuple[str, str]:
+    reason, _, place = str(error).partition(" - at `$.")
+    return place.rstrip("`") or "entry", reason
 
 
 def _chunks(found: "GetResult", path: str) -> Iterator[bytes]:

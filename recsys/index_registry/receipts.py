@@ -70,15 +70,16 @@ class ErasureReceipts:
         """The stages that each erasure has reached, by the folder of its receipt (`folder_of`); in one listing."""
         reached: dict[str, set[str]] = {}
         for entry in self._objects.entries(FOLDER):
-            _, folder, name = entry["path"].split("/")
+            folder, _, name = entry["path"].removeprefix(f"{FOLDER}/").partition("/")
             reached.setdefault(folder, set()).add(name.removesuffix(".json"))
         return reached
 
     def all(self) -> Iterator[ErasureReceipt]:
-        """Every receipt, in no order that means anything."""
+        """Every receipt that can be read, in no order that means anything."""
         for folder, reached in self.reached().items():
-            if "requested" in reached:
-                yield _receipt(self._stages(folder, [one for one in STAGES if one in reached]))
+            found = self._stages(folder, [stage for stage in STAGES if stage in reached])
+            if "requested" in found:
+                yield _receipt(found)
 
     def noted(self, stage: str, receipt: str) -> Stage | None:
         return self._stages(receipt, [stage]).get(stage)
@@ -87,8 +88,8 @@ class ErasureReceipts:
         self._objects.create(_path(receipt, stage), msgspec.json.encode(reached))
 
     def _stages(self, receipt: str, stages: Sequence[str]) -> dict[str, Stage]:
-        raw = {stage: self._objects.get(_path(receipt, stage)) for stage in stages}
-        return {stage: msgspec.json.decode(one, type=Stage) for stage, one in raw.items() if one is not None}
+        found = {stage: self._objects.read(_path(receipt, stage), Stage) for stage in stages}
+        return {stage: one for stage, one in found.items() if one is not None}
 
 
 def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:

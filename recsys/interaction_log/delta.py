@@ -7,6 +7,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from recsys import wire
+from recsys.errors import InvalidInput
 from recsys.interaction_log import delta_tidy
 from recsys.interaction_log.delta_tables import (
     CONFIGURATION,
@@ -22,8 +23,10 @@ from recsys.interaction_log.delta_tables import (
 from recsys.interaction_log.departures import PLACE, departure_rows, settled
 from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
+    admitted,
     each_event_once,
     known,
+    logged_item,
     merged_items,
     of_dates,
     purge_plan,
@@ -108,17 +111,28 @@ class DeltaInteractionLog:
             version = -1 if table is None else table.version()
             return snapshot(version, rows, watermarks, departures)
 
-    def append_items(self, items: Sequence[Item]) -> None:
-        if items:
-            rows = [(item.item_id, item.updated_at, wire.encode(item).decode()) for item in items]
-            with translated():
+    def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
+        with translated():
+            growing = sorted({item.item_id for item in items if item.properties})
+            accepted, refused = admitted(self._updates(growing) if growing else (), items)
+            if accepted:
+                rows = [(item.item_id, item.updated_at, wire.encode(item).decode()) for item in accepted]
                 appended(self._items, pl.DataFrame(rows, schema=ITEM_SCHEMA, orient="row"))
+            return refused
 
     def items(self) -> list[Item]:
         with translated():
-            updates = rows_of(self._items, ITEM_SCHEMA).get_column("update").unique(maintain_order=True)
-            messages = [wire.decode(update.encode()) for update in updates]
-            return merged_items([message for message in messages if isinstance(message, Item)])
+            return merged_items(self._updates())
+
+    def _updates(self, item_ids: Sequence[str] | None = None) -> list[Item]:
+        """Of these items, or of all. One that cannot be read hides its item until a later one says otherwise."""
+        table = opened(self._items)
+        if table is None:
+            return []
+        rows = pl.scan_delta(table)
+        chosen = rows if item_ids is None else rows.filter(pl.col("item_id").is_in(item_ids))
+        updates = chosen.select(*ITEM_SCHEMA).unique(["item_id", "update"], maintain_order=True).collect()
+        return [logged_item(*row) for row in updates.iter_rows()]
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
         self._append_once(self._erasures, departure_rows(erasures).drop("into"))

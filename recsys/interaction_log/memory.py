@@ -6,10 +6,11 @@ from threading import Lock
 
 import polars as pl
 
-from recsys.errors import NotFound
+from recsys.errors import InvalidInput, NotFound
 from recsys.interaction_log.departures import departure_rows, settled
 from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
+    admitted,
     each_event_once,
     known,
     merged_items,
@@ -70,9 +71,12 @@ class MemoryInteractionLog:
         with self._lock:
             return snapshot(self.version(), self._rows(None), self.watermarks(), self._departures)
 
-    def append_items(self, items: Sequence[Item]) -> None:
+    def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
         with self._lock:
-            self._updates.extend(items)
+            ids = {item.item_id for item in items}
+            accepted, refused = admitted([one for one in self._updates if one.item_id in ids], items)
+            self._updates.extend(accepted)
+            return refused
 
     def items(self) -> list[Item]:
         return merged_items(self._updates)

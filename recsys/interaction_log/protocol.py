@@ -7,6 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
+from recsys.errors import InvalidInput
 from recsys.item import Item
 from recsys.user_features import Positioned
 
@@ -135,12 +136,19 @@ class InteractionLog(Protocol):
         """The last offset of every partition that has rows or departures, as of `version`; errors as of `read`."""
         ...
 
-    def append_items(self, items: Sequence[Item]) -> None:
-        """Record catalogue updates; they merge by `updated_at` when read."""
+    def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
+        """Record catalogue updates; they merge by `updated_at` when read.
+
+        What is refused, by its place in `items`, and why: an update whose properties have no room beside those that
+        are recorded of its item (`recsys.item.merged`). Nothing of it is recorded, and all else is.
+        """
         ...
 
     def items(self) -> list[Item]:
-        """The catalogue: every item once, in its newest merged state, ordered by item_id."""
+        """The catalogue: every item once, in its newest merged state, ordered by item_id.
+
+        An update that cannot be read costs nobody the rest: it counts as one that hides its item.
+        """
         ...
 
     def erase(self, erasures: Sequence[Positioned]) -> None:

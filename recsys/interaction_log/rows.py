@@ -1,7 +1,8 @@
 """What every interaction log does with rows, whatever it is kept in."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 
 import msgspec
 import polars as pl
@@ -11,7 +12,8 @@ from recsys.errors import InvalidInput
 from recsys.interaction import Interaction
 from recsys.interaction_log.departures import PLACE, settled, unsettled
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, Purge, Snapshot
-from recsys.item import Item
+from recsys.item import Item, hidden_item, merged, stored_item
+from recsys.unreadable import LOGGED_ITEM, note_unreadable
 from recsys.user_features import Positioned
 
 MAX_DATES = 64
@@ -119,8 +121,43 @@ def merged_items(updates: Sequence[Item]) -> list[Item]:
 
     Updates of one moment apply in the order of their content: rows of a table have no order to go by.
     """
-    merged: dict[str, Item] = {}
-    for update in sorted(updates, key=lambda item: (item.item_id, item.updated_at, wire.encode(item))):
-        known = merged.get(update.item_id)
-        merged[update.item_id] = update if known is None else known.updated_by(update)
-    return list(merged.values())
+    items: dict[str, Item] = {}
+    for update in sorted(updates, key=_place):
+        known = items.get(update.item_id)
+        items[update.item_id] = update if known is None else known.updated_by(update)
+    return list(items.values())
+
+
+def admitted(known: Iterable[Item], updates: Sequence[Item]) -> tuple[list[Item], dict[int, InvalidInput]]:
+    """Those of `updates` whose properties have room beside the `known` of their items, and why the others (by place)
+    have none.
+
+    They are looked at in the order of `updates`, just as the feature store does.
+    """
+    stored: defaultdict[str, list[Item]] = defaultdict(list)
+    for update in known:
+        stored[update.item_id].append(update)
+    accepted, refused = list[Item](), dict[int, InvalidInput]()
+    states = {item_id: merged_items(own)[0] for item_id, own in stored.items()}
+    for place, update in enumerate(updates):
+        try:
+            state = merged(states.get(update.item_id), update)
+        except InvalidInput as error:
+            refused[place] = error
+            continue
+        accepted.append(update)
+        states[update.item_id] = state
+    return accepted, refused
+
+
+def logged_item(item_id: str, updated_at: datetime, update: str) -> Item:
+    """An update as it was stored; one that cannot be read hides the item until a later one says otherwise."""
+    try:
+        return stored_item(update.encode())
+    except ValueError as error:
+        note_unreadable(LOGGED_ITEM, item_id, error)
+        return hidden_item(item_id, updated_at)
+
+
+def _place(update: Item) -> tuple[str, datetime, bytes]:
+    return update.item_id, update.updated_at, wire.encode(update)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import InvalidInput
 from recsys.index_version import FileEntry
-from recsys.item import Item
+from recsys.item import Item, readable
 from recsys.recommender.columns import write_attributes
 from recsys.recommender.factors import Matrix, gram
 from recsys.recommender.id_map import IdMap
@@ -75,7 +75,10 @@ class IndexContents:
 
 
 def write_artefact(directory: Path, contents: IndexContents, search_index: faiss.Index) -> dict[str, Path]:
-    """Write every file of a version into `directory`; name -> path. Raises `InvalidInput` on odd shapes."""
+    """Write every file of a version into `directory`; name -> path.
+
+    Raises `InvalidInput` on odd shapes, and for an item that could not be read again by its id.
+    """
     _check(contents, search_index)
     directory.mkdir(parents=True, exist_ok=True)
     names = [
@@ -125,10 +128,26 @@ def file_entries(files: dict[str, Path]) -> dict[str, FileEntry]:
     return entries
 
 
+def without_unreadable(items: Sequence[Item | None]) -> tuple[list[Item | None], list[str]]:
+    """`items`, those that could not be read again bare of all but their id and whether they are hidden; and whose."""
+    bare: list[str] = []
+
+    def written(item: Item | None) -> Item | None:
+        if item is None or readable(item):
+            return item
+        bare.append(item.item_id)
+        return Item(item_id=item.item_id, updated_at=item.updated_at, available=item.available)
+
+    return [written(item) for item in items], bare
+
+
 def _check(contents: IndexContents, search_index: faiss.Index) -> None:
     n, d = contents.item_factors.shape
     if len(contents.item_ids) != n or len(contents.items) != n or contents.popularity.shape != (n,):
         raise InvalidInput("item_factors", f"{n} rows, but as many ids, items and popularities are needed")
+    for item in contents.items:
+        if item is not None and not readable(item):
+            raise InvalidInput(f"items.{item.item_id}", "could not be read again")
     if contents.user_factors.shape != (len(contents.user_ids), d):
         raise InvalidInput("user_factors", f"shape {contents.user_factors.shape} does not fit the users and d={d}")
     # One dimension more makes norms equal (SearchSpec.augmented).

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.condition import All
 from recsys.expression import Expression
-from recsys.item import Item
+from recsys.item import Item, stored_item
 from recsys.recommender.attributes import Attributes, Mask
 
 MIN_SEGMENT = 2000
@@ -19,7 +19,6 @@ LOOSE_SHARE = 16
 MAX_SEGMENTS = 128
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Item).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Changes:
     def item(self, row: int) -> Item | None:
         """`None` where nothing changed."""
         raw = self.raw.get(row)
-        return None if raw is None else _decode(raw)
+        return None if raw is None else stored_item(raw)
 
     def _item_at(self, rows: NDArray[np.int64], place: int) -> Item | None:
         return self.item(int(rows[place]))
@@ -82,5 +81,5 @@ def passing(items: Iterable[Item | None], conditions: Sequence[Expression]) -> l
 
 def _segment(raw: Mapping[int, bytes], decoded: Mapping[int, Item], rows: Iterable[int]) -> Segment:
     ordered = sorted(rows)
-    items = [decoded[row] if row in decoded else _decode(raw[row]) for row in ordered]
+    items = [decoded[row] if row in decoded else stored_item(raw[row]) for row in ordered]
     return Segment(np.array(ordered, np.int64), Attributes.of(items))

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtefact
 from recsys.index_version import FORMAT_VERSION, Manifest
-from recsys.item import Item
+from recsys.item import Item, stored_item
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.artefact import Neighbours
 from recsys.recommender.attributes import Attributes
+from recsys.recommender.columns import HIDDEN
 from recsys.recommender.factors import (
     ConfidenceParameters,
     Matrix,
@@ -26,9 +27,8 @@ from recsys.recommender.factors import (
 )
 from recsys.recommender.id_map import UNKNOWN, IdMap, memory_mapped
 from recsys.recommender.search import SearchIndex, SearchSpec
+from recsys.unreadable import VERSION_ITEM, note_unreadable
 from recsys.user_features import HistoryEntry, Vector
-
-_item_decoder = msgspec.json.Decoder(Item)
 
 
 class _Categories(msgspec.Struct):
@@ -133,14 +133,27 @@ class Index:
         return len(self.item_id)
 
     def item(self, row: int) -> Item | None:
-        """What the trainer knew of the item at `row`."""
+        """What the trainer knew of the item at `row`; of one that cannot be read, no more than whether it is hidden."""
         raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
-        return _item_decoder.decode(raw) if raw else None
+        try:
+            return stored_item(raw) if raw else None
+        except ValueError as error:
+            return self._unreadable(row, error)
 
     def categories(self, row: int) -> tuple[str, ...]:
         """The item's categories as the trainer knew them, at a quarter of the cost of `item`."""
         raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
-        return _categories_decoder.decode(raw).categories or () if raw else ()
+        try:
+            return _categories_decoder.decode(raw).categories or () if raw else ()
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            self._unreadable(row, error)
+            return ()
+
+    def _unreadable(self, row: int, error: Exception) -> Item:
+        (item_id,) = self.item_id.ids(np.array([row]))
+        note_unreadable(VERSION_ITEM, item_id, error)
+        available = None if self.attributes.state[row] != HIDDEN else False
+        return Item(item_id=item_id, updated_at=self.manifest.watermark, available=available)
 
     def snapshot(self, user_id: str) -> Vector | None:
         """The user's vector (d,) as of training, or `None` for a user who was not there."""

@@ -303,6 +303,7 @@ GARBAGE = {
     "msgpack of something else": [("HSET", "h", b"\x81\xa1a\x01", "o", b"\x80", "r", "4")],
     "no number": [("HSET", "h", b"\x90", "o", b"\x80", "r", "four")],
     "half a past": [("HSET", "h", b"\x90", "o", b"\x80", "p", b"\x00" * 24, "r", "4")],
+    "a number without end": [("HSET", "h", b"\x90", "o", b"\x80", "r", "9" * 5000)],
     "a negative number": [("HSET", "h", b"\x90", "o", b"\x80", "r", "-3")],
 }
 
@@ -340,14 +341,13 @@ async def test_a_broken_embedding_is_no_embedding(
     assert (read.embeddings, len(read.history)) == ({}, 3)
 
 
-async def test_an_unreadable_catalogue_entry_is_replaced_by_the_next_update(
+async def test_a_key_of_another_type_is_replaced_by_the_next_update(
     redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
 ) -> None:
-    await server.set(f"{store_settings.prefix}item:a", b"{not json")
     await server.lpush(f"{store_settings.prefix}item:b", "x")
-    assert await redis_store.get_items(["a", "b"]) == [None, None]
-    await redis_store.put_items([item("a", title="A"), item("b", title="B")])
-    assert await redis_store.get_items(["a", "b"]) == [item("a", title="A"), item("b", title="B")]
+    assert await redis_store.get_items(["b"]) == [None]
+    await redis_store.put_items([item("b", title="B")])
+    assert await redis_store.get_items(["b"]) == [item("b", title="B")]
 
 
 async def test_a_server_that_forgot_its_scripts_is_taught_again(

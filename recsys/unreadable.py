@@ -1,0 +1,27 @@
+"""Stored records that cannot be read: each is counted by kind, and told in one log line per kind and minute."""
+
+import structlog
+from prometheus_client import Counter
+
+from recsys.throttle import log_throttled
+
+log = structlog.get_logger()
+
+UNREADABLE_RECORDS = Counter("millirec_unreadable_records", "Stored records that could not be read, by kind", ["kind"])
+CATALOGUE_ENTRY = "catalogue entry"
+USER_RECORD = "user record"
+LOGGED_ITEM = "item update of the log"
+VERSION_ITEM = "item of a version"
+REGISTRY_ENTRY = "registry entry"
+KINDS = (CATALOGUE_ENTRY, USER_RECORD, LOGGED_ITEM, VERSION_ITEM, REGISTRY_ENTRY)
+for kind in KINDS:
+    # From the start: a counter that appears with its first count has not increased.
+    UNREADABLE_RECORDS.labels(kind)
+
+
+def note_unreadable(kind: str, name: str, error: object) -> None:
+    """`name` is the record's id or path; `kind` one of `KINDS`."""
+    UNREADABLE_RECORDS.labels(kind).inc()
+    log_throttled(
+        log, "error", "stored record cannot be read", cause=kind, kind=kind, name=name, error=str(error)[:500]
+    )
