@@ -38,7 +38,7 @@ MEANINGS: Mapping[str, str] = {
     "title": "what a frontend shows",
     "categories": "the item's categories; an empty list takes them away",
     "available": "false hides the item from every answer",
-    "properties": "the shop's own, to filter by and to show; merged by name",
+    "properties": "the shop's own, to filter by and to show; merged by name, up to 64 of an item and 64 KiB as JSON",
     "into": "who has from now on all that the user had",
 }
 """What a field says, in whatever kind of message it stands."""

@@ -21,9 +21,10 @@ Properties = dict[str, PropertyValue]
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="item", tag_field="kind"):
     """A catalogue entry, or a partial update of one: a field left out (`None`) stays as it was.
 
-    `price` is in the shop's currency. `available=False` hides the item from every answer at once. The bounds are
-    those of an update as it arrives; whoever reads what was stored takes `stored_item`, which refuses nothing.
+    `price` is in the shop's currency. `available=False` hides the item from every answer at once.
     """
+
+    # The bounds are those of an update as it arrives. Whoever reads what was stored takes `stored_item`.
 
     item_id: Id
     updated_at: Timestamp

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import CorruptArtefact, InvalidInput
+from recsys.expression import compile_expression
 from recsys.index_registry.memory import MemoryIndexRegistry
+from recsys.item import Item
 from recsys.recommender import Catalogue, Index, IndexContents, file_entries, write_artefact
+from recsys.recommender.artefact import without_unreadable
 from tests.versions import ITEMS, WATERMARK, publish_small_version, small_item
 
 RNG = np.random.default_rng(3)
@@ -123,3 +127,33 @@ def test_a_manifest_without_confidence_is_refused(tmp_path: Path) -> None:
     for parameters in ({}, {"confidence": {"alpha": "much"}}):
         with pytest.raises(CorruptArtefact):
             Index.open(tmp_path / "v", msgspec.structs.replace(manifest, parameters=parameters))
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xff", b'{"kind":"item"}', b"[" * 3000])
+def test_an_item_that_cannot_be_read_costs_its_properties_and_stays_hidden(tmp_path: Path, damage: bytes) -> None:
+    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, "v")
+    blobs = [msgspec.json.encode(small_item(n)) for n in range(ITEMS)]
+    blobs[7] = blobs[8] = damage
+    np.save(tmp_path / "v/items.blob.npy", np.frombuffer(b"".join(blobs), np.uint8))
+    np.save(tmp_path / "v/items.offsets.npy", np.cumsum([0, *map(len, blobs)]))
+    catalogue = Catalogue.of(Index.open(tmp_path / "v", manifest))
+    assert catalogue.shown([6, 7, 8], None) == [small_item(6).shown(), {}, {}]
+    assert catalogue.categories_of(np.array([7, 8, 9])) == [(), (), ("garden",)]
+    assert [catalogue.item(row).available for row in (7, 8)] == [False, None]  # type: ignore[union-attr]
+    allowed = catalogue.allowed((compile_expression('title = "Item 9" or not colour = "red"'),))
+    assert allowed is not None
+    assert not allowed.mask[7]
+
+
+def test_an_item_that_could_not_be_read_again_never_reaches_a_version(tmp_path: Path) -> None:
+    wide = msgspec.structs.replace(small_item(7), properties={f"p{n}": True for n in range(65)})
+    contents = replace(CONTENTS, items=[small_item(1), None, wide])
+    with pytest.raises(InvalidInput, match=r"items\.i7"):
+        write_artefact(tmp_path, contents, search_index(CONTENTS))
+    items, bare = without_unreadable(contents.items)
+    assert (bare, items[:2], items[2]) == (
+        ["i7"],
+        contents.items[:2],
+        Item(item_id="i7", updated_at=WATERMARK, available=False),
+    )
+    assert write_artefact(tmp_path, replace(contents, items=items), search_index(CONTENTS))
