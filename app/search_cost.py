@@ -15,21 +15,29 @@ LOOK_EVERY = 8
 """Calls of which one is measured: reading the clock of a thread is a system call, twice."""
 
 
+Kind = tuple[bool, int]
+"""Whether a query is plain, and the number of bits of k: ten items of a list cost less than five hundred."""
+
+
 class SearchCost:
-    """Measured per version, for plain queries and for the others, which filter, boost or mix sources.
+    """Measured per version, for plain queries and for the others, which filter, boost or mix sources, and by their k.
 
     The first of each kind runs beside the loop. Processor time is what counts: waiting for the interpreter or for a
     core says nothing about the search.
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[bool, float] = {}
+        self._seconds: dict[Kind, float] = {}
         self._calls = 0
+
+    def fitting(self, queries: Sequence[Query]) -> int:
+        """How many of them, at least one, hold the event loop no longer than it may be held, by what is known."""
+        return max(1, min(len(queries), int(MAX_INLINE / self._seconds.get(_kind(queries), MAX_INLINE))))
 
     async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
         """`call` for `queries`, where it holds nobody up; `beside` the loop whatever it has cost so far."""
-        plain = all(query.is_plain for query in queries)
-        known = self._seconds.get(plain)
+        kind = _kind(queries)
+        known = self._seconds.get(kind)
         inline = not beside and known is not None and known * len(queries) < MAX_INLINE
         self._calls += 1
         if known is not None and self._calls % LOOK_EVERY:
@@ -37,8 +45,12 @@ class SearchCost:
         measured = _Measured(call)
         result = measured() if inline else await asyncio.to_thread(measured)
         seconds = measured.seconds / len(queries)
-        self._seconds[plain] = seconds if known is None else known + SMOOTHING * (seconds - known)
+        self._seconds[kind] = seconds if known is None else known + SMOOTHING * (seconds - known)
         return result
+
+
+def _kind(queries: Sequence[Query]) -> Kind:
+    return all(query.is_plain for query in queries), max(query.k for query in queries).bit_length()
 
 
 class _Measured(Generic[T]):

@@ -1,10 +1,11 @@
 """The request path on one screen: the queries of one event-loop turn -> one feature read -> one recommendation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ from recsys.placement import Candidates, Source
 from recsys.recommendation import Query
 from recsys.recommender import Trace, has_masks, recommend, recommend_many
 from recsys.throttle import log_throttled
+from recsys.user_features import UserFeatures
 
 log = structlog.get_logger()
 NO_VERSION = "no index version is live yet: train one and promote it (millirec train)"
@@ -29,14 +31,16 @@ DEADLINE = 0.25
 POPULAR = (Candidates(Source.POPULAR),)
 MAX_TOGETHER = 256
 """Queries answered together at most."""
-MAX_BATCHES = 4
-"""Batches under way at most, so that single queries have their turn between them."""
 OF_BATCH = 32
-"""Of a batch, answered at a time: as few as the event loop may be held for, since a thread would fight with it."""
+"""Queries of a batch answered at a time at most; fewer where that would hold the event loop too long."""
+ITEMS_OF_PART = 4096
+"""And so many items, which are made into JSON on the event loop."""
 MAX_TURNS = 4
 """Feature reads under way at most: more would be smaller ones, and cost more per query."""
 
 
+T = TypeVar("T")
+Asked = tuple[Query, UserFeatures | None]
 Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
 """A query, and the version that is to answer it where that is not the live one."""
 
@@ -66,7 +70,7 @@ class Serving:
         self._waiting: list[Waiting] = []
         self._arrived: list[Waiting] | None = None
         self._turns: set[asyncio.Task[None]] = set()
-        self._batches = asyncio.Semaphore(MAX_BATCHES)
+        self._turn_of_batches = asyncio.Lock()
 
     def live(self) -> LoadedVersion:
         """The version that answers now. Raises `Unavailable` while there is none."""
@@ -108,13 +112,23 @@ class Serving:
         self._waiting.append(self._arrived[-1])
         return await answer
 
-    async def recommend_all(self, queries: Sequence[Query]) -> list[Served]:
-        """The same for queries that belong together: all from one version, and in no hurry."""
-        live, found = self.live(), list[Served]()
-        async with self._batches:
-            for start in range(0, len(queries), OF_BATCH):
-                found += await self._serve(queries[start : start + OF_BATCH], live, patient=True)
-        return found
+    async def recommend_all(self, queries: Sequence[Query], encode: Callable[[Sequence[Served]], T]) -> list[T]:
+        """The same for queries that belong together: all from one version, in their order and in no hurry.
+
+        Part by part, each as `encode` returns it. Parts of all batches take turns with each other and with the rest
+        of the event loop; whoever is cancelled ends with the part at hand.
+        """
+        live, parts, start = self.live(), list[T](), 0
+        while start < len(queries):
+            size = max(1, min(OF_BATCH, ITEMS_OF_PART // queries[start].k))
+            size = live.search_cost.fitting(queries[start : start + size])
+            asked = await self._with_features(queries[start : start + size], live, patient=True)
+            async with self._turn_of_batches:
+                parts.append(encode(await self._answers(asked, live)))
+                # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
+                await asyncio.sleep(0)
+            start += size
+        return parts
 
     async def trace(
         self, query: Query, placement: str = "", version: LoadedVersion | None = None
@@ -199,23 +213,27 @@ class Serving:
             return answers
 
     async def _serve(
-        self,
-        queries: Sequence[Query],
-        live: LoadedVersion,
-        trace: Trace | None = None,
-        *,
-        patient: bool = False,
-        counted: bool = True,
+        self, queries: Sequence[Query], live: LoadedVersion, trace: Trace | None = None, *, counted: bool = True
     ) -> list[Served]:
+        return await self._answers(await self._with_features(queries, live), live, trace, counted=counted)
+
+    async def _with_features(
+        self, queries: Sequence[Query], live: LoadedVersion, *, patient: bool = False
+    ) -> Sequence[Asked]:
         users = [query.user_id for query in queries if query.user_id is not None]
         shown = any(query.placement.rotate_hours for query in queries)
         found = iter(await self._features.read(users, live.index.version, shown=shown, patient=patient))
-        asked = [(query, None if query.user_id is None else next(found)) for query in queries]
+        return [(query, None if query.user_id is None else next(found)) for query in queries]
+
+    async def _answers(
+        self, asked: Sequence[Asked], live: LoadedVersion, trace: Trace | None = None, *, counted: bool = True
+    ) -> list[Served]:
         began = perf_counter()
+        queries = [query for query, _ in asked]
         call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)
         beside = not has_masks(queries, live.catalogue)
         results = await live.search_cost.run(queries, call, beside=beside)
-        seconds = (perf_counter() - began) / len(queries)
+        seconds = (perf_counter() - began) / len(asked)
         SEARCH_SECONDS.observe(seconds)
         degraded = [query.user_id is not None and features is None for query, features in asked]
         if counted:

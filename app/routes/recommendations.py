@@ -1,7 +1,6 @@
 """/recommend, /recommend/batch, /items/{id}/similar, /popular, /trending, /new, /explain."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import time
 from typing import Annotated
@@ -31,9 +30,9 @@ from app.recommend_schemas import (
     known_placement,
     query_of,
 )
-from app.served import served
+from app.served import Served, served
 from app.settings import Scope
-from recsys.errors import NotFound
+from recsys.errors import InvalidInput, NotFound
 from recsys.interaction import ID_PATTERN, MAX_ID_LENGTH
 from recsys.placement import MAX_K, READY_MADE, Candidates, Placement, Source
 from recsys.recommendation import Query
@@ -63,31 +62,41 @@ async def recommend_batch(use: Services, _: Connection, body: bytes) -> list[byt
     """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
     asked = decode(body, BatchBody)
     placement = known_placement(use.placements(), asked.placement)
+    k, most = asked.k or placement.k, use.settings.max_batch_items
+    if k * len(asked.users) > most:
+        raise InvalidInput("users", f"{len(asked.users)} users with k={k} each: at most {most} items are allowed")
     moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
-    queries = [
-        Query(asked.k or placement.k, user, (), (), exclude, condition, placement, moment) for user in asked.users
-    ]
-    found = await use.serving.recommend_all(queries)
-    names = names_of(asked, placement)
-    version, degraded = found[0].result.version, any(one.degraded for one in found)
-    opening = msgspec.json.encode(BatchAnswer(recommendation_id(), version, degraded, []))[: -len(CLOSING)]
-    parts = [opening]
-    for start in range(0, len(found), ENCODED_TOGETHER):
-        end = start + ENCODED_TOGETHER
-        # In parts that others' requests come between, and that take a fraction of the memory of what they say.
-        await asyncio.sleep(0)
-        answers = [
-            UserItems(user, one.result.rung, items_of(one, names), one.result.short)
-            for user, one in zip(asked.users[start:end], found[start:end], strict=True)
-        ]
-        parts.append((b"," if start else b"") + msgspec.json.encode(answers)[1:-1])
-    return [*parts, CLOSING]
+    queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in asked.users]
+    batch = _Batch(asked.users, names_of(asked, placement))
+    parts = await use.serving.recommend_all(queries, batch.encode)
+    opening = msgspec.json.encode(BatchAnswer(recommendation_id(), batch.version, batch.degraded, []))
+    return [opening[: -len(CLOSING)], *parts, CLOSING]
 
 
 CLOSING = b"]}"
 """What ends the encoded `BatchAnswer`, whose last field is the list."""
-ENCODED_TOGETHER = 32
-"""Users of a batch."""
+
+
+class _Batch:
+    """Answers to the users of a batch: as JSON they take a fraction of the memory of what they say."""
+
+    def __init__(self, users: Sequence[str], names: tuple[str, ...]) -> None:
+        self._users = users
+        self._names = names
+        self._encoded = 0
+        self.version = ""
+        self.degraded = False
+
+    def encode(self, part: Sequence[Served]) -> bytes:
+        """The entries of the list for the next users."""
+        begun, self._encoded = self._encoded, self._encoded + len(part)
+        self.version = part[0].result.version
+        self.degraded |= any(found.degraded for found in part)
+        answers = [
+            UserItems(user, found.result.rung, items_of(found, self._names), found.result.short)
+            for user, found in zip(self._users[begun : self._encoded], part, strict=True)
+        ]
+        return (b"," if begun else b"") + msgspec.json.encode(answers)[1:-1]
 
 
 POPULAR = Placement(sources=(Candidates(Source.POPULAR),))
