@@ -31,6 +31,8 @@ DEADLINE = 0.25
 POPULAR = (Candidates(Source.POPULAR),)
 MAX_TOGETHER = 256
 """Queries answered together at most."""
+MAX_BATCHES = 4
+"""Batches under way at most: more would all be late."""
 OF_BATCH = 32
 """Queries of a batch answered at a time at most; fewer where that would hold the event loop too long."""
 ITEMS_OF_PART = 4096
@@ -70,6 +72,7 @@ class Serving:
         self._waiting: list[Waiting] = []
         self._arrived: list[Waiting] | None = None
         self._turns: set[asyncio.Task[None]] = set()
+        self._batches = asyncio.Semaphore(MAX_BATCHES)
         self._turn_of_batches = asyncio.Lock()
 
     def live(self) -> LoadedVersion:
@@ -119,15 +122,16 @@ class Serving:
         of the event loop; whoever is cancelled ends with the part at hand.
         """
         live, parts, start = self.live(), list[T](), 0
-        while start < len(queries):
-            size = max(1, min(OF_BATCH, ITEMS_OF_PART // queries[start].k))
-            size = live.search_cost.fitting(queries[start : start + size])
-            asked = await self._with_features(queries[start : start + size], live, patient=True)
-            async with self._turn_of_batches:
-                parts.append(encode(await self._answers(asked, live)))
-                # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
-                await asyncio.sleep(0)
-            start += size
+        async with self._batches:
+            while start < len(queries):
+                size = max(1, min(OF_BATCH, ITEMS_OF_PART // queries[start].k))
+                size = live.search_cost.fitting(queries[start : start + size])
+                asked = await self._with_features(queries[start : start + size], live, patient=True)
+                async with self._turn_of_batches:
+                    parts.append(encode(await self._answers(asked, live)))
+                    # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
+                    await asyncio.sleep(0)
+                start += size
         return parts
 
     async def trace(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsys.settings import StoreSettings
+from tests.app.conftest import client, guarded, guarded_client, registry, settings  # noqa: F401  # in process
 from tests.attacks.bystanders import Bystanders
 from tests.deployment import Deployment, deployed
 from tests.deployment_fixtures import with_versions
