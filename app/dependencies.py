@@ -1,5 +1,6 @@
 """What routes ask for: the services, a caller with the right scope, a decoded body."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,9 +13,11 @@ from starlette.types import Scope as Connection
 
 from app.admission import Admission
 from app.callers import Caller, Callers
+from app.expressions import Expressions
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
+from app.outline import LARGE, check_lists
 from app.placement_watcher import PlacementWatcher
 from app.serving import Serving
 from app.settings import Scope, ServeSettings
@@ -27,6 +30,7 @@ from recsys.wire import invalid_input
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
+MAX_PARAMETERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Services:
     callers: Callers
     singles: Admission
     batches: Admission
+    expressions: Expressions
     serving: Serving
     live_index: LiveIndex
     watcher: IndexWatcher
@@ -113,8 +118,15 @@ async def decode_body(request: Request, kind: type[T]) -> T:
     return decode(await request.body(), kind)
 
 
+async def decode_beside(request: Request, kind: type[T]) -> T:
+    """The same beside the event loop, for bodies with placements, whose expressions take a while."""
+    return await asyncio.to_thread(decode, await request.body(), kind)
+
+
 def decode(raw: bytes | msgspec.Raw, kind: type[T], prefix: str = "") -> T:
     try:
+        if len(raw) > LARGE:
+            check_lists(raw, kind)
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_input(error, prefix or "body") from error
@@ -126,6 +138,8 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
     A list is given by repeating its name; `properties` may be joined by commas as well. Raises `InvalidInput`.
     """
     raw = connection["query_string"]
+    if raw.count(b"&") >= MAX_PARAMETERS:
+        raise InvalidInput("query", f"has more than the {MAX_PARAMETERS} parameters allowed")
     lists, known = _fields(documented or kind)
     values: dict[str, str | list[str]] = {}
     for name, value in map(_parameter, raw.decode("latin-1").split("&")) if raw else ():

@@ -20,6 +20,7 @@ from app.canary_guard import CanaryGuard
 from app.catalogue_watcher import CatalogueWatcher
 from app.circuit_breaker import CircuitBreaker
 from app.dependencies import Services
+from app.expressions import Expressions
 from app.feature_reader import FeatureReader
 from app.hot_routes import HotRoutes
 from app.index_watcher import IndexWatcher
@@ -126,6 +127,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     topic = open_interaction_topic(settings.topic, settings.store)
     producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
     stack.push_async_callback(producer.aclose)
+    expressions = Expressions()
+    stack.callback(expressions.close)
     live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     features = FeatureReader(store, CircuitBreaker())
     guard = CanaryGuard(registry, store, live_index, live_rollouts, 2 * serve.poll_interval)
@@ -155,6 +158,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         callers=callers,
         singles=singles,
         batches=batches,
+        expressions=expressions,
         serving=serving,
         live_index=live_index,
         watcher=watcher,

@@ -1,6 +1,7 @@
 """Expressions over items, such as `price < 20 and categories in ["tea", "coffee"]`; taught in docs/expressions.md."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -13,6 +14,8 @@ from recsys.errors import InvalidInput
 from recsys.item import Item
 
 MAX_LENGTH = 2048
+MAX_TOGETHER = 8192
+"""Characters of all the boosts of an answer."""
 MAX_DEPTH = 32
 MAX_COMPARISONS = 64
 MAX_VALUES = 256
@@ -69,6 +72,10 @@ _SPOKEN = {
 }
 _UNORDERED = {"item_id", "available"}
 _WORDS: dict[type, str] = {str: "text", float: "a number", bool: "true or false"}
+
+
+Named = tuple[str, str]
+"""The field of a request or a placement, and the text of its expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,26 @@ def compile_expression(text: str) -> Expression:
     for leaf in leaves:
         _check(leaf)
     return Expression(text, root)
+
+
+def check_lengths(named: Sequence[Named]) -> None:
+    """Before a single one is compiled. Raises `InvalidInput` naming a field that is too long."""
+    together = 0
+    for field_name, text in named:
+        if len(text) > MAX_LENGTH:
+            raise InvalidInput(field_name, f"{len(text)} characters; at most {MAX_LENGTH} are allowed")
+        together += 0 if field_name == "filter" else len(text)
+    if together > MAX_TOGETHER:
+        raise InvalidInput("boosts", f"{together} characters together; at most {MAX_TOGETHER} are allowed")
+
+
+def compile_named(named: Sequence[Named]) -> None:
+    """Have each compiled and remembered. Raises `InvalidInput` naming the field of the first that cannot be."""
+    for field_name, text in named:
+        try:
+            compile_expression(text)
+        except InvalidInput as error:
+            raise InvalidInput(field_name, error.reason) from None
 
 
 def _check(leaf: OneOf | Bound) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from recsys.errors import InvalidInput
-from recsys.expression import compile_expression
+from recsys.expression import check_lengths, compile_named
 from recsys.interaction import TYPE_PATTERN, Timestamp
 from recsys.item import PropertyName
 
@@ -19,15 +19,6 @@ Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 SeenType = Annotated[str, msgspec.Meta(pattern=rf"{TYPE_PATTERN}|^\*$")]
 ExpressionText = Annotated[str, msgspec.Meta(max_length=2048)]
 PlacementName = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-
-
-def _check(field: str, text: str) -> None:
-    if text:
-        try:
-            compile_expression(text)
-        except InvalidInput as error:
-            # msgspec reports a ValueError with the path of the struct it was raised for.
-            raise ValueError(f"{field}: {error.reason}") from error
 
 
 class Source(StrEnum):
@@ -66,9 +57,6 @@ class Boost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     factor: Annotated[float, msgspec.Meta(gt=0, le=100)]
     context: Annotated[dict[PropertyName, str], msgspec.Meta(max_length=16)] = {}
 
-    def __post_init__(self) -> None:
-        _check("when", self.when)
-
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How answers are made. Everything off but `personal` and `popular`: the model's own ranking.
@@ -95,7 +83,16 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     properties: Annotated[tuple[PropertyName, ...], msgspec.Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
-        _check("filter", self.filter)
+        # Not by each boost itself: there may be thousands of them until it is known that they are too many.
+        named = [("filter", self.filter)] if self.filter else []
+        named += [(f"boosts.{place}.when", boost.when) for place, boost in enumerate(self.boosts) if boost.when]
+        if named:
+            try:
+                check_lengths(named)
+                compile_named(named)
+            except InvalidInput as error:
+                # msgspec reports a ValueError with the path of the struct it was raised for.
+                raise ValueError(f"{error.field}: {error.reason}") from error
 
     @property
     def is_plain(self) -> bool:

@@ -17,6 +17,8 @@ Message = Interaction | Item | Erasure | Merge
 VERSION = 2
 """Of what is written here; `recsys.envelope` reads older ones too."""
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_QUOTED = 300
+OWN_FIELD = re.compile(r"([a-z_]+(?:\.\w+)*): (.*)", re.DOTALL)
 WHOLE_NAMES = ("message", "body", "query")
 """Stand for all of it, and so are no part of a field's path."""
 
@@ -107,9 +109,18 @@ def invalid_input(error: Exception, whole: str) -> InvalidInput:
         return InvalidInput(whole, f"is not valid JSON: {error}")
     reason, _, place = str(error).partition(" - at `$")
     path = re.sub(r"\[(\d+)\]", r".\1", place.rstrip("`").replace("[...]", "")).strip(".")
+    own = OWN_FIELD.match(reason)
+    if own:
+        # What a struct finds out by itself is said with the field's name in front.
+        path, reason = f"{path}.{own[1]}".strip("."), own[2]
     named = re.search(r"(?:missing required|unknown) field `([^`]*)`", reason)
     parts = [whole if whole not in WHOLE_NAMES else "", path, named[1] if named else ""]
-    return InvalidInput(".".join(part for part in parts if part) or whole, reason)
+    return InvalidInput(_short(".".join(part for part in parts if part)) or whole, _short(reason))
+
+
+def _short(text: str) -> str:
+    """What a client sent is no longer when it is said back."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
 def key_of(message: Message) -> str:

@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter, Path, Request, Response
 
 from app.admin_schemas import PlacementAnswer, PlacementHistory, PlacementsAnswer
-from app.dependencies import Administering, Services, Use, decode_body, json_response
+from app.dependencies import Administering, Services, Use, decode_beside, json_response
 from app.openapi import gives, takes
 from recsys.errors import NotFound, StoreUnavailable
 from recsys.feature_store import PLACEMENTS_CHANNEL
@@ -54,7 +54,7 @@ async def put_placement(use: Use, actor: Administering, name: Name, request: Req
     Effective on this replica before the answer, on the others within a second. The body is the whole placement:
     what is left out takes its default.
     """
-    return await _change(use, name, await decode_body(request, Placement), actor)
+    return await _change(use, name, await decode_beside(request, Placement), actor)
 
 
 @router.delete("/{name}", responses=gives(PlacementChange, 404, 409, 422, 503), response_class=Response)

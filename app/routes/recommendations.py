@@ -65,6 +65,7 @@ async def recommend_batch(use: Services, _: Connection, body: bytes) -> list[byt
     k, most = asked.k or placement.k, use.settings.max_batch_items
     if k * len(asked.users) > most:
         raise InvalidInput("users", f"{len(asked.users)} users with k={k} each: at most {most} items are allowed")
+    await use.expressions.ready(asked)
     moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
     queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in asked.users]
     batch = _Batch(asked.users, names_of(asked, placement))
@@ -122,6 +123,7 @@ async def new(use: Services, scope: Connection, _: bytes) -> bytes:
 async def explain(use: Services, _: Connection, raw: bytes) -> bytes:
     """Why an item is in the answer to a question, or which stage removed it."""
     body = decode(raw, ExplainBody)
+    await use.expressions.ready(body)
     found, trace = await use.serving.trace(
         query_of(body, known_placement(use.placements(), body.placement), now_ms()), body.placement
     )
@@ -164,6 +166,7 @@ async def similar(request: Request, use: Use, caller: Recommending, item_id: Ite
 
 
 async def _list(use: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
+    await use.expressions.ready(params)
     default = known_placement(use.placements(), "default")
     query = Query(
         k=params.k or default.k,
@@ -176,6 +179,7 @@ async def _list(use: Services, params: ListParams, placement: Placement, items: 
 
 
 async def _recommend(use: Services, body: RecommendBody) -> Answer:
+    await use.expressions.ready(body)
     placement = known_placement(use.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.answers import answer
-from app.dependencies import Administering, Services, Use, decode_body, json_response
+from app.dependencies import Administering, Services, Use, decode_beside, decode_body, json_response
 from app.live_index import LoadedVersion
 from app.openapi import gives, takes
 from app.recommend_schemas import Answer, PreviewBody, RecommendBody, known_placement, query_of
@@ -31,6 +31,7 @@ async def recommend_by_version(use: Use, caller: Administering, version: Version
     body = await decode_body(request, RecommendBody)
     if body.pages or body.cursor is not None:
         raise InvalidInput("cursor" if body.cursor is not None else "pages", "is only for POST /recommend")
+    await use.expressions.ready(body)
     placement = known_placement(use.placements(), body.placement)
     with use.singles.slot(caller):
         return json_response(await _answer(use, body, placement, _in_memory(use, version)))
@@ -45,7 +46,7 @@ async def recommend_by_version(use: Use, caller: Administering, version: Version
 )
 async def preview_placement(use: Use, caller: Administering, request: Request) -> Response:
     """What a placement would answer, without saving it; by the live version or another one in memory."""
-    body = await decode_body(request, PreviewBody)
+    body = await decode_beside(request, PreviewBody)
     version = use.serving.live() if body.version is None else _in_memory(use, body.version)
     asked = RecommendBody(
         user_id=body.user_id,

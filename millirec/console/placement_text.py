@@ -49,10 +49,6 @@ def check(text: str) -> tuple[str, Placement | Misfit]:
 
 def _misfit(error: InvalidInput, lines: Mapping[str, int]) -> Misfit:
     path = "" if error.field == "body" else error.field
-    inner, colon, reason = error.reason.partition(": ")
-    # What a struct finds out by itself is told with the field's name in front.
-    if colon and inner.isidentifier():
-        return _misfit(InvalidInput(f"{path}.{inner}".strip("."), reason), lines)
     known = path
     while known not in lines:
         known = known.rpartition(".")[0]

@@ -130,7 +130,7 @@ async def test_every_ready_made_placement_answers(client: httpx.AsyncClient, pla
     [
         ({"sources": [{"source": "telepathy"}]}, "telepathy"),
         ({"filter": "price <"}, "filter"),
-        ({"boosts": [{"when": "((", "factor": 2}]}, "when"),
+        ({"boosts": [{"when": "((", "factor": 2}]}, "boosts.0.when"),
         ({"exclude_seen": {"purchase": 0}}, "exclude_seen"),
         ({"colour": 1}, "colour"),
     ],

@@ -119,7 +119,7 @@ async def test_bad_parameters_are_named(client: httpx.AsyncClient, params: dict[
         (b'{"nonsense": 1}', "nonsense"),
         (b'{"filter": {"colour": 1}}', "filter"),
         (b'{"filter": "price <"}', "filter"),
-        (b'{"boosts": [{"when": "(", "factor": 2}]}', "boosts.0"),
+        (b'{"boosts": [{"when": "(", "factor": 2}]}', "boosts.0.when"),
         (b'{"cursor": "AAAA"}', "cursor"),
         (b'{"exclude": ["ok", ""]}', "exclude.1"),
         (b'{"user_id": "\xff"}', "body"),

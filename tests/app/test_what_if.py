@@ -66,7 +66,7 @@ async def test_a_preview_answers_as_the_placement_would_once_it_is_saved(client:
     [
         ({}, "placement"),
         ({"placement": {"k": 0}}, "placement.k"),
-        ({"placement": {"filter": "price <"}}, "placement"),
+        ({"placement": {"filter": "price <"}}, "placement.filter"),
         ({"placement": {}, "cursor": "x"}, "cursor"),
     ],
 )

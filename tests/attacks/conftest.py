@@ -15,6 +15,8 @@ from tests.deployment_fixtures import with_versions
 
 KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users": "u" * 20, "admin": "a" * 20}
 """The key of each scope."""
+RIVAL = "v" * 20
+"""A second key for recommendations, of somebody who asks for all they can get."""
 TARGETS = "targets: health p99 at most 50 ms, keyed requests answered at least 95 %"
 
 Report = Callable[[str, Bystanders], None]
@@ -26,6 +28,23 @@ def keyed_environment() -> dict[str, str]:
         {"name": scope, "sha256": sha256(key.encode()).hexdigest(), "scopes": [scope]} for scope, key in KEYS.items()
     ]
     return {"MILLIREC_SERVE__KEYS": dumps(keys)}
+
+
+def rivals_environment() -> dict[str, str]:
+    """Settings with two keys that may do the same: `shop` and `rival`."""
+    keys = [
+        {"name": name, "sha256": sha256(key.encode()).hexdigest(), "scopes": ["recommend"]}
+        for name, key in (("shop", KEYS["recommend"]), ("rival", RIVAL))
+    ]
+    return {"MILLIREC_SERVE__KEYS": dumps(keys)}
+
+
+@pytest.fixture
+def rivals(store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deployment]:
+    """A service for the keys of a shop and of its rival."""
+    with deployed(store_settings, tmp_path, rivals_environment()) as made:
+        with_versions(made).serve()
+        yield made
 
 
 @pytest.fixture

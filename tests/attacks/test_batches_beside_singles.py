@@ -1,12 +1,10 @@
 """Batches have slots of their own and take turns: whoever asks for all they can get turns nobody else away."""
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -20,11 +18,10 @@ from recsys.index_registry import IndexRegistry
 from recsys.settings import StoreSettings
 from tests.app.conftest import client_of
 from tests.attacks.bystanders import bystanders
-from tests.attacks.conftest import KEYS, Report
+from tests.attacks.conftest import KEYS, RIVAL, Report, rivals_environment
 from tests.deployment import Deployment, deployed
 from tests.waiting import wait_until_sync
 
-MAIL = "m" * 20
 CLIENTS = 32
 """Batches at a time."""
 USERS, K = 200, 500
@@ -69,12 +66,8 @@ async def test_a_batch_in_parts_is_the_answer_to_each_user(settings: AppSettings
 
 @pytest.fixture
 def busy_shop(store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deployment]:
-    """Three thousand items, a key for mails and one for the shop."""
-    keys = [
-        {"name": name, "sha256": sha256(key.encode()).hexdigest(), "scopes": ["recommend"]}
-        for name, key in (("mail", MAIL), ("shop", KEYS["recommend"]))
-    ]
-    with deployed(store_settings, tmp_path, {"MILLIREC_SERVE__KEYS": json.dumps(keys)}) as made:
+    """The same as `rivals` with three thousand items, so that five hundred of them are work."""
+    with deployed(store_settings, tmp_path, rivals_environment()) as made:
         population = Population.generate(3000, 1000, 32)
         publish(tmp_path, made.environment, population, ["bench"])
         asyncio.run(save(store_settings, population))
@@ -108,7 +101,7 @@ def flood(url: str) -> Iterator[list[int]]:
 
     async def clients() -> None:
         limits = httpx.Limits(max_connections=CLIENTS)
-        headers = {"X-API-Key": MAIL}
+        headers = {"X-API-Key": RIVAL}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=300, limits=limits) as session:
             tasks = [asyncio.create_task(client(session)) for _ in range(CLIENTS)]
             await asyncio.to_thread(ended.wait)

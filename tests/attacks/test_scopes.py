@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,12 +10,8 @@ import pytest
 import pytest_asyncio
 
 from app.main import create_app
-from app.settings import ApiKey, AppSettings, Scope, ServeSettings
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.aliases import promote
-from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
 from tests.app.conftest import KEYS, client_of
-from tests.versions import publish_small_version
+from tests.attacks.in_process import app_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOTHING: dict[str, Any] = {}
@@ -63,27 +58,9 @@ KEYLESS = {"/health/live", "/health/ready"}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """The service in process, with one key per scope."""
-    folder = tmp_path_factory.mktemp("scopes")
-    async with client_of(create_app(keyed(valkey_url, folder))) as opened:
+    keys = [{"name": name, "sha256": sha256(key.encode()).hexdigest(), "scopes": [name]} for name, key in KEYS.items()]
+    async with client_of(create_app(app_settings(valkey_url, tmp_path_factory.mktemp("scopes"), keys=keys))) as opened:
         yield opened
-
-
-def keyed(valkey_url: str, folder: Path) -> AppSettings:
-    keys = tuple(
-        ApiKey(name=name, sha256=sha256(key.encode()).hexdigest(), scopes=frozenset({Scope(name)}))
-        for name, key in KEYS.items()
-    )
-    registry = RegistrySettings(url=str(folder / "registry"), cache=folder / "cache")
-    opened = open_index_registry(registry)
-    for seed, version in enumerate(("first", "second")):
-        publish_small_version(opened, folder / "built", version, seed)
-    promote(opened, "first", actor="test", reason="start")
-    return AppSettings(
-        serve=ServeSettings(poll_interval=0.1, deadline=10.0, keys=keys),
-        topic=TopicSettings(partitions=2),
-        store=StoreSettings(url=valkey_url, prefix="scopes:", read_timeout=5.0),
-        registry=registry,
-    )
 
 
 @pytest.mark.parametrize("scope", sorted(KEYS))
