@@ -5,6 +5,7 @@ megabyte of ids, of which a thousand would have been allowed.
 """
 
 from functools import cache
+from typing import Any
 
 import msgspec
 from msgspec import inspect
@@ -15,7 +16,7 @@ LARGE = 16_384
 """Bytes of a body that is worth a look."""
 
 
-def check_lists(raw: bytes | msgspec.Raw, kind: type[object]) -> None:
+def check_lists(raw: bytes | msgspec.Raw, kind: Any) -> None:
     """Raises `InvalidInput` naming a list with more ids than `kind` allows, and `msgspec.DecodeError`."""
     decoder, limits = _outline(kind)
     if not limits:
@@ -28,7 +29,7 @@ def check_lists(raw: bytes | msgspec.Raw, kind: type[object]) -> None:
 
 
 @cache
-def _outline(kind: type[object]) -> tuple[msgspec.json.Decoder[msgspec.Struct], dict[str, int]]:
+def _outline(kind: Any) -> tuple[msgspec.json.Decoder[msgspec.Struct], dict[str, int]]:
     """A decoder of the lists alone, without a look at what their entries are like, and how long each may be."""
     described = inspect.type_info(kind)
     fields = described.fields if isinstance(described, inspect.StructType) else ()
