@@ -1,7 +1,7 @@
 """The interaction log as Delta Lake tables: any engine that reads Delta reads it."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -23,12 +23,12 @@ from recsys.interaction_log.delta_tables import (
 from recsys.interaction_log.departures import PLACE, departure_rows, settled
 from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
+    EVENT,
     admitted,
     each_event_once,
     known,
     logged_item,
     merged_items,
-    of_dates,
     purge_plan,
     shelved,
     snapshot,
@@ -96,13 +96,13 @@ class DeltaInteractionLog:
                 return -1
             return version_at(table, moment)
 
-    def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
+    def read(self, version: int | None = None) -> pl.LazyFrame:
         with translated():
-            table = self._table(version)
-            if table is None:
-                return pl.LazyFrame(schema=READ_SCHEMA)
-            rows = with_every_column(pl.scan_delta(table))
-            return each_event_once(settled(rows if dates is None else of_dates(rows, dates), self.departures()))
+            return each_event_once(self._settled(self._table(version)))
+
+    def events(self) -> pl.LazyFrame:
+        with translated():
+            return self._settled(opened(self._interactions)).select(*EVENT, "partition")
 
     def snapshot(self) -> Snapshot:
         with translated():
@@ -174,6 +174,11 @@ class DeltaInteractionLog:
     def _table(self, version: int | None) -> DeltaTable | None:
         table = opened(self._interactions)
         return table if version is None else as_of(table, version)
+
+    def _settled(self, table: DeltaTable | None) -> pl.LazyFrame:
+        if table is None:
+            return pl.LazyFrame(schema=READ_SCHEMA)
+        return settled(with_every_column(pl.scan_delta(table)), self.departures())
 
     def _stored(self, table: DeltaTable | None) -> tuple[pl.LazyFrame, dict[str, int], pl.DataFrame]:
         """The rows as stored, and then the rest: a departure is written before the watermark passes it."""

@@ -1,7 +1,7 @@
 """The interaction log in memory: for tests and for looking around; gone when the process ends."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from threading import Lock
 
 import polars as pl
@@ -10,11 +10,11 @@ from recsys.errors import InvalidInput, NotFound
 from recsys.interaction_log.departures import departure_rows, settled
 from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
+    EVENT,
     admitted,
     each_event_once,
     known,
     merged_items,
-    of_dates,
     purge_plan,
     rewritten,
     snapshot,
@@ -30,7 +30,7 @@ class MemoryInteractionLog:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._frames: list[pl.DataFrame] = []
+        self._versions: list[tuple[pl.DataFrame, ...]] = []
         self._moments: list[datetime] = []
         self._watermarks: list[dict[str, int]] = []
         self._updates: list[Item] = []
@@ -43,7 +43,7 @@ class MemoryInteractionLog:
             moved = {partition: offset for partition, offset in watermarks.items() if offset > stored[partition]}
             if not moved:
                 return False
-            self._frames.append(with_every_column(fresh.lazy()).collect())
+            self._versions.append((*self._newest(), with_every_column(fresh.lazy()).collect()))
             self._moments.append(datetime.now(UTC))
             self._watermarks.append({**(self._watermarks[-1] if self._watermarks else {}), **moved})
             return True
@@ -56,16 +56,19 @@ class MemoryInteractionLog:
         return dict(self._watermarks[-1 if version is None else version]) if self._watermarks else {}
 
     def version(self) -> int:
-        return len(self._frames) - 1
+        return len(self._versions) - 1
 
     def version_at(self, moment: datetime) -> int:
         return sum(one <= moment for one in self._moments) - 1
 
-    def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
+    def read(self, version: int | None = None) -> pl.LazyFrame:
         self._check(version)
         with self._lock:
-            rows = self._rows(version)
-            return each_event_once(settled(rows if dates is None else of_dates(rows, dates), self._departures))
+            return each_event_once(settled(self._rows(version), self._departures))
+
+    def events(self) -> pl.LazyFrame:
+        with self._lock:
+            return settled(self._rows(None), self._departures).select(*EVENT, "partition")
 
     def snapshot(self) -> Snapshot:
         with self._lock:
@@ -91,7 +94,8 @@ class MemoryInteractionLog:
         return self._departures
 
     def size(self) -> LogSize:
-        return LogSize(self.version(), 0, sum(frame.height for frame in self._frames), len(self._frames), 0)
+        newest = self._newest()
+        return LogSize(self.version(), 0, sum(frame.height for frame in newest), len(newest), 0)
 
     def compact(self) -> None:
         """Nothing to do: there are no files."""
@@ -101,15 +105,19 @@ class MemoryInteractionLog:
 
     def purge(self, plan: Purge) -> int:
         with self._lock:
-            self._frames = [rewritten(frame, plan.changes) for frame in self._frames]
+            if not plan.changes.is_empty():
+                self._versions[-1] = tuple(rewritten(frame, plan.changes) for frame in self._newest())
             return plan.changes.height
 
     def vacuum(self, retention: float) -> Vacuumed:  # noqa: ARG002
         return Vacuumed(0, datetime.now(UTC))
 
     def _rows(self, version: int | None) -> pl.LazyFrame:
-        frames = self._frames if version is None else self._frames[: version + 1]
+        frames = self._newest() if version is None else self._versions[version]
         return pl.concat([pl.LazyFrame(schema=READ_SCHEMA), *(frame.lazy() for frame in frames)])
+
+    def _newest(self) -> tuple[pl.DataFrame, ...]:
+        return self._versions[-1] if self._versions else ()
 
     def _check(self, version: int | None) -> None:
         if version is not None and not 0 <= version <= self.version():

@@ -1,8 +1,8 @@
 """The interaction log: append-only, each event once, versioned; written by ingest, read by training."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Protocol
 
 import polars as pl
@@ -77,10 +77,11 @@ class LogSize:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What is to go: `erased` (DEPARTURE_SCHEMA and `rows`, how many it takes) and how many rows merges `moved`."""
+    """What is to go: `erased` (DEPARTURE_SCHEMA and `rows`, how many it takes) and `repeats`; what merges `moved`."""
 
     erased: pl.DataFrame
     moved: int
+    repeats: int
     changes: pl.DataFrame
 
 
@@ -118,13 +119,21 @@ class InteractionLog(Protocol):
         """The version that was the newest then; -1 where there was none. Raises `InvalidInput` for one too old."""
         ...
 
-    def read(self, version: int | None = None, dates: Collection[date] | None = None) -> pl.LazyFrame:
-        """READ_SCHEMA as of `version` (default: newest), by partition and offset; only of `dates`, if given.
+    def read(self, version: int | None = None) -> pl.LazyFrame:
+        """READ_SCHEMA as of `version` (default: newest), by partition and offset.
 
-        Each event is there once: of rows of one user with one event id on one date the first counts.
+        Each event is there once: of rows of one user with one event id the latest by `occurred_at` counts, of those
+        at the same moment the last by partition and offset. So a repeat is a repeat whatever its time says.
         What was ever erased stays out of every version: an old snapshot must not bring a forgotten user back.
         What was ever merged stands under the user who has it now, in every version too. Raises `NotFound` for a
         version that never was, and `InvalidInput` for one that is no longer kept (`vacuum`).
+        """
+        ...
+
+    def events(self) -> pl.LazyFrame:
+        """user_id, event_id and partition of every row, repeats too, in no order: cheap to go through as a stream.
+
+        Whose they are, and what was erased, is as in `read`.
         """
         ...
 
@@ -177,7 +186,7 @@ class InteractionLog(Protocol):
         ...
 
     def purge_plan(self) -> Purge:
-        """What `read` hides as erased, or shows under another user than it is written under."""
+        """What `read` hides as erased or as a repeat, or shows under another user than it is written under."""
         ...
 
     def purge(self, plan: Purge) -> int:

@@ -1,8 +1,8 @@
 """What every interaction log does with rows, whatever it is kept in."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 import polars as pl
@@ -18,6 +18,11 @@ from recsys.user_features import Positioned
 
 MAX_DATES = 64
 """Files that one batch may leave at most: one for each date that it is kept under."""
+
+EVENT = ("user_id", "event_id")
+"""What makes rows the same event: an id counts once for its user, whatever the times of its tellings."""
+TELLINGS = ("occurred_at", "partition", "offset")
+"""The order of an event's tellings. The latest counts, as in the users' records (`recsys.user_features`)."""
 
 AS_THEY_ARE = ("event_id", "user_id", "item_id", "type", "quantity", "price", "session_id", "recommendation_id")
 _encode = msgspec.json.Encoder().encode
@@ -53,12 +58,6 @@ def shelved(rows: pl.DataFrame) -> pl.DataFrame:
     return rows
 
 
-def of_dates(rows: pl.LazyFrame, dates: Collection[date]) -> pl.LazyFrame:
-    """Rows that occurred on `dates`, wherever they are shelved: other files are not read."""
-    shelves = {shelf for one in dates for shelf in (one, one.replace(day=1), one.replace(month=1, day=1))}
-    return rows.filter(pl.col("date").is_in(sorted(shelves)), pl.col("occurred_at").dt.date().is_in(sorted(dates)))
-
-
 def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[str, int]) -> pl.DataFrame:
     """The rows above their partition's `stored` watermark.
 
@@ -75,10 +74,20 @@ def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[st
 def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
     """`rows` by partition and offset under their own dates, a producer's repeats left out.
 
-    It sends again what was not acknowledged; a repeat carries the time of the event, so its date is the same.
+    It sends again what was not acknowledged, and a repeat may carry another time: the door stamps each try anew.
     """
-    in_order = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort("partition", "offset")
-    return in_order.unique(["date", "user_id", "event_id"], keep="first", maintain_order=True)
+    told = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort(TELLINGS)
+    return told.filter(pl.struct(EVENT).is_last_distinct()).sort("partition", "offset")
+
+
+def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The places (partition, offset, date as stored) of `rows` that `each_event_once` leaves out.
+
+    Without the last of a user's rows on each partition: it says how far that user's records go (`Snapshot.places`).
+    """
+    told = rows.select(*EVENT, *TELLINGS, "date").sort(TELLINGS)
+    last = pl.col("offset") == pl.col("offset").max().over("user_id", "partition")
+    return told.filter(~pl.struct(EVENT).is_last_distinct() & ~last).select("partition", "offset", "date")
 
 
 def known(departures: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
@@ -96,7 +105,8 @@ def snapshot(version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], de
 
 
 def purge_plan(rows: pl.LazyFrame, departures: pl.DataFrame) -> Purge:
-    changes = unsettled(rows, departures).collect()
+    twice = repeats(settled(rows, departures)).collect()
+    changes = unsettled(rows, departures).collect().join(twice, on=["partition", "offset"], how="anti")
     counted = changes.filter(pl.col("owner").is_null()).group_by("end").agg(pl.len().cast(pl.Int64()).alias("rows"))
     erased = (
         departures.with_row_index("end")
@@ -105,13 +115,15 @@ def purge_plan(rows: pl.LazyFrame, departures: pl.DataFrame) -> Purge:
         .with_columns(pl.col("rows").fill_null(0))
         .drop("end")
     )
-    return Purge(erased, changes.get_column("owner").count(), changes)
+    moved = changes.get_column("owner").count()
+    return Purge(erased, moved, twice.height, pl.concat([changes, twice], how="diagonal"))
 
 
 def rewritten(rows: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
     """`rows` of READ_SCHEMA after a purge of `changes`."""
-    joined = rows.join(changes.drop("date"), on=["partition", "offset"], how="left", maintain_order="left")
-    stayed = joined.filter(pl.col("end").is_null() | pl.col("owner").is_not_null())
+    marked = changes.drop("date").with_columns(changed=True)
+    joined = rows.join(marked, on=["partition", "offset"], how="left", maintain_order="left")
+    stayed = joined.filter(pl.col("changed").is_null() | pl.col("owner").is_not_null())
     moved = stayed.with_columns(user_id=pl.coalesce("owner", "user_id"), since=pl.coalesce("moved_at", "since"))
     return moved.select(rows.columns)
 

@@ -129,7 +129,30 @@ def test_an_event_that_its_producer_sent_twice_is_read_once(log: InteractionLog)
     imported = Positioned("p-1", 9, first.message)
     log.append(interaction_rows([Positioned("p-0", 1, other.message), again]), {"p-0": 3})
     log.append(interaction_rows([Positioned("p-0", 4, first.message), imported]), {"p-0": 4, "p-1": 9})
-    assert offsets_in(log) == [("p-0", 1), ("p-0", 3)]
+    assert offsets_in(log) == [("p-0", 1), ("p-1", 9)]
+
+
+def test_an_event_that_its_producer_sent_again_on_a_later_day_is_read_once_by_its_latest_telling(
+    log: InteractionLog,
+) -> None:
+    first, version, days = bought(0), -1, [START + timedelta(days=n) for n in (0, 30, 3, 1)]
+    tellings = [msgspec.structs.replace(first.message, occurred_at=at) for at in days]
+    for offset, message in enumerate(tellings):
+        log.append(interaction_rows([Positioned("p-0", offset, message)]), {"p-0": offset})
+        version = version if offset else log.version()
+    somebody = Positioned("p-0", 4, msgspec.structs.replace(first.message, user_id="bob"))
+    log.append(interaction_rows([somebody]), {"p-0": 4})
+    assert offsets_in(log) == [("p-0", 1), ("p-0", 4)]
+    assert offsets_in(log, version) == [("p-0", 0)]
+    assert log.events().collect().height == 5
+
+
+def test_a_filter_on_what_was_read_finds_no_telling_that_does_not_count(log: InteractionLog) -> None:
+    first = bought(0)
+    later = msgspec.structs.replace(first.message, type="impression", occurred_at=START + timedelta(days=1))
+    log.append(interaction_rows([first, Positioned("p-0", 1, later)]), {"p-0": 1})
+    assert log.read().filter(pl.col("type") != "impression").collect().is_empty()
+    assert log.read().filter(pl.col("occurred_at") < START + timedelta(hours=1)).select("user_id").collect().is_empty()
 
 
 def test_rows_are_read_by_partition_and_offset(log: InteractionLog) -> None:
@@ -252,7 +275,7 @@ def test_an_event_that_both_sides_of_a_merge_have_counts_once(log: InteractionLo
     theirs = msgspec.structs.replace(same, user_id="anon")
     log.append(interaction_rows([Positioned("p-0", 0, same), Positioned("p-1", 0, theirs)]), {"p-0": 0, "p-1": 0})
     log.merge([merge("anon", "ada", "p-1", 1, START + timedelta(days=1))])
-    assert owners(log) == [("p-0", 0, "ada")]
+    assert owners(log) == [("p-1", 0, "ada")]
 
 
 def test_merging_twice_is_merging_once(log: InteractionLog) -> None:

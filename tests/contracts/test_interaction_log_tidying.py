@@ -1,12 +1,13 @@
 """Tidying the interaction log, on every backend: what is erased goes for good, and nobody who reads notices."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
+import msgspec
 import polars as pl
 import pytest
 from deltalake import DeltaTable
@@ -207,16 +208,55 @@ def test_a_batch_leaves_few_files_however_far_its_events_lie_apart(
     assert delta.read().collect().get_column("date").to_list() == [(start + day * DAY).date() for day in range(days)]
 
 
-def test_an_event_that_is_kept_under_its_month_is_found_by_its_date_and_counted_once(log: InteractionLog) -> None:
+def test_an_event_that_is_kept_under_its_month_is_counted_once(log: InteractionLog) -> None:
     start = datetime(2020, 1, 10, tzinfo=UTC)
     records = [bought(day, at=start + day * DAY) for day in range(2 * MAX_DATES)]
     append(log, records)
     append(log, [Positioned("p-0", 900, records[5].message), Positioned("p-0", 901, records[60].message)])
     assert log.read().collect().height == 2 * MAX_DATES
-    of_a_day: Callable[[date], list[int]] = lambda day: log.read(dates=[day]).collect()["offset"].to_list()  # noqa: E731
-    assert of_a_day(date(2020, 1, 15)) == [5]
-    assert of_a_day(date(2020, 3, 10)) == [60]
-    assert of_a_day(date(2021, 3, 10)) == []
+
+
+def test_repeats_leave_the_files_with_the_next_purge_and_nothing_that_is_read_changes(log: InteractionLog) -> None:
+    records = [bought(day, at=START + day * DAY) for day in range(5)]
+    retries = [
+        Positioned("p-0", 10 + n, msgspec.structs.replace(one.message, occurred_at=START + 40 * DAY + n * DAY))
+        for n, one in enumerate(records[:3])
+    ]
+    append(log, records)
+    append(log, retries)
+    append(log, [Positioned("p-0", 20, records[4].message), bought(21, at=START)])
+    rows, old = log.read().collect(), log.read(log.version() - 2).collect()
+    places = log.snapshot().places.collect().sort("user_id", "partition")
+    version, plan = log.version() - 2, log.purge_plan()
+    assert (plan.repeats, plan.moved, plan.erased.height) == (4, 0, 0)
+    assert log.purge(plan) == 4
+    assert log.read().collect().equals(rows)
+    assert log.read(version).collect().equals(old)
+    assert log.snapshot().places.collect().sort("user_id", "partition").equals(places)
+    assert log.events().collect().height == log.size().rows == rows.height == 6
+    assert log.purge(log.purge_plan()) == 0
+
+
+def test_a_repeat_by_an_earlier_time_stays_while_it_says_how_far_its_user_came(log: InteractionLog) -> None:
+    earlier = msgspec.structs.replace(bought(0).message, occurred_at=START - DAY)
+    append(log, [bought(0), Positioned("p-0", 1, earlier)])
+    assert log.purge_plan().repeats == 0
+    assert log.read().collect().get_column("offset").to_list() == [0]
+    append(log, [bought(2)])
+    assert log.purge(log.purge_plan()) == 1
+    assert log.read().collect().get_column("offset").to_list() == [0, 2]
+
+
+def test_a_repeat_that_a_merge_brought_to_another_user_leaves_too(log: InteractionLog) -> None:
+    theirs = msgspec.structs.replace(bought(0).message, user_id="anon")
+    log.append(interaction_rows([bought(0), bought(2)]), {"p-0": 2})
+    log.append(interaction_rows([Positioned("p-1", 0, theirs), bought(1, "anon", "p-1")]), {"p-1": 2})
+    log.merge([merge("anon", "ada", "p-1", 2, START + 9 * DAY)])
+    rows = log.read().collect()
+    plan = log.purge_plan()
+    assert (plan.repeats, plan.moved) == (1, 2)
+    assert log.purge(plan) == 3
+    assert log.read().collect().drop("date").equals(rows.drop("date"))
 
 
 def test_watermarks_and_versions_are_told_as_they_were(log: InteractionLog) -> None:
