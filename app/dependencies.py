@@ -26,6 +26,7 @@ from recsys.feature_store import FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.receipts import ErasureReceipts
 from recsys.placement import Placement
+from recsys.settings import TimeBounds
 from recsys.wire import invalid_input
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Services:
     singles: Admission
     batches: Admission
     expressions: Expressions
+    bounds: TimeBounds
     serving: Serving
     live_index: LiveIndex
     watcher: IndexWatcher

@@ -155,6 +155,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     receipts = open_erasure_receipts(settings.registry)
     return Services(
         settings=serve,
+        bounds=settings.bounds,
         callers=callers,
         singles=singles,
         batches=batches,

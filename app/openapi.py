@@ -73,6 +73,14 @@ def takes(*bodies: type[msgspec.Struct], example: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
+def heeds(name: str, length: int, description: str) -> dict[str, Any]:
+    """`openapi_extra` of a route that a header of up to `length` characters says something to."""
+    schema = {"type": "string", "minLength": 1, "maxLength": length, "pattern": "^[ -~]+$"}
+    return {
+        "parameters": [{"name": name, "in": "header", "required": False, "schema": schema, "description": description}]
+    }
+
+
 def reads(parameters: type[msgspec.Struct]) -> dict[str, Any]:
     """`openapi_extra` of a route whose query string is `parameters`."""
     described = _components()[1][parameters.__name__]

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import RETRY, Overloaded
 from app.bodies import Bodies, Body, BodyTooLarge, ClientGone
-from app.schemas import FieldError, Problem
+from app.schemas import FieldError, Problem, Receipt
 from recsys.errors import Conflict, CorruptArtefact, GateRefused, InvalidInput, NotFound, RecsysError, Unavailable
 from recsys.throttle import log_throttled
 
@@ -66,6 +66,14 @@ def problem_of(error: Exception, path: str) -> Response:
     return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
 
 
+class NotAllKept(Unavailable):
+    """Of a request's messages not all could be kept; `receipts` say which."""
+
+    def __init__(self, message: str, retry_after: float, receipts: list[Receipt]) -> None:
+        super().__init__(message, retry_after)
+        self.receipts = receipts
+
+
 async def _domain_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RecsysError)  # noqa: S101
     return _of_domain(error)
@@ -77,7 +85,8 @@ def _of_domain(error: RecsysError) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return problem_response(Problem(title, status, str(error), errors=errors), headers)
+    receipts = error.receipts if isinstance(error, NotAllKept) else []
+    return problem_response(Problem(title, status, str(error), errors=errors, receipts=receipts), headers)
 
 
 async def _bad_request(_: Request, error: Exception) -> Response:

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Annotated
-from uuid import uuid4
 
 import msgspec
 
@@ -15,7 +14,11 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class EventBody(Body, frozen=True):
-    """One interaction. `event_id` makes a repeat harmless: send the same one again after a doubt."""
+    """One interaction. `event_id` makes a repeat harmless: send the same one again after a doubt.
+
+    Without it the id is made of the request's `Idempotency-Key` and the place in it, else of all that the event says
+    if it says `occurred_at`. With none of the three a retry is another event: the receipt names the id to use.
+    """
 
     user_id: Id
     item_id: Id
@@ -27,9 +30,9 @@ class EventBody(Body, frozen=True):
     session_id: Id | None = None
     recommendation_id: Id | None = None
 
-    def to_interaction(self, now: datetime) -> Interaction:
+    def to_interaction(self, event_id: str, now: datetime) -> Interaction:
         return Interaction(
-            event_id=self.event_id or str(uuid4()),
+            event_id=event_id,
             user_id=self.user_id,
             item_id=self.item_id,
             type=self.type,
@@ -46,9 +49,13 @@ class EventsBody(Body, frozen=True):
 
 
 class ItemBody(Body, frozen=True):
-    """One item, or what changes of it: a field left out stays as it was."""
+    """One item, or what changes of it: a field left out stays as it was.
+
+    `updated_at` (now, when left out) makes a repeat harmless: sent again it does not undo what came in between.
+    """
 
     item_id: Id
+    updated_at: Timestamp | None = None
     title: Text | None = None
     price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
     categories: Annotated[list[Text], msgspec.Meta(max_length=64)] | None = None
@@ -58,7 +65,7 @@ class ItemBody(Body, frozen=True):
     def to_item(self, now: datetime) -> Item:
         return Item(
             item_id=self.item_id,
-            updated_at=now,
+            updated_at=(self.updated_at or now).astimezone(UTC),
             title=self.title,
             price=self.price,
             categories=self.categories,
@@ -74,6 +81,7 @@ class ItemsBody(Body, frozen=True):
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`.
 
+    `id` is the event's id in use, its own or a derived one: an event sent again with it counts once.
     `spooled`: accepted while the topic was down, and on its way there from a disk.
     """
 
@@ -169,10 +177,14 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details; `errors` names each field that is wrong."""
+    """RFC 9457 problem details; `errors` names each field that is wrong.
+
+    `receipts` say of each event or item of a request what became of it, where not all could be kept.
+    """
 
     title: str
     status: int
     detail: str
     type: str = "about:blank"
     errors: list[FieldError] = []
+    receipts: list[Receipt] = []

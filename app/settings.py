@@ -9,7 +9,7 @@ import msgspec
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 
 from recsys.placement import Placement, PlacementName
-from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, TopicSettings
+from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, TimeBounds, TopicSettings
 from recsys.wire import invalid_input
 
 
@@ -154,3 +154,4 @@ class AppSettings(Section):
     topic: TopicSettings = TopicSettings()
     store: StoreSettings = StoreSettings()
     registry: RegistrySettings = RegistrySettings()
+    bounds: TimeBounds = TimeBounds()

@@ -3,17 +3,17 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from ingest.settings import IngestSettings
-from ingest.validation import validate
 from recsys import envelope, wire
 from recsys.errors import InvalidInput
 from recsys.interaction import Erasure, Interaction, Merge
 from recsys.interaction_log.letters import Refusal
 from recsys.interaction_topic.protocol import Delivered
 from recsys.item import Item
+from recsys.settings import TimeBounds
 from recsys.user_features import Positioned
+from recsys.validation import span_on_topic, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,15 @@ class Batch:
         return rounds
 
 
-def decode_batch(messages: Sequence[Delivered], now: datetime, settings: IngestSettings) -> Batch:
+def decode_batch(messages: Sequence[Delivered], now: datetime, bounds: TimeBounds) -> Batch:
     """Pure; never raises for a message's sake: what cannot be applied becomes a dead letter."""
     batch = Batch()
-    latest = now + timedelta(seconds=settings.future_tolerance)
+    span = span_on_topic(bounds, now)
     for delivered in messages:
         batch.offsets[delivered.partition] = max(delivered.offset, batch.offsets.get(delivered.partition, -1))
         try:
             message = envelope.decode(delivered.value, delivered.headers)
-            validate(message, settings.earliest, latest)
+            validate(message, span)
         except InvalidInput as error:
             batch.rejected.append(_refusal(delivered, error, now))
             continue

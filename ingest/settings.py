@@ -1,22 +1,15 @@
 """Settings of ingest."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from recsys.settings import Seconds, Section
+from recsys.settings import Seconds, TimeBounds
 
 
-class IngestSettings(Section):
+class IngestSettings(TimeBounds):
     """What ingest accepts, and for how long and where it keeps what it refused."""
 
-    future_tolerance: float = Field(
-        300.0, ge=0, le=86400, description="seconds an event may lie ahead of the clock before it is refused"
-    )
-    earliest: AwareDatetime = Field(
-        datetime(2000, 1, 1, tzinfo=UTC), description="events before this are refused as broken clocks"
-    )
     features_batch: int = Field(1000, ge=1, le=10_000, description="messages the features group takes at a time")
     log_batch: int = Field(20_000, ge=1, le=1_000_000, description="messages the log group commits at a time")
     log_wait: Seconds = Field(2.0, description="how long the log group waits for a batch to fill")

@@ -1,4 +1,4 @@
-"""What a well-formed record must still fulfil, said twice: for one message, and for a whole batch of rows."""
+"""What a well-formed row must still fulfil: `recsys.validation`, and what the words demand, for a batch of rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +9,7 @@ import polars as pl
 from ingest import cleansing
 from ingest.mapping import ColumnField, FlagField, Mapping, NumberField, TextField, TimeField
 from ingest.settings import IngestSettings
-from recsys.errors import InvalidInput
-from recsys.interaction import MAX_ID_LENGTH, TYPE_PATTERN, Merge
-from recsys.item import Item
-from recsys.wire import Message
+from recsys.interaction import MAX_ID_LENGTH, TYPE_PATTERN
 
 REQUIRED = {"interaction": ("event_id", "user_id", "item_id", "type", "occurred_at"), "item": ("item_id",)}
 """What no row may leave empty once it is mapped."""
@@ -23,17 +20,6 @@ MAX_QUANTITY = 1e9
 MAX_PRICE = 1e12
 CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
 """What `ID_PATTERN` forbids, as a search that polars runs."""
-
-
-def validate(message: Message, earliest: datetime, latest: datetime) -> None:
-    """Raises `InvalidInput` naming the field."""
-    at = message.updated_at if isinstance(message, Item) else message.occurred_at
-    if not earliest <= at <= latest:
-        wrong = "in the future" if at > latest else f"before {earliest.date()}"
-        field = "updated_at" if isinstance(message, Item) else "occurred_at"
-        raise InvalidInput(field, f"{at.isoformat()} is {wrong}")
-    if isinstance(message, Merge) and message.into == message.user_id:
-        raise InvalidInput("into", "is the user itself")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from app.settings import AppSettings, ServeSettings
 from ingest.settings import IngestSettings
 from millirec.console_settings import ConsoleSettings
-from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TimeBounds, TopicSettings
 from training.settings import TrainSettings
 
 CONFIG_VARIABLE = "MILLIREC_CONFIG"
@@ -42,7 +42,8 @@ class Settings(BaseSettings):
         return env_settings, TomlConfigSettingsSource(settings_cls, path), init_settings
 
     def app(self) -> AppSettings:
-        return AppSettings(serve=self.serve, topic=self.topic, store=self.store, registry=self.registry)
+        bounds = TimeBounds(earliest=self.ingest.earliest, future_tolerance=self.ingest.future_tolerance)
+        return AppSettings(serve=self.serve, topic=self.topic, store=self.store, registry=self.registry, bounds=bounds)
 
 
 def load_settings() -> Settings:

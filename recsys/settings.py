@@ -1,10 +1,13 @@
 """Settings of the seams; each program adds its own section and `millirec.settings` is the whole tree."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+
+from recsys.interaction import FUTURE_TOLERANCE
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -13,6 +16,22 @@ class Section(BaseModel):
     """A frozen part of the tree in which a misspelt name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TimeBounds(Section):
+    """When a message may say that it happened: the door refuses what lies outside, and so does ingest."""
+
+    future_tolerance: float = Field(
+        FUTURE_TOLERANCE,
+        ge=0,
+        le=86400,
+        description="seconds an event may lie ahead of the clock before it is refused, at the door and from the topic; "
+        "there a minute more, since the clocks of two machines differ",
+    )
+    earliest: AwareDatetime = Field(
+        datetime(2000, 1, 1, tzinfo=UTC),
+        description="events before this are refused as broken clocks, at the door, from the topic and by imports",
+    )
 
 
 class TopicBackend(StrEnum):
@@ -64,7 +83,8 @@ class StoreSettings(Section):
         200,
         ge=1,
         le=10_000,
-        description="interactions remembered per user; among them, or the newest 500 if more, an event_id counts once",
+        description="interactions remembered per user; among them, or the newest 500 if more, an event_id counts once "
+        "online; in the log it does so without a limit",
     )
     user_ttl: float = Field(400 * 86400, gt=0, description="seconds until a silent user is forgotten")
     item_ttl: float = Field(400 * 86400, gt=0)

@@ -1,23 +1,27 @@
 """POST /events and PUT /items: onto the topic, acknowledged before the answer."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
+from uuid import uuid4
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from app.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
+from app.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
 from app.interaction_producer import Kept
 from app.metrics import EVENTS
-from app.openapi import gives, takes
+from app.openapi import gives, heeds, takes
+from app.problems import NotAllKept
 from app.schemas import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
-from recsys.errors import InvalidInput, Unavailable
-from recsys.interaction import FUTURE_TOLERANCE, Interaction
+from recsys.errors import InvalidInput
+from recsys.interaction import Interaction
 from recsys.item import Item, merged
 from recsys.recommender import Catalogue
 from recsys.recommender.id_map import UNKNOWN
+from recsys.validation import TimeSpan, span_at_door, validate
 from recsys.wire import Message
 
 router = APIRouter(tags=["interactions"])
@@ -38,18 +42,26 @@ class _Batch(msgspec.Struct):
     response_class=Response,
     openapi_extra=takes(
         EventBody, EventsBody, example={"user_id": "17850", "item_id": "85123A", "type": "purchase", "event_id": "o-1"}
-    ),
+    )
+    | heeds(HEADER, MAX_KEY_LENGTH, "the same key with the same body is the same events, whatever the time"),
 )
-async def post_events(use: Use, _: Producing, request: Request) -> Response:
-    """One event, or up to 1,000 as `{"events": [...]}`; idempotent by `event_id`.
+async def post_events(use: Use, caller: Producing, request: Request) -> Response:
+    """One event, or up to 1,000 as `{"events": [...]}`; idempotent by `event_id`, or by `Idempotency-Key`.
 
     202 means: every receipt marked `accepted` is safely on the topic, or on this machine's disk to go there
     (`spooled`, where the service has a spool); a `rejected` one names the field that is wrong. 422 when none
-    can be accepted. 503 with Retry-After when not all could be kept, because the topic is down, too much
-    waits for it or the spool is full: send the same request again, what was taken before is not counted twice.
+    can be accepted. 503 with Retry-After and with receipts when not all could be kept, because the topic is down,
+    too much waits for it or the spool is full: send the same request again. What was taken before is not counted
+    twice, if every event has an `event_id` or an `occurred_at`, or the request an `Idempotency-Key`.
     """
     now = datetime.now(UTC)
-    return await _publish(use, request, "events", EventBody, lambda body: _interaction(body, now))
+    key = idempotency_key(request.scope["headers"], caller)
+
+    def to_message(body: EventBody, position: int) -> Interaction:
+        event_id = body.event_id or derived_id(body, key, position) or str(uuid4())
+        return body.to_interaction(event_id, now)
+
+    return await _publish(use, request, "events", EventBody, to_message, span_at_door(use.bounds, now))
 
 
 @router.put(
@@ -63,18 +75,18 @@ async def put_items(use: Use, _: Curating, request: Request) -> Response:
     """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
 
     `available: false` hides an item from every answer within a second. A new item can be recommended
-    from the next index version on. An update with more properties than the item has room for is rejected, or becomes
+    from the next index version on. Of two updates the later by `updated_at` has the say. An update with more properties than the item has room for is rejected, or becomes
     a dead letter where others were on their way; nothing of it is applied.
     """
-    now, places = datetime.now(UTC), itertools.count()
+    now = datetime.now(UTC)
     live = use.live_index.current
     catalogue = None if live is None else live.catalogue
 
-    def to_item(body: ItemBody) -> Item:
+    def to_item(body: ItemBody, position: int) -> Item:
         # A time of its own: of two updates of one moment nobody could tell the later.
-        return _with_room(body.to_item(now + timedelta(microseconds=next(places))), catalogue)
+        return _with_room(body.to_item(now + timedelta(microseconds=position)), catalogue)
 
-    return await _publish(use, request, "items", ItemBody, to_item)
+    return await _publish(use, request, "items", ItemBody, to_item, span_at_door(use.bounds, now))
 
 
 def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
@@ -85,17 +97,8 @@ def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
     return update
 
 
-def _interaction(body: EventBody, now: datetime) -> Interaction:
-    if body.occurred_at is not None and body.occurred_at > now + timedelta(seconds=FUTURE_TOLERANCE):
-        raise InvalidInput("occurred_at", f"lies more than {FUTURE_TOLERANCE:.0f} seconds in the future")
-    try:
-        return body.to_interaction(now)
-    except OverflowError as error:
-        raise InvalidInput("occurred_at", "is outside the range of dates") from error
-
-
 async def _publish(
-    use: Services, request: Request, name: str, kind: type[B], to_message: Callable[[B], Message]
+    use: Services, request: Request, name: str, kind: type[B], to_message: Callable[[B, int], Message], span: TimeSpan
 ) -> Response:
     # Before the work of decoding, so that turning many away costs little.
     use.producer.make_sure_of_room(len(await request.body()))
@@ -106,12 +109,31 @@ async def _publish(
     if not 1 <= len(raws) <= use.settings.max_batch:
         raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {use.settings.max_batch} are allowed")
     decoded: list[Message | InvalidInput] = []
-    for place, raw in enumerate(raws):
+    for position, raw in enumerate(raws):
+        prefix = "" if single else f"{name}.{position}"
         try:
-            decoded.append(to_message(decode(raw, kind, "" if single else f"{name}.{place}")))
+            body = decode(raw, kind, prefix)
+            decoded.append(_valid(body, partial(to_message, body, position), span, prefix))
         except InvalidInput as error:
             decoded.append(error)
     return await _send(use, decoded)
+
+
+def _valid(body: msgspec.Struct, to_message: Callable[[], Message], span: TimeSpan, prefix: str) -> Message:
+    """By the rule that whoever reads the topic goes by: what is accepted here is not refused there."""
+    try:
+        message = to_message()
+        validate(message, span)
+    except OverflowError as error:
+        field = "updated_at" if isinstance(body, ItemBody) else "occurred_at"
+        raise InvalidInput(_path(prefix, field), "is outside the range of dates") from error
+    except InvalidInput as error:
+        raise InvalidInput(_path(prefix, error.field), error.reason) from error
+    return message
+
+
+def _path(prefix: str, field: str) -> str:
+    return f"{prefix}.{field}" if prefix else field
 
 
 async def _send(use: Services, decoded: list[Message | InvalidInput]) -> Response:
@@ -142,5 +164,5 @@ async def _send(use: Services, decoded: list[Message | InvalidInput]) -> Respons
         raise errors[0]
     if counts["unavailable"]:
         detail = f"{counts['accepted']} of {len(messages)} messages could be kept; send the same request again"
-        raise Unavailable(detail, retry_after)
+        raise NotAllKept(detail, retry_after, receipts)
     return json_response(Receipts(counts["accepted"], counts["rejected"], receipts), 202)

@@ -1,0 +1,43 @@
+"""What a well-formed message must still fulfil: said once, for the door and for whoever reads the topic."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from recsys.errors import InvalidInput
+from recsys.interaction import Merge
+from recsys.item import Item
+from recsys.settings import TimeBounds
+from recsys.wire import Message
+
+CLOCK_SKEW = 60.0
+"""Seconds by which two machines' clocks may differ: readers of the topic allow for it on top of the door's bounds.
+
+So what the door accepts by its own clock is not refused by a consumer whose clock is behind.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpan:
+    """When a message may say that it happened."""
+
+    earliest: datetime
+    latest: datetime
+
+
+def span_at_door(bounds: TimeBounds, now: datetime) -> TimeSpan:
+    return TimeSpan(bounds.earliest, now + timedelta(seconds=bounds.future_tolerance))
+
+
+def span_on_topic(bounds: TimeBounds, now: datetime) -> TimeSpan:
+    return TimeSpan(bounds.earliest, now + timedelta(seconds=bounds.future_tolerance + CLOCK_SKEW))
+
+
+def validate(message: Message, span: TimeSpan) -> None:
+    """Raises `InvalidInput` naming the field."""
+    at = message.updated_at if isinstance(message, Item) else message.occurred_at
+    if not span.earliest <= at <= span.latest:
+        wrong = "in the future" if at > span.latest else f"before {span.earliest.date()}"
+        field = "updated_at" if isinstance(message, Item) else "occurred_at"
+        raise InvalidInput(field, f"{at.isoformat()} is {wrong}")
+    if isinstance(message, Merge) and message.into == message.user_id:
+        raise InvalidInput("into", "is the user itself")
