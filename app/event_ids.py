@@ -47,4 +47,4 @@ def derived_id(body: EventBody, key: str | None, position: int) -> str | None:
         body.session_id,
         body.recommendation_id,
     )
-    return content if key is None else xxhash.xxh3_128_hexdigest(f"{key}\x1f{position}\x1f{content}")
+    return content if key is None else xxhash.xxh3_128_hexdigest(f"{key}\x1f{position}\x1f{content}".encode())

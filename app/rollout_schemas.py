@@ -10,13 +10,13 @@ from app.schemas import MoveBody
 from recsys.canary import Finding, Verdict
 from recsys.index_registry.rollouts import SHADOW_SHARE
 from recsys.index_version import VERSION_PATTERN, Alias, AliasMove
-from recsys.interaction import TYPE_PATTERN
+from recsys.interaction import InteractionType, to_the_end
 from recsys.rollout import STEP_SECONDS, STEPS, Rollout, Share, Steps
 from recsys.shadow import ShadowReport
 
-VersionId = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
+VersionId = Annotated[str, msgspec.Meta(pattern=to_the_end(VERSION_PATTERN))]
 Hours = Annotated[float, msgspec.Meta(ge=0, le=8760, description="that a step takes at least")]
-Types = Annotated[tuple[Annotated[str, msgspec.Meta(pattern=TYPE_PATTERN)], ...], msgspec.Meta(max_length=16)]
+Types = Annotated[tuple[InteractionType, ...], msgspec.Meta(max_length=16)]
 
 
 class PromoteBody(MoveBody, frozen=True, kw_only=True):

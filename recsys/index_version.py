@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from recsys.interaction import to_the_end
 from recsys.rollout import Rollout
 
 FORMAT_VERSION = 2
@@ -28,8 +29,8 @@ PIN = "pin:"
 DELETED = "deleted:"
 """Before a version: nothing but the entry that says who deleted it, when and why."""
 
-VersionId = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
-Alias = Annotated[str, msgspec.Meta(pattern=ALIAS_PATTERN)]
+VersionId = Annotated[str, msgspec.Meta(pattern=to_the_end(VERSION_PATTERN))]
+Alias = Annotated[str, msgspec.Meta(pattern=to_the_end(ALIAS_PATTERN))]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 

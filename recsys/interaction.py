@@ -11,13 +11,19 @@ MAX_ID_LENGTH = 128
 ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 TYPE_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
 
+
+def to_the_end(pattern: str) -> str:
+    """`pattern`, which ends with `$`, for msgspec: in Python's words `$` also stands before a last newline."""
+    return pattern + r"(?!\n)"
+
+
 FUTURE_TOLERANCE = 300.0
 """Seconds an event may lie ahead of the clock before it is refused as a broken clock."""
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=to_the_end(ID_PATTERN))]
 """A bounded identifier without control characters."""
 
-InteractionType = Annotated[str, msgspec.Meta(pattern=TYPE_PATTERN)]
+InteractionType = Annotated[str, msgspec.Meta(pattern=to_the_end(TYPE_PATTERN))]
 """What happened: `view`, `click`, `add_to_cart`, `purchase`, `impression`, or a type of the shop's own."""
 
 IMPRESSION = "impression"
@@ -115,7 +121,7 @@ def content_id(
     """
     moment = None if occurred_at is None else (occurred_at - EPOCH) // timedelta(microseconds=1)
     parts = (user_id, item_id, kind, moment, float(quantity), price, session_id, recommendation_id)
-    return xxhash.xxh3_128_hexdigest("\x1f".join("" if part is None else str(part) for part in parts))
+    return xxhash.xxh3_128_hexdigest("\x1f".join("" if part is None else str(part) for part in parts).encode())
 
 
 def event_key(event_id: str) -> int:

@@ -7,7 +7,7 @@ import msgspec
 
 from recsys.errors import InvalidInput
 from recsys.expression import check_lengths, compile_named
-from recsys.interaction import TYPE_PATTERN, Timestamp
+from recsys.interaction import TYPE_PATTERN, Timestamp, to_the_end
 from recsys.item import PropertyName
 
 MAX_K = 500
@@ -16,9 +16,9 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 
 SourceShare = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
-SeenType = Annotated[str, msgspec.Meta(pattern=rf"{TYPE_PATTERN}|^\*$")]
+SeenType = Annotated[str, msgspec.Meta(pattern=to_the_end(TYPE_PATTERN) + "|" + to_the_end(r"^\*$"))]
 ExpressionText = Annotated[str, msgspec.Meta(max_length=2048)]
-PlacementName = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+PlacementName = Annotated[str, msgspec.Meta(pattern=to_the_end(NAME_PATTERN))]
 
 
 class Source(StrEnum):

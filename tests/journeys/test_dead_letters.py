@@ -1,5 +1,6 @@
 """A journey: a shop's clock runs ahead; an operator sees what was refused and has it counted when its time has come."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,14 +8,19 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys import wire
+from recsys.envelope import HEADERS
+from recsys.interaction import Interaction
 from recsys.interaction_log import open_dead_letters
 from recsys.interaction_log.letters import LetterQuery, Status
-from recsys.settings import LogSettings
+from recsys.interaction_topic import Outgoing, open_interaction_topic
+from recsys.settings import LogSettings, StoreSettings, TopicSettings
+from recsys.validation import CLOCK_SKEW
 from tests.deployment import Deployment
 from tests.waiting import wait_until_sync
 
 AHEAD = 8.0
-"""Seconds; long enough for the event to be refused, and short enough to wait for."""
+"""Seconds beyond what readers allow for; long enough for the event to be refused, and short enough to wait for."""
 
 
 def history(deployment: Deployment, user: str) -> list[dict[str, Any]]:
@@ -27,20 +33,34 @@ def post(deployment: Deployment, **event: str) -> None:
     assert httpx.post(f"{deployment.url}/events", json=body, timeout=30.0).status_code == 202
 
 
+async def produced(deployment: Deployment, message: Interaction) -> None:
+    environment = deployment.environment
+    store = StoreSettings.model_validate(
+        {"url": environment["MILLIREC_STORE__URL"], "prefix": environment["MILLIREC_STORE__PREFIX"]}
+    )
+    topic = TopicSettings(partitions=int(environment["MILLIREC_TOPIC__PARTITIONS"]))
+    async with open_interaction_topic(topic, store).producer() as producer:
+        outgoing = Outgoing(wire.key_of(message), wire.encode(message), HEADERS)
+        assert await producer.send([outgoing]) == [None]
+
+
 @pytest.mark.slow
 def test_an_event_from_a_clock_ahead_is_replayed_when_its_time_has_come(deployment: Deployment) -> None:
     deployment.environment |= {"MILLIREC_INGEST__FUTURE_TOLERANCE": "0", "MILLIREC_INGEST__LOG_WAIT": "0.1"}
     letters = open_dead_letters(LogSettings(path=str(deployment.folder / "log")))
     deployment.start("consume", "consume")
     deployment.serve()
-    at = datetime.now(UTC) + timedelta(seconds=AHEAD)
-    post(deployment, event_id="e1", item_id="i1", occurred_at=at.isoformat())
+    due = datetime.now(UTC) + timedelta(seconds=AHEAD)
+    at = due + timedelta(seconds=CLOCK_SKEW)
+    ahead = Interaction(event_id="e1", user_id="ada", item_id="i1", type="purchase", occurred_at=at)
+    # By the other door: HTTP would refuse it.
+    asyncio.run(produced(deployment, ahead))
     wait_until_sync(lambda: letters.waiting() == 1, 60.0)
     listed = deployment.run("dead-letters", "list", "--json", "--field", "occurred_at", "--reason", "FUTURE")
     letter = json.loads(listed)["letter"]
     assert history(deployment, "ada") == []
 
-    wait_until_sync(lambda: datetime.now(UTC) > at, 30.0)
+    wait_until_sync(lambda: datetime.now(UTC) > due, 30.0)
     assert "1 would be sent, 0 of them" in deployment.run("dead-letters", "replay", "--all", "--dry-run")
     assert "1 replayed" in deployment.run("dead-letters", "replay", "--all")
     wait_until_sync(lambda: len(history(deployment, "ada")) == 1, 30.0)
