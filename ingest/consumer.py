@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from random import uniform
 from time import monotonic, time
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from prometheus_client import start_http_server
@@ -15,12 +15,14 @@ from prometheus_client import start_http_server
 from ingest.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.features_group import FeaturesGroup
 from ingest.flow import Batch, decode_batch
+from ingest.group import Group
+from ingest.lag_report import LagReport
 from ingest.log_group import LogGroup
-from ingest.metrics import BATCH_SECONDS, FRESHNESS, LAG, MESSAGES, MISKEYED, RETRIES
+from ingest.metrics import BATCH_SECONDS, FRESHNESS, MESSAGES, MISKEYED, RETRIES
 from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
 from recsys.background import end
-from recsys.errors import InvalidInput, TopicUnavailable, Unavailable
+from recsys.errors import InvalidInput, Unavailable
 from recsys.feature_store import Reporter, open_feature_store
 from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
@@ -33,24 +35,9 @@ POLL = 2_000
 """Messages per poll at most: larger batches are gathered."""
 POLL_TIMEOUT = 0.5
 """Also how soon an idle group notices that it shall stop."""
-LAG_INTERVAL = 1.0
 MAX_BACKOFF = 5.0
 
 T = TypeVar("T")
-
-
-class Group(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def versions(self) -> Sequence[str]:
-        """Those that events are folded into."""
-        ...
-
-    async def apply(self, batch: Batch) -> None:
-        """Bring about every effect of `batch`; idempotent. Raises `Unavailable` when it shall be tried again."""
-        ...
 
 
 class _Stopped(Exception):
@@ -114,16 +101,18 @@ class GroupLoop:
         self._limit = limit
         self._wait = wait
         self._stop = stop
-        self._lag = 0
+        self._lag_report = LagReport(group, consumer)
 
     def presence(self) -> Presence:
         name = self._group.name
-        return Presence(process_name(name), f"consume {name}", versions=tuple(self._group.versions), lag=self._lag)
+        return Presence(
+            process_name(name), f"consume {name}", versions=tuple(self._group.versions), lag=self._lag_report.lag
+        )
 
     async def run(self) -> None:
         """While a full batch takes effect the next is polled and decoded; after a smaller one more may still come."""
         logger.info("consuming", group=self._group.name)
-        reporting = asyncio.create_task(self._report_lag())
+        reporting = asyncio.create_task(self._lag_report.run())
         following = self._ahead()
         try:
             with suppress(_Stopped):
@@ -151,12 +140,13 @@ class GroupLoop:
 
     async def _finish(self, messages: Sequence[Delivered], batch: Batch) -> None:
         with BATCH_SECONDS.labels(self._group.name).time():
-            await self._until_done(lambda: self._group.apply(batch))
+            repeated = await self._until_done(lambda: self._group.apply(batch))
         done_ms = time() * 1000
         await self._until_done(lambda: self._consumer.commit(batch.offsets))
         refused = len(batch.refusals)
         MESSAGES.labels(self._group.name, "rejected").inc(refused)
-        MESSAGES.labels(self._group.name, "applied").inc(len(messages) - refused)
+        MESSAGES.labels(self._group.name, "repeated").inc(repeated)
+        MESSAGES.labels(self._group.name, "applied").inc(len(messages) - refused - repeated)
         MISKEYED.labels(self._group.name).inc(len(batch.miskeyed))
         freshness = FRESHNESS.labels(self._group.name)
         for message in messages:
@@ -194,20 +184,6 @@ class GroupLoop:
                     await self._stop.wait()
                     raise _Stopped
             delay = min(2 * delay, MAX_BACKOFF)
-
-    async def _report_lag(self) -> None:
-        """Beside the batches, which shall not wait for it."""
-        reported: set[str] = set()
-        while True:
-            with suppress(TopicUnavailable):
-                lags = await self._consumer.lag()
-                for partition in reported - lags.keys():
-                    LAG.remove(self._group.name, partition)
-                for partition, lag in lags.items():
-                    LAG.labels(self._group.name, partition).set(lag)
-                reported = set(lags)
-                self._lag = sum(lags.values())
-            await asyncio.sleep(LAG_INTERVAL)
 
 
 @asynccontextmanager

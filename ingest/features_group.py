@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import uniform
@@ -40,11 +40,20 @@ class FeaturesGroup:
     def versions(self) -> list[str]:
         return [index.version for index in self._versions.indexes]
 
-    async def apply(self, batch: Batch) -> None:
+    async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:
+        """Of the trends, which have them for whole partitions; users' records have each their own."""
+        return await self._trends.look_up(partitions)
+
+    async def apply(self, batch: Batch) -> int:
         """Idempotent. Raises `StoreUnavailable`, with any part of the batch applied."""
         rounds = batch.rounds()
         records = _by_user(rounds)
         loaded = {features.user_id: features for features in await self._store.load(list(records))}
+        repeated = sum(
+            record.offset <= loaded[user_id].offsets.get(record.partition, -1)
+            for user_id, mine in records.items()
+            for record in mine
+        )
         # Before anything is saved: the records tell repeats apart only as long as the batch is not in them.
         counted = [record for user_id, mine in records.items() for record in news(loaded[user_id], mine)]
         await self._trends.count(counted, batch.offsets, 1000 * time())
@@ -55,6 +64,7 @@ class FeaturesGroup:
             loaded = {}  # whom a merge may have changed
         if batch.items:
             batch.refuse_items(await self._store.put_items(batch.items), datetime.now(UTC))
+        return repeated
 
     async def _apply(self, users: Mapping[str, Sequence[Positioned]], loaded: Mapping[str, UserFeatures]) -> None:
         """`loaded` are their records as they were a moment ago, or nobody's."""

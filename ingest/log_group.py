@@ -1,7 +1,7 @@
 """The log group: every event into the interaction log, one commit a batch; it alone writes dead letters."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 import polars as pl
@@ -25,11 +25,36 @@ class LogGroup:
         self._dead_letters = dead_letters
         self._compact_every = compact_every
         self._files = 0
+        self._watermarks: dict[str, int] = {}
 
-    async def apply(self, batch: Batch) -> None:
+    async def apply(self, batch: Batch) -> int:
         """Idempotent. Raises `LogUnavailable`, with any part of the batch applied."""
+        reached = await self._reached(batch.offsets)
+        repeated = sum(
+            record.offset <= reached[record.partition]
+            for record in (*batch.interactions, *batch.erasures, *batch.merges)
+        )
         await asyncio.to_thread(self._write, batch)
+        self._watermarks |= {one: max(offset, reached[one]) for one, offset in batch.offsets.items()}
         await self._dead_letters.bury(batch.refusals, batch.erasures)
+        return repeated
+
+    async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:
+        reached = await self._reached(partitions)
+        # What another member has now, it moves.
+        self._watermarks = {one: max(offset, self._watermarks.get(one, -1)) for one, offset in reached.items()}
+        return reached
+
+    async def _reached(self, partitions: Collection[str]) -> dict[str, int]:
+        """From memory where it is there: to open the table takes as long as a small batch."""
+        reached: dict[str, int] = {}
+        for partition in partitions:
+            offset = self._watermarks.get(partition)
+            if offset is None:
+                offset = await asyncio.to_thread(self._log.watermark, partition)
+                self._watermarks[partition] = max(offset, self._watermarks.get(partition, -1))
+            reached[partition] = offset
+        return reached
 
     def _write(self, batch: Batch) -> None:
         # Departures first: whoever sees a row, or a watermark, sees every departure that stands before it.

@@ -11,9 +11,18 @@ FRESHNESS_BUCKETS = (
 """Fine from a millisecond to ten seconds, where the promises lie; above it only how bad it is."""
 BATCH_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
-MESSAGES = Counter("millirec_consumed_messages", "Messages done with", ["group", "outcome"])
+MESSAGES = Counter(
+    "millirec_consumed_messages",
+    "Messages done with: applied, repeated (done with before) or rejected",
+    ["group", "outcome"],
+)
 BATCH_SECONDS = Histogram("millirec_batch_seconds", "Time to apply a batch", ["group"], buckets=BATCH_BUCKETS)
 LAG = Gauge("millirec_consumer_lag", "Messages not committed yet", ["group", "partition"])
+WATERMARK_AHEAD = Gauge(
+    "millirec_watermark_ahead",
+    "1 while the topic is behind what a group has done: its new messages are taken for repeats",
+    ["group", "partition"],
+)
 FRESHNESS = Histogram(
     "millirec_freshness_seconds", "From an event's acknowledgement to its effect", ["group"], buckets=FRESHNESS_BUCKETS
 )

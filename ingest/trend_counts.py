@@ -1,7 +1,7 @@
 """Trend counts: what is wanted now, by item and hour of event time, each record counted once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
@@ -17,6 +17,8 @@ from recsys.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
 from recsys.user_features import Positioned
 
 ATTEMPTS = 5
+NOWHERE = -2
+"""No partition is counted up to here: a count from here adds nothing, and is told how far others came."""
 
 UNITS = {name: round(weight * TREND_UNITS) for name, weight in DEFAULT_TYPE_WEIGHTS.items()} | {IMPRESSION: 0}
 OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
@@ -51,6 +53,18 @@ class TrendCounter:
                 if found == one.after:
                     del pending[one.partition]
         raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
+
+    async def look_up(self, partitions: Collection[str]) -> dict[str, int]:
+        """How far each of `partitions` was counted, as the store has it, -1 where it has nothing.
+
+        A store that lost it begins anew: to go on from what this process remembers would count nothing for ever.
+        """
+        looks = [TrendCounts(partition, NOWHERE, NOWHERE, {}) for partition in partitions]
+        found = dict(zip(partitions, await self._store.count_trends(looks) if looks else (), strict=True))
+        for partition, offset in found.items():
+            if offset < self._reached.get(partition, -1):
+                self._reached[partition] = offset
+        return found
 
     def _counts(self, partition: str, records: Sequence[Positioned], reached: int, now_ms: float) -> TrendCounts:
         after = self._reached.get(partition, -1)

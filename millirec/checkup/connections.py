@@ -58,6 +58,26 @@ async def interaction_log(settings: Settings) -> list[Finding]:
     return [*found, fine("dead letters", "none wait")]
 
 
+async def watermarks(settings: Settings) -> list[Finding]:
+    """Whether new messages lie beyond what the log has done with: what does not, it takes for repeats."""
+    from recsys.interaction_log import open_interaction_log
+
+    try:
+        reached = await asyncio.to_thread(open_interaction_log(settings.log).watermarks)
+        following = await open_interaction_topic(settings.topic, settings.store).next_offsets()
+    except RecsysError:
+        return [note("watermarks", "cannot be compared without the topic and the log", "", "watermark-ahead")]
+    ahead = {one: reached[one] for one, offset in following.items() if offset <= reached.get(one, -1)}
+    if ahead:
+        names = ", ".join(f"{partition} (next {following[partition]}, log {ahead[partition]})" for partition in ahead)
+        told = f"the topic is behind the log: new messages never reach it, in {names}"
+        todo = (
+            "It was emptied or made anew, or its server's clock went back. Give it another name (MILLIREC_TOPIC__NAME)."
+        )
+        return [wrong("watermarks", told, todo, "watermark-ahead")]
+    return [fine("watermarks", "new messages lie beyond what the log has")]
+
+
 async def disks(settings: Settings) -> list[Finding]:
     """Where something is kept on this machine; each file system once."""
     places = {settings.registry.cache: "MILLIREC_REGISTRY__CACHE"}

@@ -13,6 +13,7 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         connections.feature_store,
         connections.interaction_topic,
         connections.interaction_log,
+        connections.watermarks,
         registry.deep_registry if deep else registry.index_registry,
         processes.processes,
         connections.spool,

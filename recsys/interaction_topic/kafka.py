@@ -61,6 +61,19 @@ class KafkaTopic:
         finally:
             await consumer.aclose()
 
+    async def next_offsets(self) -> dict[str, int]:
+        with translated():
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                client = AIOKafkaConsumer(**kafka_client.client_options(self._topic.kafka))
+                try:
+                    await client.start()
+                    numbers = await client._client.fetch_all_metadata()
+                    found = numbers.partitions_for_topic(self._topic.name) or ()
+                    ends = await client.end_offsets([TopicPartition(self._topic.name, number) for number in found])
+                finally:
+                    await client.stop()
+        return {_name(partition): int(offset) for partition, offset in ends.items()}
+
     async def ping(self) -> None:
         await kafka_client.ping(self._topic)
 
@@ -243,6 +256,15 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             _name(partition): max(0, ends[partition] - (starts[partition] if done is None else done))
             for partition, done in zip(partitions, committed, strict=True)
         }
+
+    async def next_offsets(self) -> dict[str, int]:
+        client = self._client.started
+        if client is None:
+            return {}
+        with translated():
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                ends = await client.end_offsets(client.assignment())
+        return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -59,6 +59,9 @@ class MemoryTopic:
             shared.members.remove(member)
             self._share(shared)
 
+    async def next_offsets(self) -> dict[str, int]:
+        return {partition.name: partition.end for partition in self._partitions}
+
     async def ping(self) -> None:
         """Always there."""
 
@@ -143,3 +146,6 @@ class _Member:
             name: partition.end - max(partition.first, committed.get(name, -1) + 1)
             for name, partition in self.owned.items()
         }
+
+    async def next_offsets(self) -> dict[str, int]:
+        return {name: partition.end for name, partition in self.owned.items()}

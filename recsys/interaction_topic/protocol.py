@@ -61,6 +61,13 @@ class TopicConsumer(Protocol):
         """Messages not yet committed by the group, per partition this member owns."""
         ...
 
+    async def next_offsets(self) -> dict[str, int]:
+        """Per partition this member owns: messages to come have this offset or a higher one.
+
+        Raises `TopicUnavailable`.
+        """
+        ...
+
 
 class InteractionTopic(Protocol):
     """Entering a producer or consumer never fails because the topic is down: it connects when first used."""
@@ -69,6 +76,10 @@ class InteractionTopic(Protocol):
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[TopicConsumer]:
         """Join `group`, starting at the oldest message kept where the group has committed nothing."""
+        ...
+
+    async def next_offsets(self) -> dict[str, int]:
+        """The same of every partition. Raises `TopicUnavailable`."""
         ...
 
     async def ping(self) -> None:

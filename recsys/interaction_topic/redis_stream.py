@@ -17,7 +17,7 @@ from recsys.errors import TopicUnavailable
 from recsys.interaction_topic import stream_scripts
 from recsys.interaction_topic.protocol import Outgoing
 from recsys.interaction_topic.sharing import partition_of
-from recsys.interaction_topic.stream_group import HEADER, LOST, StreamKeys, StreamMember, translated
+from recsys.interaction_topic.stream_group import HEADER, LOST, StreamKeys, StreamMember, next_offsets, translated
 from recsys.settings import StoreSettings, TopicSettings
 
 CHUNK = 500
@@ -43,6 +43,10 @@ class RedisStreamTopic:
             member = StreamMember(self._topic, self._keys, group, client, self._store.timeout)
             async with member.membership():
                 yield member
+
+    async def next_offsets(self) -> dict[str, int]:
+        async with self._client() as client:
+            return await next_offsets(client, self._keys, range(self._topic.partitions))
 
     async def ping(self) -> None:
         async with self._client() as client:

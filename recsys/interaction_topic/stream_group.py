@@ -5,7 +5,7 @@ pending under that name are exactly what was delivered and not committed, whoeve
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -175,6 +175,9 @@ class StreamMember:
             lags = await self._lag_script(keys=streams, args=[self._group])
         return {self._name(partition): int(lag) for partition, lag in zip(partitions, lags, strict=True)}
 
+    async def next_offsets(self) -> dict[str, int]:
+        return await next_offsets(self._client, self._keys, sorted(self._owned))
+
     def _name(self, partition: int) -> str:
         return f"{self._topic.name}-{partition}"
 
@@ -252,6 +255,22 @@ class StreamMember:
             release = [partition for partition in spare if self._owned[partition].idle]
             if not release:
                 return
+
+
+async def next_offsets(client: "Redis", keys: StreamKeys, partitions: Sequence[int]) -> dict[str, int]:
+    """By the name of each partition. An id is the server's time or follows the last, whichever is higher."""
+    script = client.register_script(stream_scripts.NEXT)
+    with translated():
+        now, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])
+    return {
+        f"{keys.name}-{partition}": max(int(now) << SEQUENCE_BITS, _after(stream_id))
+        for partition, stream_id in zip(partitions, last, strict=True)
+    }
+
+
+def _after(stream_id: bytes) -> int:
+    milliseconds, _, sequence = stream_id.partition(b"-")
+    return (int(milliseconds) << SEQUENCE_BITS) + int(sequence) + 1
 
 
 def _delivered(partition: str, offset: int, fields: list[bytes]) -> Delivered:

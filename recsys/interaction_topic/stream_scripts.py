@@ -141,6 +141,20 @@ for i = 1, #KEYS, 2 do
 end
 """
 
+NEXT = """
+-- KEYS streams -> the time in ms, then the last id of each, '0-0' where there is no stream
+local time = redis.call('TIME')
+local out = {string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))}
+for i, stream in ipairs(KEYS) do
+  local info, last = redis.pcall('XINFO', 'STREAM', stream), '0-0'
+  if not info.err then
+    for j = 1, #info, 2 do if info[j] == 'last-generated-id' then last = info[j + 1] end end
+  end
+  out[#out + 1] = last
+end
+return out
+"""
+
 LAG = """
 -- KEYS streams; ARGV group -> per stream how many entries the group has not acknowledged
 local out = {}

@@ -1,7 +1,7 @@
 """Batches overlap: the next is fetched while a full one takes effect, and none is committed before its effects."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -35,6 +35,9 @@ class Watched:
     async def lag(self) -> dict[str, int]:
         return await self._inner.lag()
 
+    async def next_offsets(self) -> dict[str, int]:
+        return await self._inner.next_offsets()
+
 
 class Patient:
     """A group that is done with a batch when the one after it has been polled; stops after `batches` of `there`."""
@@ -49,7 +52,10 @@ class Patient:
         self._there = there
         self.applied: list[int] = []
 
-    async def apply(self, batch: Batch) -> None:
+    async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:
+        return dict.fromkeys(partitions, -1)
+
+    async def apply(self, batch: Batch) -> int:
         assert self._consumer.committed == self.applied, "effects first, offsets last"
         ahead = min(len(self.applied) + 2, self._there)
         await wait_until(lambda: len(self._consumer.polled) >= ahead)

@@ -160,6 +160,9 @@ class CutBeforeCommit:
     async def lag(self) -> dict[str, int]:
         return await self._inner.lag()
 
+    async def next_offsets(self) -> dict[str, int]:
+        return await self._inner.next_offsets()
+
 
 @pytest.mark.parametrize("name", ["features", "log"])
 async def test_effects_without_a_commit_are_redelivered_and_change_nothing(

@@ -239,6 +239,22 @@ async def test_lag_counts_what_the_group_has_not_committed(bench: Bench) -> None
     assert list(lag.values()) == [0, 0, 0, 0]
 
 
+async def test_what_is_to_come_has_the_next_offset_or_a_higher_one(bench: Bench) -> None:
+    if bench.backend == "kafka-tansu":
+        pytest.skip("Tansu's end offsets are wrong (always 1)")
+    topic = bench.topic()
+    async with topic.consumer("features") as consumer:
+        await put(topic, messages(40))
+        taken = await take(consumer, 40)
+        following = await topic.next_offsets()
+        assert len(following) == 4
+        assert all(offset > ends(taken).get(partition, -1) for partition, offset in following.items())
+        assert (await consumer.next_offsets()).keys() == following.keys()
+        await put(topic, messages(40))
+        later = await take(consumer, 40)
+    assert all(message.offset >= following[message.partition] for message in later)
+
+
 async def test_bytes_headers_and_any_key_survive(topic: InteractionTopic) -> None:
     sent = [
         Outgoing("Zoë 用户 😀", bytes(range(256)), {"trace": b"\x00\xff", "origin": b"shop"}),
