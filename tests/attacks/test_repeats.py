@@ -164,8 +164,8 @@ def test_an_import_knows_what_the_stream_brought_on_another_day(backend: Any, tm
 
 
 def query_of_the_page() -> str:
-    (query,) = re.findall(r"```sql\n(.+?)```", EVENTS_PAGE.read_text("utf-8"), re.DOTALL)
-    return query
+    queries: list[str] = re.findall(r"```sql\n(.+?)```", EVENTS_PAGE.read_text("utf-8"), re.DOTALL)
+    return queries[0]
 
 
 def read_directly(path: Path, query: str) -> list[tuple[str, str]]:
@@ -231,7 +231,7 @@ async def test_a_request_with_a_key_is_the_same_events_each_time(client: httpx.A
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 256, "é", "tab\there"])
 async def test_a_key_that_is_none_is_named(client: httpx.AsyncClient, key: str) -> None:
-    headers = [("Idempotency-Key", key.encode())]
+    headers = {b"Idempotency-Key": key.encode()}
     response = await client.post("/events", json=VIEW, headers=headers)
     assert response.status_code == 422
     assert [one["field"] for one in response.json()["errors"]] == ["Idempotency-Key"]

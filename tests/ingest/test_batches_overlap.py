@@ -62,6 +62,7 @@ class Patient:
         self.applied += batch.offsets.values()
         if len(self.applied) == self._batches:
             self._stop.set()
+        return 0
 
 
 async def consume(topic: MemoryTopic, batches: int) -> tuple[Patient, Watched]:
