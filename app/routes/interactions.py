@@ -75,8 +75,9 @@ async def put_items(use: Use, _: Curating, request: Request) -> Response:
     """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
 
     `available: false` hides an item from every answer within a second. A new item can be recommended
-    from the next index version on. Of two updates the later by `updated_at` has the say. An update with more properties than the item has room for is rejected, or becomes
-    a dead letter where others were on their way; nothing of it is applied.
+    from the next index version on. Of two updates the later by `updated_at` has the say. An update with more
+    properties than the item has room for is rejected, or becomes a dead letter where others were on their way;
+    nothing of it is applied.
     """
     now = datetime.now(UTC)
     live = use.live_index.current
