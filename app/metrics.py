@@ -30,6 +30,8 @@ FEATURE_READ_ERRORS = Counter(
 CIRCUIT_OPEN = Gauge(
     "millirec_circuit_open", "Processes that have stopped asking the feature store", multiprocess_mode="livesum"
 )
+CONNECTIONS = Gauge("millirec_connections", "Connections that are open", multiprocess_mode="livesum")
+CONNECTIONS_ENDED = Counter("millirec_connections_ended", "Connections that the service ended, by cause", ["cause"])
 REQUESTS_SHED = Counter("millirec_requests_shed", "Requests turned away at once because too many were being answered")
 REFUSED = Counter("millirec_requests_refused", "Requests refused for what their key asks for", ["key", "reason"])
 EVENTS = Counter("millirec_events", "Events received", ["outcome"])

@@ -101,6 +101,22 @@ class ServeSettings(Section):
     max_bodies_bytes: int = Field(
         67_108_864, ge=65_536, description="bodies of the requests under way in one process, together; more get 503"
     )
+    max_head_bytes: int = Field(
+        32_768, ge=4096, le=1_048_576, description="of a request's URL and headers together; more get 414 or 431"
+    )
+    max_head_fields: int = Field(100, ge=10, le=10_000, description="headers of a request; more get 431")
+    head_timeout: Seconds = Field(10.0, description="seconds for the head of a request, from its first byte; else 408")
+    body_timeout: Seconds = Field(10.0, description="seconds for the body of a request, from the end of its head")
+    write_timeout: Seconds = Field(
+        10.0, description="seconds in which a client has to read 256 KiB of a large answer, or is cut off"
+    )
+    max_connections: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="of one process; more and the one idle for longest is closed. None: 4096, or fewer where the "
+        "system's limit of open files is lower",
+    )
     max_batch: int = Field(1000, ge=1, le=10_000, description="events or items in one request")
     max_unacknowledged_bytes: int = Field(
         16_777_216,

@@ -21,6 +21,8 @@ from uvicorn.supervisors import Multiprocess
 
 from app.problems import problem_response
 from app.schemas import Problem
+from millirec.edge.connections import Connections
+from millirec.edge.protocol import STATE
 
 log = structlog.get_logger()
 READINESS = "/health/ready"
@@ -33,15 +35,20 @@ CLOSE = (b"connection", b"close")
 
 
 class Draining:
-    """The application, with a SIGTERM that waits `seconds` before the server gets it. A second one does not wait."""
+    """The application, with a SIGTERM that waits `seconds` before the server gets it. A second one does not wait.
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
+    The server finds the `connections` in the state of the lifespan.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float, connections: Connections) -> None:
         self._app = app
         self._seconds = seconds
+        self._connections = connections
         self._leaving: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            scope["state"][STATE] = self._connections
             self._catch_sigterm()
         elif self._leaving is not None and scope["type"] == "http":
             await self._answer_and_close(scope, receive, send)

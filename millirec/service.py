@@ -1,10 +1,14 @@
 """The service as uvicorn opens it, in each worker process."""
 
 import gc
+from collections import Counter
 
 from app.main import create_app
+from app.metrics import CONNECTIONS, CONNECTIONS_ENDED
 from millirec import __version__
 from millirec.draining import Draining
+from millirec.edge.connections import Connections
+from millirec.edge.limits import Limits
 from millirec.settings import load_settings
 from recsys.telemetry import configure_logging
 
@@ -13,10 +17,17 @@ def create() -> Draining:
     """Built from the settings in force. Imported only by the server, after it decided on shared metrics."""
     settings = load_settings()
     configure_logging(settings.serve.log_level)
-    service = Draining(create_app(settings.app(), __version__), settings.serve.drain_wait)
+    connections = Connections(Limits.of(settings.serve), observe)
+    service = Draining(create_app(settings.app(), __version__), settings.serve.drain_wait, connections)
     # All that was imported stays: full collections need not look at it again, and hold requests up for less.
     gc.collect()
     gc.freeze()
     # Requests leave no cycles behind; looking for some every few of them costs the 99th percentile a third.
     gc.set_threshold(50_000, 20, 100)
     return service
+
+
+def observe(connections: int, ended: Counter[str]) -> None:
+    CONNECTIONS.set(connections)
+    for cause, count in ended.items():
+        CONNECTIONS_ENDED.labels(cause).inc(count)

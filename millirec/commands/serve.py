@@ -25,10 +25,12 @@ def register(app: typer.Typer) -> None:
         import uvicorn
 
         from millirec.draining import Workers
-        from millirec.one_write import Protocol
+        from millirec.edge.limits import raise_open_files
+        from millirec.edge.protocol import Protocol
 
         settings = load_settings().serve
         count = workers or settings.workers
+        raise_open_files(settings)
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with ExitStack() as stack:
@@ -42,6 +44,7 @@ def register(app: typer.Typer) -> None:
                 workers=count,
                 loop="uvloop",
                 http=Protocol,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

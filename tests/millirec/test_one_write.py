@@ -10,7 +10,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from millirec.one_write import JoinedWrites, Protocol
+from millirec.edge.joined_writes import JoinedWrites
+from millirec.edge.protocol import Protocol
 from tests.deployment import free_port
 from tests.waiting import wait_until
 

@@ -1,0 +1,1 @@
+"""The edge: what connections may cost before anybody has said who they are."""

@@ -1,0 +1,121 @@
+"""Connections: all of a process, how many there may be, and a look at each of them once a second."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from millirec.edge.limits import SPARE, Limits
+
+log = structlog.get_logger()
+INTERVAL = 1.0
+"""Seconds between two looks."""
+QUIET = 60.0
+"""Seconds between two lines in the log about the same cause."""
+UNREMARKABLE = frozenset({"idle"})
+"""Causes that the log says nothing of."""
+
+
+class Connection(Protocol):
+    """`waiting`: nobody would miss an answer. `served`: it had one. `since`: when it began to do what it does."""
+
+    served: bool
+    since: float
+
+    @property
+    def waiting(self) -> bool: ...
+
+    def look(self, now: float) -> None: ...
+
+    def end(self, cause: str) -> None: ...
+
+
+class Connections:
+    """Not for threads: it lives on the event loop, with one timer for all instead of one for each.
+
+    `observe` hears once a second how many are open, and how many ended since for which cause.
+    """
+
+    def __init__(self, limits: Limits, observe: Callable[[int, Counter[str]], None] | None = None) -> None:
+        self.limits = limits
+        self.now = 0.0
+        """Seconds that the event loop has been at work, as of the last look; reading a clock is a system call."""
+        self._observe = observe
+        self._open: dict[Connection, None] = {}
+        self._expendable: list[Connection] = []
+        self._searched = -INTERVAL
+        self._ended: Counter[str] = Counter()
+        self._unlogged: Counter[str] = Counter()
+        self._logged: dict[str, float] = {}
+        self._looked: float | None = None
+
+    def enter(self, connection: Connection) -> bool | None:
+        """Whether there is room; `None` where it is only for questions of health."""
+        if self._looked is None:
+            self._begin()
+        room = len(self._open) < self.limits.connections or self._make_room()
+        if not room and len(self._open) >= self.limits.connections + SPARE:
+            return False
+        self._open[connection] = None
+        return True if room else None
+
+    def leave(self, connection: Connection) -> None:
+        self._open.pop(connection, None)
+
+    def note(self, cause: str) -> None:
+        """A connection is ended for this cause."""
+        self._ended[cause] += 1
+
+    def _make_room(self) -> bool:
+        """End the one that can best be spared, if there is any."""
+        while True:
+            if not self._expendable and not self._search():
+                return False
+            connection = self._expendable.pop()
+            if connection in self._open and connection.waiting:
+                self.leave(connection)
+                connection.end("no-room")
+                return True
+
+    def _search(self) -> bool:
+        """Who has never been served goes first, and among those who came first.
+
+        A search that finds few is not repeated before the next look, since it costs as much as there are connections.
+        """
+        if self._searched == self.now:
+            return False
+        waiting = [connection for connection in self._open if connection.waiting]
+        unserved = [connection for connection in waiting if not connection.served]
+        self._expendable = sorted(unserved or waiting, key=lambda connection: connection.since)[::-1]
+        if len(self._expendable) < len(self._open) // 8:
+            self._searched = self.now
+        return bool(self._expendable)
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._looked = loop.time()
+        loop.call_later(INTERVAL, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        # While this process was held up nobody could be heard: no client is to blame for it.
+        self.now += min(loop.time() - (self._looked or 0.0), 2 * INTERVAL)
+        self._looked = loop.time()
+        loop.call_later(INTERVAL, self._look, loop)
+        for connection in list(self._open):
+            connection.look(self.now)
+        if self._observe is not None:
+            self._observe(len(self._open), self._ended)
+        self._tell()
+
+    def _tell(self) -> None:
+        """One line per cause and minute, however many there are."""
+        self._unlogged += self._ended
+        self._ended = Counter()
+        for cause in list(self._unlogged):
+            if cause in UNREMARKABLE:
+                del self._unlogged[cause]
+            elif self.now - self._logged.get(cause, -QUIET) >= QUIET:
+                self._logged[cause] = self.now
+                log.warning("connections ended", cause=cause, connections=self._unlogged.pop(cause))

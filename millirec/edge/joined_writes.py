@@ -1,0 +1,74 @@
+"""The head and the body of an answer leave in one write: two cost 5 of the 20 microseconds that uvicorn takes."""
+
+import asyncio
+from collections.abc import Callable
+
+LARGE = 16_384
+"""Bytes that are not worth joining with others, and leave at once: then the transport says when the peer lags."""
+
+
+class JoinedWrites:
+    """What the server needs of a transport; the writes of one turn of the event loop become one.
+
+    `close` waits where `lingers` says that the peer is still sending: its system would throw the answer away when it
+    sends into a closed connection.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        lingers: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._lingers = lingers
+        self._written: list[bytes] = []
+        self._bytes = 0
+        # Bound once: they are called for every request.
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.set_protocol = transport.set_protocol
+
+    @property
+    def read_by_peer(self) -> int:
+        """Bytes of the answers so far that the system took for the peer."""
+        return self._bytes - self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._flush)
+        self._written.append(data)
+        if len(data) > LARGE:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        if self._transport.is_closing():
+            return
+        if self._lingers():
+            self.is_closing = _always
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def close_now(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        # Who has left meanwhile is not written to: the transport would complain in the log.
+        if written and not self.is_closing():
+            data = b"".join(written)
+            self._bytes += len(data)
+            self._transport.write(data)
+
+
+def _always() -> bool:
+    return True

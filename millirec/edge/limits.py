@@ -1,0 +1,57 @@
+"""Limits of connections, and of the files that a process may have open, which connections count among."""
+
+import resource
+from dataclasses import dataclass
+
+from app.settings import ServeSettings
+
+RESERVE = 128
+"""Files of the service's own: connections to the store and the topic, the spool, versions, metrics."""
+SPARE = 16
+"""Connections over the limit that may still ask for health."""
+DEFAULT_CONNECTIONS = 4096
+"""Connections of a process where the settings say nothing; one costs about 10 KB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds."""
+
+    connections: int = DEFAULT_CONNECTIONS
+    head_bytes: int = 32_768
+    head_fields: int = 100
+    head_timeout: float = 10.0
+    body_timeout: float = 10.0
+    write_timeout: float = 10.0
+
+    @classmethod
+    def of(cls, settings: ServeSettings) -> "Limits":
+        """Those of the settings, as far as this process may open files."""
+        return cls(
+            connections=max_connections(settings, open_files()[0]),
+            head_bytes=settings.max_head_bytes,
+            head_fields=settings.max_head_fields,
+            head_timeout=settings.head_timeout,
+            body_timeout=settings.body_timeout,
+            write_timeout=settings.write_timeout,
+        )
+
+
+def max_connections(settings: ServeSettings, files: int) -> int:
+    """Of one process that may have so many files open."""
+    possible = files - min(RESERVE, files // 2) - SPARE
+    return max(1, min(settings.max_connections or DEFAULT_CONNECTIONS, possible))
+
+
+def open_files() -> tuple[int, int]:
+    """How many files a process may have open: the limit in force, and the one it may be raised to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (soft if soft != resource.RLIM_INFINITY else 1 << 20, hard if hard != resource.RLIM_INFINITY else 1 << 20)
+
+
+def raise_open_files(settings: ServeSettings) -> None:
+    """As many files as the connections of the settings need, or as many as may be; children inherit it."""
+    soft, hard = open_files()
+    needed = (settings.max_connections or DEFAULT_CONNECTIONS) + RESERVE + SPARE
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
