@@ -44,6 +44,9 @@ FULL = Refusal.of(Problem("Temporarily unavailable", 503, "more requests than ca
 SHARE = Refusal.of(
     Problem("Too many requests", 429, "this key has its share of what is being answered; others wait too; try again")
 )
+UNREAD = Refusal.of(
+    Problem("Too many requests", 429, "this key has not read the batches it was answered; read them, and try again")
+)
 
 
 class Overloaded(Exception):

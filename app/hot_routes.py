@@ -5,6 +5,7 @@ times as long as the answer. Whatever is not one of them passes through.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,10 +15,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from app.admission import Overloaded
+from app.admission import UNREAD, Overloaded
 from app.bodies import Bodies, Body, ClientGone
 from app.dependencies import Services, authorise, caller_with, services_of
-from app.metrics import REQUEST_SECONDS, REQUESTS
+from app.metrics import REFUSED, REQUEST_SECONDS, REQUESTS
 from app.problems import problem_of
 from app.settings import Scope
 
@@ -27,6 +28,8 @@ Parts = Sequence[bytes]
 Endpoint = Callable[[Services, Connection, bytes], Coroutine[Any, Any, bytes | Parts]]
 """Answers with JSON; raises what `problem_of` knows. Its caller has the scope."""
 
+MAX_UNSENT = 33_554_432
+"""Bytes of answers to batches that a caller has yet to read, before more batches get 429."""
 JSON = (b"content-type", b"application/json")
 Key = tuple[str, str]
 """Method and path."""
@@ -86,6 +89,7 @@ class HotRoutes:
         self._routes = routes
         self._services = services
         self._bodies = bodies
+        self._unsent: Counter[str] = Counter()
         self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in routes}
         self._answered = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
 
@@ -98,6 +102,7 @@ class HotRoutes:
         began = perf_counter()
         body: Body | None = None
         parts: Parts
+        caller = ""
         try:
             # In this order: nobody without a key is waited for, and nobody who is waited for takes up room.
             use = self._services()
@@ -125,12 +130,29 @@ class HotRoutes:
         else:
             REQUESTS.labels(key[1], key[0], str(status)).inc()
         self._seconds[key].observe(perf_counter() - began)
-        await _respond(send, status, headers, parts)
+        if route.batch:
+            await self._respond_at_leisure(caller, send, status, headers, parts)
+        else:
+            await _respond(send, status, headers, parts)
+
+    async def _respond_at_leisure(
+        self, caller: str, send: Send, status: int, headers: list[tuple[bytes, bytes]], parts: Parts
+    ) -> None:
+        """Its slot is free again; the memory is not, while the client reads."""
+        size = sum(map(len, parts))
+        self._unsent[caller] += size
+        try:
+            await _respond(send, status, headers, parts)
+        finally:
+            self._unsent[caller] -= size
 
     async def _admitted(
         self, route: HotRoute, use: Services, caller: str, scope: Connection, content: bytes, receive: Receive
     ) -> bytes | Parts:
         """Raises `Overloaded`."""
+        if route.batch and self._unsent[caller] > MAX_UNSENT:
+            REFUSED.labels(caller, "unread").inc()
+            raise Overloaded(UNREAD)
         slots = use.batches if route.batch else use.singles
         slots.enter(caller)
         try:

@@ -12,6 +12,8 @@ from millirec.edge.limits import SPARE, Limits
 log = structlog.get_logger()
 INTERVAL = 1.0
 """Seconds between two looks."""
+MAX_UNREAD = 67_108_864
+"""Bytes of answers that clients may leave unread for as long as the write timeout, together."""
 QUIET = 60.0
 """Seconds between two lines in the log about the same cause."""
 UNREMARKABLE = frozenset({"idle"})
@@ -19,7 +21,10 @@ UNREMARKABLE = frozenset({"idle"})
 
 
 class Connection(Protocol):
-    """`waiting`: nobody would miss an answer. `served`: it had one. `since`: when it began to do what it does."""
+    """`waiting`: nobody would miss an answer. `served`: it had one. `since`: when it began to do what it does.
+
+    `look` ends what takes too long, answers unread for `patience` seconds among it, and returns the bytes unread.
+    """
 
     served: bool
     since: float
@@ -27,7 +32,7 @@ class Connection(Protocol):
     @property
     def waiting(self) -> bool: ...
 
-    def look(self, now: float) -> None: ...
+    def look(self, now: float, patience: float) -> int: ...
 
     def end(self, cause: str) -> None: ...
 
@@ -50,6 +55,7 @@ class Connections:
         self._unlogged: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         self._looked: float | None = None
+        self._unread = 0
 
     def enter(self, connection: Connection) -> bool | None:
         """Whether there is room; `None` where it is only for questions of health."""
@@ -103,8 +109,9 @@ class Connections:
         self.now += min(loop.time() - (self._looked or 0.0), 2 * INTERVAL)
         self._looked = loop.time()
         loop.call_later(INTERVAL, self._look, loop)
-        for connection in list(self._open):
-            connection.look(self.now)
+        # Where the unread take too much memory, patience is short.
+        patience = self.limits.write_timeout if self._unread < MAX_UNREAD else INTERVAL
+        self._unread = sum(connection.look(self.now, patience) for connection in list(self._open))
         if self._observe is not None:
             self._observe(len(self._open), self._ended)
         self._tell()

@@ -33,9 +33,14 @@ class JoinedWrites:
         self.set_protocol = transport.set_protocol
 
     @property
+    def unread(self) -> int:
+        """Bytes that the system has not taken for the peer."""
+        return self._transport.get_write_buffer_size()
+
+    @property
     def read_by_peer(self) -> int:
-        """Bytes of the answers so far that the system took for the peer."""
-        return self._bytes - self._transport.get_write_buffer_size()
+        """Bytes that it has."""
+        return self._bytes - self.unread
 
     def write(self, data: bytes) -> None:
         if not self._written:

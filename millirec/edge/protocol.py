@@ -94,18 +94,19 @@ class Protocol(HttpToolsProtocol):
             return True
         return self.cycle.response_complete and self._receiving != BODY
 
-    def look(self, now: float) -> None:
+    def look(self, now: float, patience: float) -> int:
         """Once a second: end what has taken too long."""
         if self.transport.is_closing() and self._deaf:
             if now - self.since > LINGER:
                 self.transport.abort()
         elif self.transport.is_closing() or self.flow.write_paused:
-            self._look_at_reader(now)
+            return self._look_at_reader(now, patience)
         elif self.flow.read_paused:
             # It is us who have not read.
             self.since = now
         else:
             self._look_at_sender(now - self.since)
+        return 0
 
     def end(self, cause: str) -> None:
         """Without a word to the peer."""
@@ -130,15 +131,16 @@ class Protocol(HttpToolsProtocol):
         elif self.cycle.response_complete and late > self.timeout_keep_alive:
             self.end("idle")
 
-    def _look_at_reader(self, now: float) -> None:
+    def _look_at_reader(self, now: float, patience: float) -> int:
         began, had = self._stalled or (now, self.transport.read_by_peer)
-        if now - began < self._limits.write_timeout:
+        if now - began < patience:
             self._stalled = (began, had)
         elif self.transport.read_by_peer - had >= MIN_READ:
             self._stalled = (now, self.transport.read_by_peer)
         else:
             self._connections.note("unread-answer")
             self.transport.abort()
+        return self.transport.unread
 
     # What arrives
 
@@ -170,13 +172,15 @@ class Protocol(HttpToolsProtocol):
     def _count_unused(self, size: int) -> None:
         """An endless head, chunk or trailer never comes nearer to its end."""
         self._unused = 0 if self._fed_at_progress == self._feeds else self._unused + size
-        if self._unused >= self._limits.head_bytes:
+        limits = self._limits
+        if self._unused >= limits.head_bytes or (self._receiving == HEAD and len(self.headers) > limits.head_fields):
             self._refuse(self._overlong())
 
     def _overlong(self) -> Refusal:
         if self._receiving == BODY:
             return refusals.OVERLONG_FRAMING
-        return refusals.OVERLONG_HEAD if self.headers else refusals.OVERLONG_URL
+        long_url = 2 * len(self.url) > self._limits.head_bytes
+        return refusals.OVERLONG_URL if long_url else refusals.OVERLONG_HEAD
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Answer as if it had not been asked for: HTTP/1.1 goes on, except in a tunnel."""

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
+from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
 from tests.app.conftest import client, guarded, guarded_client, registry, settings  # noqa: F401  # in process
@@ -45,6 +47,12 @@ def rivals(store_settings: StoreSettings, tmp_path: Path) -> Iterator[Deployment
     with deployed(store_settings, tmp_path, rivals_environment()) as made:
         with_versions(made).serve()
         yield made
+
+
+@pytest.fixture(scope="module")
+def module_store(valkey_url: str) -> StoreSettings:
+    """The session's Valkey for the tests of a module, under a prefix of its own."""
+    return StoreSettings(url=SecretStr(valkey_url), prefix=f"attack-{token_hex(6)}:", timeout=10.0)
 
 
 @pytest.fixture

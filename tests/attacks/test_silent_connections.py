@@ -1,0 +1,125 @@
+"""Connections that say nothing: they are closed in time, and make room for those who ask."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from recsys.settings import StoreSettings
+from tests.attacks.bystanders import bystanders
+from tests.attacks.conftest import KEYS, Report, keyed_environment
+from tests.attacks.wire import PATIENCE, dial, dialled, head, read_answer, read_to_end, status_of
+from tests.deployment import Deployment, deployed
+from tests.deployment_fixtures import with_versions
+from tests.waiting import wait_until_sync
+
+FILES = 320
+ROOM = FILES - 128 - 16
+"""Connections that a process with so many files lets in, beside those that ask for health."""
+LIVE = head("GET", "/health/live")
+HALF = head("POST", "/recommend", content_length=100, x_api_key=KEYS["recommend"]) + b"{"
+HELD = {**keyed_environment(), "MILLIREC_SERVE__HEAD_TIMEOUT": "60", "MILLIREC_SERVE__BODY_TIMEOUT": "60"}
+"""Time to look at connections that are held."""
+
+
+def served_with_few_files(made: Deployment) -> Deployment:
+    """As an operator does whose shell says `ulimit -n 320`."""
+    command = f"ulimit -n {FILES}; exec {sys.executable} -m millirec serve --port {made.port}"
+    with (made.folder / "serve.out").open("ab") as output:
+        made.processes["serve"] = subprocess.Popen(
+            ["/bin/sh", "-c", command], env=made.environment, stdout=output, stderr=output, start_new_session=True
+        )
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{made.url}/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until_sync(ready, 60.0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def narrow(module_store: StoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployed(module_store, tmp_path_factory.mktemp("narrow"), HELD) as made:
+        yield served_with_few_files(with_versions(made))
+
+
+@pytest.fixture(scope="module")
+def service(narrow: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Impatient, of the same versions."""
+    hasty = {**narrow.environment, "MILLIREC_SERVE__HEAD_TIMEOUT": "1"}
+    made = Deployment(tmp_path_factory.mktemp("hasty"), hasty)
+    made.serve()
+    yield made
+    made.stop()
+
+
+def test_silence_is_ended(service: Deployment) -> None:
+    with dialled(service.url, 3) as connections:
+        for connection in connections:
+            assert connection.recv(1) == b""
+
+
+def test_a_connection_that_was_answered_and_asks_no_more_is_ended(service: Deployment) -> None:
+    with dial(service.url) as connection:
+        connection.sendall(LIVE)
+        assert read_answer(connection)[0] == 200
+        assert connection.recv(1) == b""
+
+
+def test_a_peer_that_went_away_without_a_word_costs_a_connection_for_seconds_only(service: Deployment) -> None:
+    process = psutil.Process(service.processes["serve"].pid)
+    before = process.num_fds()
+    with dialled(service.url, 50):
+        wait_until_sync(lambda: process.num_fds() >= before + 50)
+        wait_until_sync(lambda: process.num_fds() <= before, PATIENCE)
+
+
+def test_more_silent_connections_than_files_reset_nobody(narrow: Deployment, report: Report) -> None:
+    with bystanders(narrow.url, KEYS["recommend"]) as people, dialled(narrow.url, FILES):
+        people.go_on(50)
+        with dialled(narrow.url, FILES):
+            people.go_on(50)
+    report(f"{2 * FILES} silent connections, {FILES} files", people)
+    assert (people.health_failures, people.keyed_failures) == ([], [])
+
+
+def test_the_oldest_that_was_never_answered_makes_room(narrow: Deployment) -> None:
+    with dial(narrow.url) as client, dialled(narrow.url, ROOM - 1) as silent:
+        client.sendall(LIVE)
+        assert read_answer(client)[0] == 200
+        with dial(narrow.url) as newcomer:
+            newcomer.sendall(LIVE)
+            assert read_answer(newcomer)[0] == 200
+            assert silent[0].recv(1) == b"", "it was the first"
+            client.sendall(LIVE)
+            assert read_answer(client)[0] == 200
+            silent[-1].sendall(LIVE)
+            assert read_answer(silent[-1])[0] == 200
+
+
+def test_when_all_are_busy_the_next_is_told_to_come_back_and_health_is_answered(narrow: Deployment) -> None:
+    with dialled(narrow.url, ROOM) as busy:
+        for connection in busy:
+            connection.sendall(HALF)
+        keyed = head("GET", "/recommend?user_id=u1&k=1", x_api_key=KEYS["recommend"])
+
+        def full() -> bool:
+            with dial(narrow.url) as connection:
+                connection.sendall(keyed)
+                return status_of(read_to_end(connection)) == 503
+
+        wait_until_sync(full)
+        for _ in range(100):
+            assert httpx.get(f"{narrow.url}/health/live").status_code == 200
+        assert psutil.Process(narrow.processes["serve"].pid).num_fds() < FILES
+    wait_until_sync(lambda: not full())
+
+
+def test_the_log_says_why_connections_were_ended(narrow: Deployment) -> None:
+    wait_until_sync(lambda: '"cause": "no-room"' in narrow.output("serve"))
