@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from millirec.checkup.finding import Finding, fine, note, wrong
+from millirec.edge import limits
 from millirec.settings import Settings
 from recsys.errors import RecsysError
 from recsys.feature_store import open_feature_store
@@ -13,6 +14,8 @@ from recsys.settings import TopicBackend
 
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_SHARE = 0.05
+ENOUGH = 512
+"""Connections of a process, where the settings ask for no number."""
 
 
 async def feature_store(settings: Settings) -> list[Finding]:
@@ -116,6 +119,17 @@ async def spool(settings: Settings) -> list[Finding]:
         todo = "Start millirec serve with this folder: it sends them. A .corrupt file is for you."
         return [wrong("spool", told, todo, "spool-damaged" if not any(left.values()) else "spool-grows")]
     return [fine("spool", f"nothing is left behind in {folder}")]
+
+
+async def open_files(settings: Settings) -> list[Finding]:
+    """By the limit of this shell: the service may be run with another."""
+    files = limits.open_files()[1]
+    room = limits.max_connections(settings.serve, files)
+    told = f"{files:,} open files at most: room for {room:,} connections in each process of the service"
+    if room < (settings.serve.max_connections or ENOUGH):
+        todo = f"Raise it (ulimit -n {limits.needed_files(settings.serve)}), or lower MILLIREC_SERVE__MAX_CONNECTIONS."
+        return [wrong("open files", told, todo, "connections")]
+    return [fine("open files", told)]
 
 
 async def keys(settings: Settings) -> list[Finding]:

@@ -18,6 +18,7 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         processes.processes,
         connections.spool,
         connections.disks,
+        connections.open_files,
         connections.keys,
     ]
     found = await asyncio.gather(*(check(settings) for check in checks))

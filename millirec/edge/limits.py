@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from app.settings import ServeSettings
 
+FILES = resource.RLIMIT_NOFILE
+BOUNDLESS = 1 << 20
 RESERVE = 128
 """Files of the service's own: connections to the store and the topic, the spool, versions, metrics."""
 SPARE = 16
@@ -43,15 +45,20 @@ def max_connections(settings: ServeSettings, files: int) -> int:
     return max(1, min(settings.max_connections or DEFAULT_CONNECTIONS, possible))
 
 
+def needed_files(settings: ServeSettings) -> int:
+    """That a process may need to have open."""
+    return (settings.max_connections or DEFAULT_CONNECTIONS) + RESERVE + SPARE
+
+
 def open_files() -> tuple[int, int]:
-    """How many files a process may have open: the limit in force, and the one it may be raised to."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (soft if soft != resource.RLIM_INFINITY else 1 << 20, hard if hard != resource.RLIM_INFINITY else 1 << 20)
+    """How many files this process may have open: the limit in force, and the one it may be raised to."""
+    soft, hard = (BOUNDLESS if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(FILES))
+    return soft, hard
 
 
 def raise_open_files(settings: ServeSettings) -> None:
     """As many files as the connections of the settings need, or as many as may be; children inherit it."""
     soft, hard = open_files()
-    needed = (settings.max_connections or DEFAULT_CONNECTIONS) + RESERVE + SPARE
+    needed = min(needed_files(settings), hard)
     if soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        resource.setrlimit(FILES, (needed, resource.getrlimit(FILES)[1]))

@@ -116,7 +116,9 @@ def test_when_all_are_busy_the_next_is_told_to_come_back_and_health_is_answered(
 
         wait_until_sync(full)
         for _ in range(100):
-            assert httpx.get(f"{narrow.url}/health/live").status_code == 200
+            with dial(narrow.url) as connection:
+                connection.sendall(LIVE)
+                assert read_answer(connection)[0] == 200
         assert psutil.Process(narrow.processes["serve"].pid).num_fds() < FILES
     wait_until_sync(lambda: not full())
 
