@@ -15,7 +15,6 @@ from app.settings import Scope
 from recsys.index_registry.receipts import ErasureReceipt
 from recsys.placement import Placement, PlacementChange
 
-PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 _REF = "#/components/schemas/{name}"
 _BODIES = (
     recommend_schemas.RecommendParams,
@@ -111,21 +110,22 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
         content["example"] = example
     problem = {MEDIA_TYPE: {"schema": schema_of(schemas.Problem)}}
     reasons = {
+        400: "Not HTTP",
         401: "No valid key",
         403: "The key lacks the scope",
         404: "No such thing",
         409: "The state forbids it",
+        408: "The body did not arrive in time",
         413: "The body is too large",
+        414: "The URL is too long: send a body instead",
         422: "Invalid input; names the field",
         429: "The key is over its rate limit, or has its share of what is being answered",
         503: "Try again after Retry-After",
     }
     answers: dict[int | str, Any] = {ok: {"description": "Success", "content": {"application/json": content}}}
-    for status in (401, 403, 429, *statuses):
-        if status == 400:
-            # From the HTTP parser, before any of our code: a request line over 64 KiB.
-            answers[status] = {"description": "Not HTTP, or a URL over 64 KiB: send a body instead", "content": PLAIN}
-            continue
+    # The edge refuses these before any route is looked at: where there is a query, and where there is a body.
+    edge = (414,) * (400 in statuses) + (408,) * (413 in statuses)
+    for status in sorted((401, 403, 429, *statuses, *edge)):
         answers[status] = {"description": reasons[status], "content": problem}
         if status in (429, 503):
             answers[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}

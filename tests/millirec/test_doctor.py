@@ -151,6 +151,15 @@ def told(deployment: Deployment) -> str:
     return done.stdout
 
 
+def test_too_few_open_files_are_wrong_and_said_with_what_would_be_enough(deployment: Deployment) -> None:
+    command = ["/bin/sh", "-c", f"ulimit -n 300; exec {sys.executable} -m millirec doctor --json"]
+    done = subprocess.run(command, env=deployment.environment, capture_output=True, text=True, timeout=60, check=False)
+    [finding] = [one for one in json.loads(done.stdout)["findings"] if one["check"] == "open files"]
+    assert (finding["state"], finding["section"]) == ("wrong", "connections")
+    assert "room for 156 connections" in finding["found"]
+    assert "ulimit -n" in finding["todo"]
+
+
 # The registry
 
 
