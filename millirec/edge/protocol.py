@@ -30,10 +30,6 @@ BETWEEN, HEAD, BODY = 0, 1, 2
 """What is being received: nothing yet of a request, its head, its body."""
 
 
-class Refused(Exception):
-    """The parser's callback ends parsing with this; `Protocol` knows the refusal."""
-
-
 class Protocol(HttpToolsProtocol):
     """One connection. What the parser calls for every request is kept short."""
 
@@ -67,7 +63,7 @@ class Protocol(HttpToolsProtocol):
         self._held_back = False
         """The next request waits for the peer to read the answers it has."""
         self._stalled: tuple[float, int] | None = None
-        """Since when the peer does not keep up with its answer, and how much it had read by then."""
+        """Since when the peer lags behind its answer, and how much it had read by then."""
 
     # The connection
 
@@ -90,9 +86,8 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def waiting(self) -> bool:
-        if self.transport.is_closing() or self.cycle is None:
-            return True
-        return self.cycle.response_complete and self._receiving != BODY
+        idle = self.cycle is None or (self.cycle.response_complete and self._receiving != BODY)
+        return idle or self.transport.is_closing()
 
     def look(self, now: float, patience: float) -> int:
         """Once a second: end what has taken too long."""
@@ -172,15 +167,14 @@ class Protocol(HttpToolsProtocol):
     def _count_unused(self, size: int) -> None:
         """An endless head, chunk or trailer never comes nearer to its end."""
         self._unused = 0 if self._fed_at_progress == self._feeds else self._unused + size
-        limits = self._limits
-        if self._unused >= limits.head_bytes or (self._receiving == HEAD and len(self.headers) > limits.head_fields):
+        too_many = self._receiving == HEAD and len(self.headers) > self._limits.head_fields
+        if too_many or self._unused >= self._limits.head_bytes:
             self._refuse(self._overlong())
 
     def _overlong(self) -> Refusal:
         if self._receiving == BODY:
             return refusals.OVERLONG_FRAMING
-        long_url = 2 * len(self.url) > self._limits.head_bytes
-        return refusals.OVERLONG_URL if long_url else refusals.OVERLONG_HEAD
+        return refusals.OVERLONG_URL if 2 * len(self.url) > self._limits.head_bytes else refusals.OVERLONG_HEAD
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Answer as if it had not been asked for: HTTP/1.1 goes on, except in a tunnel."""
@@ -206,11 +200,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if len(self.headers) > self._limits.head_fields or (self._fed_at_begin != self._feeds and self._head_is_long()):
-            raise self._refused(self._overlong())
+            raise self._fault(self._overlong())
         if self._spare and not self.url.startswith(HEALTH):
-            raise self._refused(refusals.FULL)
+            raise self._fault(refusals.FULL)
         if len(self.pipeline) >= MAX_PIPELINE:
-            raise self._refused(refusals.OVERLONG_PIPELINE)
+            raise self._fault(refusals.OVERLONG_PIPELINE)
         super().on_headers_complete()
         self._receiving = BODY
         self._unused = 0
@@ -234,12 +228,13 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = self._keep_alive
 
     def _head_is_long(self) -> bool:
-        size: int = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return size > self._limits.head_bytes
+        limit: int = self._limits.head_bytes
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > limit
 
-    def _refused(self, refusal: Refusal) -> Refused:
+    def _fault(self, refusal: Refusal) -> ValueError:
+        """For the parser, which stops at it; what is answered is the refusal."""
         self._refusal = refusal
-        return Refused()
+        return ValueError(refusal.cause)
 
     # What the answers call
 
