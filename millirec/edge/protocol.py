@@ -294,8 +294,6 @@ class Protocol(HttpToolsProtocol):
         """Whether to wait for the peer to stop sending, whose system throws the answer away otherwise."""
         if not self._deaf and self._receiving == BETWEEN:
             return False
-        self._deaf = True
-        self.served = False
-        self.since = self._connections.now
+        self._deaf, self.served, self.since = True, False, self._connections.now
         self.flow.resume_reading()
         return True
