@@ -10,10 +10,10 @@ import structlog
 from app.live_index import LiveIndex
 from app.metrics import ROLLOUT_ANSWERS, ROLLOUT_DIFFERENCE, ROLLOUT_MOVES
 from app.rollouts import Chosen, LiveRollouts, Running
-from app.version_loader import READ_DEADLINE, answered
+from app.version_loader import PROOF_DEADLINE, answered
 from recsys.background import Bounded
 from recsys.canary import Action, Verdict, counts_of, judge
-from recsys.errors import Conflict, NotFound, RegistryUnavailable, StoreUnavailable
+from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.rollouts import advance_canary, stop
@@ -126,7 +126,11 @@ class CanaryGuard:
         else:
             act = partial(advance_canary, self._registry, canary.move, actor=GUARD, reason=verdict.reason)
         try:
-            await answered(self._calls, READ_DEADLINE, act)
+            await answered(self._calls, PROOF_DEADLINE, act)
+        except CorruptArtefact as error:
+            reason = f"it cannot go on: {error}"
+            await self._act(canary, Verdict(Action.REVERT, reason, verdict.findings))
+            return
         except (Conflict, NotFound):
             return  # another worker, or a person, was faster
         ROLLOUT_MOVES.labels(verdict.action.value).inc()

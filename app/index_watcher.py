@@ -7,18 +7,29 @@ from typing import TypeVar
 
 import structlog
 
-from app.live_index import LiveIndex, LoadedVersion
+from app.live_index import Fallback, LiveIndex, LoadedVersion
 from app.metrics import LOAD_FAILURES, SWAP_SECONDS
-from app.version_loader import LOAD_DEADLINE, READ_DEADLINE, VersionLoader, answered, opened
+from app.version_loader import (
+    LOAD_DEADLINE,
+    PROOF_DEADLINE,
+    READ_DEADLINE,
+    Openings,
+    VersionLoader,
+    answered,
+    cause_of,
+    opened_version,
+)
 from recsys.background import Bounded
 from recsys.errors import CorruptArtefact, RegistryUnavailable, StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
-from recsys.index_registry.aliases import previous
+from recsys.index_registry.aliases import earlier, previous
 from recsys.index_registry.local_copy import remember, remembered
 from recsys.settings import RegistrySettings
 from recsys.throttle import log_throttled
 
+FALLBACKS = 10
+"""Earlier versions that are tried, the newest first."""
 T = TypeVar("T")
 log = structlog.get_logger()
 FIRST_LOAD_DEADLINE = 30.0
@@ -37,12 +48,14 @@ class IndexWatcher:
         *,
         alias: str,
         poll_interval: float,
+        openings: Openings,
     ) -> None:
         self._registry = registry
         self._cache = settings.cache
         self._live_index = live_index
-        self._loader = VersionLoader(registry, settings, store, poll_interval)
+        self._loader = VersionLoader(registry, settings, store, poll_interval, openings)
         self._asked = Bounded()
+        self._proving = Bounded()
         self._store = store
         self._alias = alias
         self._poll_interval = poll_interval
@@ -66,17 +79,26 @@ class IndexWatcher:
     async def check(self) -> None:
         """Swap if the alias has moved; log and count what goes wrong.
 
-        Where nothing is live after that, the version that was served here last is: a replica must be able to start
-        while the registry is away, or was emptied.
+        Where nothing is live after that, an earlier version is: a replica must be able to start while what the alias
+        names cannot be loaded, or the registry is away or was emptied.
         """
         async with self._checking:
             await self._follow()
+            if self._live_index.current is None:
+                await self._serve_earlier()
             if self._live_index.current is None:
                 await self._serve_remembered()
 
     async def ask(self, call: Callable[..., T], *arguments: object) -> T:
         """What `call` of the registry returns, for an administrator who waits. Raises `RegistryUnavailable`."""
         return await answered(self._asked, READ_DEADLINE, call, *arguments)
+
+    async def prove(self, version: str) -> None:
+        """Open `version` here before an alias is moved to it, with the time that takes; the move itself finds it done.
+
+        Raises `CorruptArtefact`, `NotFound`, `RegistryUnavailable`.
+        """
+        await answered(self._proving, PROOF_DEADLINE, self._registry.prove, version)
 
     async def _follow(self) -> None:
         version = await self._wanted()
@@ -86,6 +108,7 @@ class IndexWatcher:
             if loaded is None:
                 loaded = await self._load(version)
                 if loaded is None:
+                    self._fall_back(version)
                     return
                 # Loading may take minutes, in which somebody may have thought better of it.
                 moved = await self._wanted(unless=version)
@@ -102,9 +125,33 @@ class IndexWatcher:
         except RegistryUnavailable as error:
             LOAD_FAILURES.labels("registry_unavailable").inc()
             log_throttled(log, "warning", "the registry cannot be read, serving on", error=str(error))
+            if self._live_index.current is None:
+                self._live_index.fall_back(Fallback(None, cause_of(error), str(error)))
             return unless
         current = self._live_index.current
-        return None if move is None or (current and current.index.version == move.version) else move.version
+        if move is not None and (current is None or current.index.version != move.version):
+            return move.version
+        self._live_index.fall_back(None)
+        return None
+
+    def _fall_back(self, version: str) -> None:
+        refusal = self._loader.refusal(version)
+        if refusal is not None:
+            self._live_index.fall_back(Fallback(version, cause_of(refusal), str(refusal)))
+
+    async def _serve_earlier(self) -> None:
+        """The newest version that the alias named before and that can be loaded."""
+        try:
+            versions = await self._loader.read(earlier, self._registry, self._alias)
+        except RegistryUnavailable:
+            return
+        for version in versions[:FALLBACKS]:
+            loaded = await self._loader.load(version, FIRST_LOAD_DEADLINE)
+            if loaded is not None:
+                self._live_index.swap(loaded)
+                await asyncio.to_thread(remember, self._cache, self._alias, loaded.index.manifest)
+                log.error("serving an earlier version", version=version, because=str(self._live_index.fallback))
+                return
 
     async def _serve_remembered(self) -> None:
         found = await asyncio.to_thread(remembered, self._cache, self._alias)
@@ -112,7 +159,7 @@ class IndexWatcher:
             return
         manifest, directory = found
         try:
-            loaded = await self._loader.caught_up(await asyncio.to_thread(opened, directory, manifest))
+            loaded = await self._loader.caught_up(await asyncio.to_thread(opened_version, directory, manifest))
         except CorruptArtefact as error:
             log.error("the version served here last cannot be opened", version=manifest.version, error=str(error))
             return
@@ -121,6 +168,7 @@ class IndexWatcher:
 
     async def _put_live(self, loaded: LoadedVersion, began: float) -> None:
         self._live_index.swap(loaded)
+        self._live_index.fall_back(None)
         self._preload_due = True
         await asyncio.to_thread(remember, self._cache, self._alias, loaded.index.manifest)
         SWAP_SECONDS.observe(perf_counter() - began)
@@ -133,12 +181,12 @@ class IndexWatcher:
     async def _preload_previous(self) -> None:
         """Have the version that a rollback would bring back in memory too, so that it is instant."""
         try:
-            earlier = await self._loader.read(previous, self._registry, self._alias)
+            version = await self._loader.read(previous, self._registry, self._alias)
         except RegistryUnavailable:
             return
         self._preload_due = False
-        if earlier is None or self._live_index.loaded(earlier) is not None:
+        if version is None or self._live_index.loaded(version) is not None:
             return
-        loaded = await self._loader.load(earlier)
+        loaded = await self._loader.load(version)
         if loaded is not None:
             self._live_index.previous = loaded

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from app.metrics import INDEX_INFO, SWAPS
+from app.metrics import INDEX_FALLBACK, INDEX_INFO, SWAPS
 from app.search_cost import SearchCost
 from recsys.feature_store import FeatureStore
 from recsys.item import Item
@@ -38,14 +38,37 @@ async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion
     return loaded
 
 
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The alias names `version`, which cannot be loaded, or `None` where the registry does not say what it names.
+
+    `cause` is a word for everybody, `detail` for whoever may read the log.
+    """
+
+    version: str | None
+    cause: str
+    detail: str
+
+    def __str__(self) -> str:
+        what = "what is live" if self.version is None else f"version {self.version}"
+        return f"{what} cannot be loaded ({self.cause})"
+
+
 class LiveIndex:
-    """Lives on the event loop's thread only, so that a swap is one assignment and needs no lock."""
+    """Lives on the event loop's thread, but for looks at what is in memory; so a swap is one assignment, no lock."""
 
     def __init__(self) -> None:
         self.current: LoadedVersion | None = None
         self.previous: LoadedVersion | None = None
         self.beside: dict[str, LoadedVersion] = {}
         """By version: those that answer some, or in somebody's stead (`LiveRollouts`)."""
+
+        self.fallback: Fallback | None = None
+
+    def fall_back(self, fallback: Fallback | None) -> None:
+        """Say that what the alias names cannot be loaded, or with `None` that it is what answers."""
+        self.fallback = fallback
+        INDEX_FALLBACK.set(fallback is not None)
 
     def in_memory(self) -> list[LoadedVersion]:
         """Every version in memory, the live one first."""

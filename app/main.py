@@ -47,7 +47,7 @@ from app.settings import AppSettings
 from app.shadow import Shadow
 from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
-from app.version_loader import VersionLoader
+from app.version_loader import Openings, VersionLoader
 from recsys.background import end
 from recsys.feature_store import Reporter, open_feature_store
 from recsys.index_registry import open_index_registry
@@ -122,26 +122,33 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     faiss.omp_set_num_threads(1)
     store = open_feature_store(settings.store)
     stack.push_async_callback(store.aclose)
-    registry = open_index_registry(settings.registry)
+    live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
+    openings = Openings(live_index, settings.registry.cache)
+    registry = open_index_registry(settings.registry, openings.prove)
     spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit)
     topic = open_interaction_topic(settings.topic, settings.store)
     producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
     stack.push_async_callback(producer.aclose)
     expressions = Expressions()
     stack.callback(expressions.close)
-    live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     features = FeatureReader(store, CircuitBreaker())
     guard = CanaryGuard(registry, store, live_index, live_rollouts, 2 * serve.poll_interval)
     shadow = Shadow(live_rollouts, live_index, features, live_trends, store)
     serving = Serving(live_index, features, live_trends, live_rollouts, guard, shadow, serve.deadline)
     stack.push_async_callback(serving.aclose)
     watcher = IndexWatcher(
-        registry, settings.registry, live_index, store, alias=serve.alias, poll_interval=serve.poll_interval
+        registry,
+        settings.registry,
+        live_index,
+        store,
+        alias=serve.alias,
+        poll_interval=serve.poll_interval,
+        openings=openings,
     )
     placement_watcher = PlacementWatcher(
         registry, settings.registry.cache, store, configured=serve.placements, poll_interval=serve.poll_interval
     )
-    loader = VersionLoader(registry, settings.registry, store, serve.poll_interval)
+    loader = VersionLoader(registry, settings.registry, store, serve.poll_interval, openings)
     rollout_watcher = RolloutWatcher(registry, loader, live_index, live_rollouts, watcher.looked)
     await asyncio.gather(watcher.check(), placement_watcher.check())
     watchers: list[Watcher] = [watcher, rollout_watcher, placement_watcher, guard, shadow]
@@ -174,7 +181,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
 def _presence(alias: str, live_index: LiveIndex) -> Presence:
     versions = [one.index.version for one in live_index.in_memory()]
     answering = live_index.current.index.version if live_index.current else None
-    return Presence(process_name(), "serve", alias, answering, tuple(versions))
+    fallback = "" if live_index.fallback is None else str(live_index.fallback)
+    return Presence(process_name(), "serve", alias, answering, tuple(versions), fallback=fallback)
 
 
 class Watcher(Protocol):

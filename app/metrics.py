@@ -57,6 +57,11 @@ WATCHER_FAILURES = Counter("millirec_watcher_failures", "Watchers that failed an
 INDEX_INFO = Gauge(
     "millirec_index_version_info", "1 for the version in service", ["version"], multiprocess_mode="mostrecent"
 )
+INDEX_FALLBACK = Gauge(
+    "millirec_index_fallback",
+    "Processes that cannot load the version their alias names and answer from an earlier one, or not at all",
+    multiprocess_mode="livesum",
+)
 ROLLOUT_SHARE = Gauge(
     "millirec_rollout_share",
     "Share of the users of a canary, of the requests of a shadow; 0: none here",

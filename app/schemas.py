@@ -126,11 +126,15 @@ class VersionAnswer(msgspec.Struct, frozen=True):
 
 
 class VersionsAnswer(msgspec.Struct, frozen=True):
-    """`serving` answers on this replica; `loaded` are in its memory and can be asked, `serving` first."""
+    """`serving` answers on this replica; `loaded` are in its memory and can be asked, `serving` first.
+
+    `fallback`: why `serving` is not what the alias names.
+    """
 
     serving: str | None
     loaded: list[str]
     versions: list[VersionAnswer]
+    fallback: str | None = None
 
 
 class MoveBody(Body, frozen=True):
@@ -164,10 +168,11 @@ class SpoolHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`spool` is there where one is configured."""
+    """`spool` is there where one is configured, `fallback` where an earlier version answers than is to: why."""
 
     status: str
     index_version: str | None = None
+    fallback: str | None = None
     spool: SpoolHealth | None = None
 
 

@@ -78,8 +78,12 @@ class Serving:
     def live(self) -> LoadedVersion:
         """The version that answers now. Raises `Unavailable` while there is none."""
         if self._live_index.current is None:
-            raise Unavailable(NO_VERSION, retry_after=5.0)
+            raise Unavailable(self._missing(), retry_after=5.0)
         return self._live_index.current
+
+    def _missing(self) -> str:
+        fallback = self._live_index.fallback
+        return NO_VERSION if fallback is None else f"{fallback}, nor can any version that was live before it"
 
     def loaded(self, version: str) -> LoadedVersion | None:
         return self._live_index.loaded(version)

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import TypeVar
 
 import structlog
 
-from app.live_index import LoadedVersion, caught_up
+from app.live_index import LiveIndex, LoadedVersion, caught_up
 from app.metrics import LOAD_FAILURES
 from recsys.background import Bounded
-from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
+from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
 from recsys.feature_store import FeatureStore
 from recsys.index_registry import IndexRegistry
-from recsys.index_registry.local_copy import hold
 from recsys.index_version import Manifest
-from recsys.recommendation import Query
-from recsys.recommender import Catalogue, Index, recommend
+from recsys.opening import opened
 from recsys.settings import RegistrySettings
 
 T = TypeVar("T")
@@ -24,19 +23,57 @@ log = structlog.get_logger()
 MAX_BACKOFF = 60.0
 READ_DEADLINE = 5.0
 LOAD_DEADLINE = 900.0
-"""Seconds."""
+PROOF_DEADLINE = 120.0
+"""Seconds. Before a move the version is copied to this machine and opened; somebody waits for that."""
+
+
+class Openings:
+    """Opens versions one at a time, and holds what a move was just proven with for the watcher that is to load it."""
+
+    def __init__(self, live_index: LiveIndex, cache: Path) -> None:
+        self._live_index = live_index
+        self._cache = cache
+        self._opening = Lock()
+        self._ready: LoadedVersion | None = None
+
+    def open(self, registry: IndexRegistry, version: str) -> LoadedVersion:
+        """The version as the registry has it; for a thread. Raises `CorruptArtefact`, `NotFound`."""
+        manifest = registry.manifest(version)
+        with self._opening:
+            ready = self._ready
+            if ready is not None and ready.index.manifest == manifest:
+                self._ready = None
+                return ready
+            return opened_version(registry.fetch(version, self._cache), manifest)
+
+    def prove(self, registry: IndexRegistry, version: str) -> None:
+        """A `Proof`: that the version is whole in the registry and opens; what is in memory did. For a thread."""
+        manifest = registry.manifest(version)
+        loaded = self._live_index.loaded(version)
+        if loaded is None or loaded.index.manifest != manifest:
+            self._ready = self.open(registry, version)
+        registry.check(version, self._cache)
 
 
 class VersionLoader:
     """For one watcher: its calls of the registry go one after the other, beside the event loop."""
 
-    def __init__(self, registry: IndexRegistry, settings: RegistrySettings, store: FeatureStore, pause: float) -> None:
+    def __init__(
+        self,
+        registry: IndexRegistry,
+        settings: RegistrySettings,
+        store: FeatureStore,
+        pause: float,
+        openings: Openings,
+    ) -> None:
         self._registry = registry
         self._cache = settings.cache
         self._store = store
         self._pause = pause
+        self._openings = openings
         self._calls = Bounded()
         self._refused: dict[str, tuple[float, float]] = {}
+        self._refusals: dict[str, RecsysError] = {}
 
     async def read(self, call: Callable[..., T], *arguments: object) -> T:
         """What `call` of the registry returns. Raises `RegistryUnavailable`."""
@@ -48,15 +85,24 @@ class VersionLoader:
         if monotonic() < not_before:
             return None
         try:
-            loaded = await self.caught_up(await answered(self._calls, deadline, self._fetched, version))
+            opening = answered(self._calls, deadline, self._openings.open, self._registry, version)
+            loaded = await self.caught_up(await opening)
         except (CorruptArtefact, NotFound, RegistryUnavailable) as error:
-            reason = {CorruptArtefact: "corrupt", NotFound: "missing"}.get(type(error), "registry_unavailable")
             self._refused[version] = (monotonic() + delay, min(2 * delay, MAX_BACKOFF))
-            LOAD_FAILURES.labels(reason).inc()
-            log.error("index version refused, serving on", version=version, reason=reason, error=str(error))
+            LOAD_FAILURES.labels(cause_of(error)).inc()
+            # One line per cause: the counter tells how often.
+            if str(error) != str(self._refusals.get(version)):
+                log.error("index version refused", version=version, reason=cause_of(error), error=str(error))
+            self._refusals[version] = error
             return None
         self._refused.pop(version, None)
+        if self._refusals.pop(version, None) is not None:
+            log.info("index version loads now", version=version)
         return loaded
+
+    def refusal(self, version: str) -> RecsysError | None:
+        """Why the version was refused last."""
+        return self._refusals.get(version)
 
     async def caught_up(self, loaded: LoadedVersion) -> LoadedVersion:
         """With the item changes there are, if they can be read now."""
@@ -66,9 +112,10 @@ class VersionLoader:
             log.warning("item changes cannot be read yet", version=loaded.index.version, error=str(error))
             return loaded
 
-    def _fetched(self, version: str) -> LoadedVersion:
-        manifest = self._registry.manifest(version)
-        return opened(self._registry.fetch(version, self._cache), manifest)
+
+def cause_of(error: RecsysError) -> str:
+    """The refusal in a word, as the metric has it."""
+    return {CorruptArtefact: "corrupt", NotFound: "missing"}.get(type(error), "registry_unavailable")
 
 
 async def answered(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
@@ -81,13 +128,7 @@ async def answered(calls: Bounded, deadline: float, call: Callable[..., T], *arg
         ) from error
 
 
-def opened(directory: Path, manifest: Manifest) -> LoadedVersion:
+def opened_version(directory: Path, manifest: Manifest) -> LoadedVersion:
     """The version in `directory`, warm. Raises `CorruptArtefact`."""
-    index = Index.open(directory, manifest)
-    hold(directory, index.item_factors)
-    loaded = LoadedVersion(index, Catalogue.of(index))
-    # Touch what a request touches, so that the first one does not pay for page faults.
-    probe = index.user_id.ids(index.user_id.order[:1].astype("int64"))
-    for query in (Query(k=10), *(Query(k=10, user_id=one) for one in probe)):
-        recommend(query, None, loaded.catalogue)
-    return loaded
+    catalogue = opened(directory, manifest)
+    return LoadedVersion(catalogue.index, catalogue)

@@ -15,7 +15,7 @@ SILENT_SECONDS = 10.0
 class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
     """`program` is `serve` or `consume GROUP`. A service says which `version` it answers from, by the `alias` it
     follows; `versions` are all it holds, those of a consumer that it folds events into. `lag`: messages not committed
-    yet, of the partitions it owns."""
+    yet, of the partitions it owns. `fallback`: why it answers from another version than the alias names."""
 
     process: str
     program: str
@@ -23,6 +23,7 @@ class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None = None
     versions: tuple[str, ...] = ()
     lag: int = 0
+    fallback: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True):

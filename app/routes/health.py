@@ -20,7 +20,8 @@ async def live() -> Response:
 @router.get("/health/ready", responses=gives(Health, 503), response_class=Response)
 async def ready(use: Use) -> Response:
     """200 once a version is loaded: a store or topic that is down does not make a replica useless."""
-    return json_response(Health("ready", use.serving.live().index.version, _spool(use)))
+    version, fallback = use.serving.live().index.version, use.live_index.fallback
+    return json_response(Health("ready", version, None if fallback is None else str(fallback), _spool(use)))
 
 
 def _spool(use: Services) -> SpoolHealth | None:

@@ -14,7 +14,7 @@ from app.rollout_schemas import PromoteBody
 from app.schemas import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry.aliases import aliases_of, pin, promote, rollback, unpin
+from recsys.index_registry.aliases import aliases_of, pin, previous, promote, rollback, unpin
 from recsys.index_version import VERSION_PATTERN, AliasMove
 
 router = APIRouter(prefix="/versions", tags=["index versions"])
@@ -27,7 +27,7 @@ async def list_versions(use: Use, _: Administering) -> Response:
     """Every complete version, oldest first, and which one this replica serves."""
     manifests = await use.watcher.ask(use.registry.versions)
     aliases = await use.watcher.ask(aliases_of, use.registry)
-    current = use.live_index.current
+    current, fallback = use.live_index.current, use.live_index.fallback
     return json_response(
         VersionsAnswer(
             serving=current.index.version if current else None,
@@ -44,6 +44,7 @@ async def list_versions(use: Use, _: Administering) -> Response:
                 )
                 for one in manifests
             ],
+            fallback=None if fallback is None else f"{fallback}: {fallback.detail}",
         )
     )
 
@@ -67,7 +68,8 @@ async def history(
 async def roll_back(use: Use, actor: Administering, request: Request) -> Response:
     """Promote the version that was live before this one. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
-    return await moved(use, partial(rollback, use.registry, actor=actor, reason=body.reason))
+    version = await use.watcher.ask(previous, use.registry)
+    return await moved(use, partial(rollback, use.registry, actor=actor, reason=body.reason), version)
 
 
 @router.post(
@@ -77,9 +79,13 @@ async def roll_back(use: Use, actor: Administering, request: Request) -> Respons
     openapi_extra=takes(PromoteBody, example={"reason": "better recall on the last weeks"}),
 )
 async def promote_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
-    """Put a version in service everywhere, or for one placement. Live is effective here before the answer."""
+    """Put a version in service everywhere, or for one placement, once it was opened here and every file is whole.
+
+    Live is effective here before the answer.
+    """
     body = await decode_body(request, PromoteBody)
-    return await moved(use, partial(promote, use.registry, version, actor=actor, reason=body.reason, alias=body.alias))
+    make = partial(promote, use.registry, version, actor=actor, reason=body.reason, alias=body.alias)
+    return await moved(use, make, version)
 
 
 @router.post(
@@ -110,8 +116,13 @@ async def unpin_version(use: Use, actor: Administering, version: VersionId, requ
     )
 
 
-async def moved(use: Services, make: Callable[[], AliasMove]) -> Response:
-    """Make a move and have every replica look, this one before the answer."""
+async def moved(use: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
+    """Make a move, to `version` if to any, and have every replica look, this one before the answer.
+
+    Raises `CorruptArtefact`, with nothing moved, for a version that does not open.
+    """
+    if version is not None:
+        await use.watcher.prove(version)
     move = await use.watcher.ask(make)
     try:
         await use.store.nudge(VERSIONS_CHANNEL, move.version)

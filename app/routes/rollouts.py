@@ -66,6 +66,7 @@ async def begin_canary(use: Use, actor: Administering, request: Request) -> Resp
             step_seconds=3600 * body.step_hours,
             converts=body.converts,
         ),
+        body.version,
     )
 
 
@@ -73,7 +74,9 @@ async def begin_canary(use: Use, actor: Administering, request: Request) -> Resp
 async def further_canary(use: Use, actor: Administering, request: Request) -> Response:
     """On to the next step, whatever it waits for; after the last one the version is promoted."""
     body = await decode_body(request, MoveBody)
-    return await moved(use, partial(advance_canary, use.registry, actor=actor, reason=body.reason))
+    running = await use.watcher.ask(use.registry.alias, CANARY)
+    make = partial(advance_canary, use.registry, actor=actor, reason=body.reason)
+    return await moved(use, make, None if running is None else running.version)
 
 
 @router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
@@ -91,9 +94,8 @@ async def end_canary(use: Use, actor: Administering, request: Request) -> Respon
 async def begin_shadow(use: Use, actor: Administering, request: Request) -> Response:
     """Have a version answer a share of the requests too, which nobody sees but the report."""
     body = await decode_body(request, ShadowBody)
-    return await moved(
-        use, partial(start_shadow, use.registry, body.version, actor=actor, reason=body.reason, share=body.share)
-    )
+    make = partial(start_shadow, use.registry, body.version, actor=actor, reason=body.reason, share=body.share)
+    return await moved(use, make, body.version)
 
 
 @router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)

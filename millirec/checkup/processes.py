@@ -20,6 +20,7 @@ from recsys.presence import REPORT_SECONDS, Seen
 SERVE = "serve"
 GROUPS = ("features", "log")
 READ_ITS_LOG = "Its log says why (version refused, registry cannot be read); mend that, or restart it."
+AWAY = "millirec versions rollback -r"
 MAX_LAG = 10_000
 """Messages, as in the alert MillirecLag."""
 
@@ -80,7 +81,13 @@ def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
     if move is not None and one.presence.version != wanted:
         since = (datetime.now(UTC) - move.moved_at).total_seconds()
         told = f"answers from {one.presence.version}; {alias} has been {wanted} for {since:,.0f} s"
-        yield wrong(name, told, READ_ITS_LOG, "versions-differ")
+        fallback = one.presence.fallback
+        yield wrong(
+            name,
+            f"{told}: {fallback}" if fallback else told,
+            f'Its log names the file; until that is mended: {AWAY} "..."' if fallback else READ_ITS_LOG,
+            "version-refused" if fallback else "versions-differ",
+        )
     for beside in sorted(_beside(registry) - set(one.presence.versions)):
         told = f"does not hold {beside}, so that whoever is to be answered by it gets {one.presence.version}"
         yield wrong(name, told, READ_ITS_LOG, "versions-differ")

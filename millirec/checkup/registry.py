@@ -27,7 +27,7 @@ async def index_registry(settings: Settings) -> list[Finding]:
 
 
 async def deep_registry(settings: Settings) -> list[Finding]:
-    """The same, and every file of every version against its checksum: it downloads all of them."""
+    """The same, and every file of every version against its checksum, and each of them opened: it downloads all."""
     return await asyncio.to_thread(_examined, settings, deep=True)
 
 
@@ -119,15 +119,18 @@ def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:
 
 
 def _files(registry: IndexRegistry) -> Iterator[Finding]:
+    # Here, because it takes the recommender and a second, which no other check needs.
+    from recsys.opening import opened
+
     versions = registry.versions()
     sound = 0
     for manifest in versions:
         with tempfile.TemporaryDirectory(prefix="millirec-doctor-") as folder:
             try:
-                registry.fetch(manifest.version, Path(folder))
+                opened(registry.fetch(manifest.version, Path(folder)), manifest)
                 sound += 1
             except (CorruptArtefact, NotFound) as error:
                 todo = "Never mend a version: roll back where it is live, train a new one, and prune this one."
                 yield wrong(f"version {manifest.version}", str(error), todo, "version-refused")
     if sound == len(versions):
-        yield fine("files", f"every file of {sound} versions is what its manifest says")
+        yield fine("files", f"every file of {sound} versions is what its manifest says, and each version opens")

@@ -51,9 +51,11 @@ def start(
     ] = None,
 ) -> None:
     """Begin at the first step. The service moves on, promotes or takes back by itself, and says why in the history."""
+    from recsys.opening import open_proving_registry
+
     settings = load_settings()
     move = start_canary(
-        open_index_registry(settings.registry),
+        open_proving_registry(settings.registry),
         version,
         actor=getpass.getuser(),
         reason=reason,
@@ -91,8 +93,12 @@ def status(json: Json = False) -> None:
 @canary.command("advance")
 def advance(reason: Reason) -> None:
     """On to the next step now, whatever it waits for; after the last one the version is promoted."""
+    from recsys.opening import open_proving_registry
+
     settings = load_settings()
-    _announce(settings, advance_canary(open_index_registry(settings.registry), actor=getpass.getuser(), reason=reason))
+    _announce(
+        settings, advance_canary(open_proving_registry(settings.registry), actor=getpass.getuser(), reason=reason)
+    )
 
 
 @canary.command("stop")
@@ -108,8 +114,10 @@ def begin(
     share: Annotated[float, typer.Option(help="The share of requests, above 0 and up to 1.")] = SHADOW_SHARE,
 ) -> None:
     """Begin. What there is no room for within a fiftieth of each worker's time is skipped, and counted."""
+    from recsys.opening import open_proving_registry
+
     settings = load_settings()
-    registry = open_index_registry(settings.registry)
+    registry = open_proving_registry(settings.registry)
     _announce(settings, start_shadow(registry, version, actor=getpass.getuser(), reason=reason, share=share))
 
 

@@ -14,7 +14,7 @@ from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry import IndexRegistry, aliases, open_index_registry
+from recsys.index_registry import IndexRegistry, aliases
 from recsys.index_registry.rollouts import start_canary
 from recsys.index_version import CANARY, LIVE
 
@@ -117,10 +117,11 @@ def train_version(
     """
     from recsys.index_registry.lease import held, open_lease
     from recsys.interaction_log import open_interaction_log
+    from recsys.opening import open_proving_registry
     from training.report import render
     from training.run import run
 
-    registry = open_index_registry(settings.registry)
+    registry = open_proving_registry(settings.registry)
     actor = getpass.getuser()
     lease = open_lease(settings.registry, LEASE, settings.train.lease_seconds)
     # Nobody else's name: two trainers may share a user, and two machines a name.

@@ -26,16 +26,20 @@ def register(app: typer.Typer) -> None:
 
 
 def promote(version: Version, reason: Reason, alias: Alias = LIVE) -> None:
-    """Put a version in service on every replica, or point another alias at it."""
+    """Put a version in service on every replica, or point another alias at it, once it was opened on this machine."""
+    from recsys.opening import open_proving_registry
+
     settings = load_settings()
-    registry = open_index_registry(settings.registry)
+    registry = open_proving_registry(settings.registry)
     _announce(settings, aliases.promote(registry, version, actor=getpass.getuser(), reason=reason, alias=alias))
 
 
 def rollback(reason: Reason) -> None:
     """Put the version before the live one back in service."""
+    from recsys.opening import open_proving_registry
+
     settings = load_settings()
-    registry = open_index_registry(settings.registry)
+    registry = open_proving_registry(settings.registry)
     _announce(settings, aliases.rollback(registry, actor=getpass.getuser(), reason=reason))
 
 

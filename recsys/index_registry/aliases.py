@@ -6,7 +6,10 @@ from recsys.index_version import LIVE, PIN, PREVIOUS, AliasMove, in_service
 
 
 def promote(registry: IndexRegistry, version: str, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
-    """Point `alias` at `version`; a version that is there already moves nothing. Raises `NotFound`, `Conflict`."""
+    """Point `alias` at `version`; a version that is there already moves nothing.
+
+    Raises `NotFound`, `Conflict`, and `CorruptArtefact` for a version that cannot be opened.
+    """
     current = registry.alias(alias)
     if current is not None and current.version == version:
         return current
@@ -14,15 +17,20 @@ def promote(registry: IndexRegistry, version: str, *, actor: str, reason: str, a
 
 
 def rollback(registry: IndexRegistry, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
-    """Promote the version before the current one. Raises `Conflict` when there is none."""
-    earlier = previous(registry, alias)
-    if earlier is None:
+    """Promote the version before the current one. Raises `Conflict` when there is none, else as `promote`."""
+    version = previous(registry, alias)
+    if version is None:
         raise Conflict(f"there is no version before the current one to roll {alias!r} back to")
-    return promote(registry, earlier, actor=actor, reason=f"rollback: {reason}", alias=alias)
+    return promote(registry, version, actor=actor, reason=f"rollback: {reason}", alias=alias)
 
 
 def previous(registry: IndexRegistry, alias: str = LIVE) -> str | None:
-    """The version that a rollback of `alias` would bring back, if one still exists.
+    """The version that a rollback of `alias` would bring back, if one still exists."""
+    return next(iter(earlier(registry, alias)), None)
+
+
+def earlier(registry: IndexRegistry, alias: str = LIVE) -> list[str]:
+    """The versions that one rollback of `alias` after another would bring back, of those that still exist.
 
     A move back to an earlier version undoes all that came after it: after A, B, C and a rollback to B, the
     next rollback goes on to A, never forward to the C that was just found wanting.
@@ -34,7 +42,7 @@ def previous(registry: IndexRegistry, alias: str = LIVE) -> str | None:
         path = path[: path.index(move.version)] if move.version in path else path
         path.append(move.version)
     existing = {manifest.version for manifest in registry.versions()}
-    return next((version for version in reversed(path[:-1]) if version in existing), None)
+    return [version for version in reversed(path[:-1]) if version in existing]
 
 
 def pin(registry: IndexRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
@@ -61,5 +69,5 @@ def versions_in_service(registry: IndexRegistry) -> list[str]:
 def aliases_of(registry: IndexRegistry) -> dict[str, str]:
     """What each alias points at, and `previous` for what a rollback would bring back."""
     pointed = {alias: move.version for alias, move in registry.aliases().items()}
-    earlier = previous(registry) if LIVE in pointed else None
-    return pointed | ({PREVIOUS: earlier} if earlier else {})
+    version = previous(registry) if LIVE in pointed else None
+    return pointed | ({PREVIOUS: version} if version else {})

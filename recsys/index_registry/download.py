@@ -1,6 +1,7 @@
 """One file from the registry to this machine: verified, and resumed where an earlier attempt stopped."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -31,6 +32,25 @@ def matches(path: Path, entry: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size and digest_of(path) == entry.sha256
 
 
+def etag_note(path: Path) -> Path:
+    """Where the etag of the object that `path` is a copy of is noted."""
+    return path.with_name(f".{path.name}.etag")
+
+
+def note_etag(path: Path, e_tag: str | None) -> None:
+    """The object with this etag is what the copy at `path` is; where that cannot be noted, it is read once more."""
+    with suppress(OSError):
+        etag_note(path).write_text(e_tag or "")
+
+
+def etag_of(path: Path) -> str:
+    """Of the object that the copy at `path` is the same as; empty where that is not known."""
+    try:
+        return etag_note(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
     """Write `path`; beside it `.{name}.etag` says what its beginning was read from.
 
@@ -38,7 +58,7 @@ def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
     """
     if matches(path, entry):
         return
-    note = path.with_name(f".{path.name}.etag")
+    note = etag_note(path)
     if path.is_file() and note.is_file() and 0 < path.stat().st_size < entry.size:
         try:
             _write(path, entry, source(path.name, path.stat().st_size, note.read_text()), what, note)
@@ -51,17 +71,21 @@ def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
 
 
 def _write(path: Path, entry: FileEntry, part: Part, what: str, note: Path) -> None:
-    digest, size = sha256(), part.offset
     with path.open("r+b" if part.offset else "wb") as output:
         note.write_text(part.e_tag or "")
-        if part.offset:
-            digest.update(output.read())
-        for chunk in part.chunks:
-            size += len(chunk)
-            if size > entry.size:
-                raise CorruptArtefact(f"{what}: more than the {entry.size} bytes of the manifest")
-            digest.update(chunk)
+        for chunk in verified(part.chunks, entry, what, output.read() if part.offset else b""):
             output.write(chunk)
+
+
+def verified(chunks: Iterator[bytes], entry: FileEntry, what: str, beginning: bytes = b"") -> Iterator[bytes]:
+    """`chunks`, which go on from `beginning`. Raises `CorruptArtefact` where both are not what `entry` promises."""
+    digest, size = sha256(beginning), len(beginning)
+    for chunk in chunks:
+        size += len(chunk)
+        if size > entry.size:
+            raise CorruptArtefact(f"{what}: more than the {entry.size} bytes of the manifest")
+        digest.update(chunk)
+        yield chunk
     if size != entry.size:
         raise CorruptArtefact(f"{what}: {size} bytes, but the manifest says {entry.size}")
     if digest.hexdigest() != entry.sha256:

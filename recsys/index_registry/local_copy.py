@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from recsys.errors import CorruptArtefact, RegistryUnavailable
-from recsys.index_registry.download import Source, download, matches
+from recsys.index_registry.download import Source, download, etag_note, matches
 from recsys.index_version import Manifest
 
 log = structlog.get_logger()
@@ -26,6 +26,8 @@ log = structlog.get_logger()
 PARTIAL = ".partial-"
 ABANDONED = 86_400.0
 """Seconds after which nobody is expected to go on with a copy that was interrupted."""
+REMEMBERED = 4
+"""Versions that a record of what was served names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +72,31 @@ def hold(directory: Path, owner: object) -> None:
 def remember(into: Path, alias: str, manifest: Manifest) -> None:
     """Note that `alias` put this version in service here; where that fails, only a start without registry suffers."""
     record = _record(into, alias)
+    earlier = [served for served in _read(record) if served.version != manifest.version]
     partial = record.with_suffix(f".{os.getpid()}")
     try:
-        partial.write_bytes(msgspec.json.encode(manifest))
+        partial.write_bytes(msgspec.json.encode([manifest, *earlier[: REMEMBERED - 1]]))
         partial.replace(record)
     except OSError as error:
         log.warning("what is served cannot be recorded", record=str(record), error=str(error))
 
 
 def remembered(into: Path, alias: str) -> tuple[Manifest, Path] | None:
-    """The version that `alias` put in service here last, if its copy is there and holds."""
-    manifest = _read(_record(into, alias))
-    if manifest is None:
-        return None
-    target = into / manifest.version
-    try:
-        return (manifest, target) if _holds(target, manifest) else None
-    except OSError as error:
-        log.warning("the version served last cannot be read", version=manifest.version, error=str(error))
-        return None
+    """The version that `alias` put in service here last, of those whose copy is there and holds."""
+    served = ((manifest, into / manifest.version) for manifest in _read(_record(into, alias)))
+    return next(((manifest, target) for manifest, target in served if _holds(target, manifest)), None)
 
 
-def _read(record: Path) -> Manifest | None:
+def _read(record: Path) -> list[Manifest]:
+    """Newest first; an earlier release noted the newest alone."""
     try:
-        return msgspec.json.decode(record.read_bytes(), type=Manifest)
+        noted = msgspec.json.decode(record.read_bytes(), type=list[Manifest] | Manifest)
     except FileNotFoundError:
-        return None
+        return []
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("the record of what was served cannot be read", record=str(record), error=str(error))
-        return None
+        return []
+    return noted if isinstance(noted, list) else [noted]
 
 
 def _record(into: Path, alias: str) -> Path:
@@ -116,11 +114,15 @@ def _alone(into: Path) -> Iterator[None]:
 def _holds(target: Path, manifest: Manifest) -> bool:
     if not target.is_dir():
         return False
-    broken = next((name for name, entry in manifest.files.items() if not matches(target / name, entry)), None)
-    if broken is None:
-        return True
-    log.warning("local copy is corrupt", version=manifest.version, file=broken)
-    return False
+    for name, entry in manifest.files.items():
+        try:
+            reason = "" if matches(target / name, entry) else "it is not what the manifest says"
+        except OSError as error:
+            reason = str(error)
+        if reason:
+            log.warning("local copy is corrupt", version=manifest.version, file=name, reason=reason)
+            return False
+    return True
 
 
 def _copy(manifest: Manifest, target: Path, source: Source) -> None:
@@ -129,14 +131,23 @@ def _copy(manifest: Manifest, target: Path, source: Source) -> None:
     try:
         for name, entry in manifest.files.items():
             download(partial / name, entry, source, f"version {manifest.version}, file {name}")
+        # The notes say which objects a copy was read from: those need not be read once more to be trusted.
+        expected = {name for file in manifest.files for name in (file, etag_note(partial / file).name)}
         for path in partial.iterdir():
-            if path.name not in manifest.files:
-                path.unlink()
-        shutil.rmtree(target, ignore_errors=True)
+            if path.name not in expected:
+                _remove(path)
+        _remove(target)
         partial.rename(target)
     except (CorruptArtefact, OSError):
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
@@ -172,5 +183,4 @@ def _evicted(path: Path) -> bool:
 
 def _served(into: Path) -> set[str]:
     """What a start without registry would serve."""
-    found = (_read(path) for path in into.glob(_record(into, "*").name))
-    return {manifest.version for manifest in found if manifest is not None}
+    return {noted[0].version for path in into.glob(_record(into, "*").name) if (noted := _read(path))}

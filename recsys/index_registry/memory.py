@@ -1,10 +1,12 @@
 """The index registry inside one process, for tests and experiments; nothing outlives it."""
 
+from recsys.index_registry.local_copy import DEFAULT_LIMIT
 from recsys.index_registry.object_store import ObjectStoreRegistry
+from recsys.index_registry.protocol import Proof
 
 
 class MemoryIndexRegistry(ObjectStoreRegistry):
     """The same on an object store in memory."""
 
-    def __init__(self) -> None:
-        super().__init__("memory:")
+    def __init__(self, proof: Proof | None = None) -> None:
+        super().__init__("memory:", DEFAULT_LIMIT, proof)

@@ -21,10 +21,11 @@ import structlog
 
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
 from recsys.index_registry.contents import MANIFEST, check_files, read_manifest
-from recsys.index_registry.download import Part
+from recsys.index_registry.download import Part, etag_of, note_etag, verified
 from recsys.index_registry.local_copy import DEFAULT_LIMIT, CacheLimit, local_copy
 from recsys.index_registry.objects import Objects, encoded, sequence_of
-from recsys.index_version import DELETED, LIVE, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
+from recsys.index_registry.protocol import Proof
+from recsys.index_version import DELETED, LIVE, PIN, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
 from recsys.placement import Placement, PlacementChange, PlacementName
 from recsys.rollout import Rollout
 
@@ -37,9 +38,10 @@ log = structlog.get_logger()
 class ObjectStoreRegistry:
     """An `IndexRegistry`."""
 
-    def __init__(self, url: str, limit: CacheLimit = DEFAULT_LIMIT) -> None:
+    def __init__(self, url: str, limit: CacheLimit = DEFAULT_LIMIT, proof: Proof | None = None) -> None:
         self._objects = Objects(url)
         self._limit = limit
+        self._proof = proof
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         _check_id(manifest.version, VersionId, "version")
@@ -67,6 +69,25 @@ class ObjectStoreRegistry:
     def fetch(self, version: str, into: Path) -> Path:
         manifest = self.manifest(version)
         return local_copy(manifest, into, partial(self._part, version), self._limit)
+
+    def check(self, version: str, copies: Path) -> None:
+        manifest, folder = self.manifest(version), _folder(version)
+        stored = {entry["path"]: entry for entry in self._objects.entries(folder)}
+        for name, promised in manifest.files.items():
+            what, entry = f"version {version}, file {name}", stored.get(f"{folder}/{name}")
+            if entry is None:
+                raise CorruptArtefact(f"{what}: it is missing")
+            if entry["size"] != promised.size:
+                raise CorruptArtefact(f"{what}: {entry['size']} bytes, but the manifest says {promised.size}")
+            e_tag, copy = entry.get("e_tag"), copies / version / name
+            if e_tag is None or e_tag != etag_of(copy):
+                for _ in verified(self._part(version, name, 0, None).chunks, promised, what):
+                    pass
+                note_etag(copy, e_tag)
+
+    def prove(self, version: str) -> None:
+        if self._proof is not None:
+            self._proof(self, version)
 
     def alias(self, alias: str) -> AliasMove | None:
         move = next(self._moves_backwards(alias), None)
@@ -103,6 +124,9 @@ class ObjectStoreRegistry:
         if alias == PREVIOUS:
             raise InvalidInput("alias", f"{PREVIOUS!r} follows from the moves of {LIVE!r} and cannot be set")
         target = self._pointed_at(alias).version if version is None else self.manifest(version).version
+        # What is damaged may be pinned all the same: somebody wants to look at it.
+        if version is not None and not alias.startswith(PIN):
+            self.prove(version)
         moved_at = datetime.now(UTC)
         return self._objects.append(
             f"aliases/{alias}",

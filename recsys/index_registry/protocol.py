@@ -1,6 +1,6 @@
 """The index registry: immutable versions, audited aliases and placements; written by training and operators."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +38,20 @@ class IndexRegistry(Protocol):
         """
         ...
 
+    def check(self, version: str, copies: Path) -> None:
+        """Raises `NotFound`, or `CorruptArtefact` naming the file, unless all that the manifest promises is there.
+
+        Each file is read and hashed, but for those that a copy in `copies` was read from and that are the same since.
+        """
+        ...
+
+    def prove(self, version: str) -> None:
+        """What comes before a move that puts `version` in service: the `Proof` this registry was opened with, if any.
+
+        Raises `NotFound`, `CorruptArtefact`.
+        """
+        ...
+
     def alias(self, alias: str) -> AliasMove | None:
         """Where `alias` points now."""
         ...
@@ -60,7 +74,7 @@ class IndexRegistry(Protocol):
         rollout: Rollout | None = None,
         after: int | None = None,
     ) -> AliasMove:
-        """Point `alias` at `version`, or nowhere with `None`.
+        """Point `alias` at `version`, or nowhere with `None`; a pin apart, a version is proven first (`prove`).
 
         Raises `InvalidInput` for what is no alias that can be moved so, `NotFound`, or `Conflict` when another
         move won, or there is one that is not the `after` (its sequence) which the caller has seen.
@@ -95,3 +109,7 @@ class IndexRegistry(Protocol):
         They are uploads or deletions that never came to their end; their names, sorted.
         """
         ...
+
+
+Proof = Callable[[IndexRegistry, str], None]
+"""Says whether a version can serve: returns, or raises `NotFound` or `CorruptArtefact`."""

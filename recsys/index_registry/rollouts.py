@@ -25,7 +25,10 @@ def start_canary(
     step_seconds: float = STEP_SECONDS,
     converts: Sequence[str] = (),
 ) -> AliasMove:
-    """Let `version` answer the first step's share of the users. Raises `InvalidInput`, `NotFound`, `Conflict`."""
+    """Let `version` answer the first step's share of the users.
+
+    Raises `InvalidInput`, `NotFound`, `Conflict`, and `CorruptArtefact` for a version that cannot be opened.
+    """
     shares = checked_steps(steps)
     running = registry.alias(CANARY)
     if running is not None:
@@ -47,7 +50,8 @@ def start_canary(
 def advance_canary(registry: IndexRegistry, seen: AliasMove | None = None, *, actor: str, reason: str) -> AliasMove:
     """On to the next step; after the last one the version is promoted and the canary over.
 
-    `seen` is the state that was judged. Raises `Conflict` where it is not the newest any more, `NotFound` without one.
+    `seen` is the state that was judged. Raises `Conflict` where it is not the newest any more, `NotFound` without one,
+    and `CorruptArtefact`, with nothing moved, for a version that cannot be opened.
     """
     move = seen or _running(registry, CANARY)
     rollout = move.rollout
@@ -59,6 +63,7 @@ def advance_canary(registry: IndexRegistry, seen: AliasMove | None = None, *, ac
         return registry.move_alias(
             CANARY, move.version, actor=actor, reason=reason, rollout=further, after=move.sequence
         )
+    registry.prove(move.version)
     # Cleared first: whoever comes second in this must not promote what somebody has just stopped.
     stop(registry, CANARY, move, actor=actor, reason=reason)
     return promote(registry, move.version, actor=actor, reason=reason)
@@ -67,7 +72,7 @@ def advance_canary(registry: IndexRegistry, seen: AliasMove | None = None, *, ac
 def start_shadow(
     registry: IndexRegistry, version: str, *, actor: str, reason: str, share: float = SHADOW_SHARE
 ) -> AliasMove:
-    """Ask `version` too for a share of the requests. Raises `InvalidInput`, `NotFound`, `Conflict`."""
+    """Ask `version` too for a share of the requests. Raises as `start_canary`."""
     if not 0 < share <= 1:
         raise InvalidInput("share", "is a share of the requests: above 0, and 1 at most")
     rollout = Rollout(

@@ -44,7 +44,7 @@ class Hanging(ObjectStoreRegistry):
 def hanging(settings: AppSettings, registry: IndexRegistry, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     made = Hanging(settings.registry.url)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.5)
-    monkeypatch.setattr("app.main.open_index_registry", lambda _: made)
+    monkeypatch.setattr("app.main.open_index_registry", lambda *_: made)
     return made
 
 
@@ -92,7 +92,7 @@ class SecondThoughts(ObjectStoreRegistry):
 async def test_a_version_taken_back_while_it_was_loading_never_serves(
     settings: AppSettings, registry: IndexRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.main.open_index_registry", lambda _: SecondThoughts(settings.registry.url))
+    monkeypatch.setattr("app.main.open_index_registry", lambda *_: SecondThoughts(settings.registry.url))
     swapped: list[str] = []
     swap = LiveIndex.swap
 

@@ -121,7 +121,7 @@ async def test_a_registry_that_hangs_delays_a_start_by_its_deadline_and_holds_on
     let_go = threading.Event()
     stuck = Stuck(settings.registry.url, let_go)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.05)
-    monkeypatch.setattr("app.main.open_index_registry", lambda _: stuck)
+    monkeypatch.setattr("app.main.open_index_registry", lambda *_: stuck)
     try:
         async with client_of(create_app(settings)) as client:
             assert (await client.get("/health/ready")).json()["index_version"] == "first"

@@ -34,7 +34,7 @@ def test_a_version_goes_into_another_registry_by_one_file(
     assert import_version(elsewhere, tmp_path / name, tmp_path / "scratch") == manifest
     assert elsewhere.manifest("v1") == manifest
     directory = elsewhere.fetch("v1", tmp_path / "there")
-    assert {path.name: path.read_bytes() for path in directory.iterdir()} == FILES
+    assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
     assert list((tmp_path / "scratch").iterdir()) == []
     with pytest.raises(Conflict, match="v1"):
         import_version(elsewhere, tmp_path / name, tmp_path / "scratch")

@@ -1,0 +1,45 @@
+"""A version opened for use, and the proof that it can be, which comes before any alias is moved to it."""
+
+from pathlib import Path
+
+from recsys.errors import CorruptArtefact
+from recsys.index_registry import IndexRegistry, Proof, open_index_registry
+from recsys.index_registry.local_copy import hold
+from recsys.index_version import Manifest
+from recsys.recommendation import Query
+from recsys.recommender import Catalogue, Index, recommend
+from recsys.settings import RegistrySettings
+
+
+def opened(directory: Path, manifest: Manifest) -> Catalogue:
+    """The version in `directory`, warm, its copy held. Raises `CorruptArtefact`, whatever is wrong with it."""
+    try:
+        index = Index.open(directory, manifest)
+        hold(directory, index.item_factors)
+        catalogue = Catalogue.of(index)
+        # Touch what a request touches, so that the first one does not pay for page faults.
+        probe = index.user_id.ids(index.user_id.order[:1].astype("int64"))
+        for query in (Query(k=10), *(Query(k=10, user_id=user_id) for user_id in probe)):
+            recommend(query, None, catalogue)
+    except CorruptArtefact:
+        raise
+    except Exception as error:
+        # Files may hold anything, and each kind of nonsense ends in an error of its own.
+        raise CorruptArtefact(f"version {manifest.version} cannot be used: {type(error).__name__}: {error}") from error
+    return catalogue
+
+
+def proof_in(cache: Path) -> Proof:
+    """That a version is whole in the registry, and opens from a copy in `cache` as it does in a replica."""
+
+    def prove(registry: IndexRegistry, version: str) -> None:
+        manifest = registry.manifest(version)
+        opened(registry.fetch(version, cache), manifest)
+        registry.check(version, cache)
+
+    return prove
+
+
+def open_proving_registry(settings: RegistrySettings) -> IndexRegistry:
+    """A registry whose aliases move to nothing but versions that can be opened."""
+    return open_index_registry(settings, proof_in(settings.cache))
