@@ -67,7 +67,7 @@ def _prepare(
     path: Path, mapping: Mapping | None, log: InteractionLog, settings: IngestSettings, now: datetime
 ) -> "_FileImport":
     given = mapping or Mapping.model_construct()
-    source = open_source(path, given.encoding, given.delimiter)
+    source = open_source(path, given.encoding, given.delimiter, settings.import_columns)
     if ROW in source.columns:
         raise InvalidInput(str(path), f"has a column named {ROW!r}: rename it")
     mapping = mapping or mapping_by_name(source.columns)

@@ -1,5 +1,6 @@
 """Cleansing: polars expressions that turn columns of text into typed fields; null where there is no sense in it."""
 
+import msgspec
 import polars as pl
 
 from ingest.mapping import ColumnField, FlagField, ListField, NumberField, TextField, TimeField
@@ -62,11 +63,26 @@ def time(field: TimeField) -> pl.Expr:
 
 
 def texts(field: ListField) -> pl.Expr:
-    """List of text; null where empty."""
+    """List of text; null where empty, or where a JSON array is none after all."""
     written = raw(field)
-    parts = written.str.split(field.split)
-    from_json = pl.when(written.str.starts_with("[")).then(written).str.json_decode(pl.List(pl.String))
-    return pl.coalesce(from_json, parts).list.eval(pl.element().str.strip_chars())
+    from_json = written.map_batches(_arrays, return_dtype=pl.List(pl.String))
+    listed = pl.when(written.str.starts_with("[")).then(from_json).otherwise(written.str.split(field.split))
+    return listed.list.eval(pl.element().str.strip_chars())
+
+
+def _arrays(written: pl.Series) -> pl.Series:
+    """Cell by cell: polars gives a whole column up for the sake of a single one."""
+    return pl.Series([_array(cell) if cell and cell[0] == "[" else None for cell in written], dtype=pl.List(pl.String))
+
+
+def _array(cell: str) -> list[str | None] | None:
+    try:
+        values = msgspec.json.decode(cell, type=list[str | bool | int | float | None])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return [
+        value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode() for value in values
+    ]
 
 
 def flag(field: FlagField) -> pl.Expr:

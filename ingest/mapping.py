@@ -14,6 +14,8 @@ from recsys.errors import InvalidInput
 from recsys.item import MAX_PROPERTIES
 from recsys.settings import Section
 
+MAX_BYTES = 1 << 20
+LISTED = 20
 INTERACTION_FIELDS = (
     "event_id", "user_id", "item_id", "type", "occurred_at", "quantity", "price", "session_id", "recommendation_id",
 )  # fmt: skip
@@ -169,10 +171,17 @@ class Mapping(Section):
     @classmethod
     def _known_encoding(cls, name: str) -> str:
         try:
-            "".encode(name)
-        except LookupError as error:
+            b"a,b\n".decode(name, "replace" if name.lower().startswith("utf-16") else "surrogateescape")
+        except (LookupError, UnicodeError) as error:
             raise ValueError(f"{name!r} is no encoding; use a name such as latin-1") from error
         return name
+
+    @field_validator("delimiter")
+    @classmethod
+    def _usable_delimiter(cls, character: str | None) -> str | None:
+        if character is not None and character in '"\r\n':
+            raise ValueError(f"{character!r} cannot separate fields")
+        return character
 
     @model_validator(mode="after")
     def _yields_something(self) -> "Mapping":
@@ -201,18 +210,32 @@ class Mapping(Section):
         needed += [(f"mapping count.{name}", column) for name, column in self.count.items()]
         for path, name in needed:
             if name not in columns:
-                raise InvalidInput(path, f"no column {name!r} in the file; its columns are {', '.join(columns)}")
+                raise InvalidInput(path, f"no column {name!r} in the file; its columns are {_listed(columns)}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read: write the value out")
+        return super().compose_node(parent, index)
 
 
 def read_mapping(path: Path) -> Mapping:
     """Read a YAML or TOML mapping file. Raises `InvalidInput` naming the wrong field."""
+    kind = "TOML" if path.suffix == ".toml" else "YAML"
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InvalidInput(str(path), f"is longer than {MAX_BYTES:,} bytes: is it a mapping?")
         text = path.read_text("utf-8")
-        given = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        given = tomllib.loads(text) if kind == "TOML" else yaml.load(text, _Loader)  # noqa: S506  # a safe one
     except OSError as error:
         raise InvalidInput(str(path), f"cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(str(path), f"is no {'TOML' if path.suffix == '.toml' else 'YAML'}: {error}") from error
+    except RecursionError as error:
+        raise InvalidInput(str(path), f"is {kind} that is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidInput(str(path), f"is no {kind}: {error}") from error
     return _validated(given, path.name)
 
 
@@ -220,21 +243,27 @@ def _validated(given: Any, source: str) -> Mapping:
     try:
         return Mapping.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "mapping"
         raise InvalidInput(f"{source}: {field}", first["msg"].removeprefix("Value error, ")) from error
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """For a message: the first of them, and each not at any length."""
+    shown = [name if len(name) <= 64 else f"{name[:64]}..." for name in columns[:LISTED]]
+    return ", ".join(shown) + (f" and {len(columns) - LISTED:,} more" if len(columns) > LISTED else "")
 
 
 def mapping_by_name(columns: Sequence[str]) -> Mapping:
     """The mapping of a file whose columns carry our field names already. Raises `InvalidInput` when they do not."""
     named = {name: name for name in columns}
     if "item_id" not in named:
-        raise InvalidInput("mapping", f"is needed: the file has no column item_id, only {', '.join(columns)}")
+        raise InvalidInput("mapping", f"is needed: the file has no column item_id, only {_listed(columns)}")
     given: dict[str, Any]
     if "user_id" in named:
         missing = [name for name in ("type", "occurred_at") if name not in named]
         if missing:
-            raise InvalidInput("mapping", f"is needed: the file has no column {missing[0]}, only {', '.join(columns)}")
+            raise InvalidInput("mapping", f"is needed: the file has no column {missing[0]}, only {_listed(columns)}")
         given = {"interaction": {name: name for name in INTERACTION_FIELDS if name in named}}
     else:
         own = [name for name in columns if name not in (*ITEM_FIELDS, "kind")]

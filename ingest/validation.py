@@ -63,6 +63,7 @@ def _checks_of(path: str, field: ColumnField, now: datetime, settings: IngestSet
         case FlagField():
             yield Check(name, f"{name} is neither yes nor no", written.is_not_null() & value.is_null())
         case _:
+            yield Check(name, f"{name} is no list", written.is_not_null() & value.is_null())
             yield Check(name, f"{name} has more than {MAX_LIST} entries", value.list.len() > MAX_LIST)
             too_long = value.list.eval(pl.element().str.len_chars() > MAX_TEXT).list.any()
             yield Check(name, f"{name} has an entry longer than {MAX_TEXT} characters", too_long)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ingest.record import RawRows
+from ingest.settings import MAX_COLUMNS
 from ingest.sources.delimited import DelimitedSource
 from ingest.sources.detect import Format, compression_of, encoding_of, format_of, head_of
 from ingest.sources.json_lines import JsonLinesSource
@@ -26,14 +27,16 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path, encoding: str = "utf-8", delimiter: str | None = None) -> Source:
-    """Raises `InvalidInput` naming the file when it cannot be read or is nothing we know."""
+def open_source(
+    path: Path, encoding: str = "utf-8", delimiter: str | None = None, max_columns: int = MAX_COLUMNS
+) -> Source:
+    """Raises `InvalidInput` naming the file when it cannot be read, is nothing we know or has too many columns."""
     compression = compression_of(path)
     head = head_of(path, compression)
     kind = format_of(path, head)
     if kind is Format.PARQUET:
-        return ParquetSource(path, compression)
+        return ParquetSource(path, compression, max_columns)
     encoding = encoding_of(head, encoding)
     if kind is Format.JSON_LINES:
-        return JsonLinesSource(path, compression, encoding)
-    return DelimitedSource(path, compression, encoding, delimiter)
+        return JsonLinesSource(path, compression, encoding, max_columns)
+    return DelimitedSource(path, compression, encoding, delimiter, max_columns)

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from ingest.record import ROW, BrokenRow, RawRows
+from ingest.sources.bounds import CELL, MAX_BATCH, MAX_LINE, TOO_LONG, too_many_columns
 from ingest.sources.detect import Compression, delimiter_of
 from ingest.sources.text_lines import TextLines, is_text, shown
 from recsys.errors import InvalidInput
@@ -19,7 +20,10 @@ Taken = tuple[int, list[str] | None, str, str]
 class DelimitedSource:
     """Rows are numbered from 0, the header and blank lines not counted."""
 
-    def __init__(self, path: Path, compression: Compression, encoding: str, delimiter: str | None) -> None:
+    def __init__(
+        self, path: Path, compression: Compression, encoding: str, delimiter: str | None, max_columns: int
+    ) -> None:
+        """Raises `InvalidInput` for a header that is none, or has more than `max_columns`."""
         self._how = path, compression, encoding
         self._lines = TextLines(*self._how)
         self._delimiter = delimiter or delimiter_of(next(iter(self._lines), ""))
@@ -31,6 +35,10 @@ class DelimitedSource:
             raise InvalidInput(str(path), f"has a header that cannot be read: {error}") from error
         finally:
             self._lines.close()
+        if len(self.columns) > max_columns:
+            raise InvalidInput(str(path), too_many_columns(max_columns))
+        if self._lines.cut:
+            raise InvalidInput(str(path), f"has a header of more than {MAX_LINE:,} characters")
         self.total = path.stat().st_size
         twice = [name for name in self.columns if self.columns.count(name) > 1]
         if twice:
@@ -45,12 +53,22 @@ class DelimitedSource:
         self._lines = TextLines(*self._how)
         try:
             fresh = islice(self._taken_apart(), start, None)
-            while batch := list(islice(fresh, size)):
+            while batch := self._next(fresh, size):
                 rows = [(number, row) for number, row, _, _ in batch if row is not None]
                 broken = [BrokenRow(number, reason, text) for number, row, reason, text in batch if row is None]
                 yield RawRows(batch[0][0], batch[-1][0] + 1, self._frame(rows), broken)
         finally:
             self._lines.close()
+
+    def _next(self, fresh: Iterator[Taken], size: int) -> list[Taken]:
+        """As many rows as fit into a batch, `size` at most."""
+        batch: list[Taken] = []
+        room = MAX_BATCH
+        row = sum(len(name) + CELL for name in self.columns)
+        while len(batch) < size and room > 0 and (taken := next(fresh, None)) is not None:
+            batch.append(taken)
+            room -= row + len(taken[3]) + sum(map(len, taken[1] or ()))
+        return batch
 
     def _taken_apart(self) -> Iterator[Taken]:
         consumed: list[str] = []
@@ -59,6 +77,7 @@ class DelimitedSource:
         number, width = 0, len(self.columns)
         while True:
             consumed.clear()
+            self._lines.cut = False
             reason = ""
             try:
                 row = next(reader)
@@ -68,7 +87,7 @@ class DelimitedSource:
                 row, reason = [""], f"cannot be taken apart: {error}"
             if not row:
                 continue
-            reason = reason or _what_is_wrong(row, width)
+            reason = TOO_LONG if self._lines.cut else reason or _what_is_wrong(row, width)
             yield (number, None, reason, shown("".join(consumed))) if reason else (number, row, "", "")
             number += 1
 

@@ -9,9 +9,14 @@ import msgspec
 import polars as pl
 
 from ingest.record import ROW, BrokenRow, RawRows
+from ingest.sources.bounds import CELL, MAX_BATCH, MAX_DEPTH, TOO_DEEP, TOO_LONG, too_many_columns
 from ingest.sources.detect import Compression
 from ingest.sources.text_lines import TextLines, is_text, shown
+from recsys.errors import InvalidInput
 
+Row = dict[str, str | None]
+Taken = tuple[int, Row | str, str]
+"""Row number, its columns or why there are none, and its text."""
 REJECTED_KEYS = frozenset({"file", "row", "field", "reason", "raw"})
 """A line of exactly these is a rejected row of an earlier import: its `raw` is the row to replay."""
 LOOK_AHEAD = 1000
@@ -20,14 +25,20 @@ LOOK_AHEAD = 1000
 class JsonLinesSource:
     """Rows are numbered from 0, blank lines not counted; `columns` are those of the first thousand rows."""
 
-    def __init__(self, path: Path, compression: Compression, encoding: str) -> None:
+    def __init__(self, path: Path, compression: Compression, encoding: str, max_columns: int) -> None:
+        """Raises `InvalidInput` where the first thousand rows have more than `max_columns` between them."""
         self._how = path, compression, encoding
+        self._max_columns = max_columns
         self._decoder = msgspec.json.Decoder(float_hook=str)
         self._lines = TextLines(*self._how)
         found: dict[str, None] = {}
-        for line in islice(self._lines, LOOK_AHEAD):
-            found.update(dict.fromkeys((self._row(line) if is_text(line) else None) or ()))
-        self._lines.close()
+        try:
+            for _, row, _ in islice(self._taken_apart(), LOOK_AHEAD):
+                found.update(dict.fromkeys(row if isinstance(row, dict) else ()))
+                if len(found) > max_columns:
+                    raise InvalidInput(str(path), f"{too_many_columns(max_columns)} in its first rows")
+        finally:
+            self._lines.close()
         self.columns = list(found)
         self.total = path.stat().st_size
 
@@ -36,50 +47,80 @@ class JsonLinesSource:
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
         self._lines = TextLines(*self._how)
-        numbered = enumerate(line for line in self._lines if not line.isspace())
         try:
-            fresh = islice(numbered, start, None)
-            while batch := list(islice(fresh, size)):
-                yield self._raw_rows(batch)
+            fresh = islice(self._taken_apart(), start, None)
+            first = next(fresh, None)
+            while first is not None:
+                batch, first = self._next(first, fresh, size)
+                yield _raw_rows(batch, self.columns)
         finally:
             self._lines.close()
 
-    def _raw_rows(self, batch: list[tuple[int, str]]) -> RawRows:
-        rows: list[dict[str, str | None]] = []
-        numbers: list[int] = []
-        broken: list[BrokenRow] = []
-        names = dict.fromkeys(self.columns)
-        for number, line in batch:
-            if not is_text(line):
-                broken.append(BrokenRow(number, "has bytes that are not in the file's encoding", shown(line)))
-                continue
-            row = self._row(line)
-            if row is None:
-                broken.append(BrokenRow(number, "is not a JSON object", shown(line)))
-                continue
-            rows.append(row)
-            numbers.append(number)
-            names.update(dict.fromkeys(row))
-        data = {name: pl.Series([row.get(name) for row in rows], dtype=pl.String) for name in names}
-        frame = pl.DataFrame({ROW: pl.Series(numbers, dtype=pl.Int64), **data})
-        return RawRows(batch[0][0], batch[-1][0] + 1, frame, broken)
+    def _next(self, first: Taken, fresh: Iterator[Taken], size: int) -> tuple[list[Taken], Taken | None]:
+        """From `first` on as many rows as fit into a batch, `size` at most; and the one after them.
 
-    def _row(self, line: str) -> dict[str, str | None] | None:
+        Rows with ever other names make a table of many columns of which most are empty: it counts as a whole.
+        """
+        batch: list[Taken] = []
+        names, width, texts = dict.fromkeys(self.columns), sum(len(name) + CELL for name in self.columns), 0
+        taken: Taken | None = first
+        while taken is not None:
+            row = taken[1]
+            new = [name for name in row if name not in names] if isinstance(row, dict) else []
+            width += sum(len(name) + CELL for name in new)
+            texts += len(taken[2])
+            if batch and (len(batch) == size or texts + width * (len(batch) + 1) > MAX_BATCH):
+                break
+            names.update(dict.fromkeys(new))
+            batch.append(taken)
+            taken = next(fresh, None)
+        return batch, taken
+
+    def _taken_apart(self) -> Iterator[Taken]:
+        number = 0
+        for line in self._lines:
+            if not line.isspace():
+                yield number, TOO_LONG if self._lines.cut else self._row(line), line
+                number += 1
+            self._lines.cut = False
+
+    def _row(self, line: str) -> Row | str:
+        if not is_text(line):
+            return "has bytes that are not in the file's encoding"
         try:
             row = self._decoder.decode(line)
+            if isinstance(row, dict) and row.keys() == REJECTED_KEYS:
+                row = row["raw"]
+            if not isinstance(row, dict):
+                return "is not a JSON object"
+            flat = _flattened(row)
+        except RecursionError:
+            return TOO_DEEP
         except msgspec.DecodeError:
-            return None
-        if isinstance(row, dict) and row.keys() == REJECTED_KEYS:
-            row = row["raw"]
-        return _flattened(row) if isinstance(row, dict) else None
+            return "is not a JSON object"
+        if len(flat) > self._max_columns:
+            return too_many_columns(self._max_columns)
+        return f"has a field named {ROW!r}" if ROW in flat else flat
 
 
-def _flattened(row: dict[str, Any], prefix: str = "") -> dict[str, str | None]:
-    flat: dict[str, str | None] = {}
+def _raw_rows(batch: list[Taken], columns: list[str]) -> RawRows:
+    rows = [(number, row) for number, row, _ in batch if isinstance(row, dict)]
+    broken = [BrokenRow(number, row, shown(line)) for number, row, line in batch if isinstance(row, str)]
+    names = dict.fromkeys((*columns, *(name for _, row in rows for name in row)))
+    data = {name: pl.Series([row.get(name) for _, row in rows], dtype=pl.String) for name in names}
+    frame = pl.DataFrame({ROW: pl.Series([number for number, _ in rows], dtype=pl.Int64), **data})
+    return RawRows(batch[0][0], batch[-1][0] + 1, frame, broken)
+
+
+def _flattened(row: dict[str, Any], prefix: str = "", depth: int = 1) -> Row:
+    """Raises `RecursionError`."""
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    flat: Row = {}
     for name, value in row.items():
         match value:
             case dict():
-                flat.update(_flattened(value, f"{prefix}{name}."))
+                flat.update(_flattened(value, f"{prefix}{name}.", depth + 1))
             case None | str():
                 flat[prefix + name] = value
             case bool():

@@ -5,34 +5,63 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
-from ingest.record import ROW, RawRows
+from ingest.record import ROW, BrokenRow, RawRows
+from ingest.sources.bounds import CELL, MAX_BATCH, MAX_LINE, TOO_LONG
 from ingest.sources.detect import DAMAGE, Compression, decompressed
+from ingest.sources.parquet_footer import reason_against
 from recsys.errors import InvalidInput
+
+COPIED = 1 << 20
+SHOWN = 1000
+"""Characters of each value of a row that is too long."""
 
 
 class ParquetSource:
     """Every value becomes the text it would be in a CSV file, so that both mean the same."""
 
-    def __init__(self, path: Path, compression: Compression) -> None:
+    def __init__(self, path: Path, compression: Compression, max_columns: int) -> None:
+        """Raises `InvalidInput` for a damaged file, and for what cannot be read in bounded memory."""
         self._path = path
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
         try:
-            self._frame = pl.scan_parquet(path if compression is Compression.NONE else self._unpack(compression))
-            self._schema = self._frame.collect_schema()
-            self.total = int(self._frame.select(pl.len()).collect().item())
-        except (pl.exceptions.PolarsError, *DAMAGE) as error:
+            self._open(path if compression is Compression.NONE else self._unpack(compression), max_columns)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE) as error:
+            self._clean_up()
             raise InvalidInput(str(path), f"is damaged: {error}") from error
-        self.columns = self._schema.names()
+        except InvalidInput:
+            self._clean_up()
+            raise
         self._done = 0
 
+    def _open(self, plain: Path, max_columns: int) -> None:
+        reason = reason_against(plain, max_columns)
+        if reason:
+            raise InvalidInput(str(self._path), reason)
+        self._frame = pl.scan_parquet(plain)
+        self._schema = self._frame.collect_schema()
+        self.columns = self._schema.names()
+        self.total = int(self._frame.select(pl.len()).collect().item())
+
+    def _clean_up(self) -> None:
+        if self._unpacked is not None:
+            self._unpacked.cleanup()
+
     def _unpack(self, compression: Compression) -> Path:
-        """Parquet is read from its end, so a compressed one must be unpacked first: to disk, not to memory."""
+        """Parquet is read from its end, so a compressed one must be unpacked: to disk, of which half stays free."""
         self._unpacked = tempfile.TemporaryDirectory(prefix="millirec-")
         target = Path(self._unpacked.name) / "unpacked.parquet"
+        room = shutil.disk_usage(target.parent).free // 2
         with self._path.open("rb") as file, target.open("wb") as unpacked:
-            shutil.copyfileobj(decompressed(file, compression), unpacked, 1 << 20)
+            packed = decompressed(file, compression)
+            while chunk := packed.read(COPIED):
+                room -= unpacked.write(chunk)
+                if room < 0:
+                    raise InvalidInput(
+                        str(self._path), f"unpacked takes more than half of what is free in {target.parent}"
+                    )
         return target
 
     def position(self) -> int:
@@ -43,15 +72,31 @@ class ParquetSource:
         try:
             for first in range(start, self.total, size):
                 rows = self._frame.slice(first, size).select(texts).collect()
-                self._done = first + rows.height
-                yield RawRows(
-                    first, self._done, rows.with_row_index(ROW, first).with_columns(pl.col(ROW).cast(pl.Int64))
-                )
-        except pl.exceptions.PolarsError as error:
+                if rows.height != min(size, self.total - first):
+                    raise InvalidInput(str(self._path), f"is damaged: it ends in row {first + rows.height:,}")
+                yield from self._in_parts(rows.with_row_index(ROW, first).with_columns(pl.col(ROW).cast(pl.Int64)))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InvalidInput(str(self._path), f"is damaged: {error}") from error
         finally:
-            if self._unpacked is not None:
-                self._unpacked.cleanup()
+            self._clean_up()
+
+    def _in_parts(self, rows: pl.DataFrame) -> Iterator[RawRows]:
+        """Equal values lie in a file, and in memory, only once; written out they may take any room."""
+        lengths = rows.select(
+            pl.sum_horizontal(pl.lit(0), *(pl.col(name).str.len_bytes().fill_null(0) for name in self.columns))
+        ).to_series()
+        weights = lengths.clip(upper_bound=MAX_LINE) + sum(len(name) + CELL for name in self.columns)
+        parts = (weights.cum_sum() // MAX_BATCH).value_counts(sort=False, name="rows").sort(weights.name)
+        at = 0
+        for height in parts.get_column("rows"):
+            yield self._raw_rows(rows.slice(at, height), lengths.slice(at, height) > MAX_LINE)
+            at += height
+
+    def _raw_rows(self, rows: pl.DataFrame, long: pl.Series) -> RawRows:
+        cut = rows.filter(long).select(ROW, *(pl.col(name).str.slice(0, SHOWN) for name in self.columns))
+        broken = [BrokenRow(row.pop(ROW), TOO_LONG, msgspec.json.encode(row).decode()) for row in cut.to_dicts()]
+        start, self._done = int(rows[0, ROW]), int(rows[-1, ROW]) + 1
+        return RawRows(start, self._done, rows.filter(~long), broken)
 
 
 def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from ingest.sources.bounds import MAX_LINE
 from ingest.sources.detect import DAMAGE, Compression, decompressed
 from recsys.errors import InvalidInput
 
-MAX_LINE = 1 << 20
-"""Characters; what is longer is cut, so that a file without line ends cannot fill the memory."""
-
 
 class TextLines:
-    """Iterates lines with their ends. Bytes that are no text come as surrogates: `is_text` tells."""
+    """Iterates lines with their ends. Bytes that are no text come as surrogates: `is_text` tells.
+
+    A line of more than MAX_LINE characters is cut to so many, and sets `cut` until somebody resets it.
+    """
 
     def __init__(self, path: Path, compression: Compression, encoding: str) -> None:
         self._path = path
@@ -21,17 +22,21 @@ class TextLines:
         errors = "replace" if encoding.startswith("utf-16") else "surrogateescape"
         inside = decompressed(self._file, compression)
         self._text = io.TextIOWrapper(inside, encoding, errors, newline="")
+        self.cut = False
 
     def __iter__(self) -> Iterator[str]:
         readline = self._text.readline
         try:
             while line := readline(MAX_LINE):
                 if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
+                    self.cut = True
                     while (rest := readline(MAX_LINE)) and not rest.endswith(("\n", "\r")):
                         pass
                 yield line
         except DAMAGE as error:
             raise InvalidInput(str(self._path), f"is damaged: {error}") from error
+        except UnicodeError as error:
+            raise InvalidInput(str(self._path), f"is not in the encoding given: {error}") from error
 
     def position(self) -> int:
         """Bytes of the file, as it lies on disk, read so far."""
