@@ -54,6 +54,7 @@ from recsys.index_registry import open_index_registry
 from recsys.index_registry.receipts import open_erasure_receipts
 from recsys.interaction_topic import open_interaction_topic
 from recsys.presence import Presence, process_name
+from recsys.unreadable import unreadable_met
 
 log = structlog.get_logger()
 WATCHER_PAUSE = 1.0
@@ -182,7 +183,15 @@ def _presence(alias: str, live_index: LiveIndex) -> Presence:
     versions = [one.index.version for one in live_index.in_memory()]
     answering = live_index.current.index.version if live_index.current else None
     fallback = "" if live_index.fallback is None else str(live_index.fallback)
-    return Presence(process_name(), "serve", alias, answering, tuple(versions), fallback=fallback)
+    return Presence(
+        process_name(),
+        "serve",
+        alias,
+        answering,
+        tuple(versions),
+        fallback=fallback,
+        unreadable=unreadable_met(),
+    )
 
 
 class Watcher(Protocol):

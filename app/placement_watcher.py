@@ -15,6 +15,7 @@ from recsys.feature_store import PLACEMENTS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.placement import READY_MADE, Placement, PlacementChange
 from recsys.throttle import log_throttled
+from recsys.unreadable import REGISTRY_ENTRY, note_unreadable
 
 log = structlog.get_logger()
 READ_DEADLINE = 5.0
@@ -95,9 +96,16 @@ def _remember(record: Path, changes: Changes) -> None:
 
 def _remembered(record: Path) -> Changes:
     try:
-        return msgspec.json.decode(record.read_bytes(), type=Changes)
+        entries = msgspec.json.decode(record.read_bytes(), type=dict[str, msgspec.Raw])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("the placements of the last start cannot be read", error=str(error))
         return {}
+    changes: Changes = {}
+    for name, entry in entries.items():
+        try:
+            changes[name] = msgspec.json.decode(entry, type=PlacementChange)
+        except msgspec.DecodeError as error:
+            note_unreadable(REGISTRY_ENTRY, name, error)
+    return changes

@@ -28,6 +28,7 @@ from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
 from recsys.presence import Presence, process_name
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+from recsys.unreadable import unreadable_met
 
 logger = structlog.get_logger()
 
@@ -106,7 +107,11 @@ class GroupLoop:
     def presence(self) -> Presence:
         name = self._group.name
         return Presence(
-            process_name(name), f"consume {name}", versions=tuple(self._group.versions), lag=self._lag_report.lag
+            process_name(name),
+            f"consume {name}",
+            versions=tuple(self._group.versions),
+            lag=self._lag_report.lag,
+            unreadable=unreadable_met(),
         )
 
     async def run(self) -> None:

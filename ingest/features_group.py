@@ -63,6 +63,7 @@ class FeaturesGroup:
             await self._merge(part.merges)
             loaded = {}  # whom a merge may have changed
         if batch.items:
+            # The log group finds the same, and makes dead letters of it.
             batch.refuse_items(await self._store.put_items(batch.items), datetime.now(UTC))
         return repeated
 

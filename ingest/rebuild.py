@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import structlog
 
 from ingest.features_group import with_embeddings
 from ingest.rebuild_users import Logged, Selection, Start, logged_users, selected
@@ -22,6 +23,8 @@ from recsys.interaction_log.protocol import IMPORT_PREFIX
 from recsys.recommender import Index
 from recsys.trend import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
 from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, apply, departure, join
+
+logger = structlog.get_logger()
 
 USERS_AT_ONCE = 500
 ITEMS_AT_ONCE = 1000
@@ -62,7 +65,11 @@ async def rebuild_features(
     """
     items = await asyncio.to_thread(log.items)
     for first in range(0, len(items), ITEMS_AT_ONCE):
-        await store.put_items(items[first : first + ITEMS_AT_ONCE], whole=True)
+        refused = await store.put_items(items[first : first + ITEMS_AT_ONCE], whole=True)
+        if refused:
+            place, error = next(iter(refused.items()))
+            item_id = items[first + place].item_id
+            logger.warning("items have no room in the store", count=len(refused), first=item_id, error=str(error))
     selection: Selection = await asyncio.to_thread(selected, log, since)
     users, done, watermarks = selection.users.len(), 0, selection.snapshot.watermarks
     ahead: dict[str, int] = {}

@@ -107,7 +107,7 @@ def judge(rollout: Rollout, seconds: float, counts: Counts) -> Verdict:
 
 def _bits(bitmap: bytes) -> NDArray[np.uint8]:
     """A 0 or 1 per unit, shape (UNITS,)."""
-    return np.unpackbits(np.frombuffer(bitmap.ljust(UNITS // 8, b"\0"), dtype=np.uint8))
+    return np.unpackbits(np.frombuffer(bitmap[: UNITS // 8].ljust(UNITS // 8, b"\0"), dtype=np.uint8))
 
 
 def _found(guardrail: Guardrail, counts: Counts, alpha: float) -> Finding:

@@ -39,7 +39,10 @@ def decode(value: bytes, headers: Mapping[str, bytes] = _NONE) -> Message:
     version = _version(headers)
     read = None if plain else _BINARY.get(_content_type(headers))
     if read is not None:
-        return wire.message_of(_binary_fields(value, version, read))
+        message = wire.message_of(_binary_fields(value, version, read))
+        # What is kept of it is JSON, where a character may take six bytes.
+        wire.check_size(wire.encode(message))
+        return message
     wire.check_size(value)
     return wire.message_of(upgraded(wire.fields_of(value), version or FIRST_VERSION))
 

@@ -15,7 +15,8 @@ SILENT_SECONDS = 10.0
 class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
     """`program` is `serve` or `consume GROUP`. A service says which `version` it answers from, by the `alias` it
     follows; `versions` are all it holds, those of a consumer that it folds events into. `lag`: messages not committed
-    yet, of the partitions it owns. `fallback`: why it answers from another version than the alias names."""
+    yet, of the partitions it owns. `fallback`: why it answers from another version than the alias names. `unreadable`:
+    how often it met a stored record that it could not read."""
 
     process: str
     program: str
@@ -24,6 +25,7 @@ class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
     versions: tuple[str, ...] = ()
     lag: int = 0
     fallback: str = ""
+    unreadable: int = 0
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """Stored records that cannot be read: each is counted by kind, and told in one log line per kind and minute."""
 
+from collections import Counter as Counts
+
 import structlog
 from prometheus_client import Counter
 
@@ -19,9 +21,18 @@ for kind in KINDS:
     UNREADABLE_RECORDS.labels(kind)
 
 
+_met: Counts[str] = Counts()
+
+
+def unreadable_met() -> int:
+    """How often this process has met one so far."""
+    return _met.total()
+
+
 def note_unreadable(kind: str, name: str, error: object) -> None:
     """`name` is the record's id or path; `kind` one of `KINDS`."""
     UNREADABLE_RECORDS.labels(kind).inc()
+    _met[kind] += 1
     log_throttled(
         log, "error", "stored record cannot be read", cause=kind, kind=kind, name=name, error=str(error)[:500]
     )

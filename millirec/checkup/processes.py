@@ -51,7 +51,7 @@ async def look(settings: Settings) -> list[Finding]:
         todo = "Start them: millirec serve, millirec consume"
         return [note("processes", "no replica and no consumer runs on this feature store", todo)]
     registry = await asyncio.to_thread(open_index_registry, settings.registry)
-    return await asyncio.to_thread(lambda: [*replicas(registry, seen), *consumers(registry, seen)])
+    return await asyncio.to_thread(lambda: [*replicas(registry, seen), *consumers(registry, seen), *damage(seen)])
 
 
 def replicas(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
@@ -122,6 +122,15 @@ def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
     if missing:
         told = f"does not fold events into {', '.join(missing)}: whoever reads does so, at its own cost"
         yield wrong(name, told, READ_ITS_LOG, "versions-differ")
+
+
+def damage(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """A note: what a process met may be mended since, and its count begins again with it."""
+    met = {report.presence.process: report.presence.unreadable for report in seen if report.presence.unreadable}
+    if met:
+        told = f"{len(met)} processes met stored records that they cannot read, the first of them {next(iter(met))}"
+        todo = "Their logs and millirec_unreadable_records_total say which kind; rebuild, train or set it again."
+        yield note("stored records", told, todo, "unreadable-records")
 
 
 def _silent(name: str, one: Seen, section: str) -> Finding:

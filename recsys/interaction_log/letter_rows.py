@@ -61,6 +61,7 @@ def refusal_rows(refusals: Iterable[Refusal]) -> pl.DataFrame:
 def decision_rows(
     letters: Sequence[DeadLetter], status: Status, at: datetime, by: str, why: str | None
 ) -> pl.DataFrame:
+    by, why = _printable(by), None if why is None else _printable(why)
     rows = [
         (one.letter, one.times_seen, status.value, at.astimezone(UTC), by, why)
         + (one.reason, one.field, one.partition, one.offset, one.size)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from millirec.checkup import Finding, State, registry
-from millirec.checkup.processes import MAX_LAG, consumers, look, replicas
+from millirec.checkup.processes import MAX_LAG, consumers, damage, look, replicas
 from millirec.settings import Settings
 from recsys.feature_store import open_feature_store
 from recsys.index_registry import open_index_registry
@@ -234,3 +234,11 @@ async def test_a_registry_that_cannot_be_written_is_wrong_though_it_can_be_read(
     (found,) = await registry.index_registry(settings)
     assert (found.state, found.section) == (State.WRONG, "registry-away")
     assert "MILLIREC_REGISTRY__URL" in found.todo
+
+
+def test_a_process_that_met_a_damaged_record_is_named() -> None:
+    damaged, well = Presence("a:1", "serve", unreadable=3), Presence("b:2", "serve")
+    assert list(damage([Seen(well, 1.0)])) == []
+    (finding,) = damage([Seen(well, 1.0), Seen(damaged, 1.0)])
+    assert (finding.state, finding.section) == (State.NOTE, "unreadable-records")
+    assert "a:1" in finding.found
