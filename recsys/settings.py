@@ -13,9 +13,10 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Section(BaseModel):
-    """A frozen part of the tree in which a misspelt name is an error."""
+    """A frozen part of the tree in which a misspelt name, and what is no finite number, is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What is no finite number would be null in JSON, and so in a manifest that nobody could open.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TimeBounds(Section):

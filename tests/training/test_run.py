@@ -1,18 +1,23 @@
 """A whole run: learned, judged as served, published or refused."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
 
 import pytest
+from pydantic import ValidationError
+from rich.console import Console
 
 from recsys.errors import GateRefused, NotEnoughData
 from recsys.index_registry.aliases import promote
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.interaction_log import InteractionLog
+from recsys.item import Item
 from recsys.recommendation import Query, Rung
 from recsys.recommender import Catalogue, Index, recommend
 from tests.training.conftest import checkerboard, log_of
+from training.report import render
 from training.run import run
 from training.settings import Algorithm, GateSettings, TrainSettings
 
@@ -126,3 +131,32 @@ def test_on_the_shop_the_model_beats_popularity_twice(shop: InteractionLog, tmp_
     assert recall >= 2.0 * popular
     new, popular_new = (one.metrics["recall@20"] for one in result.discovery)
     assert new >= popular_new, "also for items that are new to the user"
+
+
+@pytest.mark.parametrize("name", ["regularization", "half_life_days", "popularity_days"])
+@pytest.mark.parametrize("value", ["inf", "nan", float("inf")])
+def test_a_setting_that_is_no_finite_number_is_refused(name: str, value: str | float) -> None:
+    """It was null in the manifest, and a version was published that nobody could open."""
+    with pytest.raises(ValidationError, match="finite"):
+        TrainSettings.model_validate({name: value})
+
+
+def test_an_item_of_wider_bounds_costs_the_version_no_more_than_its_properties(
+    small: TrainSettings, tmp_path: Path
+) -> None:
+    """It made a version in which whoever would have seen the item got an error, at each training anew."""
+    log, registry = log_of(checkerboard()), MemoryIndexRegistry()
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    wide = Item(item_id="i0", updated_at=at, title="x" * 5000, available=False)
+    log.append_items([wide, Item(item_id="i1", updated_at=at, title="Lamp")])
+    result = run(small, log, registry, **WHO)
+    assert result.manifest.parameters["items_without_properties"] == 1
+    index = Index.open(registry.fetch(result.manifest.version, tmp_path / "version"), result.manifest)
+    catalogue = Catalogue.of(index)
+    first, second = catalogue.rows(["i0", "i1"]).tolist()
+    assert catalogue.is_hidden(first)
+    assert catalogue.shown([first, second], ["title"]) == [{}, {"title": "Lamp"}]
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(render(result))
+    assert "1 items could not be read again" in shown.get()
