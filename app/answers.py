@@ -1,13 +1,16 @@
 """From what is served to the body of an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import getrandbits
 from time import time_ns
 
-from app.cursor import cursor_of
 from app.recommend_schemas import Answer, AnswerItem
 from app.served import Served
+from recsys.recommendation import Recommendation
 from recsys.recommender.explain import Why
+
+CursorOf = Callable[[str, bool, Recommendation], str]
+"""The cursor of an answer: its id, whether it is degraded, and the rest of its ranking."""
 
 
 def answer(
@@ -16,12 +19,13 @@ def answer(
     *,
     identifier: str | None = None,
     page: int | None = None,
+    cursor_of: CursorOf | None = None,
     whys: Sequence[Why] = (),
 ) -> Answer:
-    """The body; with `page`, only so many items and a cursor for the rest."""
+    """The body; with `page`, only so many items and a cursor for the rest by `cursor_of`."""
     identifier, result = identifier or recommendation_id(), served.result
     items, short, cursor = items_of(served, properties, whys), result.short, None
-    if page is not None and len(items) > page:
+    if page is not None and cursor_of is not None and len(items) > page:
         cursor = cursor_of(identifier, served.degraded, result.only(slice(page, None)))
         items, short = items[:page], None
     return Answer(identifier, result.version, served.degraded, result.rung.value, items, short, cursor, served.variant)

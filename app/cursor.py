@@ -1,21 +1,31 @@
 """Cursors: the rest of a ranking, carried by the client, so that any worker can serve the next page.
 
 A page never repeats or reorders what the pages before it showed, whatever happens to the user, the version in
-service or the worker meanwhile; what has become unavailable is left out. Nothing in a cursor is secret, and a
-forged one can only show items that the request's own filters allow.
+service or the worker meanwhile; what has become unavailable is left out. A cursor is signed together with what it
+was asked for and until when it is good; nothing in it is secret.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest, digest
+from time import time
 
 import msgspec
 import numpy as np
 
+from app.settings import ServeSettings
 from recsys.errors import InvalidInput
 from recsys.placement import MAX_K, Source
 from recsys.recommendation import Recommendation, Rung
 
 SOURCES = tuple(Source)
+FORMAT = 1
+LIFETIME = 3600
+"""Seconds that a cursor is good for."""
+SEAL_BYTES = 16
+FORGED = "is not one that this service gave out for this user, placement and filter"
 
 
 class Ranking(msgspec.Struct, frozen=True, array_like=True):
@@ -28,35 +38,76 @@ class Ranking(msgspec.Struct, frozen=True, array_like=True):
     rows: bytes
     scores: bytes
     sources: bytes
+    expires: int
+    format: int
 
     def recommendation(self) -> Recommendation:
-        """Raises `InvalidInput` where the parts do not belong together."""
+        """Raises `ValueError` where the parts do not belong together."""
         rows, scores = np.frombuffer(self.rows, "<i4").astype(np.int64), np.frombuffer(self.scores, "<f4")
-        if not len(rows) == len(scores) == len(self.sources) <= MAX_K or max(self.sources, default=0) >= len(SOURCES):
-            raise InvalidInput("cursor", "is not one that this service gave out")
-        return Recommendation(self.version, self.rung, rows, scores, tuple(SOURCES[one] for one in self.sources))
+        if not len(rows) == len(scores) == len(self.sources) <= MAX_K or not np.isfinite(scores).all():
+            raise ValueError
+        return Recommendation(self.version, self.rung, rows, scores, tuple(map(SOURCES.__getitem__, self.sources)))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a cursor continues, and nothing else: whose it is, by which placement and filter."""
+
+    user_id: str | None
+    placement: str
+    filter: str
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Ranking).decode
 
 
-def cursor_of(recommendation_id: str, degraded: bool, rest: Recommendation) -> str:
-    ranking = Ranking(
-        recommendation_id,
-        rest.version,
-        rest.rung,
-        degraded,
-        rest.rows.astype("<i4").tobytes(),
-        rest.scores.astype("<f4").tobytes(),
-        bytes(SOURCES.index(one) for one in rest.sources),
-    )
-    return urlsafe_b64encode(_encode(ranking)).decode().rstrip("=")
+class Cursors:
+    """Makes and reads cursors, the same in every process with the same `secret`."""
+
+    def __init__(self, secret: bytes, clock: Callable[[], float] = time) -> None:
+        self._secret = secret
+        self._clock = clock
+
+    def cursor(self, question: Question, recommendation_id: str, degraded: bool, rest: Recommendation) -> str:
+        ranking = _encode(
+            Ranking(
+                recommendation_id,
+                rest.version,
+                rest.rung,
+                degraded,
+                rest.rows.astype("<i4").tobytes(),
+                rest.scores.astype("<f4").tobytes(),
+                bytes(SOURCES.index(source) for source in rest.sources),
+                int(self._clock()) + LIFETIME,
+                FORMAT,
+            )
+        )
+        return urlsafe_b64encode(self._seal(question, ranking) + ranking).decode().rstrip("=")
+
+    def ranking(self, question: Question, cursor: str) -> tuple[Ranking, Recommendation]:
+        """Raises `InvalidInput` naming `cursor`."""
+        try:
+            raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+            seal, encoded = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
+            if not compare_digest(seal, self._seal(question, encoded)):
+                raise InvalidInput("cursor", FORGED)
+            ranking = _decode(encoded)
+            rest = ranking.recommendation()
+        except (ValueError, IndexError, msgspec.DecodeError) as error:
+            raise InvalidInput("cursor", FORGED) from error
+        if ranking.expires < self._clock():
+            raise InvalidInput("cursor", f"is older than {LIFETIME // 60} minutes: ask for the first page again")
+        return ranking, rest
+
+    def _seal(self, question: Question, ranking: bytes) -> bytes:
+        # The question with the lengths of its parts in front, so that no two read the same.
+        asked = _encode((FORMAT, question.user_id, question.placement, question.filter))
+        return digest(self._secret, asked + ranking, "sha256")[:SEAL_BYTES]
 
 
-def ranking_of(cursor: str) -> Ranking:
-    """Raises `InvalidInput` naming `cursor`."""
-    try:
-        return _decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (Error, ValueError, msgspec.DecodeError) as error:
-        raise InvalidInput("cursor", "is not one that this service gave out") from error
+def secret_of(serve: ServeSettings) -> bytes:
+    """The configured one, or one made of what every replica is configured with and no client has: all the keys."""
+    own = serve.cursor_secret
+    text = ",".join(sorted(key.sha256 for key in serve.keys)) if own is None else own.get_secret_value()
+    return sha256(b"millirec cursors\0" + text.encode()).digest()

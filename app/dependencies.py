@@ -13,6 +13,7 @@ from starlette.types import Scope as Connection
 
 from app.admission import Admission
 from app.callers import Caller, Callers
+from app.cursor import Cursors
 from app.expressions import Expressions
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
@@ -44,6 +45,7 @@ class Services:
     batches: Admission
     expressions: Expressions
     bounds: TimeBounds
+    cursors: Cursors
     serving: Serving
     live_index: LiveIndex
     watcher: IndexWatcher

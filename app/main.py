@@ -19,6 +19,7 @@ from app.callers import Callers
 from app.canary_guard import CanaryGuard
 from app.catalogue_watcher import CatalogueWatcher
 from app.circuit_breaker import CircuitBreaker
+from app.cursor import Cursors, secret_of
 from app.dependencies import Services
 from app.expressions import Expressions
 from app.feature_reader import FeatureReader
@@ -168,6 +169,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         singles=singles,
         batches=batches,
         expressions=expressions,
+        cursors=Cursors(secret_of(serve)),
         serving=serving,
         live_index=live_index,
         watcher=watcher,

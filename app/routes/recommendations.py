@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import time
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from pydantic import StringConstraints
 from starlette.types import Scope as Connection
 
 from app.answers import answer, items_of, recommendation_id
-from app.cursor import ranking_of
+from app.cursor import Question
 from app.dependencies import Recommending, Services, Use, decode, query_parameters
 from app.hot_routes import HotRoute, document
 from app.openapi import gives, reads, takes
@@ -186,27 +187,20 @@ async def _recommend(use: Services, body: RecommendBody) -> Answer:
         found, trace = await use.serving.trace(query, body.placement)
         whys = Explanation(trace, found.result, found.live.catalogue).why()
         return answer(found, names, whys=whys)
+    question = Question(body.user_id, body.placement, body.filter)
+    cursor_of = partial(use.cursors.cursor, question)
     if body.cursor is not None:
-        following = _next_page(use, body.cursor, query, names)
-        if following is not None:
-            return following
+        ranking, rest = use.cursors.ranking(question, body.cursor)
+        live = use.serving.loaded(ranking.version)
+        # Its version may have left memory: then a new answer begins.
+        if live is not None:
+            # What follows in the ranking, less what may not be shown any more.
+            following = served([still_allowed(rest, query, live.catalogue)], live, [ranking.degraded])[0]
+            identifier = ranking.recommendation_id
+            return answer(following, names, identifier=identifier, page=query.k, cursor_of=cursor_of)
     page = query.k if body.pages or body.cursor is not None else None
     whole = query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K))
-    return answer(await use.serving.recommend(whole, body.placement), names, page=page)
-
-
-def _next_page(use: Services, cursor: str, query: Query, names: tuple[str, ...]) -> Answer | None:
-    """What follows in the ranking the cursor holds, less what may not be shown any more.
-
-    `None` when its version is not in memory any more: then a new answer begins.
-    """
-    ranking = ranking_of(cursor)
-    rest = ranking.recommendation()
-    live = use.serving.loaded(ranking.version)
-    if live is None:
-        return None
-    following = served([still_allowed(rest, query, live.catalogue)], live, [ranking.degraded])[0]
-    return answer(following, names, identifier=ranking.recommendation_id, page=query.k)
+    return answer(await use.serving.recommend(whole, body.placement), names, page=page, cursor_of=cursor_of)
 
 
 def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:
