@@ -1,5 +1,6 @@
 """millirec console: the web console."""
 
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -8,6 +9,9 @@ from typing import Annotated
 import typer
 
 from millirec.settings import load_settings
+
+MAX_MESSAGE = 2**20
+"""Bytes that a page may send over its web socket at once."""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +38,9 @@ def register(app: typer.Typer) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Nobody's X-Forwarded-For counts by itself, not even loopback's.
+            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
+            ws_max_size=MAX_MESSAGE,
             timeout_graceful_shutdown=2,
         )
         with suppress(KeyboardInterrupt):

@@ -9,69 +9,70 @@ import structlog
 from fastapi import FastAPI, Request
 from nicegui import background_tasks, ui
 
-from millirec.console import login, oidc, pages
+from millirec.console import pages
+from millirec.console.attempts import Attempts
 from millirec.console.client import ApiClient, ApiDown, Reachability, SessionEnded
+from millirec.console.entrance import create_entrance
 from millirec.console.gate import Gate
 from millirec.console.layout import THEME_COOKIE, Visit, frame
+from millirec.console.login import Login
 from millirec.console.monitor import Monitor
 from millirec.console.notices import report, trouble
 from millirec.console.registry import PAGES, Page
-from millirec.console.session import COOKIE, Attempts, Sessions
+from millirec.console.session import COOKIE, Sessions
 from millirec.console_settings import ConsoleSettings
 
 log = structlog.get_logger()
 
 
-def create_app(settings: ConsoleSettings, version: str) -> FastAPI:
+def create_app(settings: ConsoleSettings, version: str) -> Gate:
     """Once per process: NiceGUI keeps its pages in the module."""
-    http = httpx.AsyncClient(
-        base_url=settings.api_url,
-        timeout=settings.timeout,
-        headers={"User-Agent": f"millirec-console/{version}"},
-        limits=httpx.Limits(max_connections=50, max_keepalive_connections=10),
-    )
+    if settings.oidc.issuer is not None and settings.api_key is None:
+        log.warning("people who come by OIDC act without a key: set console.api_key if the service has keys")
+    http, strangers = (_http(settings, version, connections) for connections in (50, 8))
     reachability = Reachability()
-    monitor = Monitor(http, reachability, settings.metrics_urls, settings.scrape_interval)
     sessions = Sessions(settings.session_minutes * 60, settings.max_sessions)
-    entrance = login.Login(settings, sessions, Attempts(), http, reachability)
+    entrance = create_entrance(Login(settings, sessions, Attempts(), strangers, reachability))
+    monitor = Monitor(http, reachability, settings.metrics_urls, settings.scrape_interval)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Monitor]]:
-        async with http:
+        async with http, strangers:
             looking = asyncio.create_task(monitor.run())
             yield {"monitor": monitor}
             looking.cancel()
 
-    if settings.oidc.issuer is not None and settings.api_key is None:
-        log.warning("people who come by OIDC act without a key: set console.api_key if the service has keys")
     app = FastAPI(title="millirec console", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Gate, sessions=sessions, host=settings.host, origins=settings.origins)
-    app.include_router(login.routes(entrance))
-    app.include_router(oidc.routes(entrance))
-
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "alive"}
-
     pages.load()
     for page in PAGES:
-        ui.page(page.path, title=f"{page.title} · millirec")(_shown(page, entrance))
+        ui.page(page.path, title=f"{page.title} · millirec")(_shown(page, http, reachability, sessions))
     ui.run_with(app, title="millirec console", show_welcome_message=False, dark=None)
-    return app
+    return Gate(app, entrance, sessions, settings.host, settings.origins)
 
 
-def _shown(page: Page, entrance: login.Login) -> Callable[[Request], Awaitable[None]]:
+def _http(settings: ConsoleSettings, version: str, connections: int) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=settings.api_url,
+        timeout=settings.timeout,
+        headers={"User-Agent": f"millirec-console/{version}"},
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=min(connections, 10)),
+    )
+
+
+def _shown(
+    page: Page, http: httpx.AsyncClient, reachability: Reachability, sessions: Sessions
+) -> Callable[[Request], Awaitable[None]]:
     async def show(request: Request) -> None:
         cookie = request.cookies.get(COOKIE)
-        session = entrance.sessions.find(cookie)
+        session = sessions.find(cookie)
         if session is None:
             ui.navigate.to("/login")
             return
         api = ApiClient(
-            entrance.http,
-            entrance.reachability,
+            http,
+            reachability,
             session.key,
-            lambda: entrance.sessions.find(cookie) is session,
+            lambda: sessions.find(cookie) is session,
             session.person,
             session.by_oidc,
         )
@@ -81,9 +82,9 @@ def _shown(page: Page, entrance: login.Login) -> Callable[[Request], Awaitable[N
             person=session.person,
             theme=request.cookies.get(THEME_COOKIE, "auto"),
             keyless=session.key is None and not session.by_oidc,
-            reachability=entrance.reachability,
+            reachability=reachability,
             still_in=api.open,
-            log_out=lambda: entrance.sessions.close(cookie),
+            log_out=lambda: sessions.close(cookie),
             look_again=request.state.monitor.look,
         )
         content = frame(visit)

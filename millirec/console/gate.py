@@ -1,6 +1,6 @@
 """What stands before every page: who may speak to the console, from where, and what browsers are told."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,10 +12,10 @@ from millirec.console.session import COOKIE, Sessions
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_PATHS = ("/login", "/oidc/", "/health", "/favicon.ico")
-"""Nobody has to be logged in for these."""
+ENTRANCE_PATHS = frozenset({"/login", "/oidc/login", "/oidc/callback", "/health", "/favicon.ico"})
+"""What strangers may ask for; all of it is the entrance's."""
 FILES = "/_nicegui/"
-"""Nor to read here: scripts and styles, the same for everybody."""
+"""Scripts and styles."""
 CONTENT_POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -30,6 +30,17 @@ CONTENT_POLICY = "; ".join(
         "form-action 'self'",
     )
 )
+ENTRANCE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'unsafe-inline'",
+        "img-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    )
+)
+"""Pages without a script."""
 HEADERS = {
     "content-security-policy": CONTENT_POLICY,
     "x-frame-options": "DENY",
@@ -37,38 +48,48 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-store",
 }
+ENTRANCE_HEADERS = {**HEADERS, "content-security-policy": ENTRANCE_POLICY}
 
 
 class Gate:
-    """ASGI. A web socket or a change must come from a page of this very host, and from somebody logged in."""
+    """ASGI. A web socket or a change must come from a page of this very host, and from somebody logged in.
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, host: str, origins: Collection[str]) -> None:
-        self.app = app
+    Strangers reach the `entrance` and nothing else: `pages`, where NiceGUI is, makes a page even of a mistake.
+    """
+
+    def __init__(
+        self, pages: ASGIApp, entrance: ASGIApp, sessions: Sessions, host: str, origins: Collection[str]
+    ) -> None:
+        self._pages = pages
+        self._entrance = entrance
         self._sessions = sessions
         self._origins = frozenset(one.rstrip("/") for one in origins)
         self._only_loopback = host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+            await self._pages(scope, receive, send)
             return
         connection = HTTPConnection(scope)
         if not self._expected_host(connection.headers):
             await _refuse(scope, receive, send, 421, "this console does not answer to that host name")
         elif not self._own_origin(scope, connection.headers):
             await _refuse(scope, receive, send, 403, "this request did not come from a page of this console")
-        elif _open(scope) or self._sessions.find(connection.cookies.get(COOKIE)):
-            await self._pass(scope, receive, _with_headers(scope, send))
+        elif scope["type"] == "http" and scope["path"] in ENTRANCE_PATHS:
+            await self._entrance(scope, receive, _with_headers(ENTRANCE_HEADERS, send))
+        elif self._sessions.find(connection.cookies.get(COOKIE)):
+            await self._show(scope, receive, _with_headers(_headers_of(scope["path"]), send))
         elif scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/_nicegui"):
             wanted = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-            await RedirectResponse("/login?next=" + quote(wanted, safe=""), 303, HEADERS)(scope, receive, send)
+            await RedirectResponse("/login?next=" + quote(wanted, safe=""), 303, ENTRANCE_HEADERS)(scope, receive, send)
         else:
             await _refuse(scope, receive, send, 401, "log in first")
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.app(scope, receive, send)
+            await self._pages(scope, receive, send)
         except RuntimeError as error:
             # Starlette's way to say that the browser went on before the page was there: nothing to tell anybody.
             if str(error) != "No response returned.":
@@ -88,24 +109,17 @@ class Gate:
         return origin in self._origins or urlsplit(origin).netloc == headers.get("host")
 
 
-def _open(scope: Scope) -> bool:
-    path: str = scope["path"]
-    reads = scope["type"] == "http" and scope["method"] in SAFE_METHODS
-    named = any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN_PATHS)
-    return named or (reads and path.startswith(FILES))
-
-
-def _with_headers(scope: Scope, send: Send) -> Send:
+def _headers_of(path: str) -> Mapping[str, str]:
     # Files carry their version in the path and may be kept; pages may not.
-    kept = scope["path"].startswith(FILES)
+    return HEADERS if not path.startswith(FILES) else {n: value for n, value in HEADERS.items() if n != "cache-control"}
 
+
+def _with_headers(added: Mapping[str, str], send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in added.items():
                 headers[name] = value
-            if not kept:
-                headers["cache-control"] = "no-store"
         await send(message)
 
     return sent
@@ -115,4 +129,4 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, reaso
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": reason})
         return
-    await PlainTextResponse(reason, status, HEADERS)(scope, receive, send)
+    await PlainTextResponse(reason, status, ENTRANCE_HEADERS)(scope, receive, send)

@@ -1,6 +1,9 @@
 """Logging in: a plain form, so that nothing of the console is sent to anybody who is not."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
+from math import ceil
+from time import monotonic
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
@@ -8,27 +11,45 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from millirec.console.attempts import Attempts
 from millirec.console.client import ApiClient, ApiDown, ApiProblem, Reachability
-from millirec.console.login_page import login_page
-from millirec.console.session import COOKIE, Attempts, Sessions
+from millirec.console.login_page import login_page, refused_page
+from millirec.console.session import COOKIE, Sessions
 from millirec.console_settings import ConsoleSettings
 
 log = structlog.get_logger()
 MAX_FORM = 8192
 """Bytes of a login form."""
+FORM_SECONDS = 5.0
+"""For a whole form to arrive."""
+MAX_PATH = 1000
+"""Characters of a path to go on to: it has to fit into a cookie."""
+FRESH = 1.0
+"""Seconds for which a look at whether the service asks for keys is good: strangers may not make one each."""
 WITH_A_KEY = "admin key"
 NOBODY = "without a key"
 
 
-@dataclass(frozen=True, slots=True)
+class FormRefused(Exception):
+    """A form that is too large, or too slow: `status` says which."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(slots=True)
 class Login:
-    """What a login needs; shared with OIDC."""
+    """What a login needs; shared with OIDC. `http` is for strangers alone, so that they take nobody's connections."""
 
     settings: ConsoleSettings
     sessions: Sessions
     attempts: Attempts
     http: httpx.AsyncClient
     reachability: Reachability
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _open: bool = False
+    _looked_at: float = -FRESH
 
     def enter(self, request: Request, response: Response, person: str, key: str | None, *, oidc: bool = False) -> None:
         """Log `person` in, under a new name: one that was there before the login is worth nothing after it."""
@@ -51,10 +72,16 @@ class Login:
 
     async def open_to_all(self) -> bool:
         """Whether the service asks nobody for a key, and no provider was told to look after who comes in."""
-        try:
-            return self.settings.oidc.issuer is None and await self.accepts(None)
-        except (ApiDown, ApiProblem):
+        if self.settings.oidc.issuer is not None:
             return False
+        async with self._looking:
+            if monotonic() - self._looked_at >= FRESH:
+                try:
+                    self._open = await self.accepts(None)
+                except (ApiDown, ApiProblem):
+                    self._open = False
+                self._looked_at = monotonic()
+            return self._open
 
 
 def routes(login: Login) -> APIRouter:
@@ -67,28 +94,27 @@ def routes(login: Login) -> APIRouter:
 
     @router.post("/login")
     async def answer(request: Request) -> Response:
-        address = address_of(request)
-        form = await _fields(request)
-        wanted = own_path(form.get("next"))
-        wait = login.attempts.wait(address)
-        if wait > 0:
-            response = await _form(login, wanted, f"Too many attempts. Wait {wait:.0f} s and try again.", 429)
-            response.headers["Retry-After"] = str(round(wait) + 1)
-            return response
-        key = form.get("key", "").strip() or None
-        if key is None and not await login.open_to_all():
-            return await _form(login, wanted, "Type an admin key.", 401)
         try:
-            accepted = key is None or (key.isascii() and await login.accepts(key))
+            form = await _fields(request)
+        except FormRefused as refused:
+            return HTMLResponse(refused_page(str(refused)), refused.status)
+        wanted = own_path(form.get("next"))
+        key = form.get("key", "").strip() or None
+        address = address_of(request)
+        wait = login.attempts.begin(address)
+        if wait > 0:
+            return HTMLResponse(refused_page(too_many(wait)), 429, retry_after(wait))
+        try:
+            accepted = await (login.open_to_all() if key is None else _known(login, key))
         except ApiDown as down:
+            login.attempts.withdraw(address)
             return await _form(login, wanted, f"The service does not answer ({down}).", 503)
         except ApiProblem as problem:
-            login.attempts.failed(address)
             return await _form(login, wanted, str(problem), 403)
         if not accepted:
-            login.attempts.failed(address)
             log.warning("a login with a wrong key", address=address)
-            return await _form(login, wanted, "The service does not know this key.", 401)
+            words = "Type an admin key." if key is None else "The service does not know this key."
+            return await _form(login, wanted, words, 401)
         login.attempts.succeeded(address)
         onward = RedirectResponse(wanted, 303)
         login.enter(request, onward, NOBODY if key is None else WITH_A_KEY, key)
@@ -97,9 +123,17 @@ def routes(login: Login) -> APIRouter:
     return router
 
 
+def too_many(wait: float) -> str:
+    return f"Too many attempts. Wait {ceil(wait)} s and try again."
+
+
+def retry_after(wait: float) -> dict[str, str]:
+    return {"Retry-After": str(ceil(wait))}
+
+
 def own_path(wanted: str | None) -> str:
     """A path of this console: whoever sends a link must not choose where the login leads."""
-    if not wanted or not wanted.startswith("/") or wanted.startswith(("//", "/\\", "/login")):
+    if not wanted or len(wanted) > MAX_PATH or not wanted.startswith("/") or wanted.startswith(("//", "/\\", "/login")):
         return "/"
     split = urlsplit(wanted)
     return "/" if split.netloc or split.scheme or any(ord(one) < 32 for one in wanted) else wanted
@@ -117,10 +151,19 @@ async def _form(login: Login, wanted: str, error: str, status: int = 200) -> HTM
     return HTMLResponse(login_page(wanted, error, provider=provider, is_open=is_open), status)
 
 
+async def _known(login: Login, key: str) -> bool:
+    return key.isascii() and key.isprintable() and await login.accepts(key)
+
+
 async def _fields(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises `FormRefused`."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM:
-            return {}
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM:
+                    raise FormRefused(413, "This form is too large.")
+    except TimeoutError:
+        raise FormRefused(408, "This form took too long to arrive.") from None
     return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from millirec.console.login import Login, address_of, own_path
+from millirec.console.login import Login, address_of, own_path, retry_after, too_many
 from millirec.console.login_page import onward_page, refused_page
 from millirec.console_settings import OidcSettings
 
@@ -34,40 +34,47 @@ def routes(login: Login) -> APIRouter:
     settings = login.settings.oidc
     if settings.issuer is None:
         return router
-    from millirec.console.oidc_provider import PATIENCE, Provider, ProviderFailed
+    from millirec.console.oidc_attempt import PATIENCE, Seal
+    from millirec.console.oidc_provider import Provider, ProviderFailed
 
     provider = Provider(settings, login.settings.timeout)
+    seal = Seal()
 
     @router.get("/oidc/login")
     async def begin(request: Request) -> Response:
         redirect = settings.redirect_url or str(request.url_for("callback"))
         try:
-            url, state = await provider.begin(redirect, own_path(request.query_params.get("next")))
-        except ProviderFailed as error:
-            log.error("the OpenID Connect provider does not answer as it should", error=str(error))
+            url, attempt = await provider.begin(redirect, own_path(request.query_params.get("next")))
+        except ProviderFailed:
             return HTMLResponse(refused_page("The provider of accounts does not answer."), 503)
         response = RedirectResponse(url, 302)
         secure = login.settings.secure_cookies or request.url.scheme == "https"
-        # Lax, because the way back from the provider is a request from another site; it names only this attempt.
-        response.set_cookie(COOKIE, state, round(PATIENCE), path="/oidc/", httponly=True, samesite="lax", secure=secure)
+        # Lax, because the way back from the provider is a request from another site; it is good for this attempt only.
+        response.set_cookie(
+            COOKIE, seal.close(attempt), round(PATIENCE), path="/oidc/", httponly=True, samesite="lax", secure=secure
+        )
         return response
 
     @router.get("/oidc/callback", name="callback")
     async def callback(request: Request) -> Response:
         state, code = (request.query_params.get(name, "") for name in ("state", "code"))
-        begun_here = secrets.compare_digest(state.encode(), request.cookies.get(COOKIE, "").encode())
-        attempt = provider.take(state) if begun_here else None
-        if attempt is None or not code:
+        attempt = seal.open(request.cookies.get(COOKIE, ""))
+        if attempt is None or not code or not secrets.compare_digest(state.encode(), attempt.state.encode()):
             return HTMLResponse(refused_page("This login was not begun here, took too long or was broken off."), 400)
+        address = address_of(request)
+        wait = login.attempts.begin(address)
+        if wait > 0:
+            return HTMLResponse(refused_page(too_many(wait)), 429, retry_after(wait))
         try:
             claims = await provider.claims(code, attempt)
         except ProviderFailed as error:
-            log.warning("a login by OpenID Connect failed", error=str(error), address=address_of(request))
+            log.warning("a login by OpenID Connect failed", error=str(error), address=address)
             return HTMLResponse(refused_page("The provider's answer could not be verified."), 400)
         person = person_of(claims, settings)
         if person is None:
             log.warning("somebody unknown wanted to log in", subject=str(claims.get("sub")))
             return HTMLResponse(refused_page("This account may not use this console. Ask who runs it."), 403)
+        login.attempts.succeeded(address)
         key = login.settings.api_key
         # A page that goes on by itself: a redirect would still count as coming from the provider's site, and the
         # browser would keep the strict cookie back.

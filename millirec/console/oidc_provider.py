@@ -1,16 +1,18 @@
 """The OpenID Connect provider as Authlib talks to it. Imported only where one is configured."""
 
+import asyncio
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from secrets import token_urlsafe
 from time import monotonic
 from typing import Any
 
 import httpx
+import structlog
 from authlib.deprecate import AuthlibDeprecationWarning
 from joserfc.errors import JoseError
 
+from millirec.console.oidc_attempt import Attempt
 from millirec.console_settings import OidcSettings
 
 with warnings.catch_warnings():
@@ -18,10 +20,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)
     from authlib.integrations.base_client import OAuthError
     from authlib.integrations.starlette_client import OAuth
+    from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+    from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
-PATIENCE = 600.0
-"""Seconds a person gets at the provider."""
-MAX_UNDER_WAY = 1000
+log = structlog.get_logger()
+SCOPE = "openid email profile"
+PAUSE = 1.0
+"""Seconds that a provider which failed is left in peace: strangers may not make this console knock at it."""
 FAILURES = (httpx.HTTPError, OAuthError, JoseError, RuntimeError, ValueError, KeyError)
 """What Authlib raises for a provider that is away, or answers with what is none of its promises."""
 
@@ -30,19 +35,8 @@ class ProviderFailed(Exception):
     """The provider did not answer as it should."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One login under way: what the provider has to give back, and where the person wanted to go."""
-
-    nonce: str
-    verifier: str
-    redirect: str
-    wanted: str
-    ends: float
-
-
 class Provider:
-    """The provider as Authlib talks to it, and the logins under way, by their `state`."""
+    """The provider as Authlib talks to it."""
 
     def __init__(self, settings: OidcSettings, timeout: float) -> None:
         self._settings = settings
@@ -54,30 +48,31 @@ class Provider:
             client_secret=secret,
             server_metadata_url=f"{issuer}/.well-known/openid-configuration",
             client_kwargs={
-                "scope": "openid email profile",
-                "code_challenge_method": "S256",
+                "scope": SCOPE,
                 "token_endpoint_auth_method": "client_secret_basic" if secret else "none",
                 "timeout": timeout,
             },
         )
-        self._under_way: OrderedDict[str, Attempt] = OrderedDict()
+        self._loading = asyncio.Lock()
+        self._endpoint: str | None = None
+        self._silent_until = 0.0
 
-    async def begin(self, redirect: str, wanted: str) -> tuple[str, str]:
-        """Where to send the browser, and the `state` it has to come back with. Raises `ProviderFailed`."""
-        try:
-            begun: dict[str, str] = await self._client.create_authorization_url(redirect)
-        except FAILURES as error:
-            raise ProviderFailed(str(error)) from error
-        ends = monotonic() + PATIENCE
-        self._under_way[begun["state"]] = Attempt(begun["nonce"], begun["code_verifier"], redirect, wanted, ends)
-        while len(self._under_way) > MAX_UNDER_WAY:
-            self._under_way.popitem(last=False)
-        return begun["url"], begun["state"]
-
-    def take(self, state: str) -> Attempt | None:
-        """The login under way by that `state`, once."""
-        attempt = self._under_way.pop(state, None)
-        return attempt if attempt is not None and monotonic() < attempt.ends else None
+    async def begin(self, redirect: str, wanted: str) -> tuple[str, Attempt]:
+        """Where to send the browser, and what it has to come back with. Raises `ProviderFailed`."""
+        endpoint = await self._authorization_endpoint()
+        attempt = Attempt(token_urlsafe(32), token_urlsafe(32), token_urlsafe(48), redirect, wanted)
+        url = prepare_grant_uri(
+            endpoint,
+            client_id=self._settings.client_id,
+            response_type="code",
+            redirect_uri=redirect,
+            scope=SCOPE,
+            state=attempt.state,
+            nonce=attempt.nonce,
+            code_challenge=create_s256_code_challenge(attempt.verifier),
+            code_challenge_method="S256",
+        )
+        return url, attempt
 
     async def claims(self, code: str, attempt: Attempt) -> Mapping[str, Any]:
         """What the provider says of the person, its signature, issuer, audience, nonce and time checked.
@@ -98,3 +93,17 @@ class Provider:
         if found is None:
             raise ProviderFailed("it gave no ID token")
         return found
+
+    async def _authorization_endpoint(self) -> str:
+        """From the provider's metadata, read once; whoever comes meanwhile waits for the same answer."""
+        async with self._loading:
+            if self._endpoint is None:
+                if monotonic() < self._silent_until:
+                    raise ProviderFailed("it did not answer a moment ago")
+                try:
+                    self._endpoint = str((await self._client.load_server_metadata())["authorization_endpoint"])
+                except FAILURES as error:
+                    self._silent_until = monotonic() + PAUSE
+                    log.error("the OpenID Connect provider does not answer as it should", error=str(error))
+                    raise ProviderFailed(str(error)) from error
+            return self._endpoint

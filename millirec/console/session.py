@@ -7,7 +7,6 @@ from hashlib import sha256
 from time import monotonic
 
 COOKIE = "millirec_console"
-MAX_PAUSE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +53,6 @@ class Sessions:
         """Log out. Harmless when nobody is logged in by that name."""
         if name:
             self._held.pop(_digest(name), None)
-
-
-class Attempts:
-    """Failed logins make the next one from the same address wait, twice as long each time."""
-
-    def __init__(self, free: int = 3, limit: int = 10_000) -> None:
-        self._free = free
-        self._limit = limit
-        self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def wait(self, address: str) -> float:
-        """Seconds until this address may try again; 0: now."""
-        _, until = self._failed.get(address, (0, 0.0))
-        return max(0.0, until - monotonic())
-
-    def failed(self, address: str) -> None:
-        count = self._failed.pop(address, (0, 0.0))[0] + 1
-        pause = 0.0 if count < self._free else min(MAX_PAUSE, 2.0 ** (count - self._free))
-        self._failed[address] = (count, monotonic() + pause)
-        if len(self._failed) > self._limit:
-            self._failed.popitem(last=False)
-
-    def succeeded(self, address: str) -> None:
-        self._failed.pop(address, None)
 
 
 def _digest(name: str) -> bytes:

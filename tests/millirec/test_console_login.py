@@ -1,12 +1,8 @@
 """The console's entrance: keys, sessions, origins, and OIDC against a provider that signs for real."""
 
-import json
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import time
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,16 +11,17 @@ import pytest
 from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
-from joserfc import jwt
-from joserfc.jwk import RSAKey
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from millirec.console import login, oidc
+from millirec.console import login
+from millirec.console.attempts import Attempts
 from millirec.console.client import Reachability
+from millirec.console.entrance import create_entrance
 from millirec.console.gate import Gate
-from millirec.console.session import COOKIE, Attempts, Sessions
+from millirec.console.session import COOKIE, Sessions
 from millirec.console_settings import ConsoleSettings, OidcSettings
+from tests.oidc_provider import CLIENT, Provider, serving
 
 HOST = "http://127.0.0.1:8080"
 KEY = "mr_right"
@@ -54,12 +51,10 @@ async def browser(
     sessions = Sessions(settings.session_minutes * 60, settings.max_sessions)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(service(key)), base_url="http://service") as http:
         entrance = login.Login(settings, sessions, Attempts(), http, Reachability())
-        app = FastAPI()
-        app.add_middleware(Gate, sessions=sessions, host=settings.host, origins=settings.origins)
-        app.include_router(login.routes(entrance))
-        app.include_router(oidc.routes(entrance))
+        pages = FastAPI()
+        app = Gate(pages, create_entrance(entrance), sessions, settings.host, settings.origins)
 
-        @app.api_route("/page", methods=["GET", "POST"])
+        @pages.api_route("/page", methods=["GET", "POST"])
         async def page() -> str:
             return "hello"
 
@@ -122,7 +117,7 @@ async def test_wrong_keys_make_the_next_attempt_wait() -> None:
 
 async def test_a_form_that_is_too_large_is_not_read() -> None:
     async with browser() as (client, _):
-        assert (await client.post("/login", data={"key": KEY, "more": "x" * 10_000})).status_code == 401
+        assert (await client.post("/login", data={"key": KEY, "more": "x" * 10_000})).status_code == 413
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9999"])
@@ -175,61 +170,7 @@ def test_a_login_never_leads_to_another_site(wanted: str) -> None:
     assert not path.startswith(("//", "/\\"))
 
 
-CLIENT = "console"
 SUBJECT = {"sub": "77", "email": "Ann@shop.example", "email_verified": True}
-PROVIDER_KEY = RSAKey.generate_key(2048, {"kid": "k", "alg": "RS256", "use": "sig"})
-
-
-class Provider:
-    """Answers discovery, keys and the token endpoint; `claims` are what it says of whoever logs in."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.claims: dict[str, Any] = {}
-        self.asked: dict[str, str] = {}
-
-    def answer(self, path: str, form: dict[str, str]) -> Any:
-        if path == "/token":
-            self.asked = form
-            told = {"iss": self.url, "aud": CLIENT, "iat": int(time()), "exp": int(time()) + 60, **self.claims}
-            token = jwt.encode({"alg": "RS256", "kid": "k"}, told, PROVIDER_KEY)
-            return {"access_token": "opaque", "token_type": "Bearer", "id_token": token}
-        if path == "/keys":
-            return {"keys": [PROVIDER_KEY.as_dict(private=False)]}
-        ends = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/keys"}
-        return {"issuer": self.url, **{name: self.url + end for name, end in ends.items()}}
-
-
-@contextmanager
-def serving() -> Iterator[Provider]:
-    """A provider on a port of its own, in a thread."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            length = int(self.headers.get("content-length", 0))
-            form = {name: values[0] for name, values in parse_qs(self.rfile.read(length).decode()).items()}
-            body = json.dumps(started.answer(self.path, form)).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    started = Provider(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield started
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,45 @@
+"""A login under way at the provider: sealed into a cookie of the browser's, so that strangers leave nothing here."""
+
+from dataclasses import asdict, dataclass
+from time import time
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+PATIENCE = 600.0
+"""Seconds a person gets at the provider."""
+ALGORITHM = "HS256"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the browser and the provider have to come back with, and where the person goes from there."""
+
+    state: str
+    nonce: str
+    verifier: str
+    redirect: str
+    wanted: str
+
+
+class Seal:
+    """Signs attempts with a key of this process's own: after a restart nobody comes back."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._key = OctKey.generate_key(256)
+        self._patience = patience
+
+    def close(self, attempt: Attempt) -> str:
+        """What the cookie holds."""
+        claims = {**asdict(attempt), "exp": int(time() + self._patience)}
+        return jwt.encode({"alg": ALGORITHM}, claims, self._key)
+
+    def open(self, sealed: str) -> Attempt | None:
+        """The attempt in a cookie; None for another's seal, or one that is too old."""
+        try:
+            claims = jwt.decode(sealed, self._key, [ALGORITHM]).claims
+            jwt.JWTClaimsRegistry().validate(claims)
+            return Attempt(**{name: claims[name] for name in Attempt.__slots__})
+        except (JoseError, ValueError, KeyError, TypeError):
+            return None
