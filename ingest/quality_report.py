@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.interaction import Timestamp
+from recsys.printable import printable
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -93,7 +94,7 @@ def _outcomes(report: QualityReport) -> Table:
     for name in ("raw rows", "accepted", "merged", "rejected"):
         table.add_column(name, justify="right")
     for file in report.files:
-        table.add_row(Text(Path(file.file).name).append(_contents(file), style="dim"), *_cells(file.counts))
+        table.add_row(Text(printable(Path(file.file).name)).append(_contents(file), style="dim"), *_cells(file.counts))
     if len(report.files) > 1:
         table.add_row("together", *_cells(report.counts), style="bold")
     return table
@@ -138,4 +139,4 @@ def _notes(report: QualityReport) -> list[Text]:
             notes.append(f"{file.file}: {file.unreported:,} rows were imported earlier and their report is gone")
         if file.rejected_rows is not None:
             notes.append(f"rejected rows: {file.rejected_rows} (mend the cause, then import that file)")
-    return [Text(note) for note in notes]
+    return [Text(printable(note)) for note in notes]

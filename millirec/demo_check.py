@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from rich.text import Text
 
 from millirec.settings import Settings
 from millirec.shop_window import CUSTOMERS, recommendations
@@ -184,7 +185,7 @@ def _step(name: str) -> Iterator[list[float]]:
     try:
         yield measured
     except (CheckFailed, httpx.HTTPError) as error:
-        console.print(f"[red]✗[/red] {name}")
+        console.print(Text("✗", style="red"), name, highlight=False)
         raise CheckFailed(f"{name}: {error}") from error
-    took = f" [dim]({measured[0] * 1000:.0f} ms)[/dim]" if measured else ""
-    console.print(f"[green]✓[/green] {name}{took}", highlight=False)
+    took = f"({measured[0] * 1000:.0f} ms)" if measured else ""
+    console.print(Text("✓", style="green"), name, Text(took, style="dim"), highlight=False)

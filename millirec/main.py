@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from rich.text import Text
 
 from millirec import __version__, standalone
 from millirec.commands import (
@@ -32,7 +34,7 @@ from millirec.commands import (
     versions,
 )
 from millirec.settings import use_config
-from millirec.terminal import errors, explain, explain_settings
+from millirec.terminal import errors, explain, explain_settings, refuse
 from recsys.errors import RecsysError
 from recsys.telemetry import configure_logging
 
@@ -41,7 +43,7 @@ app = typer.Typer(
     help="Recommendations in milliseconds: import, train, serve, learn from the next event, roll back.",
     no_args_is_help=True,
     rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     epilog="Start with: millirec demo",
 )
 for command in (
@@ -105,5 +107,8 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(explain_settings(error))
     except FileNotFoundError as error:
-        errors.print(f"[red]error:[/red] {error}", highlight=False)
+        refuse(str(error))
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - the interpreter would print what a message holds as it is
+        errors.print(Text(traceback.format_exc()), highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 import httpx
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from millirec.settings import Settings
 from millirec.terminal import console
@@ -51,7 +51,7 @@ def show_customers(url: str, settings: Settings) -> None:
         table.add_column("score", justify="right", min_width=5)
         for place, item in enumerate(body["items"]):
             shown = item.get("properties", {})
-            title = escape(str(shown.get("title", item["item_id"])))
+            title = str(shown.get("title", item["item_id"]))
             price = f"{shown['price']:.2f}" if "price" in shown else ""
             table.add_row(bought[place] if place < len(bought) else "", title, price, f"{item['score']:.3f}")
         console.print(table)
@@ -65,8 +65,7 @@ async def _bought(settings: Settings, customer: str) -> list[str]:
         items = await store.get_items(last)
     finally:
         await store.aclose()
-    titles = [item.title if item and item.title else one for one, item in zip(last, items, strict=True)]
-    return [escape(title) for title in titles]
+    return [item.title if item and item.title else one for one, item in zip(last, items, strict=True)]
 
 
 def show_lines_to_copy(url: str) -> None:
@@ -85,7 +84,9 @@ def show_lines_to_copy(url: str) -> None:
         ("why these", f"curl '{url}/recommend?user_id={customer}&k=2&explain=true'"),
         ("roll back to last year's model", f'curl -X POST {url}/versions/rollback -d \'{{"reason": "just trying"}}\''),
     ]
-    console.print("\n[bold]Try it[/bold] (documentation: " + f"{url}/docs)\n", highlight=False)
+    console.print()
+    console.print(Text("Try it", style="bold"), f"(documentation: {url}/docs)", highlight=False)
+    console.print()
     for what, line in lines:
-        console.print(f"  [dim]# {what}[/dim]", highlight=False)
-        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  # {what}", style="dim", highlight=False)
+        console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -1,17 +1,40 @@
 """How the command line talks to people: one console, progress bars, errors that say what to do."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import msgspec
 from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
+from recsys.printable import printable, printable_json
 
-console = Console()
-errors = Console(stderr=True)
+
+class Terminal(Console):
+    """Shows text as it is: none of it is markup, and none of it moves the cursor.
+
+    A string is one line; what has styles or lines of its own is a `Text`.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+
+console = Terminal()
+errors = Terminal(stderr=True)
 
 _ADVICE: dict[type[RecsysError], str] = {
     Unavailable: "`millirec doctor` checks every connection.",
@@ -24,7 +47,7 @@ def progress_bar() -> Iterator[Progress]:
     """A bar on a terminal; nothing but the final state where output is a file."""
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -35,9 +58,25 @@ def progress_bar() -> Iterator[Progress]:
         yield progress
 
 
+def print_json(value: object) -> None:
+    """For programs, on standard output: the same data, whatever a terminal would make of it."""
+    sys.stdout.write(printable_json(msgspec.json.format(msgspec.json.encode(value)).decode()) + "\n")
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """The same, one value a line."""
+    for value in values:
+        sys.stdout.write(printable_json(msgspec.json.encode(value).decode()) + "\n")
+
+
+def refuse(reason: str) -> None:
+    """Print what is wrong, for a person."""
+    errors.print(Text("error:", style="red"), Text(printable(reason, lines=True)))
+
+
 def explain(error: RecsysError) -> int:
     """Print `error` for a person and return the exit code: 2 for wrong input, 1 for everything else."""
-    errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+    refuse(str(error))
     for kind, advice in _ADVICE.items():
         if isinstance(error, kind):
             errors.print(advice, highlight=False)
@@ -46,9 +85,9 @@ def explain(error: RecsysError) -> int:
 
 def explain_settings(error: ValidationError) -> int:
     """Print what is wrong with the settings, field by field, with the variable that sets it."""
-    errors.print("[red]error:[/red] the settings are not valid")
+    refuse("the settings are not valid")
     for one in error.errors(include_input=False, include_url=False):
         path = [str(part) for part in one["loc"]]
         variable = "MILLIREC_" + "__".join(path).upper()
-        errors.print(f"  {'.'.join(path)} ({variable}): {escape(one['msg'])}", highlight=False)
+        errors.print(f"  {'.'.join(path)} ({variable}): {one['msg']}", highlight=False)
     return 2

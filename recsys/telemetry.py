@@ -2,12 +2,17 @@
 
 import logging
 import sys
-from typing import TextIO, cast
+from collections.abc import MutableMapping
+from typing import Any, TextIO, cast
 
 import structlog
 
+from recsys.printable import printable
+
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.013, 0.02, 0.035, 0.06, 0.1, 0.2, 0.5, 1.0, 2.5)
 """Seconds; fine around the few milliseconds an answer takes."""
+
+TRACEBACKS = ("exception", "stack")
 
 
 class _StandardError:
@@ -31,26 +36,36 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
-    tail: list[structlog.types.Processor] = [structlog.processors.format_exc_info] if as_json else []
+    tail: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _write_out, renderer]
     structlog.configure(
-        processors=[*shared, *tail, renderer],
+        processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    root.handlers[:] = [_foreign_handler(shared, renderer)]
+    root.handlers[:] = [_foreign_handler(shared, tail)]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
 
 
-def _foreign_handler(shared: list[structlog.types.Processor], renderer: structlog.types.Processor) -> logging.Handler:
+def _write_out(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Nothing that a message, an id or an error holds moves the cursor of who reads the log, or begins a line of it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, lines=name in TRACEBACKS)
+    return event
+
+
+def _foreign_handler(shared: list[structlog.types.Processor], tail: list[structlog.types.Processor]) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
         )
     )
     return handler

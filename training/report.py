@@ -17,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from recsys.printable import printable
 from training.evaluate import HEADLINE_K, KS, Evaluation
 from training.provenance import FACTORS
 from training.report_gate import checks_table, draw_intervals, verdict, with_intervals
@@ -51,15 +52,15 @@ def render(result: TrainingResult) -> RenderableType:
         table.add_column(name.partition("@")[0], justify="right", no_wrap=True)
     for one in (*_evaluations(result), *result.discovery):
         table.add_row(one.name, *_cells(one))
-    lines = [Text(_summary(result))]
+    lines = [Text(printable(_summary(result)))]
     if result.live_note:
-        lines.append(Text(result.live_note, style="dim"))
+        lines.append(Text(printable(result.live_note), style="dim"))
     if result.rebuilt is not None:
         lines.append(Text(rebuilt(*result.rebuilt)))
     bare = result.manifest.parameters.get("items_without_properties")
     if bare:
         lines.append(Text(f"{bare:,} items could not be read again and go without their properties", style="yellow"))
-    lines += [Text(f"refused: {reason}", style="red") for reason in result.reasons]
+    lines += [Text(printable(f"refused: {reason}"), style="red") for reason in result.reasons]
     lines.append(Text(f"version {result.manifest.version}, report {result.report}"))
     return Group(table, *lines)
 
@@ -93,7 +94,7 @@ def write_html(result: TrainingResult) -> None:
 </html>
 """
     result.report.parent.mkdir(parents=True, exist_ok=True)
-    Path(result.report).write_text(page, encoding="utf-8")
+    Path(result.report).write_text(printable(page, lines=True), encoding="utf-8")
 
 
 def _rebuilt(result: TrainingResult) -> str:

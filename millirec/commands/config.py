@@ -1,12 +1,11 @@
 """millirec config: the effective settings."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from millirec.settings import load_settings
-from millirec.terminal import console
+from millirec.terminal import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -22,4 +21,4 @@ def register(app: typer.Typer) -> None:
             if section not in values:
                 raise typer.BadParameter(f"{section!r} is not one of {', '.join(values)}")
             values = values[section]
-        console.print_json(json.dumps(values))
+        print_json(values)

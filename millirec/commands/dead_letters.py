@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console, progress_bar
+from millirec.terminal import console, print_json, print_json_lines, progress_bar
 from recsys.errors import InvalidInput, NotFound
 from recsys.interaction_topic import open_interaction_topic
 
@@ -58,8 +57,7 @@ def list_letters(
     """Dead letters, those seen last first."""
     letters = _letters(load_settings()).letters(_query(status, None, reason, field, since, limit))
     if json:
-        for one in letters:
-            console.print(msgspec.json.encode(one).decode(), soft_wrap=True, markup=False, highlight=False)
+        print_json_lines(letters)
         return
     if not letters:
         console.print("no dead letters")
@@ -68,7 +66,7 @@ def list_letters(
     table.add_column("last seen", no_wrap=True)
     for one in letters:
         place, seen = f"{one.partition}:{one.offset}", f"{one.last_seen:%Y-%m-%d %H:%M:%S}"
-        table.add_row(one.letter, one.status, *map(escape, (one.field, one.reason, place)), str(one.times_seen), seen)
+        table.add_row(one.letter, one.status, one.field, one.reason, place, str(one.times_seen), seen)
     console.print(table)
 
 
@@ -86,16 +84,16 @@ def show(
     content = letters.content(found).get(found[0].letter)
     if json:
         whole = {**msgspec.to_builtins(found[0]), "content": None if content is None else msgspec.to_builtins(content)}
-        console.print_json(msgspec.json.encode(whole).decode())
+        print_json(whole)
         return
     table = Table.grid(padding=(0, 2))
     for name, value in msgspec.to_builtins(found[0]).items():
         if value is not None:
-            table.add_row(name.replace("_", " "), escape(str(value)))
+            table.add_row(name.replace("_", " "), str(value))
     for name, header in ({} if content is None else content.headers).items():
-        table.add_row(f"header {escape(name)}", escape(_readable(header)))
+        table.add_row(f"header {name}", _readable(header))
     console.print(table)
-    console.print("the message is erased" if content is None else _readable(content.value), markup=False)
+    console.print("the message is erased" if content is None else _readable(content.value))
 
 
 @app.command()
@@ -182,7 +180,7 @@ def _rehearse(settings: Settings, kept: "DeadLetters", chosen: "Sequence[DeadLet
     refused = rehearse(kept, chosen, settings.ingest, datetime.now(UTC))
     console.print(f"{len(chosen):,} would be sent, {len(refused):,} of them refused again", highlight=False)
     for (field, reason), count in Counter((one.field, one.reason) for one in refused).most_common(20):
-        console.print(f"  {count:,} {field}: {reason}", markup=False, highlight=False)
+        console.print(f"  {count:,} {field}: {reason}", highlight=False)
 
 
 async def _replay(settings: Settings, kept: "DeadLetters", chosen: "Sequence[DeadLetter]") -> int:
@@ -209,7 +207,6 @@ def _readable(value: bytes) -> str:
     """Text as it is, other bytes as Python writes them, cut where they are long."""
     try:
         text = value.decode()
-        text = text if text.isprintable() else repr(text)
     except UnicodeDecodeError:
         text = repr(value[:SHOWN_BYTES])
     return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}... ({len(value):,} bytes)"

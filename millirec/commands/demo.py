@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from millirec.commands.import_ import import_into_log, seed_store
 from millirec.commands.train import train_version
@@ -61,10 +62,10 @@ def register(app: typer.Typer) -> None:
                     return
                 show_lines_to_copy(url)
                 if shown is not None:
-                    console.print(f"\n[bold]Look at it[/bold]: http://127.0.0.1:{shown}", highlight=False)
-                console.print(
-                    f"\nOther commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it."
-                )
+                    console.print()
+                    console.print(Text("Look at it:", style="bold"), f"http://127.0.0.1:{shown}", highlight=False)
+                console.print()
+                console.print(f"Other commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it.")
                 wait_for_end(supervisor.tend)
 
 

@@ -1,17 +1,16 @@
 """millirec doctor: check everything and say what to do."""
 
 import asyncio
-import sys
 from typing import Annotated
 
-import msgspec
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from millirec.checkup import Finding, State, examine
 from millirec.settings import load_settings
-from millirec.terminal import console
+from millirec.terminal import console, print_json
+from recsys.printable import printable
 
 RUNBOOK = "docs/runbook.md"
 COLOURS = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "red"}
@@ -32,8 +31,7 @@ def register(app: typer.Typer) -> None:
         found = asyncio.run(examine(load_settings(), deep=deep))
         sound = all(one.state is not State.WRONG for one in found)
         if json:
-            raw = msgspec.json.encode({"sound": sound, "findings": found})
-            sys.stdout.write(f"{msgspec.json.format(raw).decode()}\n")
+            print_json({"sound": sound, "findings": found})
         else:
             console.print(_table(found))
         if not sound:
@@ -43,9 +41,8 @@ def register(app: typer.Typer) -> None:
 def _table(found: list[Finding]) -> Table:
     table = Table("check", "", "what was found, and what to do")
     for one in found:
-        told = [escape(one.found)]
-        told += [f"[yellow]{escape(one.todo)}[/yellow]"] if one.todo else []
-        told += [f"[dim]{RUNBOOK}#{one.section}[/dim]"] if one.section else []
-        colour = COLOURS[one.state]
-        table.add_row(escape(one.check), f"[{colour}]{one.state.value}[/{colour}]", "\n".join(told))
+        told = [Text(printable(one.found))]
+        told += [Text(printable(one.todo), style="yellow")] if one.todo else []
+        told += [Text(f"{RUNBOOK}#{one.section}", style="dim")] if one.section else []
+        table.add_row(one.check, Text(one.state.value, style=COLOURS[one.state]), Text("\n").join(told))
     return table

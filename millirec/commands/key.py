@@ -5,6 +5,7 @@ from secrets import token_urlsafe
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from app.settings import Scope
 from millirec.terminal import console
@@ -25,8 +26,9 @@ def register(app: typer.Typer) -> None:
         secret = f"mr_{token_urlsafe(32)}"
         scopes = ", ".join(f'"{one.value}"' for one in scope)
         console.print("The key, shown only now:", highlight=False)
-        console.print(f"  {secret}\n", highlight=False, soft_wrap=True)
+        console.print(f"  {secret}", highlight=False, soft_wrap=True)
+        console.print()
         console.print("For the configuration file:", highlight=False)
         digest = sha256(secret.encode()).hexdigest()
         lines = ["[[serve.keys]]", f'name = "{name}"', f'sha256 = "{digest}"', f"scopes = [{scopes}]"]
-        console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+        console.print(Text("\n".join(lines)), highlight=False, soft_wrap=True)

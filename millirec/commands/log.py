@@ -12,7 +12,7 @@ import typer
 from rich.table import Column, Table
 
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console, progress_bar
+from millirec.terminal import console, print_json_lines, progress_bar
 from recsys.errors import RecsysError
 from recsys.feature_store import open_feature_store
 from recsys.index_registry.receipts import ErasureReceipt, open_erasure_receipts
@@ -60,7 +60,7 @@ def stats() -> None:
     size = interactions.size()
     console.print(f"versions {size.oldest_version} to {size.version}: the newest has {_size(size)}", highlight=False)
     for partition, offset in interactions.watermarks().items():
-        console.print(f"  {partition} up to {offset}", markup=False, highlight=False)
+        console.print(f"  {partition} up to {offset}", highlight=False)
 
 
 @app.command()
@@ -70,8 +70,7 @@ def erasures(
     """The receipts of all erasures, newest first. Whose they are, they do not say."""
     found = sorted(open_erasure_receipts(load_settings().registry).all(), key=_requested_at, reverse=True)
     if json:
-        for one in found:
-            console.print(msgspec.json.encode(one).decode(), soft_wrap=True, markup=False, highlight=False)
+        print_json_lines(found)
         return
     table = Table(Column("receipt", no_wrap=True), "requested", "features gone", Column("rows", justify="right"))
     for name in ("rows deleted", "files deleted"):

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from millirec.replicas import nudge
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console
+from millirec.terminal import console, print_json
 from recsys.errors import InvalidInput, NotFound
 from recsys.feature_store import PLACEMENTS_CHANNEL
 from recsys.index_registry import open_index_registry
@@ -32,7 +31,7 @@ def list_placements() -> None:
     table = Table(Column("placement", no_wrap=True), "origin", Column("k", justify="right"), "sources", "filter")
     for name, (origin, one) in sorted(_in_force(settings, changes).items()):
         sources = ", ".join(f"{part.source} {part.share:g}" for part in one.sources)
-        table.add_row(name, origin, str(one.k), sources, escape(one.filter))
+        table.add_row(name, origin, str(one.k), sources, one.filter)
     console.print(table)
 
 
@@ -43,7 +42,7 @@ def show(name: Name) -> None:
     found = _in_force(settings, open_index_registry(settings.registry).placements()).get(name)
     if found is None:
         raise NotFound("placement", name)
-    console.print_json(msgspec.json.encode(found[1]).decode())
+    print_json(found[1])
 
 
 @app.command("set")
@@ -72,7 +71,7 @@ def history(name: Name) -> None:
     table = Table("#", "changed at", "actor", "placement")
     for change in open_index_registry(load_settings().registry).placement_history(name):
         body = "taken back" if change.placement is None else msgspec.json.encode(_told(change.placement)).decode()
-        table.add_row(str(change.sequence), f"{change.changed_at:%Y-%m-%d %H:%M:%S}", change.actor, escape(body))
+        table.add_row(str(change.sequence), f"{change.changed_at:%Y-%m-%d %H:%M:%S}", change.actor, body)
     console.print(table)
 
 

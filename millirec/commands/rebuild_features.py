@@ -52,9 +52,9 @@ def register(app: typer.Typer) -> None:
         done, counted = asyncio.run(_rebuild(settings, since or [], empty, trends))
         console.print(f"{done.users:,} users rebuilt from the log, which has come to:", highlight=False)
         for partition, offset in done.watermarks.items():
-            console.print(f"  {partition} up to {offset}", markup=False, highlight=False)
+            console.print(f"  {partition} up to {offset}", highlight=False)
         if counted:
-            console.print(f"trends were being counted already on {', '.join(counted)}", markup=False, highlight=False)
+            console.print(f"trends were being counted already on {', '.join(counted)}", highlight=False)
 
 
 async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bool) -> "tuple[Rebuilt, list[str]]":

@@ -2,9 +2,8 @@
 
 import asyncio
 import getpass
-import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
@@ -12,7 +11,7 @@ from rich.table import Column, Table
 
 from millirec.replicas import nudge
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console
+from millirec.terminal import console, print_json
 from recsys.errors import NotFound
 from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore, open_feature_store
 from recsys.index_registry import open_index_registry
@@ -78,7 +77,7 @@ def status(json: Json = False) -> None:
     verdict = _with_store(settings, lambda store: judged(store, move, rollout))
     found: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
     if json:
-        _print_json(found)
+        print_json(found)
         return
     console.print(f"{move.version} beside {rollout.control}: {verdict.reason}", highlight=False)
     table = Table("users who were ...", *(Column(name, justify="right") for name in ("live", "canary", "difference")))
@@ -128,7 +127,7 @@ def show(json: Json = False) -> None:
     move, rollout = _running(settings, SHADOW)
     found = report(_with_store(settings, lambda store: store.tallies(rollout.experiment)))
     if json:
-        _print_json({"version": move.version, **msgspec.to_builtins(found)})
+        print_json({"version": move.version, **msgspec.to_builtins(found)})
         return
     seconds, scores = found.seconds, found.scores
     console.print(
@@ -201,7 +200,3 @@ def _ms(seconds: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(f"{msgspec.json.format(msgspec.json.encode(value)).decode()}\n")

@@ -19,4 +19,4 @@ def register(app: typer.Typer) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in documents().items():
             (folder / name).write_text(text, encoding="utf-8")
-            console.print(str(folder / name), highlight=False, soft_wrap=True, markup=False)
+            console.print(str(folder / name), highlight=False, soft_wrap=True)

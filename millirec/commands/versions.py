@@ -1,17 +1,15 @@
 """millirec versions list|show|history|diff; what moves aliases and what moves files has modules of its own."""
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from millirec.commands import versions_files, versions_moves
 from millirec.settings import load_settings
-from millirec.terminal import console
+from millirec.terminal import console, print_json
 from recsys.index_registry import IndexRegistry, aliases, open_index_registry
 from recsys.index_version import DELETED, LIVE, Manifest, flat
 
@@ -32,7 +30,7 @@ def list_versions(json: Json = False) -> None:
     pointing = _pointing(registry)
     versions = registry.versions()
     if json:
-        _print_json([{"aliases": pointing.get(one.version, []), **msgspec.to_builtins(one)} for one in versions])
+        print_json([{"aliases": pointing.get(one.version, []), **msgspec.to_builtins(one)} for one in versions])
         return
     table = Table(Column("version", no_wrap=True), "alias", "learned", Column("items", justify="right"))
     for name in SHOWN_METRICS:
@@ -50,16 +48,16 @@ def show(version: Version = LIVE, json: Json = False) -> None:
     registry = open_index_registry(load_settings().registry)
     manifest = registry.manifest(_resolved(registry, version))
     if json:
-        _print_json(manifest)
+        print_json(manifest)
         return
     table = Table(show_header=False, box=None)
     for name, described in _described(manifest, _pointing(registry).get(manifest.version, [])).items():
-        table.add_row(name, escape(described))
+        table.add_row(name, described)
     console.print(table)
     for title, values in (("metric", manifest.metrics), ("parameter", _in_cells(manifest))):
         listed = Table(title, Column("value", justify="right"))
         for name, value in values.items():
-            listed.add_row(escape(name), escape(_number(value)))
+            listed.add_row(name, _number(value))
         if values:
             console.print(listed)
 
@@ -72,14 +70,14 @@ def history(
     """Who moved which alias where, when and why, oldest first."""
     moves = open_index_registry(load_settings().registry).history(alias)
     if json:
-        _print_json(moves)
+        print_json(moves)
         return
     table = Table("moved at", "alias", "#", Column("version", no_wrap=True), "actor", "reason")
     for move in moves:
         where = f"left {move.version}" if move.cleared else move.version
         where = f"deleted {move.version}" if move.alias.startswith(DELETED) else where
         at = f"{move.moved_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(at, move.alias, str(move.sequence), where, escape(move.actor), escape(move.reason))
+        table.add_row(at, move.alias, str(move.sequence), where, move.actor, move.reason)
     console.print(table)
 
 
@@ -104,7 +102,7 @@ def diff(
     first, second = (_resolved(registry, version) for version in (a, b))
     found = diff_versions(registry, settings.registry, first, second, users=users, k=k, seed=seed)
     if json:
-        _print_json(found)
+        print_json(found)
     else:
         _print_diff(found)
 
@@ -113,18 +111,18 @@ def _print_diff(found: "VersionDiff") -> None:
     metrics = Table("metric", Column(found.a, justify="right"), Column(found.b, justify="right"), "difference")
     for name, (one, two) in found.metrics.items():
         change = "-" if one is None or two is None else f"{two - one:+.4f}"
-        metrics.add_row(escape(name), _number(one), _number(two), change)
+        metrics.add_row(name, _number(one), _number(two), change)
     parameters = Table("parameter", found.a, found.b)
     for name, pair in found.parameters.items():
         if any(map(_is_table, pair)):
             continue
-        parameters.add_row(escape(name), *(escape(_number(value)) for value in pair))
+        parameters.add_row(name, *(_number(value) for value in pair))
     items = found.items
     summary = Table(show_header=False, box=None)
     summary.add_row("items", f"{items.common:,} in both, {items.gained:,} gained, {items.lost:,} lost")
     for title, examples in (("gained", items.gained_examples), ("lost", items.lost_examples)):
         if examples:
-            summary.add_row(f"{title}, most popular", escape(", ".join(examples)))
+            summary.add_row(f"{title}, most popular", ", ".join(examples))
     if (overlap := found.overlap) is not None:
         users = f"{overlap.users:,} of {overlap.known_to_both:,} users that both know"
         summary.add_row(f"overlap@{overlap.k}", f"{overlap.mean:.3f} on average, {users}")
@@ -136,7 +134,7 @@ def _print_diff(found: "VersionDiff") -> None:
         summary.add_row("lengths of item factors", f"mean {norms.mean_a:.3f} -> {norms.mean_b:.3f}")
         summary.add_row("", f"ratio: median {norms.median:.3f}, 90 % within {norms.p5:.3f} and {norms.p95:.3f}")
         most = ", ".join(f"{item} {ratio:.2f}" for item, ratio in norms.changed_most.items())
-        summary.add_row("changed most", escape(most))
+        summary.add_row("changed most", most)
     for part in (metrics, parameters):
         if part.row_count:
             console.print(part)
@@ -181,10 +179,6 @@ def _number(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(f"{msgspec.json.format(msgspec.json.encode(value)).decode()}\n")
 
 
 for part in (versions_moves, versions_files):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 import structlog
@@ -14,6 +15,7 @@ from millirec.console.attempts import Attempts
 from millirec.console.client import ApiClient, ApiDown, Reachability, SessionEnded
 from millirec.console.entrance import create_entrance
 from millirec.console.gate import Gate
+from millirec.console.hand import Hand
 from millirec.console.layout import THEME_COOKIE, Visit, frame
 from millirec.console.login import Login
 from millirec.console.monitor import Monitor
@@ -102,8 +104,8 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
     async def again() -> None:
         await _fill(content, page, api)
 
-    def once_it_answers() -> None:
-        if not api.reachability.down:
+    def once_it_answers(hand: Hand) -> None:
+        if not api.reachability.down and not hand.near:
             # Not in the timer's own task, which ends with the timer when the page is cleared.
             background_tasks.create(again(), name=f"show {page.path} again")
 
@@ -115,6 +117,6 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
             ui.navigate.to("/login")
         except Exception as error:  # noqa: BLE001 - shown to the person, and logged where nobody expected it
             content.clear()
-            trouble(error, again)
+            card = trouble(error, again)
             if isinstance(error, ApiDown):
-                ui.timer(1.0, once_it_answers)
+                ui.timer(1.0, partial(once_it_answers, Hand(card)))

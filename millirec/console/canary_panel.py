@@ -7,6 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from millirec.console.client import ApiClient
+from millirec.console.hand import Hand
 from millirec.console.notices import banner
 from millirec.console.reason import ask_reason
 from millirec.console.theme import BAD, GOOD, GREY
@@ -25,8 +26,8 @@ LEAST_WIDTH = 0.001
 """Half of what the axis of an interval spans at least, as a rate."""
 
 
-def running(canary: Json, api: ApiClient, reload: Reload) -> None:
-    """The card of a canary that GET /rollouts tells of."""
+def running(canary: Json, api: ApiClient, reload: Reload) -> Hand:
+    """The card of a canary that GET /rollouts tells of. Returns the hand over its buttons."""
     version = canary["version"]
 
     async def advance() -> None:
@@ -48,7 +49,7 @@ def running(canary: Json, api: ApiClient, reload: Reload) -> None:
             ui.label("Canary").classes("font-medium")
             ui.link(version, f"/versions?version={version}").classes("m-mono")
             ui.label(f"against {canary['control']}").classes("m-dim m-mono")
-        with ui.row().classes("gap-2"):
+        with ui.row().classes("gap-2") as buttons:
             ui.button("Advance", icon="skip_next", on_click=advance).props("no-caps outline")
             ui.button("Stop", icon="stop", on_click=stop).props("no-caps unelevated color=negative")
     _steps(canary)
@@ -63,6 +64,7 @@ def running(canary: Json, api: ApiClient, reload: Reload) -> None:
         f"Started {canary['started_at'][:16].replace('T', ' ')}, at this step since {since} (UTC). "
         "Intervals hold at all times: looking often is safe."
     ).classes("m-dim text-sm")
+    return Hand(buttons)
 
 
 def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:

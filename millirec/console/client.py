@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from recsys.printable import printable
+
 RETRIES = 2
 PAUSE = 0.2
 MAX_REASON = 500
@@ -69,7 +71,11 @@ class ApiClient:
         return reason[: MAX_REASON - len(by)] + by
 
     async def get(self, path: str, **params: Any) -> Any:
-        """The JSON at `path`; parameters that are None are left out. Tried again when the service is busy."""
+        """The JSON at `path`, fit to be shown; parameters that are None are left out. Tried again when all are busy."""
+        return _shown(await self.get_raw(path, **params))
+
+    async def get_raw(self, path: str, **params: Any) -> Any:
+        """The same, as it is stored: for what is edited and sent back."""
         given = {name: value for name, value in params.items() if value is not None}
         for pause in (*(PAUSE * 2**n for n in range(RETRIES)), None):
             try:
@@ -112,9 +118,20 @@ async def may_administer(api: ApiClient) -> None:
     await api.get("/placements")
 
 
+def _shown(value: Any) -> Any:
+    """Ids, titles and reasons may hold anything: nothing of it turns the writing of a page round."""
+    if isinstance(value, str):
+        return printable(value, lines=True)
+    if isinstance(value, list):
+        return [_shown(part) for part in value]
+    if isinstance(value, dict):
+        return {_shown(name): _shown(part) for name, part in value.items()}
+    return value
+
+
 def _problem(response: httpx.Response) -> ApiProblem:
     try:
         body = response.json()
-        return ApiProblem(response.status_code, str(body["title"]), str(body.get("detail") or ""))
+        return ApiProblem(response.status_code, *map(_shown, (str(body["title"]), str(body.get("detail") or ""))))
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiProblem(response.status_code, f"The service answered {response.status_code}", "")

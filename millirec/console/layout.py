@@ -7,9 +7,11 @@ from nicegui import ui
 from nicegui.events import KeyEventArguments
 
 from millirec.console.client import Reachability
+from millirec.console.hand import Hand
 from millirec.console.notices import banner
 from millirec.console.registry import PAGES, Page
 from millirec.console.theme import ACCENT, CSS
+from recsys.printable import printable
 
 THEMES: dict[str, tuple[bool | None, str, str]] = {
     "auto": (None, "brightness_auto", "as the system says"),
@@ -51,7 +53,7 @@ def frame(visit: Visit) -> ui.column:
         ui.label("millirec").classes("text-lg font-medium")
         ui.label("console").classes("m-dim text-lg max-sm:hidden")
         ui.space()
-        ui.label(visit.person).classes("m-dim text-sm max-sm:hidden")
+        ui.label(printable(visit.person)).classes("m-dim text-sm max-sm:hidden")
         theme.button()
         _icon_button("keyboard", "Keys (?)", keys.open).classes("max-sm:hidden")
 
@@ -144,16 +146,21 @@ def _listen(keys: ui.dialog, theme: Theme) -> None:
 
 def _down_banner(visit: Visit) -> None:
     with banner("", kind="bad", icon="cloud_off") as row:
-        row.props('role="alert"')
+        row.props('role="alert"').classes("m-over")
         ui.button("Try now", on_click=visit.look_again).props("flat dense no-caps")
     words = next(one for one in row if isinstance(one, ui.label))
+
+    hand = Hand(row)
 
     def look() -> None:
         if not visit.still_in():
             ui.navigate.to("/login")
-        row.set_visibility(visit.reachability.down)
+        down = visit.reachability.down
+        row.set_visibility(down or hand.near)
         words.text = (
             f"The service does not answer ({visit.reachability.reason}). What you see is the last that is known."
+            if down
+            else "The service answers again."
         )
 
     look()

@@ -14,6 +14,7 @@ from millirec.console.questions import confirmed
 from millirec.console.reason import ask_reason
 from recsys.errors import RecsysError
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Status
+from recsys.printable import printable
 
 T = TypeVar("T")
 LIMIT = 1_000
@@ -66,7 +67,7 @@ class LettersTable:
         except RecsysError as error:
             found = []
             with self._summary:
-                ui.label(f"Dead letters cannot be read: {error}").classes("text-negative")
+                ui.label(printable(f"Dead letters cannot be read: {error}")).classes("text-negative")
                 ui.label("The console needs the settings `log.path` of the consumers, and their disk or bucket.")
         else:
             with self._summary:
@@ -127,7 +128,7 @@ class LettersTable:
         try:
             return await call
         except RecsysError as error:
-            ui.notify(str(error), type="negative")
+            ui.notify(printable(str(error)), type="negative")
             return None
 
 
@@ -143,15 +144,15 @@ def _summary(found: list[DeadLetter], status: Status | None) -> None:
     with ui.element("div").classes("grid gap-x-4 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
         for (field, why), count in Counter((one.field, one.reason) for one in found).most_common(8):
             ui.label(f"{count:,}").classes("text-right tabular-nums")
-            ui.label(f"{field}: {why}").classes("break-words min-w-0")
+            ui.label(printable(f"{field}: {why}")).classes("break-words min-w-0")
 
 
 def _row(letter: DeadLetter) -> dict[str, Any]:
     return {
         "letter": letter.letter,
         "status": letter.status.value,
-        "field": letter.field,
-        "reason": letter.reason,
+        "field": printable(letter.field),
+        "reason": printable(letter.reason),
         "seen": letter.times_seen,
         "size": letter.size,
         "last_seen": f"{letter.last_seen:{SECONDS}}",
@@ -174,8 +175,8 @@ def _inside(letter: DeadLetter, content: Content | None) -> None:
     with ui.element("div").classes("grid gap-x-4 gap-y-1 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
         for name, value in {**told, **headers}.items():
             if value is not None:
-                ui.label(name).classes("m-dim")
-                ui.label(value).classes("break-all min-w-0")
+                ui.label(printable(name)).classes("m-dim")
+                ui.label(printable(value)).classes("break-all min-w-0")
     if content is None:
         ui.label("The message is erased.")
         return
@@ -187,10 +188,9 @@ def _inside(letter: DeadLetter, content: Content | None) -> None:
 
 
 def readable(value: bytes) -> str:
-    """Text as it is where it is printable, other bytes as Python writes them; cut where it is long."""
+    """Text as it is, what is not printable written out, other bytes as Python writes them; cut where it is long."""
     try:
-        text = value[:SHOWN_BYTES].decode()
-        text = text if text.isprintable() else repr(text)
+        text = printable(value[:SHOWN_BYTES].decode(), lines=True)
     except UnicodeDecodeError:
         text = repr(value[:SHOWN_BYTES])
     return text if len(value) <= SHOWN_BYTES else f"{text}... ({len(value):,} bytes)"

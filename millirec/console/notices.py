@@ -6,6 +6,7 @@ import structlog
 from nicegui import ui
 
 from millirec.console.client import ApiDown, ApiProblem, SessionEnded
+from recsys.printable import printable
 
 log = structlog.get_logger()
 
@@ -14,7 +15,7 @@ def banner(text: str, *, kind: str = "info", icon: str = "info") -> ui.row:
     """A line across the page; `kind`: info, warn or bad. More elements may be put into it."""
     with ui.row().classes(f"m-banner m-{kind} no-wrap").props('role="status"') as row:
         ui.icon(icon).classes("text-lg")
-        ui.label(text).classes("flex-grow")
+        ui.label(printable(text)).classes("flex-grow")
     return row
 
 
@@ -26,14 +27,15 @@ def empty(title: str, advice: str, icon: str = "inbox") -> None:
         ui.label(advice).classes("m-dim max-w-prose")
 
 
-def trouble(error: Exception, retry: Callable[[], Awaitable[None]]) -> None:
+def trouble(error: Exception, retry: Callable[[], Awaitable[None]]) -> ui.card:
     """In place of a page that could not be shown."""
     title, advice = words_of(error)
-    with ui.card().classes("w-full items-center text-center py-10").props('role="alert"'):
+    with ui.card().classes("w-full items-center text-center py-10").props('role="alert"') as card:
         ui.icon("cloud_off" if isinstance(error, ApiDown) else "error_outline").classes("text-4xl m-dim")
         ui.label(title).classes("text-lg font-medium")
         ui.label(advice).classes("m-dim max-w-prose")
         ui.button("Try again", icon="refresh", on_click=retry).props("outline no-caps")
+    return card
 
 
 def report(error: Exception) -> None:

@@ -12,6 +12,7 @@ from millirec.console.comparison import marks, overlap
 from millirec.console.placement_text import Misfit, check, text_of
 from millirec.console.questions import confirmed
 from recsys.placement import NAME_PATTERN, Placement
+from recsys.printable import printable
 
 ORIGINS = {"ready-made": "grey", "settings": "light-blue-8", "operator": "deep-orange"}
 SAID = {"ready-made": "ready-made", "settings": "configured", "operator": "changed"}
@@ -70,7 +71,7 @@ class PlacementEditor:
             self._answers = ui.column().classes("w-full")
 
     async def _refresh(self) -> None:
-        found = await self._api.get("/placements")
+        found = await self._api.get_raw("/placements")
         self._known = {one["name"]: one for one in found["placements"]}
         self._list.clear()
         with self._list:
@@ -90,7 +91,7 @@ class PlacementEditor:
         self._text.set_value(text_of(Placement() if known is None else known["placement"]))
         self._answers.clear()
         self._history.clear()
-        changes = [] if known is None else (await self._api.get(f"/placements/{name}/history"))["changes"]
+        changes = [] if known is None else (await self._api.get_raw(f"/placements/{name}/history"))["changes"]
         with self._history:
             _history(changes, self._text.set_value)
 
@@ -164,14 +165,14 @@ def _history(changes: list[Json], load: Any) -> None:
         with ui.row().classes("w-full items-center gap-2 no-wrap"):
             ui.label(one["changed_at"][:19].replace("T", " ")).classes("text-sm tabular-nums whitespace-nowrap")
             said = "took it back" if one["placement"] is None else "set it"
-            ui.label(f"{one['actor']} {said}").classes("grow")
+            ui.label(printable(f"{one['actor']} {said}")).classes("grow")
             if one["placement"] is not None:
                 text = text_of(one["placement"])
                 ui.button("Edit this one", on_click=lambda text=text: load(text)).props("no-caps flat dense")
 
 
 def _told(known: Json) -> str:
-    return f"changed by {known['actor']}" if known["origin"] == "operator" else SAID[known["origin"]]
+    return printable(f"changed by {known['actor']}") if known["origin"] == "operator" else SAID[known["origin"]]
 
 
 def _is_name(text: str) -> bool:

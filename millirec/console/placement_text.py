@@ -9,6 +9,7 @@ import msgspec
 
 from recsys.errors import InvalidInput
 from recsys.placement import Placement
+from recsys.printable import printable_json
 from recsys.wire import invalid_input
 
 WIDTH = 78
@@ -30,7 +31,7 @@ class Misfit:
 
 def text_of(placement: object) -> str:
     """Of a `Placement`, or of anything JSON can say."""
-    return _laid_out(json.loads(msgspec.json.encode(placement)))[0]
+    return printable_json(_laid_out(json.loads(msgspec.json.encode(placement)))[0])
 
 
 def check(text: str) -> tuple[str, Placement | Misfit]:

@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from ingest.quality_report import FileReport
+from recsys.printable import printable
 
 DATA_CHECKS = {"gate.max_shrink", "gate.max_unknown", "gate.max_type_shift", "gate.max_item_shift"}
 
@@ -20,7 +21,7 @@ def imports_card(imports: Sequence[tuple[datetime, FileReport]]) -> None:
             ui.label("Nothing was imported on this machine. `millirec import FILE` reads CSV, JSON Lines or Parquet.")
         for place, (when, report) in enumerate(imports):
             counts = report.counts
-            name = f"{Path(report.file).name}: {counts.accepted:,} of {counts.rows:,} rows accepted"
+            name = f"{printable(Path(report.file).name)}: {counts.accepted:,} of {counts.rows:,} rows accepted"
             with ui.expansion(name, caption=f"{when:%Y-%m-%d %H:%M} UTC", value=place == 0).classes("w-full"):
                 _report(report)
 
@@ -34,14 +35,14 @@ def _report(report: FileReport) -> None:
     with ui.element("div").classes("grid gap-x-3 gap-y-1 w-full text-sm items-center") as grid:
         grid.style("grid-template-columns: minmax(8rem, max-content) max-content 1fr")
         for name, number, colour in parts:
-            ui.label(name).classes("break-words")
+            ui.label(printable(name)).classes("break-words")
             ui.label(f"{number:,}").classes("text-right tabular-nums")
             share = number / counts.rows if counts.rows else 0.0
             ui.element("div").classes(f"h-2 rounded {colour}").style(f"width: {share:.2%}; min-width: 2px")
     if counts.first is not None and counts.last is not None:
         ui.label(f"Accepted rows are from {counts.first:%Y-%m-%d} to {counts.last:%Y-%m-%d}.").classes("text-sm m-dim")
     if report.rejected_rows is not None:
-        ui.label(f"Rejected rows: {report.rejected_rows}").classes("text-sm m-dim break-all")
+        ui.label(printable(f"Rejected rows: {report.rejected_rows}")).classes("text-sm m-dim break-all")
 
 
 def checks_card(newest: tuple[str, Sequence[dict[str, Any]]] | None) -> None:
@@ -60,4 +61,4 @@ def checks_card(newest: tuple[str, Sequence[dict[str, Any]]] | None) -> None:
             with ui.row().classes("w-full items-center no-wrap gap-2"):
                 passed = one["passed"]
                 ui.icon("check_circle" if passed else "cancel", color="positive" if passed else "negative")
-                ui.label(f"{one['name']}: {one['measured']}, asked: {one['limit']}").classes("grow")
+                ui.label(printable(f"{one['name']}: {one['measured']}, asked: {one['limit']}")).classes("grow")

@@ -6,14 +6,15 @@ from typing import Any
 from nicegui import ui
 
 from millirec.console.client import ApiClient
+from millirec.console.hand import Hand
 from millirec.console.reason import ask_reason
 
 Json = dict[str, Any]
 Reload = Callable[[], Awaitable[None]]
 
 
-def running(shadow: Json, api: ApiClient, reload: Reload) -> None:
-    """The card of a shadow that GET /rollouts tells of."""
+def running(shadow: Json, api: ApiClient, reload: Reload) -> Hand:
+    """The card of a shadow that GET /rollouts tells of. Returns the hand over its button."""
     version = shadow["version"]
 
     async def stop() -> None:
@@ -29,7 +30,7 @@ def running(shadow: Json, api: ApiClient, reload: Reload) -> None:
             ui.label("Shadow").classes("font-medium")
             ui.link(version, f"/versions?version={version}").classes("m-mono")
             ui.label(f"{shadow['share']:.0%} of the requests").classes("m-dim")
-        ui.button("Stop", icon="stop", on_click=stop).props("no-caps outline")
+        button = ui.button("Stop", icon="stop", on_click=stop).props("no-caps outline")
     with ui.element("div").classes("m-tiles"):
         _tile("Compared", f"{shadow['compared']:,}", "requests")
         _tile("Same items", _percent(shadow["overlap"]), "overlap with what was shown")
@@ -41,6 +42,7 @@ def running(shadow: Json, api: ApiClient, reload: Reload) -> None:
         for name, label in (("what", ""), ("live", "Live"), ("shadow", "Shadow"))
     ]
     ui.table(rows=rows, columns=columns, row_key="what").classes("w-full").props("flat dense hide-bottom")
+    return Hand(button)
 
 
 def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:

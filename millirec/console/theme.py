@@ -43,6 +43,8 @@ a { color: var(--accent); }
 .m-step.m-past { background: var(--hover); color: var(--accent); }
 .m-step[aria-current] { background: var(--accent); color: var(--card); font-weight: 500; }
 .m-banner { width: 100%; border-radius: 10px; border: 1px solid; padding: 10px 14px; align-items: center; gap: 12px; }
+.m-over { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); z-index: 3000;
+  width: min(720px, 100% - 24px); background: linear-gradient(rgba(214, 69, 69, .12) 0 0), var(--card) !important; }
 .m-bad { border-color: #d64545; background: rgba(214, 69, 69, .12); }
 .m-warn { border-color: #c98a14; background: rgba(201, 138, 20, .12); }
 .m-info { border-color: var(--line); background: var(--hover); }

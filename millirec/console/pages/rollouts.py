@@ -6,6 +6,7 @@ from nicegui import ui
 
 from millirec.console import canary_panel, shadow_panel
 from millirec.console.client import ApiClient, ApiDown, ApiProblem
+from millirec.console.hand import Hand
 from millirec.console.notices import banner, empty
 from millirec.console.registry import page
 
@@ -22,6 +23,7 @@ class RolloutsPage:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._shown: object = None
+        self._hands: dict[str, Hand] = {}
 
     async def build(self) -> None:
         self._canary = ui.card().classes("w-full min-w-0 gap-4")
@@ -34,6 +36,8 @@ class RolloutsPage:
         ui.timer(EVERY, self._look)
 
     async def _look(self) -> None:
+        if any(hand.near for hand in self._hands.values()):
+            return
         try:
             await self._show()
         except ApiDown:
@@ -57,9 +61,10 @@ class RolloutsPage:
             if told is None and name in before and before[name] is None:
                 continue
             card.clear()
+            self._hands.pop(name, None)
             with card:
                 if told is not None:
-                    panel.running(told, self._api, self._show_anew)
+                    self._hands[name] = panel.running(told, self._api, self._show_anew)
                 elif len(versions) < 2:
                     title = name.capitalize()
                     empty(title, "This takes a second version to try. Train one: millirec train.", "call_split")
