@@ -45,11 +45,8 @@ async def interaction_topic(settings: Settings) -> list[Finding]:
 
 
 async def interaction_log(settings: Settings) -> list[Finding]:
-    from recsys.interaction_log import open_dead_letters, open_interaction_log
-
     try:
-        version = await asyncio.to_thread(open_interaction_log(settings.log).version)
-        waiting = await asyncio.to_thread(open_dead_letters(settings.log).waiting)
+        version, waiting = await asyncio.to_thread(_read_log, settings)
     except RecsysError as error:
         todo = _looked_for(settings.log.path, "MILLIREC_LOG__PATH")
         return [wrong("interaction log", str(error), todo, "consumer-waits")]
@@ -79,6 +76,13 @@ async def watermarks(settings: Settings) -> list[Finding]:
         )
         return [wrong("watermarks", told, todo, "watermark-ahead")]
     return [fine("watermarks", "new messages lie beyond what the log has")]
+
+
+def _read_log(settings: Settings) -> tuple[int, int]:
+    # Loaded in the thread too: meanwhile the event loop has to hear the answers of the store and the topic.
+    from recsys.interaction_log import open_dead_letters, open_interaction_log
+
+    return open_interaction_log(settings.log).version(), open_dead_letters(settings.log).waiting()
 
 
 async def disks(settings: Settings) -> list[Finding]:
