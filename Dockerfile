@@ -4,9 +4,11 @@
 #   docker build --target serve --tag millirec:serve .
 #   docker build --target worker --tag millirec:worker .
 #   docker build --target console --tag millirec:console .
-ARG PYTHON=3.13-slim-bookworm
+ARG PYTHON=3.13.7-slim-bookworm
+# "@sha256:..." where `make digests` has looked it up.
+ARG PYTHON_DIGEST=
 
-FROM python:${PYTHON} AS build
+FROM python:${PYTHON}${PYTHON_DIGEST} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore UV_LINK_MODE=copy UV_NO_CACHE=1
 WORKDIR /src
 COPY requirements/bootstrap.txt requirements/
@@ -38,7 +40,7 @@ COPY --from=wheel /dist /dist
 RUN uv pip install --no-deps --compile-bytecode /dist/*.whl
 
 # Runs with a read-only root: all that is written goes to /var/lib/millirec (volumes) and /tmp (tmpfs).
-FROM python:${PYTHON} AS run
+FROM python:${PYTHON}${PYTHON_DIGEST} AS run
 RUN groupadd --gid 10001 millirec \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/millirec --shell /usr/sbin/nologin millirec \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/millirec \

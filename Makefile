@@ -1,7 +1,7 @@
 # Each target does its own set-up, in .venv, and skips it when nothing changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up serve test test-slow test-browser attacks chaos check format bench bench-stream loadtest schemas lock clean
+.PHONY: help setup demo up serve test test-slow test-browser attacks chaos check format audit digests bench bench-stream loadtest schemas lock clean
 
 # The first of these that runs and is new enough is used; `make PYTHON=python3.12 setup` asks for one.
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
@@ -71,6 +71,12 @@ check: .venv/.development ## Formatting, lint, types and the import rules
 format: .venv/.development ## Format the code and mend what ruff can mend
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
+
+audit: .venv/.development ## Look every pinned dependency up among the known vulnerabilities (3: their source is away)
+	@.ci/audit
+
+digests: ## Look up which bytes the base images are, for compose to take no others (needs docker and a network)
+	@.ci/digests
 
 bench: .venv/.development ## Measure capacity and latency on this machine
 	@$(RUN) -m loadtests.bench $(ARGS)

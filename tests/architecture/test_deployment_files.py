@@ -1,6 +1,9 @@
 """The compose file, the Dockerfile and the documents agree with the settings and commands there are."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,44 @@ def test_every_service_is_confined() -> None:
         assert "no-new-privileges:true" in service["security_opt"], name
 
 
-def test_every_image_is_pinned() -> None:
+def test_every_service_takes_no_more_than_its_share() -> None:
     for name, service in services().items():
-        assert re.search(r":[\w.-]+$", service["image"]), name
-        assert not service["image"].endswith(":latest"), name
+        for limit in ("cpus", "mem_limit", "pids_limit"):
+            assert service[limit], (name, limit)
+        assert service["ulimits"]["nofile"] >= 65536, name
+        # The image of Kafka writes beside its programs.
+        assert service.get("read_only") is True or name == "kafka", name
+
+
+def test_every_image_of_others_is_pinned_to_a_release_and_to_its_bytes_once_they_are_looked_up() -> None:
+    images = {name: service["image"] for name, service in services().items() if "build" not in service}
+    assert images
+    for name, image in images.items():
+        assert re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+[\w.-]*\$\{[A-Z]+_DIGEST:-\}", image), name
+    for name, service in services().items():
+        if "build" in service:
+            assert service["build"]["args"] == {"PYTHON_DIGEST": "${PYTHON_DIGEST:-}"}, name
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert re.search(r"^ARG PYTHON=\d+\.\d+\.\d+-", dockerfile, re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert {base for base in bases if ":" in base} == {"python:${PYTHON}${PYTHON_DIGEST}"}
+
+
+def test_an_audit_that_reaches_no_advisories_says_so_and_is_no_success() -> None:
+    nowhere = {**os.environ, "PYTHON": sys.executable, "HTTPS_PROXY": "http://127.0.0.1:1"}
+    done = subprocess.run([ROOT / ".ci/audit"], env=nowhere, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "cannot be reached" in done.stderr
+    assert "nothing was audited" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_workflow_audits_the_dependencies_and_runs_targets_there_are() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert "make audit" in commands
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert {"audit", "attacks", "digests"} <= targets
+    for command in commands:
+        if command.startswith("make "):
+            assert command.split()[1] in targets, command
