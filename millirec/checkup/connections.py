@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from millirec.checkup.finding import Finding, fine, note, wrong
@@ -60,10 +61,8 @@ async def interaction_log(settings: Settings) -> list[Finding]:
 
 async def watermarks(settings: Settings) -> list[Finding]:
     """Whether new messages lie beyond what the log has done with: what does not, it takes for repeats."""
-    from recsys.interaction_log import open_interaction_log
-
     try:
-        reached = await asyncio.to_thread(open_interaction_log(settings.log).watermarks)
+        reached = await asyncio.to_thread(_read_watermarks, settings)
         following = await open_interaction_topic(settings.topic, settings.store).next_offsets()
     except RecsysError:
         return [note("watermarks", "cannot be compared without the topic and the log", "", "watermark-ahead")]
@@ -78,11 +77,19 @@ async def watermarks(settings: Settings) -> list[Finding]:
     return [fine("watermarks", "new messages lie beyond what the log has")]
 
 
+# Both load the table engine in their thread: meanwhile the event loop has to hear what the store and the topic answer.
+
+
 def _read_log(settings: Settings) -> tuple[int, int]:
-    # Loaded in the thread too: meanwhile the event loop has to hear the answers of the store and the topic.
     from recsys.interaction_log import open_dead_letters, open_interaction_log
 
     return open_interaction_log(settings.log).version(), open_dead_letters(settings.log).waiting()
+
+
+def _read_watermarks(settings: Settings) -> Mapping[str, int]:
+    from recsys.interaction_log import open_interaction_log
+
+    return open_interaction_log(settings.log).watermarks()
 
 
 async def disks(settings: Settings) -> list[Finding]:
