@@ -134,9 +134,10 @@ async def stands(app: FastAPI, method: str, path: str, query: bytes = b"", body:
         await app(scope, receive, send)
     status = sent[0]["status"]
     content = b"".join(message.get("body", b"") for message in sent[1:])
-    assert 200 <= status < 300 or 400 <= status < 500, (status, content[:300])
+    assert status < 500, (status, content[:300])
     assert b"NaN" not in content
-    json.loads(content)
+    if status != 307:
+        json.loads(content)
     if status >= 400:
         assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"
         assert len(content) < 4000, "what was sent is not sent back"
@@ -175,7 +176,7 @@ def test_queries_of_any_bytes(stand: Stands, path: str, data: st.DataObject) -> 
 @examples
 @given(
     path=st.sampled_from(PATHS),
-    part=texts.filter(lambda text: text.strip("/"))
+    part=texts.filter(lambda text: text and "/" not in text)
     | st.sampled_from(["%ff", "%00", "%ed%a0%80", "%2F%41", "..", "%C3%A9"]),
 )
 def test_paths_of_any_characters(stand: Stands, path: str, part: str) -> None:
