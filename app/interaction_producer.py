@@ -12,6 +12,7 @@ from app.spool import Spool
 from recsys.envelope import HEADERS
 from recsys.errors import InvalidInput, TopicUnavailable
 from recsys.interaction_topic import InteractionTopic, Outgoing, TopicProducer
+from recsys.throttle import log_throttled
 from recsys.wire import MAX_MESSAGE_BYTES, Message, encode, key_of
 
 log = structlog.get_logger()
@@ -109,7 +110,7 @@ class InteractionProducer:
         try:
             producer = self._producer or await self.connect()
         except TopicUnavailable as error:
-            log.warning("the topic cannot be reached", error=str(error))
+            log_throttled(log, "warning", "the topic cannot be reached", error=str(error))
             return [error] * len(outgoing)
         return await producer.send(outgoing)
 

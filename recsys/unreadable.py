@@ -15,7 +15,8 @@ USER_RECORD = "user record"
 LOGGED_ITEM = "item update of the log"
 VERSION_ITEM = "item of a version"
 REGISTRY_ENTRY = "registry entry"
-KINDS = (CATALOGUE_ENTRY, USER_RECORD, LOGGED_ITEM, VERSION_ITEM, REGISTRY_ENTRY)
+TALLY = "tally of a rollout"
+KINDS = (CATALOGUE_ENTRY, USER_RECORD, LOGGED_ITEM, VERSION_ITEM, REGISTRY_ENTRY, TALLY)
 for kind in KINDS:
     # From the start: a counter that appears with its first count has not increased.
     UNREADABLE_RECORDS.labels(kind)

@@ -83,14 +83,14 @@ class ItemCatalogue:
         feed = self._keys.items_changed()
         replies = await self._exchange.retrying([("ZREVRANGE", feed, 0, 0, "WITHSCORES")])
         (newest,) = checked(replies)
-        reached = int(newest[1]) if newest else 0
+        reached = int(float(newest[1])) if newest else 0
         after = since if since <= reached else 0
         page = ("ZRANGEBYSCORE", feed, f"({after}", "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
         (flat,) = checked(await self._exchange.retrying([page]))
         ids, scores = flat[0::2][:limit], flat[1::2][:limit]
         items = await self.get([item_id.decode("utf-8", "surrogatepass") for item_id in ids])
         return ItemChanges(
-            revision=int(scores[-1]) if scores else reached,
+            revision=int(float(scores[-1])) if scores else reached,
             items=[item for item in items if item is not None],
             complete=len(flat) // 2 <= limit,
         )

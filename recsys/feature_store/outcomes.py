@@ -6,6 +6,7 @@ from recsys.feature_store.exchange import Exchange, checked, packed
 from recsys.feature_store.keys import Keys
 from recsys.feature_store.protocol import OUTCOME_TTL
 from recsys.rollout import Outcome
+from recsys.unreadable import TALLY, note_unreadable
 
 TOGETHER = 1000
 """Units set by one command."""
@@ -39,4 +40,10 @@ class Outcomes:
 
     async def tallies(self, name: str) -> dict[str, int]:
         (found,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.tally(name))]))
-        return {counted.decode(): int(count) for counted, count in zip(found[::2], found[1::2], strict=True)}
+        counts: dict[str, int] = {}
+        for counted, count in zip(found[::2], found[1::2], strict=True):
+            try:
+                counts[counted.decode()] = int(count)
+            except ValueError as error:
+                note_unreadable(TALLY, name, error)
+        return counts

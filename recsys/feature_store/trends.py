@@ -35,7 +35,7 @@ class TrendCounters:
         (partitions,) = checked(await self._exchange.retrying([("HKEYS", self._keys.trends())]))
         read: dict[int, dict[str, int]] = {}
         for hour in hours:
-            keys = [self._keys.trend(partition.decode(), hour) for partition in partitions]
+            keys = [self._keys.trend(partition.decode(errors="replace"), hour) for partition in partitions]
             ranges = await self._exchange.retrying(
                 [("ZREVRANGE", key, 0, READ_ITEMS - 1, "WITHSCORES") for key in keys]
             )
@@ -58,5 +58,6 @@ def _summed(ranges: Sequence[Sequence[Any]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for found in ranges:
         for item_id, weight in zip(found[::2], found[1::2], strict=True):
-            total[item_id.decode()] += int(weight)
+            # Above 10^17 the server writes an exponent.
+            total[item_id.decode(errors="replace")] += int(float(weight))
     return dict(total)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
 from recsys.index_registry.contents import MANIFEST, check_files, read_manifest
@@ -28,11 +27,10 @@ from recsys.index_registry.protocol import Proof
 from recsys.index_version import DELETED, LIVE, PIN, PREVIOUS, Alias, AliasMove, Manifest, VersionId, in_service
 from recsys.placement import Placement, PlacementChange, PlacementName
 from recsys.rollout import Rollout
+from recsys.unreadable import REGISTRY_ENTRY, note_unreadable
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-
-log = structlog.get_logger()
 
 
 class ObjectStoreRegistry:
@@ -224,7 +222,7 @@ class ObjectStoreRegistry:
     def _manifest_at(self, entry: "ObjectMeta") -> Manifest | None:
         manifest = self._objects.read_once(entry, Manifest)
         if manifest is not None and _folder(manifest.version) != entry["path"].rpartition("/")[0]:
-            log.warning("manifest of another version skipped", path=entry["path"], version=manifest.version)
+            note_unreadable(REGISTRY_ENTRY, entry["path"], f"it is of version {manifest.version}")
             return None
         return manifest
 

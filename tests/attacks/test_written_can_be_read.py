@@ -103,6 +103,7 @@ def test_a_damaged_record_costs_no_answer_and_one_line(deployment: Deployment, s
     assert {kind: float(count) > 0 for kind, count in counted}["user record"]
 
 
+@pytest.mark.slow
 def test_a_rebuild_mends_damaged_entries(running: Deployment, store_settings: StoreSettings) -> None:
     assert put(running, {"item_id": "i3", "available": False}, {"item_id": "i4", "title": "Kettle"}).status_code == 202
     log = open_interaction_log(LogSettings(path=str(running.folder / "log")))

@@ -4,12 +4,14 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
+from time import time
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from app.placement_watcher import RECORD, PlacementWatcher
 from recsys import envelope, envelope_avro, envelope_protobuf, wire
@@ -17,6 +19,7 @@ from recsys.canary import counts_of
 from recsys.envelope import AVRO, CONTENT_TYPE, HEADERS, PROTOBUF
 from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore, open_feature_store
+from recsys.feature_store.redis import RedisFeatureStore
 from recsys.index_registry.object_store import ObjectStoreRegistry
 from recsys.interaction_log import open_dead_letters
 from recsys.interaction_log.letters import LetterQuery, Refusal
@@ -25,8 +28,10 @@ from recsys.placement import Placement, PlacementChange
 from recsys.presence import Presence
 from recsys.rollout import UNITS, Outcome
 from recsys.settings import LogSettings, StoreSettings
+from recsys.trend import TrendCounts, hour_of
 from recsys.user_features import Departure, HistoryEntry, UserFeatures
 
+HOUR = hour_of(1000 * time())
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -65,6 +70,23 @@ async def test_a_presence_is_seen_as_it_was_reported(store: FeatureStore) -> Non
     presence = Presence("häst:1 2", "serve", "live", "v" * 64, tuple("abc"), lag=2**60, unreadable=7)
     await store.report(presence)
     assert [one.presence for one in await store.seen()] == [presence]
+
+
+async def test_a_foreign_count_costs_that_count_alone(
+    redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
+) -> None:
+    await redis_store.tally("e1", {"compared": 3})
+    await server.hset(f"{store_settings.prefix}tally:e1", mapping={"odd": "much", b"\xff": "1"})
+    assert await redis_store.tallies("e1") == {"compared": 3}
+
+
+async def test_a_trend_of_foreign_members_keeps_those_that_are_ours(
+    redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
+) -> None:
+    await redis_store.count_trends([TrendCounts("p-0", -1, 5, {HOUR: {"a": 1000}})])
+    await server.zadd(f"{store_settings.prefix}trend:p-0:{HOUR}", {b"\xff": 2, "huge": 1e18})
+    counted = (await redis_store.trends([HOUR]))[HOUR]
+    assert (counted["a"], counted["huge"]) == (1000, 10**18)
 
 
 def test_a_bitmap_of_another_length_counts_what_it_has() -> None:
