@@ -84,7 +84,7 @@ async def test_a_trend_of_foreign_members_keeps_those_that_are_ours(
     redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
 ) -> None:
     await redis_store.count_trends([TrendCounts("p-0", -1, 5, {HOUR: {"a": 1000}})])
-    await server.zadd(f"{store_settings.prefix}trend:p-0:{HOUR}", {b"\xff": 2, "huge": 1e18})
+    await server.zadd(f"{store_settings.prefix}trend:p-0:{HOUR}", {b"\xff": 2, b"huge": 1e18})
     counted = (await redis_store.trends([HOUR]))[HOUR]
     assert (counted["a"], counted["huge"]) == (1000, 10**18)
 
