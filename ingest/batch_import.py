@@ -49,7 +49,7 @@ def import_files(
 ) -> QualityReport:
     """Import each file, or the rest of it. Without a mapping the columns must carry our field names.
 
-    Memory stays bounded by `settings.import_rows`, plus 8 bytes per interaction for recognising repeats.
+    Memory stays bounded by `settings.import_rows`, plus 8 bytes per interaction of the log for recognising repeats.
     Raises `InvalidInput` before anything is written when a file or the mapping is unfit, and at the place
     of the damage when a file turns out damaged (what came before it stays imported); `Conflict` when the same
     file is being imported by another process; `LogUnavailable`.

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from millirec.checkup.finding import Finding, fine, note, wrong
@@ -59,37 +58,11 @@ async def interaction_log(settings: Settings) -> list[Finding]:
     return [*found, fine("dead letters", "none wait")]
 
 
-async def watermarks(settings: Settings) -> list[Finding]:
-    """Whether new messages lie beyond what the log has done with: what does not, it takes for repeats."""
-    try:
-        reached = await asyncio.to_thread(_read_watermarks, settings)
-        following = await open_interaction_topic(settings.topic, settings.store).next_offsets()
-    except RecsysError:
-        return [note("watermarks", "cannot be compared without the topic and the log", "", "watermark-ahead")]
-    ahead = {one: reached[one] for one, offset in following.items() if offset <= reached.get(one, -1)}
-    if ahead:
-        names = ", ".join(f"{partition} (next {following[partition]}, log {ahead[partition]})" for partition in ahead)
-        told = f"the topic is behind the log: new messages never reach it, in {names}"
-        todo = (
-            "It was emptied or made anew, or its server's clock went back. Give it another name (MILLIREC_TOPIC__NAME)."
-        )
-        return [wrong("watermarks", told, todo, "watermark-ahead")]
-    return [fine("watermarks", "new messages lie beyond what the log has")]
-
-
-# Both load the table engine in their thread: meanwhile the event loop has to hear what the store and the topic answer.
-
-
 def _read_log(settings: Settings) -> tuple[int, int]:
+    """Loads the table engine in its thread: meanwhile the event loop has to hear what the store and the topic answer."""
     from recsys.interaction_log import open_dead_letters, open_interaction_log
 
     return open_interaction_log(settings.log).version(), open_dead_letters(settings.log).waiting()
-
-
-def _read_watermarks(settings: Settings) -> Mapping[str, int]:
-    from recsys.interaction_log import open_interaction_log
-
-    return open_interaction_log(settings.log).watermarks()
 
 
 async def disks(settings: Settings) -> list[Finding]:

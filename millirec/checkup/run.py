@@ -2,7 +2,7 @@
 
 import asyncio
 
-from millirec.checkup import connections, processes, registry
+from millirec.checkup import connections, processes, registry, watermarks
 from millirec.checkup.finding import Check, Finding
 from millirec.settings import Settings
 
@@ -13,7 +13,7 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         connections.feature_store,
         connections.interaction_topic,
         connections.interaction_log,
-        connections.watermarks,
+        watermarks.watermarks,
         registry.deep_registry if deep else registry.index_registry,
         processes.processes,
         connections.spool,

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 def tidy(
     every: Annotated[float | None, typer.Option(min=0.01, help="Again every so many hours, until stopped.")] = None,
 ) -> None:
-    """Rewrite small files into few, delete rows of erased users for good, and delete files nobody needs any more.
+    """Rewrite small files into few, delete repeats and rows of erased users, and delete files nobody needs any more.
 
     Meant for cron, or with --every for a process of its own; readers and writers go on meanwhile. Versions of the log
     stay readable for `log.retention` seconds: the time within which an erased row leaves the last file.

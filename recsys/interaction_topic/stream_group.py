@@ -74,8 +74,12 @@ def offset_of(stream_id: bytes) -> int:
     return int(milliseconds) << SEQUENCE_BITS | int(sequence)
 
 
+def milliseconds_of(offset: int) -> int:
+    return offset >> SEQUENCE_BITS
+
+
 def stream_id_of(offset: int) -> str:
-    return f"{offset >> SEQUENCE_BITS}-{offset & ((1 << SEQUENCE_BITS) - 1)}"
+    return f"{milliseconds_of(offset)}-{offset & ((1 << SEQUENCE_BITS) - 1)}"
 
 
 @dataclass(slots=True)

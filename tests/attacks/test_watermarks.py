@@ -18,7 +18,7 @@ from ingest.log_group import LogGroup
 from ingest.settings import IngestSettings
 from ingest.trend_counts import UNITS, TrendCounter
 from millirec.checkup import State
-from millirec.checkup.connections import watermarks
+from millirec.checkup.watermarks import watermarks
 from millirec.settings import Settings
 from recsys import wire
 from recsys.feature_store import open_feature_store
@@ -111,6 +111,26 @@ async def test_a_flush_after_entries_ahead_of_the_clock_raises_an_alarm_and_noth
     (finding,) = await watermarks(settings_of(flushed))
     assert (finding.state, finding.section) == (State.WRONG, "watermark-ahead")
     assert PARTITION in finding.found
+
+
+async def test_with_the_command_of_the_doctor_new_entries_come_beyond_the_watermark(
+    flushed: Ingest, wait_until: WaitUntil
+) -> None:
+    await add_ahead_of_the_clock(flushed, viewed(0))
+    async with flushed.consuming("log"):
+        await wait_until(lambda: logged(flushed) == ["e0"], 30)
+        await empty(flushed)
+        await flushed.send([viewed(1)])
+        await wait_until(lambda: ahead("log") == 1, 30)
+        (finding,) = await watermarks(settings_of(flushed))
+        _, command = finding.todo.rstrip(".").split("redis-cli ")
+        client = Redis.from_url(flushed.store.url.get_secret_value())
+        await client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+        await client.aclose()
+        await flushed.send([viewed(n) for n in (1, 2)])
+        await wait_until(lambda: logged(flushed) == ["e0", "e1", "e2"], 30)
+        await wait_until(lambda: ahead("log") == 0, 30)
+    assert [one.state for one in await watermarks(settings_of(flushed))] == [State.OK]
 
 
 async def test_under_another_name_the_topic_begins_anew(flushed: Ingest, wait_until: WaitUntil) -> None:

@@ -1,0 +1,50 @@
+"""Whether the topic has fallen behind what the log has done with: its new messages would be taken for repeats."""
+
+import asyncio
+from collections.abc import Mapping
+
+from millirec.checkup.finding import Finding, fine, note, wrong
+from millirec.settings import Settings
+from recsys.errors import RecsysError
+from recsys.interaction_topic import open_interaction_topic
+from recsys.settings import TopicBackend
+
+
+async def watermarks(settings: Settings) -> list[Finding]:
+    try:
+        # The topic second: it may move on meanwhile, and then only away from the watermark.
+        reached = await asyncio.to_thread(_reached, settings)
+        following = await open_interaction_topic(settings.topic, settings.store).next_offsets()
+    except RecsysError:
+        return [note("watermarks", "cannot be compared without the topic and the log", "", "watermark-ahead")]
+    ahead = {
+        partition: offset for partition, offset in reached.items() if following.get(partition, offset + 1) <= offset
+    }
+    if not ahead:
+        return [fine("watermarks", "new messages lie beyond what the log has")]
+    names = ", ".join(f"{partition} (next {following[partition]}, log {offset})" for partition, offset in ahead.items())
+    told = f"the topic is behind the log, which new messages never reach, in {names}"
+    todo = "It was emptied or made anew, or its server's clock went back. Give it another name (MILLIREC_TOPIC__NAME)"
+    return [wrong("watermarks", told, f"{todo}{_commands(settings, ahead)}.", "watermark-ahead")]
+
+
+def _reached(settings: Settings) -> Mapping[str, int]:
+    """Loads the table engine in its thread, as the check of the log does."""
+    from recsys.interaction_log import open_interaction_log
+
+    return open_interaction_log(settings.log).watermarks()
+
+
+def _commands(settings: Settings, ahead: Mapping[str, int]) -> str:
+    """How to have new entries of Streams come beyond the watermarks, under the name that is there."""
+    from recsys.interaction_topic.stream_group import StreamKeys, milliseconds_of
+
+    topic = settings.topic
+    if topic.backend is not TopicBackend.REDIS:
+        return ""
+    keys = StreamKeys(settings.store.prefix, topic.name, topic.partitions)
+    commands = [
+        f"redis-cli XSETID {keys.stream(int(partition.rpartition('-')[2]))} {milliseconds_of(offset) + 1}-0"
+        for partition, offset in ahead.items()
+    ]
+    return f"; or, if only the clock was ahead: {'; '.join(commands)}"
