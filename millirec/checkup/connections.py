@@ -59,7 +59,7 @@ async def interaction_log(settings: Settings) -> list[Finding]:
 
 
 def _read_log(settings: Settings) -> tuple[int, int]:
-    """Loads the table engine in its thread: meanwhile the event loop has to hear what the store and the topic answer."""
+    """Loads the table engine in its thread: meanwhile the event loop has to hear what others answer."""
     from recsys.interaction_log import open_dead_letters, open_interaction_log
 
     return open_interaction_log(settings.log).version(), open_dead_letters(settings.log).waiting()
