@@ -112,7 +112,7 @@ def readable(item: Item) -> bool:
 
 def _salvaged(fields: Mapping[str, Any]) -> Item:
     """Raises `msgspec.ValidationError` where it does not say which item it is, or when."""
-    given = {name: _converted(fields.get(name), kind) for name, kind in _SET.items()}
+    plain = {name: _converted(fields.get(name), kind) for name, kind in _SET.items()}
     properties = fields.get("properties")
     own = {name: _converted(value, PropertyValue) for name, value in _named(properties)}
     available = fields.get("available")
@@ -121,7 +121,7 @@ def _salvaged(fields: Mapping[str, Any]) -> Item:
         updated_at=msgspec.convert(fields.get("updated_at"), Timestamp),
         available=available if available is None or isinstance(available, bool) else False,
         properties=None if properties is None else {name: value for name, value in own.items() if value is not None},
-        **given,
+        **plain,
     )
 
 

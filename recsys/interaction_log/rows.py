@@ -140,14 +140,14 @@ def merged_items(updates: Sequence[Item]) -> list[Item]:
     return list(items.values())
 
 
-def admitted(known: Iterable[Item], updates: Sequence[Item]) -> tuple[list[Item], dict[int, InvalidInput]]:
-    """Those of `updates` whose properties have room beside the `known` of their items, and why the others (by place)
+def admitted(recorded: Iterable[Item], updates: Sequence[Item]) -> tuple[list[Item], dict[int, InvalidInput]]:
+    """Those of `updates` whose properties have room beside those `recorded` of their items, and why the others (by place)
     have none.
 
     They are looked at in the order of `updates`, just as the feature store does.
     """
     stored: defaultdict[str, list[Item]] = defaultdict(list)
-    for update in known:
+    for update in recorded:
         stored[update.item_id].append(update)
     accepted, refused = list[Item](), dict[int, InvalidInput]()
     states = {item_id: merged_items(own)[0] for item_id, own in stored.items()}
