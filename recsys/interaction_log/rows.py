@@ -141,8 +141,7 @@ def merged_items(updates: Sequence[Item]) -> list[Item]:
 
 
 def admitted(recorded: Iterable[Item], updates: Sequence[Item]) -> tuple[list[Item], dict[int, InvalidInput]]:
-    """Those of `updates` whose properties have room beside those `recorded` of their items, and why the others (by place)
-    have none.
+    """Those of `updates` whose properties have room beside those `recorded`, and why the others (by place) have none.
 
     They are looked at in the order of `updates`, just as the feature store does.
     """
