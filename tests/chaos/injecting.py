@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import psutil
 from deltalake.exceptions import DeltaError
+from redis.exceptions import RedisError
 
 from recsys.errors import StoreUnavailable
+from recsys.interaction_topic.sharing import partition_of
+from tests.chaos.disk import empty, fill
 from tests.chaos.schedule import Fault, Kind, lanes
 from tests.chaos.settled import remembered, written
 from tests.chaos.traffic import Probe, Traffic
@@ -25,6 +28,8 @@ RECOVERY = 120.0
 LOOK_EVERY = 0.1
 STORM = 2
 DELAY = 0.2
+AHEAD = 600_000
+"""Milliseconds that entries of a stream are ahead of the clock."""
 SETTLED = 2.0
 """Seconds after which what noida-db has acknowledged is on the disk."""
 
@@ -74,7 +79,7 @@ class Chaos:
             self._reach(fault.after, patience)
             if self._over.is_set():
                 break
-            self._bring_about(fault)
+            self._bring_about(fault, probe)
             done.append(self._recovered(fault, probe))
         return done
 
@@ -97,13 +102,17 @@ class Chaos:
             assert time.monotonic() < deadline, f"an event had no effect within {RECOVERY} s"
             self._over.wait(LOOK_EVERY)
 
-    def _bring_about(self, fault: Fault) -> None:
+    def _bring_about(self, fault: Fault, probe: Probe) -> None:
         if fault.target in self._world.links:
             self._on_link(fault)
         elif fault.target in GROUPS:
             self._on_member(fault)
+        elif fault.kind is Kind.AHEAD:
+            self._on_clock(fault, probe)
         else:
-            {"serve": self._on_service, "store": self._on_store, "broker": self._on_broker}[fault.target](fault)
+            {"spool": self._on_spool, "serve": self._on_service, "store": self._on_store, "broker": self._on_broker}[
+                fault.target
+            ](fault)
 
     def _on_link(self, fault: Fault) -> None:
         link = self._world.links[fault.target]
@@ -159,6 +168,42 @@ class Chaos:
             store.kill()
             self._over.wait(fault.seconds)
             store.start()
+
+    def _on_spool(self, fault: Fault) -> None:
+        """While the topic is away: in peace nothing is spooled."""
+        way, disk = self._world.way_to_topic, self._world.disk
+        assert way is not None
+        if fault.kind is Kind.FULL_DISK:
+            fill(disk)
+        refused = self._world.spool_refused()
+        way.refuses()
+        deadline = time.monotonic() + RECOVERY
+        # What refuses the service's way may be mended, and the service restarted, by others meanwhile.
+        while self._world.spool_refused() <= refused and time.monotonic() < deadline and not self._over.is_set():
+            way.refuses()
+            self._over.wait(LOOK_EVERY)
+        self._over.wait(fault.seconds)
+        way.passes()
+        empty(disk)
+
+    def _on_clock(self, fault: Fault, probe: Probe) -> None:
+        """A producer of its own adds an entry whose id is ahead: all that come later are at least as far ahead."""
+        key, topic = probe.user, self._world.topic
+        stream = f"{self._world.settings.prefix}{topic.name}:{partition_of(key, topic.partitions)}"
+        event_id, content = probe.event()
+        deadline = time.monotonic() + RECOVERY
+        while True:
+            try:
+                with self._world.store.client as client:
+                    last = int(client.xinfo_stream(stream)["last-generated-id"].split(b"-")[0])
+                    ahead = max(last, time.time_ns() // 1_000_000) + AHEAD
+                    client.xadd(stream, {"key": key, "header:schema-version": "2", "value": content}, id=f"{ahead}-0")
+                break
+            except RedisError:
+                assert time.monotonic() < deadline, f"nothing was added within {RECOVERY} s"
+                self._over.wait(LOOK_EVERY)
+        probe.till.acknowledged.add(event_id)
+        self._over.wait(fault.seconds)
 
     def _on_broker(self, fault: Fault) -> None:
         """In silence: noida-db loses what it acknowledges on its way out, even on SIGTERM."""

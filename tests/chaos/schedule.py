@@ -15,6 +15,9 @@ class Kind(StrEnum):
     REFUSE = "refused"
     SWALLOW = "black hole"
     DELAY = "delay"
+    FULL_DISK = "disk full"
+    FULL_SPOOL = "spool full"
+    AHEAD = "clock ahead"
 
 
 Targets = Mapping[str, Sequence[Kind]]

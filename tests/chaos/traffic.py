@@ -1,5 +1,6 @@
 """Producers that never stop: some send everything twice, some give up at the first refusal."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -142,6 +143,12 @@ class Probe:
             self.till.report(client, self.sent)
         self.sent += 1
         return f"{self.till.name}-{self.sent - 1}"
+
+    def event(self) -> tuple[str, bytes]:
+        """The id and the content of an event that somebody else is to send."""
+        event = self.till._event(self.sent)
+        self.sent += 1
+        return str(event["event_id"]), json.dumps({"kind": "interaction", **event}).encode()
 
     @property
     def user(self) -> str:

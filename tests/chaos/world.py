@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
+import httpx
 import psutil
 from pydantic import SecretStr
 
 from recsys.settings import KafkaSettings, StoreSettings, TopicBackend, TopicSettings
 from tests.chaos.broker import Broker
+from tests.chaos.disk import small_disk
 from tests.chaos.schedule import Kind, Targets
 from tests.deployment import Deployment
 from tests.deployment_fixtures import with_versions
@@ -23,6 +25,8 @@ from tests.waiting import wait_until_sync
 GROUPS = ("features", "log")
 LINK = (Kind.CUT, Kind.REFUSE, Kind.SWALLOW, Kind.DELAY)
 MEMBER = (Kind.KILL, Kind.STOP, Kind.RESTART, Kind.STORM)
+SPOOL_LIMIT = 262_144
+"""Bytes: full within seconds while the topic is away."""
 LEAVING = 40.0
 """Seconds a process may take to end in peace."""
 
@@ -38,11 +42,22 @@ class World:
     roles: dict[str, Deployment]
     links: dict[str, TcpProxy]
     broker: Broker | None = None
+    mounted: bool = False
     joined: dict[str, int] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return self.roles["serve"].url
+
+    @property
+    def disk(self) -> Path:
+        """Where the spool is; what else is put there is no part of it."""
+        return self.folder / "disk"
+
+    @property
+    def way_to_topic(self) -> TcpProxy | None:
+        """The service's; `None` where no proxy stands before the topic."""
+        return self.links["serve-store"] if self.broker is None else self.links.get("clients-broker")
 
     @property
     def targets(self) -> Targets:
@@ -51,6 +66,10 @@ class World:
         targets |= {"serve": (Kind.KILL, Kind.RESTART, Kind.STOP), "store": (Kind.KILL, Kind.STOP)}
         if self.broker is None or self.broker.evicts:
             targets |= dict.fromkeys(GROUPS, MEMBER)
+        if self.way_to_topic is not None:
+            targets["spool"] = (Kind.FULL_SPOOL, *([Kind.FULL_DISK] if self.mounted else []))
+        if self.broker is None:
+            targets["clock"] = (Kind.AHEAD,)
         if self.broker is not None and self.broker.keeps:
             targets["broker"] = (Kind.RESTART,)
         return targets
@@ -93,13 +112,23 @@ class World:
                 self.leave(group, name)
 
     def spool_is_empty(self) -> bool:
-        return list((self.folder / "spool").glob("*")) == []
+        return list((self.disk / "spool").glob("*")) == []
+
+    def spool_refused(self) -> float:
+        """Messages, over all workers; 0 while nobody answers."""
+        try:
+            told = httpx.get(f"{self.url}/metrics", timeout=5.0).text
+        except httpx.TransportError:
+            return 0.0
+        lines = (line for line in told.splitlines() if line.startswith("millirec_spool_refused_total"))
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 @contextmanager
 def opened_world(backend: str, folder: Path, members: int) -> Iterator[World]:
     """`streams`, or a broker's name; everything runs, and ends with the block."""
     with ExitStack() as stack:
+        mounted = stack.enter_context(small_disk(folder / "disk"))
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millirec-")))
         store = stack.enter_context(opened_store(place))
         prefix = f"chaos-{token_hex(6)}:"
@@ -117,7 +146,8 @@ def opened_world(backend: str, folder: Path, members: int) -> Iterator[World]:
             "MILLIREC_TOPIC__KAFKA__IDEMPOTENT": str(topic.kafka.idempotent),
             "MILLIREC_TOPIC__KAFKA__SESSION_TIMEOUT": str(topic.kafka.session_timeout),
             "MILLIREC_STORE__TIMEOUT": "1.0",
-            "MILLIREC_SERVE__SPOOL": str(folder / "spool"),
+            "MILLIREC_SERVE__SPOOL": str(folder / "disk" / "spool"),
+            "MILLIREC_SERVE__SPOOL_LIMIT": str(SPOOL_LIMIT),
             "MILLIREC_SERVE__POLL_INTERVAL": "0.5",
             "MILLIREC_INGEST__LOG_WAIT": "0.5",
         }
@@ -128,7 +158,7 @@ def opened_world(backend: str, folder: Path, members: int) -> Iterator[World]:
             stack.callback(roles[role].stop)
         with_versions(roles["serve"])
         settings = StoreSettings(url=SecretStr(f"unix://{store.socket}"), prefix=prefix, timeout=20.0, read_timeout=5.0)
-        world = World(folder, store, settings, topic, roles, links, broker)
+        world = World(folder, store, settings, topic, roles, links, broker, mounted)
         world.start(members)
         wait_until_sync(lambda: all(world.consumes(group, world.member(group)) for group in GROUPS), 60.0)
         yield world
