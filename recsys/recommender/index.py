@@ -75,7 +75,10 @@ class Index:
             )
         try:
             return cls._open(directory, manifest)
-        except (OSError, KeyError, ValueError, RuntimeError, msgspec.ValidationError) as error:
+        except CorruptArtefact:
+            raise
+        except Exception as error:
+            # Files may hold anything, and each kind of nonsense ends in an error of its own.
             raise CorruptArtefact(f"version {manifest.version} cannot be opened: {error}") from error
 
     @classmethod

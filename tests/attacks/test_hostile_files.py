@@ -323,13 +323,14 @@ def run(command: list[str], folder: Path) -> tuple[int, int, str]:
     return code, megabytes, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "rows", "accepted"),
     [
         (endless_line, 3, 2),
-        pytest.param(objects_of_ever_other_names, 1150, 1000, marks=pytest.mark.slow),
+        (objects_of_ever_other_names, 1150, 1000),
         (a_page_that_was_packed_well, 1, 0),
-        pytest.param(long_rows, 10_000, 10_000, marks=pytest.mark.slow),
+        (long_rows, 10_000, 10_000),
     ],
 )
 def test_an_import_of_a_bomb_stays_in_bounded_memory_and_accounts_for_every_row(

@@ -134,11 +134,19 @@ def test_a_version_that_does_not_open_is_refused_by_every_move_over_http(service
     assert service.http.get("/health/ready").json() == {"status": "ready", "index_version": live}
 
 
-def test_the_command_line_refuses_what_the_service_refuses(service: Attacked) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("versions", "promote"),
+        pytest.param(("canary", "start"), marks=pytest.mark.slow),
+        pytest.param(("shadow", "start"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_the_command_line_refuses_what_the_service_refuses(service: Attacked, command: tuple[str, str]) -> None:
     version, live = service.publish("nonsense with the right checksum"), service.live()
-    for arguments in (["versions", "promote", version], ["canary", "start", version], ["shadow", "start", version]):
-        with pytest.raises(AssertionError, match="cannot be opened"):
-            service.deployment.run(*arguments, "--reason", "attack")
+    with pytest.raises(AssertionError, match="cannot be opened"):
+        service.deployment.run(*command, version, "--reason", "attack")
     assert service.live() == live
 
 
@@ -260,6 +268,7 @@ def test_a_damaged_copy_is_fetched_once_more(deployment_with_history: Deployment
     assert health(deployment).json() == {"status": "ready", "index_version": "second"}
 
 
+@pytest.mark.slow
 def test_without_registry_a_damaged_copy_makes_room_for_the_one_served_before_it(
     deployment_with_history: Deployment,
 ) -> None:
