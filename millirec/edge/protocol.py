@@ -43,20 +43,18 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.ws_protocol_class = None
         self._connections: Connections = app_state.setdefault(STATE, Connections(Limits()))
         self._limits = self._connections.limits
         self.since = self._connections.now
-        self.served = False
-        self._spare = False
+        self.served = self._spare = False
         self._receiving = BETWEEN
         self._deaf = False
         """Nothing that arrives is looked at any more."""
         self._ignored = 0
         self._unused = 0
         """Bytes since the request last came nearer to its end."""
-        self._feeds = 0
-        self._fed_at_begin = 0
-        self._fed_at_progress = 0
+        self._feeds = self._fed_at_begin = self._fed_at_progress = 0
         self._refusal = refusals.MALFORMED
         self._answering: RequestResponseCycle | None = None
         self._keep_alive = True
@@ -141,13 +139,10 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         limit = self._limits.head_bytes
-        if len(data) <= limit:
-            self._feed(data)
+        if len(data) > limit:
+            for start in range(0, len(data), limit):
+                self.data_received(data[start : start + limit])
             return
-        for start in range(0, len(data), limit):
-            self._feed(data[start : start + limit])
-
-    def _feed(self, data: bytes) -> None:
         if self._deaf:
             self._ignored += len(data)
             if self._ignored > LINGER_BYTES and self.transport.is_closing():
@@ -182,7 +177,7 @@ class Protocol(HttpToolsProtocol):
             self._deaf = True
             self.cycle.keep_alive = False
         elif rest:
-            self._feed(rest)
+            self.data_received(rest)
 
     # What the parser calls
 
@@ -196,7 +191,10 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         # What follows a body is no part of the head: a key in it would come too late.
         if self._receiving == HEAD:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if len(self.headers) > self._limits.head_fields or (self._fed_at_begin != self._feeds and self._head_is_long()):
@@ -222,10 +220,13 @@ class Protocol(HttpToolsProtocol):
         self._fed_at_progress = self._feeds
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
         self._receiving = BETWEEN
-        if not self.cycle.response_started:
-            self.cycle.keep_alive = self._keep_alive
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+        if not cycle.response_started:
+            cycle.keep_alive = self._keep_alive
 
     def _head_is_long(self) -> bool:
         limit: int = self._limits.head_bytes
