@@ -26,15 +26,19 @@ def register(app: typer.Typer) -> None:
 
         from millirec import __version__
         from millirec.console.app import create_app
+        from millirec.edge.connections import Connections
+        from millirec.edge.protocol import STATE
+        from millirec.edge.sockets import SocketProtocol, limits
 
         given = {name: value for name, value in (("host", host), ("port", port), ("api_url", api)) if value is not None}
         settings = load_settings().console.model_copy(update=given)
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         config = uvicorn.Config(
-            create_app(settings, __version__),
+            create_app(settings, __version__, {STATE: Connections(limits())}),
             host=settings.host,
             port=settings.port,
+            http=SocketProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -1,7 +1,7 @@
 """The console as an ASGI application: NiceGUI's pages behind the gate."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -27,8 +27,8 @@ from millirec.console_settings import ConsoleSettings
 log = structlog.get_logger()
 
 
-def create_app(settings: ConsoleSettings, version: str) -> Gate:
-    """Once per process: NiceGUI keeps its pages in the module."""
+def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, object]) -> Gate:
+    """Once per process: NiceGUI keeps its pages in the module. `state` is the server's, for as long as it runs."""
     if settings.oidc.issuer is not None and settings.api_key is None:
         log.warning("people who come by OIDC act without a key: set console.api_key if the service has keys")
     http, strangers = (_http(settings, version, connections) for connections in (50, 8))
@@ -38,10 +38,10 @@ def create_app(settings: ConsoleSettings, version: str) -> Gate:
     monitor = Monitor(http, reachability, settings.metrics_urls, settings.scrape_interval)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Monitor]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         async with http, strangers:
             looking = asyncio.create_task(monitor.run())
-            yield {"monitor": monitor}
+            yield {**state, "monitor": monitor}
             looking.cancel()
 
     app = FastAPI(title="millirec console", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

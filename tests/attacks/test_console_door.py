@@ -5,7 +5,7 @@ import json
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice, product
@@ -178,15 +178,36 @@ def test_a_thousand_logins_begun_at_the_provider_end_nobodys_own(door: Door) -> 
         assert person.get("/versions").status_code == 200
 
 
+def connected(door: Door) -> socket.socket:
+    address = urlsplit(door.url)
+    return socket.create_connection((address.hostname or "", address.port or 0), timeout=60.0)
+
+
 def test_half_sent_forms_keep_nobody_from_logging_in(door: Door) -> None:
     head = (
         f"POST /login HTTP/1.1\r\nHost: {urlsplit(door.url).netloc}\r\nOrigin: {door.url}\r\n"
         "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nkey="
     )
-    address = (urlsplit(door.url).hostname, urlsplit(door.url).port)
     with ExitStack() as stack:
         for _ in range(100):
-            half = stack.enter_context(socket.create_connection(address, timeout=30.0))
+            half = stack.enter_context(connected(door))
             half.sendall(head.encode())
         wait_until_sync(lambda: door_lets_in(door), 60.0)
         assert b"408" in half.recv(100), "and is told that it took too long"
+
+
+@pytest.mark.parametrize("upgrade", ["", "Connection: Upgrade\r\nUpgrade: websocket\r\n"], ids=["page", "socket"])
+def test_an_endless_head_is_refused(door: Door, upgrade: str) -> None:
+    with connected(door) as endless:
+        endless.sendall(f"GET / HTTP/1.1\r\nHost: h\r\n{upgrade}".encode())
+        with suppress(ConnectionError):
+            for _ in range(64):
+                endless.sendall(b"X-Long: " + b"x" * 4000 + b"\r\n")
+        with suppress(ConnectionResetError):
+            assert b" 431 " in endless.recv(200)
+    wait_until_sync(lambda: door_lets_in(door), 60.0)
+
+
+def test_a_connection_that_says_nothing_is_closed(door: Door) -> None:
+    with connected(door) as silent:
+        assert silent.recv(10) == b""

@@ -1,0 +1,52 @@
+"""The same protocol for a program with web sockets: a connection that becomes one is handed on."""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from millirec.edge.limits import RESERVE, SPARE, Limits, open_files
+from millirec.edge.protocol import Protocol
+from millirec.edge.refusals import FULL
+
+CONNECTIONS = 1024
+"""Of people who look at pages; a page takes two or three."""
+
+
+def limits() -> Limits:
+    """The usual ones, as far as this process may open files."""
+    return Limits(connections=max(1, min(CONNECTIONS, open_files()[0] - RESERVE - SPARE)))
+
+
+class SocketProtocol(Protocol):
+    """A web socket is looked after by its own protocol, and counts among the connections no more."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._bare = transport
+        super().connection_made(transport)
+
+    def on_headers_complete(self) -> None:
+        if not self._becomes_socket:
+            super().on_headers_complete()
+            return
+        if len(self.headers) > self._limits.head_fields or self._head_is_long():
+            raise self._fault(self._overlong())
+        if self._spare:
+            raise self._fault(FULL)
+        HttpToolsProtocol.on_headers_complete(self)
+
+    def on_message_complete(self) -> None:
+        if not self._becomes_socket:
+            super().on_message_complete()
+
+    @property
+    def _becomes_socket(self) -> bool:
+        return self.parser.should_upgrade() and self._should_upgrade()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        if not self._should_upgrade():
+            super()._decline_upgrade(rest)
+            return
+        self._connections.leave(self)
+        # Not the one whose writes are joined: a socket has its own way with its transport.
+        self.transport = self._bare  # type: ignore[assignment]
+        self.handle_websocket_upgrade()
