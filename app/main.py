@@ -127,7 +127,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     openings = Openings(live_index, settings.registry.cache)
     registry = open_index_registry(settings.registry, openings.prove)
-    spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit)
+    spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit, serve.spool_reserve)
     topic = open_interaction_topic(settings.topic, settings.store)
     producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
     stack.push_async_callback(producer.aclose)

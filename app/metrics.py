@@ -41,6 +41,12 @@ SPOOL_REFUSED = Counter("millirec_spool_refused", "Messages that the spool could
 SPOOL_DAMAGED = Counter("millirec_spool_damaged", "Damaged messages and files of the spool, set aside as .corrupt")
 SPOOL_MESSAGES = Gauge("millirec_spool_messages", "Messages on the spool", multiprocess_mode="livesum")
 SPOOL_BYTES = Gauge("millirec_spool_bytes", "What they take on the disk", multiprocess_mode="livesum")
+SPOOL_FREE = Gauge(
+    "millirec_spool_free_bytes",
+    "Room on the disk of the spool, if there is one",
+    ["folder"],
+    multiprocess_mode="livemin",
+)
 SPOOL_OLDEST = Gauge(
     "millirec_spool_oldest_seconds", "Age of the oldest message on the spool", multiprocess_mode="livemax"
 )

@@ -132,6 +132,11 @@ class ServeSettings(Section):
     spool_limit: int = Field(
         268_435_456, ge=65_536, description="bytes each worker process may put there before events get 503 after all"
     )
+    spool_reserve: int = Field(
+        33_554_432,
+        ge=0,
+        description="bytes of that disk that the spool leaves free: with less, events get 503 rather than fill it up",
+    )
     alias: str = Field("live", description="the alias this service follows")
     poll_interval: Seconds = Field(1.0, description="seconds between looks at the alias; nudges come sooner")
     deadline: Seconds = Field(

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 import structlog
 
-from app.metrics import SPOOL_BYTES, SPOOL_MESSAGES, SPOOL_OLDEST, SPOOL_REFUSED, SPOOL_REPLAYED, SPOOLED
+from app.metrics import SPOOL_BYTES, SPOOL_FREE, SPOOL_MESSAGES, SPOOL_OLDEST, SPOOL_REFUSED, SPOOL_REPLAYED, SPOOLED
 from app.spool_file import is_full
-from app.spool_folder import Holding, SpoolFolder
+from app.spool_folder import Holding, SpoolFolder, free_bytes
 from recsys.errors import TopicUnavailable
 from recsys.interaction_topic import Outgoing
 
@@ -40,11 +40,16 @@ LOOK_ROUND = 5.0
 """Seconds between looks for files that another process left behind."""
 
 
+class SpoolFull(TopicUnavailable):
+    """There is no room for it on the disk, or on what the spool may take of it."""
+
+
 class Spool:
     """One per worker process; all that touches the disk happens in one thread of its own."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder = SpoolFolder(folder, limit)
+    def __init__(self, folder: Path, limit: int, reserve: int = 0) -> None:
+        self._place = folder
+        self._folder = SpoolFolder(folder, limit, reserve)
         self._thread = ThreadPoolExecutor(1, "spool")
         self._group: deque[tuple[Sequence[Outgoing], asyncio.Future[None]]] = deque()
         self._committing: asyncio.Task[None] | None = None
@@ -52,6 +57,8 @@ class Spool:
         self._door: asyncio.Future[None] | None = None
         """Closed while the topic takes the last of what is here: done when it opens."""
         self._answering = False
+        self._attempted = asyncio.Event()
+        """A batch was sent, or was to be."""
         self._filled = asyncio.Event()
         self.holding = Holding()
         """As of the last look."""
@@ -70,18 +77,30 @@ class Spool:
         """Put `messages` behind what is there, or nothing and False where nothing is: then they may go to the topic.
 
         So an empty spool costs nothing, and one that is not keeps the order of each user. While the topic takes the
-        last of it whoever comes waits for the outcome: under steady load it would never become empty otherwise.
+        last of it whoever comes waits for the outcome: under steady load it would never become empty otherwise. So does
+        whoever finds it full while the topic takes what is in it: soon it has room, or nothing to stand behind.
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                while self._door is not None:
-                    await asyncio.shield(self._door)
+                return await self._kept_behind(messages)
         except TimeoutError as error:
             raise _too_slow(len(messages)) from error
-        if not self.depth:
-            return False
-        await self.keep(messages)
-        return True
+
+    async def _kept_behind(self, messages: Sequence[Outgoing]) -> bool:
+        while True:
+            while self._door is not None:
+                await asyncio.shield(self._door)
+            if not self.depth:
+                return False
+            try:
+                await self.keep(messages)
+            except SpoolFull:
+                if not self._answering:
+                    raise
+            else:
+                return True
+            self._attempted.clear()
+            await self._attempted.wait()
 
     async def keep(self, messages: Sequence[Outgoing]) -> None:
         """On the disk when this returns. Raises `TopicUnavailable` where there is no room or the disk fails."""
@@ -135,6 +154,7 @@ class Spool:
             finally:
                 if not (progress and self.depth):
                     self._open_door()
+                self._attempted.set()
             await self._look()
             pause = 0.0 if progress else min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             if self.depth:
@@ -157,7 +177,7 @@ class Spool:
         self._answering = len(taken) == len(batch)
         if taken:
             SPOOL_REPLAYED.inc(len(taken))
-            await self._remove(taken)
+            await self._on_disk(self._folder.remove, taken)
         return self._answering
 
     def _open_door(self) -> None:
@@ -165,21 +185,10 @@ class Spool:
             self._door.set_result(None)
             self._door = None
 
-    async def _remove(self, numbers: Sequence[int]) -> None:
-        """Again and again: what is on the topic must not be sent once more only because the disk is full."""
-        while True:
-            try:
-                await self._on_disk(self._folder.remove, numbers)
-            except (sqlite3.Error, OSError) as error:
-                log.error("what the topic took cannot be removed from the spool", error=str(error))
-                self._open_door()
-                await asyncio.sleep(LONGEST_PAUSE)
-            else:
-                return
-
     async def _look(self) -> None:
         try:
             self.holding = await self._on_disk(self._folder.holding)
+            SPOOL_FREE.labels(str(self._place)).set(await self._on_disk(free_bytes, self._place))
         except (sqlite3.Error, OSError) as error:
             log.error("the spool cannot be looked at", error=str(error))
         SPOOL_MESSAGES.set(self.holding.messages)
@@ -204,10 +213,10 @@ class Spool:
 
 
 def _refusal(error: Exception, messages: int) -> TopicUnavailable:
-    full = isinstance(error, sqlite3.Error) and is_full(error)
+    full = is_full(error)
     SPOOL_REFUSED.labels("full" if full else "error").inc(messages)
     if full:
-        return TopicUnavailable("the topic is down and the spool is full", FULL_RETRY_AFTER)
+        return SpoolFull("the topic is down, or was, and the spool is full", FULL_RETRY_AFTER)
     log.error("the spool cannot be written", error=str(error))
     return TopicUnavailable("the topic is down and the spool cannot be written")
 

@@ -4,10 +4,14 @@ One connection with an exclusive lock, which the system takes back from a proces
 of the write-ahead log; a tail that was torn off is recognised by the checksums of its frames and was never
 acknowledged. Each message has a checksum of its own besides, since SQLite has none in the pages of the file itself.
 
+Removal needs room on the disk as well. Where there is none, what the topic has is only passed over, in memory, and the
+file goes as a whole once all of it was sent: that needs no room.
+
 Statements take and give hundreds of messages at once: Python lets go of its global lock for every step of a statement,
 and under load a thread that wants it back waits for milliseconds.
 """
 
+import errno
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,7 +55,12 @@ class SpoolFile:
         """Open or create; `limit` is in bytes. Refused while another process holds the file."""
         self.path = path
         self.count = 0
-        """Messages; of a file that was there before only after `recount`, which reads all of it."""
+        """Messages to be sent; of a file that was there before only after `recount`, which reads all of it."""
+        self._offered: list[int] = []
+        self._sent_to = 0
+        """Up to this number all are sent."""
+        self._sent: set[int] = set()
+        """Of those behind it."""
         self._db = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (
@@ -82,7 +91,8 @@ class SpoolFile:
 
     @property
     def oldest_ms(self) -> int | None:
-        found = self._db.execute("SELECT at_ms FROM message ORDER BY number LIMIT 1").fetchone()
+        query = "SELECT at_ms FROM message WHERE number > ? ORDER BY number LIMIT 1"
+        found = self._db.execute(query, (self._sent_to,)).fetchone()
         return None if found is None else int(found[0])
 
     def append(self, messages: Iterable[Outgoing]) -> None:
@@ -104,20 +114,31 @@ class SpoolFile:
     def first(self, limit: int) -> list[Spooled]:
         (rows,) = self._db.execute(
             "SELECT json_group_array(json_array(number, hex(packed), CAST(checksum AS INTEGER))) "
-            "FROM (SELECT * FROM message ORDER BY number LIMIT ?)",
-            (limit,),
+            "FROM (SELECT * FROM message WHERE number > ? ORDER BY number LIMIT ?)",
+            (self._sent_to, limit),
         ).fetchone()
-        found = ((number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows))
-        return [Spooled(number, packed, _message(packed, checksum)) for number, packed, checksum in found]
+        found = [(number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows)]
+        self._offered = [number for number, _, _ in found]
+        return [
+            Spooled(number, packed, _message(packed, checksum))
+            for number, packed, checksum in found
+            if number not in self._sent
+        ]
 
     def remove(self, numbers: Sequence[int]) -> None:
-        gone = 0
+        """Some of what `first` gave. Where this fails they are passed over all the same, and removed with the next."""
+        self.count -= len(numbers)
+        self._sent.update(numbers)
+        unsent = next((number for number in self._offered if number not in self._sent), None)
+        self._sent_to = self._offered[-1] if unsent is None else unsent - 1
+        self._sent = {number for number in self._sent if number > self._sent_to}
+        gone = [*self._sent]
         with self._transaction():
-            for start in range(0, len(numbers), ROWS):
-                chunk = numbers[start : start + ROWS]
+            self._db.execute("DELETE FROM message WHERE number <= ?", (self._sent_to,))
+            for start in range(0, len(gone), ROWS):
+                chunk = gone[start : start + ROWS]
                 marks = ", ".join("?" * len(chunk))
-                gone += self._db.execute(f"DELETE FROM message WHERE number IN ({marks})", chunk).rowcount  # noqa: S608
-        self.count -= gone
+                self._db.execute(f"DELETE FROM message WHERE number IN ({marks})", chunk)  # noqa: S608
 
     def readable(self) -> Iterator[Row]:
         """What a damaged file still gives, in order: from the front to the damage, and from the end back to it."""
@@ -172,9 +193,11 @@ def is_held(error: sqlite3.Error) -> bool:
     return _code(error) == sqlite3.SQLITE_BUSY
 
 
-def is_full(error: sqlite3.Error) -> bool:
+def is_full(error: Exception) -> bool:
     """The limit of the file is reached, or the disk is full."""
-    return _code(error) == sqlite3.SQLITE_FULL
+    if isinstance(error, sqlite3.Error):
+        return _code(error) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def is_damage(error: sqlite3.Error) -> bool:

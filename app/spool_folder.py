@@ -1,5 +1,7 @@
 """The files of the spool that this process holds: its own, and those of processes that ended before they were empty."""
 
+import errno
+import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -36,9 +38,14 @@ class SpoolFolder:
     A file lives from the first message it takes until it is empty, so that in peace there is none.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, reserve: int = 0) -> None:
+        """Each file takes up to `limit` bytes, as long as `reserve` bytes of the disk stay free."""
         self._folder = folder
         self._limit = limit
+        self._reserve = reserve
+        self._complaint = ""
+        self._source: SpoolFile | None = None
+        """What `first` read from."""
         self._files: list[SpoolFile] = []
         """Emptied from the first; the last one takes what comes."""
 
@@ -62,6 +69,8 @@ class SpoolFolder:
 
     def append(self, messages: Sequence[Outgoing]) -> None:
         """On the disk when this returns; all or none."""
+        if self._reserve and free_bytes(self._folder) < self._reserve:
+            raise OSError(errno.ENOSPC, f"less than {self._reserve} bytes are free", str(self._folder))
         if not self._files:
             self._files.append(self._new())
         file = self._files[-1]
@@ -83,12 +92,13 @@ class SpoolFolder:
                 for one in damaged:
                     self._quarantine(file, one)
                 if damaged:
-                    file.remove([one.number for one in damaged])
+                    self._removed(file, [one.number for one in damaged])
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
                 self._set_aside(file, error)
                 continue
+            self._source = file
             if len(found) > len(damaged):
                 return [one for one in found if one.message is not None]
             self._discard_if_empty(file)
@@ -96,15 +106,28 @@ class SpoolFolder:
 
     def remove(self, numbers: Sequence[int]) -> None:
         """What `first` gave, now that the topic has it. In a file that was damaged meanwhile it is sent again."""
-        file = self._files[0]
+        file = self._source
+        if file is None or file not in self._files:
+            return
         try:
-            file.remove(numbers)
+            self._removed(file, numbers)
         except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
             self._set_aside(file, error)
         else:
             self._discard_if_empty(file)
+
+    def _removed(self, file: SpoolFile, numbers: Sequence[int]) -> None:
+        """A disk without room for it does not keep what is behind from being sent. Raises what damage raises."""
+        complaint = ""
+        try:
+            file.remove(numbers)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                raise
+            complaint = str(error)
+        if complaint and complaint != self._complaint:
+            log.error("what the topic took cannot be removed from the spool yet, going on behind it", error=complaint)
+        self._complaint = complaint
 
     def close(self) -> None:
         for one in self._files:
@@ -178,6 +201,12 @@ def _renamed(path: Path) -> Path:
             aside = path.with_name(f"{path.name}{DAMAGED}{end}")
             path.with_name(path.name + end).rename(aside)
     return aside
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that `folder` is on, or will be."""
+    place = folder.resolve()
+    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
 
 
 def unowned(folder: Path) -> dict[Path, int]:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import structlog
@@ -17,14 +18,17 @@ TRACEBACKS = ("exception", "stack")
 
 class _StandardError:
     """Whatever `sys.stderr` is by then: loggers are made once, and who runs a command in its own process may have
-    put another in its place meanwhile.
+    put another in its place meanwhile. Where it leads to a full disk the line is lost, and not whoever wrote it.
     """
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(level: str = "info", *, json: bool | None = None) -> None:

@@ -91,18 +91,23 @@ def _disk(place: Path, variable: str) -> Finding:
 
 
 async def spool(settings: Settings) -> list[Finding]:
-    from app.spool_folder import unowned
+    from app.spool_folder import free_bytes, unowned
 
     folder = settings.serve.spool
     if folder is None:
         told = "none: events get 503 while the topic is down"
         return [fine("spool", f"{told} (MILLIREC_SERVE__SPOOL)")]
     left = await asyncio.to_thread(unowned, folder)
+    free, reserve = free_bytes(folder), settings.serve.spool_reserve
+    if free < reserve:
+        told = f"{free / 1e6:,.1f} MB are free at {folder}, {reserve / 1e6:,.1f} MB are to stay so: events get 503"
+        todo = "Make room, or move it (MILLIREC_SERVE__SPOOL); MILLIREC_SERVE__SPOOL_RESERVE says how much stays free."
+        return [wrong("spool", told, todo, "spool-disk")]
     if left:
         told = f"{sum(left.values()):,} messages that nobody sends, in {', '.join(map(str, sorted(left)))}"
         todo = "Start millirec serve with this folder: it sends them. A .corrupt file is for you."
         return [wrong("spool", told, todo, "spool-damaged" if not any(left.values()) else "spool-grows")]
-    return [fine("spool", f"nothing is left behind in {folder}")]
+    return [fine("spool", f"nothing is left behind in {folder}, {free / 1e9:.1f} GB are free")]
 
 
 async def open_files(settings: Settings) -> list[Finding]:
