@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from millirec import __version__, standalone
+from millirec.api_keys import key_settings
 from millirec.commands import (
     config,
     console,
@@ -33,7 +34,8 @@ from millirec.commands import (
     up,
     versions,
 )
-from millirec.settings import use_config
+from millirec.private_files import set_umask
+from millirec.settings import load_settings, use_config
 from millirec.terminal import errors, explain, explain_settings, refuse
 from recsys.errors import RecsysError
 from recsys.telemetry import configure_logging
@@ -94,6 +96,8 @@ def options(
         use_config(config_file)
     if data is not None:
         os.environ.update(standalone.environment(data))
+        if not load_settings().serve.keys:
+            os.environ.update(key_settings(data))
 
 
 def main() -> None:
@@ -101,6 +105,7 @@ def main() -> None:
     # So that SIGTERM, like Ctrl-C, unwinds: an embedded store must not outlive its command.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        set_umask()
         app()
     except RecsysError as error:
         sys.exit(explain(error))

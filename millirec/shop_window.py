@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -17,10 +18,11 @@ CUSTOMERS = ("17850", "13047", "12583")
 SHOWN = 5
 
 
-def wait_ready(url: str, seconds: float = 60.0) -> None:
-    """Until the service has a version loaded. Raises `Unavailable`."""
+def wait_ready(url: str, tend: Callable[[], None], seconds: float = 60.0) -> None:
+    """Until the service has a version loaded, tending what runs meanwhile. Raises `Unavailable`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        tend()
         try:
             if httpx.get(f"{url}/health/ready", timeout=2.0).status_code == 200:
                 return

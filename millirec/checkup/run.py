@@ -2,7 +2,7 @@
 
 import asyncio
 
-from millirec.checkup import connections, processes, registry, watermarks
+from millirec.checkup import connections, processes, registry, supervised, watermarks
 from millirec.checkup.finding import Check, Finding
 from millirec.settings import Settings
 
@@ -16,6 +16,7 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         watermarks.watermarks,
         registry.deep_registry if deep else registry.index_registry,
         processes.processes,
+        supervised.supervised,
         connections.spool,
         connections.disks,
         connections.open_files,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from millirec.commands.import_ import import_into_log, seed_store
 from millirec.commands.train import train_version
-from millirec.commands.up import ConsolePort, NoConsole, console_choice, wait_for_end
+from millirec.commands.up import ConsolePort, Data, NoConsole, Port, Workers, key_environment
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.errors import NotFound
@@ -26,9 +26,9 @@ MAPPING = "online_retail.yaml"
 def register(app: typer.Typer) -> None:
     @app.command("demo")
     def demo(
-        data: Annotated[Path, typer.Option(help="The folder that keeps everything.")] = Path("var/demo"),
-        port: Annotated[int, typer.Option(help="Port of the HTTP service.")] = 8000,
-        workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP service.")] = 1,
+        data: Data = Path("var/demo"),
+        port: Port = 8000,
+        workers: Workers = 1,
         console_port: ConsolePort = 8080,
         no_console: NoConsole = False,
         check: Annotated[bool, typer.Option("--check", help="Try every promise over HTTP, then stop.")] = False,
@@ -41,32 +41,34 @@ def register(app: typer.Typer) -> None:
         from millirec import standalone
         from millirec.demo_check import check as check_promises
         from millirec.shop_window import show_customers, show_lines_to_copy, wait_ready
+        from millirec.startup import wait_for_end
 
         began = time.monotonic()
-        standalone.check_port(port)
-        shown = console_choice(console_port, left_out=no_console)
+        shown = None if no_console else console_port
+        standalone.check_ports(port, shown)
         if fresh and data.exists():
             shutil.rmtree(data)
         url = f"http://127.0.0.1:{port}"
-        with standalone.embedded_store(data):
-            os.environ.update(standalone.environment(data))
-            settings = load_settings()
+        os.environ.update(standalone.environment(data))
+        settings = load_settings()
+        # What it shows is to be copied and pasted.
+        keys = key_environment(data, configured=False, left_out=True)
+        with standalone.embedded_store(data) as supervisor:
             prepare(settings)
-            services = standalone.services(data, port=port, workers=workers, extra={}, console=shown)
-            with services as supervisor:
-                wait_ready(url)
-                show_customers(url, settings)
-                console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)
-                if check:
-                    check_promises(url, settings, None if shown is None else f"http://127.0.0.1:{shown}")
-                    return
-                show_lines_to_copy(url)
-                if shown is not None:
-                    console.print()
-                    console.print(Text("Look at it:", style="bold"), f"http://127.0.0.1:{shown}", highlight=False)
+            standalone.services(supervisor, data, port=port, workers=workers, extra={}, keys=keys, console_port=shown)
+            wait_ready(url, supervisor.tend)
+            show_customers(url, settings)
+            console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)
+            if check:
+                check_promises(url, settings, None if shown is None else f"http://127.0.0.1:{shown}")
+                return
+            show_lines_to_copy(url)
+            if shown is not None:
                 console.print()
-                console.print(f"Other commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it.")
-                wait_for_end(supervisor.tend)
+                console.print(Text("Look at it:", style="bold"), f"http://127.0.0.1:{shown}", highlight=False)
+            console.print()
+            console.print(f"Other commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it.")
+            wait_for_end(supervisor.tend)
 
 
 def prepare(settings: Settings) -> None:

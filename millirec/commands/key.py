@@ -1,13 +1,13 @@
 """millirec key: make an API key."""
 
 from hashlib import sha256
-from secrets import token_urlsafe
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from app.settings import Scope
+from millirec.api_keys import make_key
 from millirec.terminal import console
 
 SCOPES = (
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         scope: Annotated[list[Scope], typer.Option(help=SCOPES)] = [Scope.RECOMMEND],  # noqa: B006
     ) -> None:
         """Make an API key: shown once, stored only as a hash."""
-        secret = f"mr_{token_urlsafe(32)}"
+        secret = make_key()
         scopes = ", ".join(f'"{one.value}"' for one in scope)
         console.print("The key, shown only now:", highlight=False)
         console.print(f"  {secret}", highlight=False, soft_wrap=True)

@@ -1,8 +1,10 @@
 """millirec probe: measure a running deployment from outside, end to end."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from random import uniform
 from secrets import token_hex
 from typing import Annotated, Any
@@ -12,6 +14,9 @@ import httpx
 import typer
 from rich.table import Table
 
+from app.settings import Scope
+from millirec.api_keys import read_key
+from millirec.process_record import DATA_VARIABLE
 from millirec.terminal import console, progress_bar
 from recsys.errors import InvalidInput, RecsysError, Unavailable
 
@@ -38,7 +43,10 @@ def freshness(
     url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8000",
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="MILLIREC_API_KEY", help="A key with the scopes recommend, events and users."),
+        typer.Option(
+            envvar="MILLIREC_API_KEY",
+            help="A key with the scopes recommend, events and users; with --data, that of `millirec up`.",
+        ),
     ] = None,
     probes: Annotated[int, typer.Option(min=1, help="Events to post, one after the other.")] = 100,
     answer: Annotated[
@@ -59,6 +67,8 @@ def freshness(
 
       millirec probe freshness --url https://shop.example --probes 500 --max-p99 200
     """
+    if api_key is None and DATA_VARIABLE in os.environ:
+        api_key = read_key(Path(os.environ[DATA_VARIABLE]), Scope.ADMIN)
     headers = {"X-API-Key": api_key} if api_key else {}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT) as client, _user(client) as user_id:

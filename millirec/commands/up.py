@@ -1,18 +1,19 @@
 """millirec up: a small real deployment on one machine."""
 
-import signal
-import threading
-from collections.abc import Callable
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from millirec.settings import load_settings
 from millirec.terminal import console
 
 Data = Annotated[Path, typer.Option(help="The folder that keeps everything.")]
-Port = Annotated[int, typer.Option(help="Port of the HTTP service.")]
-ConsolePort = Annotated[int, typer.Option(help="Port of the web console.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP service.")]
+ConsolePort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web console.")]
 NoConsole = Annotated[bool, typer.Option("--no-console", help="Leave the web console out.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP service.")]
 
@@ -25,48 +26,56 @@ def register(app: typer.Typer) -> None:
         workers: Workers = 1,
         console_port: ConsolePort = 8080,
         no_console: NoConsole = False,
+        no_keys: Annotated[bool, typer.Option("--no-keys", help="Answer without API keys.")] = False,
         retrain_hours: Annotated[float, typer.Option(min=0, help="Hours between trainings; 0: never.")] = 24.0,
     ) -> None:
         """Run everything on this machine: embedded store, consumers, service, scheduled retraining and tidying.
 
-        Import your own data with `millirec --data DIR import`, or post events; then train.
+        The first start makes an API key for each scope, in DIR/keys. Import your own data with
+        `millirec --data DIR import`, or post events; then train. What dies is started again.
         """
         from millirec import standalone
+        from millirec.startup import Startup, wait_for_end
 
-        standalone.check_port(port)
-        shown = console_choice(console_port, left_out=no_console)
+        shown = None if no_console else console_port
+        standalone.check_ports(port, shown)
+        os.environ.update(standalone.environment(data))
+        # A setting that is refused is named before anything runs.
+        settings = load_settings()
         extra = {"tidy": ["log", "tidy", "--every", "24"]}
         if retrain_hours:
             extra["train"] = ["train", "--every", str(retrain_hours)]
-        with (
-            standalone.embedded_store(data),
-            standalone.services(data, port=port, workers=workers, extra=extra, console=shown) as run,
-        ):
-            console.print(f"millirec is up on http://127.0.0.1:{port}/docs, keeping everything in {data}.")
-            if shown is not None:
-                console.print(f"The console: http://127.0.0.1:{shown}")
-            console.print("Ctrl-C stops it.")
-            wait_for_end(run.tend)
+        with standalone.embedded_store(data) as supervisor:
+            keys = key_environment(data, configured=bool(settings.serve.keys), left_out=no_keys)
+            urls = standalone.services(
+                supervisor, data, port=port, workers=workers, extra=extra, keys=keys, console_port=shown
+            )
+            startup = Startup(urls, [*_lines(data, port, shown, keys)])
+            wait_for_end(supervisor.tend, startup.look)
 
 
-def console_choice(port: int, *, left_out: bool) -> int | None:
-    """The port of the web console, if there is to be one. Raises `Conflict` when it is taken."""
-    from millirec import standalone
+def key_environment(data: Path, *, configured: bool, left_out: bool) -> dict[str, str]:
+    """The keys of this deployment, made where they are missing; those that somebody configured go before them."""
+    from millirec import api_keys
 
     if left_out:
-        return None
-    standalone.check_port(port, "--console-port, or --no-console")
-    return port
+        return {api_keys.KEYS_VARIABLE: "[]"}
+    if configured:
+        return {}
+    made = api_keys.make_missing_keys(data)
+    if made:
+        text = f"made API keys, readable by you alone: {', '.join(made)} in {data / 'keys'}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
+    return api_keys.key_settings(data)
 
 
-def wait_for_end(tend: Callable[[], None], interval: float = 0.5) -> None:
-    """Call `tend` until SIGINT or SIGTERM."""
-    ended = threading.Event()
-    before = {one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        while not ended.wait(interval):
-            tend()
-    finally:
-        for one, previous in before.items():
-            signal.signal(one, previous)
-    console.print("stopping: finishing what is in hand")
+def _lines(data: Path, port: int, console_port: int | None, keys: Mapping[str, str]) -> Iterator[str]:
+    url = f"http://127.0.0.1:{port}"
+    yield escape(f"millirec is up on {url}/docs, keeping everything in {data}.")
+    own = bool(keys) and "sha256" in "".join(keys.values())
+    if own:
+        yield escape(f"""  curl -H "X-API-Key: $(cat '{data}/keys/recommend')" '{url}/recommend?user_id=ann'""")
+    if console_port is not None:
+        login = f" (log in with the key in {data}/keys/admin)" if own else ""
+        yield escape(f"The console: http://127.0.0.1:{console_port}{login}")
+    yield "Ctrl-C stops it."

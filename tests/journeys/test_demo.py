@@ -55,12 +55,14 @@ def test_up_keeps_what_it_was_given_and_leaves_nothing_running(tmp_path: Path) -
     event = {"user_id": "ann", "item_id": "tea", "type": "purchase", "event_id": "e1"}
     console = free_port()
     with up(tmp_path, "--console-port", str(console)) as url:
-        assert httpx.get(f"{url}/recommend").status_code == 503, "no version yet"
+        keys = {"X-API-Key": (tmp_path / "up" / "keys" / "admin").read_text().strip()}
+        assert httpx.get(f"{url}/recommend").status_code == 401, "up makes keys"
+        assert httpx.get(f"{url}/recommend", headers=keys).status_code == 503, "no version yet"
         wait_until_sync(lambda: answers(f"http://127.0.0.1:{console}/health"), 30.0)
-        assert httpx.post(f"{url}/events", json=event).status_code == 202
+        assert httpx.post(f"{url}/events", json=event, headers=keys).status_code == 202
     assert left_running(tmp_path) == []
     with up(tmp_path, "--no-console") as url:
-        assert httpx.post(f"{url}/events", json=event).status_code == 202
+        assert httpx.post(f"{url}/events", json=event, headers=keys).status_code == 202
         log = open_interaction_log(LogSettings(path=str(tmp_path / "up" / "log")))
         wait_until_sync(lambda: log.version() >= 0 and log.read().collect()["event_id"].to_list() == ["e1"], 30.0)
     assert left_running(tmp_path) == []

@@ -1,0 +1,66 @@
+"""What a supervisor knows of its processes, in a file of the data folder, for whoever looks from outside."""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+
+log = structlog.get_logger()
+DATA_VARIABLE = "MILLIREC_DATA"
+"""Names the data folder of the standalone deployment that the settings come from."""
+
+
+class ProcessRecord(msgspec.Struct):
+    """A process; the last three fields are of its last end."""
+
+    name: str
+    log: str
+    pid: int = 0
+    running: bool = True
+    restarts: int = 0
+    ended_at: datetime | None = None
+    ending: str = ""
+    words: str = ""
+
+
+class SupervisorRecord(msgspec.Struct):
+    """All processes of the supervisor `pid`, which may have been killed since."""
+
+    pid: int
+    processes: Sequence[ProcessRecord]
+
+    @property
+    def alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+def path_in(data: Path) -> Path:
+    return data / "processes.json"
+
+
+def write_record(data: Path, processes: Sequence[ProcessRecord]) -> None:
+    """Whole or not at all; a disk without room for it is no reason to end."""
+    path = path_in(data)
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_bytes(msgspec.json.encode(SupervisorRecord(os.getpid(), processes)))
+        partial.replace(path)
+    except OSError as error:
+        log.warning("what runs cannot be recorded", path=str(path), error=str(error))
+
+
+def read_record(data: Path) -> SupervisorRecord | None:
+    """Nothing where no supervisor runs on `data`."""
+    try:
+        return msgspec.json.decode(path_in(data).read_bytes(), type=SupervisorRecord)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
