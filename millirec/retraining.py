@@ -13,6 +13,7 @@ from millirec.terminal import console
 from recsys.errors import RecsysError
 from recsys.index_registry import open_index_registry
 from recsys.index_version import LIVE
+from recsys.scratch import collect
 
 if TYPE_CHECKING:
     from training.schedule import Schedule
@@ -26,6 +27,7 @@ LONGEST_PAUSE = 86_400.0
 def retrain(settings: Settings, schedule: "Schedule", triggers: "Triggers", train: Callable[[str], str]) -> None:
     """Call `train` with the reason, now and then until SIGTERM or SIGINT. Raises `InvalidInput` for no schedule."""
     schedule.check(_now())
+    collect()
     ended = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: ended.set())

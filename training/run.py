@@ -1,6 +1,5 @@
 """A training run, top to bottom: snapshot, split, fit, evaluate as served, fit on everything, gate, publish."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from recsys.index_registry import IndexRegistry
 from recsys.index_version import Manifest
 from recsys.interaction_log import InteractionLog
 from recsys.recommender import Index
+from recsys.scratch import scratch_folder
 from training import dataset as data
 from training.als import Fit, fit
 from training.comparison import Comparison, compare
@@ -54,14 +54,14 @@ def run(
     if force and not reason.strip():
         raise InvalidInput("reason", "a forced version needs one")
     progress("reading the log", 0, None)
-    with tempfile.TemporaryDirectory(prefix="millirec-train-") as folder:
+    with scratch_folder("train") as folder:
         if like is None:
             dataset = data.load(log, log_version, settings)
         else:
             settings = settings_of(like, settings)
-            dataset = _snapshot_of(like, log, registry, settings, Path(folder))
+            dataset = _snapshot_of(like, log, registry, settings, folder)
         split = split_by_time(dataset.interactions, settings.holdout_days)
-        compared = compare(Path(folder), settings, dataset, split, None if like else registry, progress)
+        compared = compare(folder, settings, dataset, split, None if like else registry, progress)
         if not compared.users and not force:
             raise NotEnoughData(
                 "no user of the held-out days has a past, so nothing can be judged: more history is needed "
@@ -69,7 +69,7 @@ def run(
             )
         shift = _shift(dataset, compared.live_manifest)
         notes = _notes(dataset, split, compared, shift, actor=actor, reason=reason)
-        manifest, files, learned = _final(Path(folder), settings, dataset, compared.metrics(), notes, progress)
+        manifest, files, learned = _final(folder, settings, dataset, compared.metrics(), notes, progress)
         checks = judge(settings.gate, _evidence(compared, manifest, shift))
         manifest = _with_verdict(manifest, checks, force=force, like=like)
         result = TrainingResult(

@@ -1,8 +1,8 @@
 """Parquet, a slice of rows at a time."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from ingest.sources.bounds import CELL, MAX_BATCH, MAX_LINE, TOO_LONG
 from ingest.sources.detect import DAMAGE, Compression, decompressed
 from ingest.sources.parquet_footer import reason_against
 from recsys.errors import InvalidInput
+from recsys.scratch import scratch_folder
 
 COPIED = 1 << 20
 SHOWN = 1000
@@ -25,14 +26,14 @@ class ParquetSource:
     def __init__(self, path: Path, compression: Compression, max_columns: int) -> None:
         """Raises `InvalidInput` for a damaged file, and for what cannot be read in bounded memory."""
         self._path = path
-        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch = ExitStack()
         try:
             self._open(path if compression is Compression.NONE else self._unpack(compression), max_columns)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *DAMAGE) as error:
-            self._clean_up()
+            self._scratch.close()
             raise InvalidInput(str(path), f"is damaged: {error}") from error
         except InvalidInput:
-            self._clean_up()
+            self._scratch.close()
             raise
         self._done = 0
 
@@ -45,14 +46,9 @@ class ParquetSource:
         self.columns = self._schema.names()
         self.total = int(self._frame.select(pl.len()).collect().item())
 
-    def _clean_up(self) -> None:
-        if self._unpacked is not None:
-            self._unpacked.cleanup()
-
     def _unpack(self, compression: Compression) -> Path:
         """Parquet is read from its end, so a compressed one must be unpacked: to disk, of which half stays free."""
-        self._unpacked = tempfile.TemporaryDirectory(prefix="millirec-")
-        target = Path(self._unpacked.name) / "unpacked.parquet"
+        target = self._scratch.enter_context(scratch_folder("parquet")) / "unpacked.parquet"
         room = shutil.disk_usage(target.parent).free // 2
         with self._path.open("rb") as file, target.open("wb") as unpacked:
             packed = decompressed(file, compression)
@@ -78,7 +74,7 @@ class ParquetSource:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InvalidInput(str(self._path), f"is damaged: {error}") from error
         finally:
-            self._clean_up()
+            self._scratch.close()
 
     def _in_parts(self, rows: pl.DataFrame) -> Iterator[RawRows]:
         """Equal values lie in a file, and in memory, only once; written out they may take any room."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import platform
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from recsys.index_registry.aliases import previous
 from recsys.index_registry.lease import open_lease
 from recsys.index_registry.pruning import UPLOAD_PATIENCE
 from recsys.index_version import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove, in_service
+from recsys.scratch import scratch_folder
 
 LINGERS = timedelta(days=7)
 """A shadow, or a step of a canary, that has been there for so long was forgotten."""
@@ -125,9 +125,9 @@ def _files(registry: IndexRegistry) -> Iterator[Finding]:
     versions = registry.versions()
     sound = 0
     for manifest in versions:
-        with tempfile.TemporaryDirectory(prefix="millirec-doctor-") as folder:
+        with scratch_folder("doctor") as folder:
             try:
-                opened(registry.fetch(manifest.version, Path(folder)), manifest)
+                opened(registry.fetch(manifest.version, folder), manifest)
                 sound += 1
             except (CorruptArtefact, NotFound) as error:
                 todo = "Never mend a version: roll back where it is live, train a new one, and prune this one."

@@ -3,13 +3,13 @@
 import os
 import signal
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from typing import Annotated
 
 import typer
 
 from millirec.settings import load_settings
+from recsys.scratch import scratch_folder
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with ExitStack() as stack:
             if count > 1 and MULTIPROC not in os.environ:
-                os.environ[MULTIPROC] = stack.enter_context(tempfile.TemporaryDirectory(prefix="millirec-metrics-"))
+                os.environ[MULTIPROC] = str(stack.enter_context(scratch_folder("metrics")))
             config = uvicorn.Config(
                 "millirec.service:create",
                 factory=True,

@@ -6,7 +6,6 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, cast
 
 import msgspec
@@ -16,6 +15,7 @@ from recsys.index_registry.contents import MANIFEST, read_manifest
 from recsys.index_registry.local_copy import hold
 from recsys.index_registry.protocol import IndexRegistry
 from recsys.index_version import Manifest
+from recsys.scratch import scratch_folder
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_MANIFEST = 16 << 20
@@ -48,10 +48,10 @@ def import_version(registry: IndexRegistry, file: Path, scratch: Path) -> Manife
     for. Raises `CorruptArtefact`, `Conflict` when the version exists.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".import-", dir=scratch) as folder:
+    with scratch_folder("import", scratch) as folder:
         try:
             with _reading(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-                manifest, files = _unpacked(tar, Path(folder))
+                manifest, files = _unpacked(tar, folder)
         except _damage() as error:
             raise CorruptArtefact(f"{file}: {error}") from error
         try:
