@@ -1,5 +1,6 @@
 """The `millirec` command: every subcommand is one file in `millirec/commands`."""
 
+import errno
 import os
 import signal
 import sys
@@ -114,6 +115,9 @@ def main() -> None:
     except FileNotFoundError as error:
         refuse(str(error))
         sys.exit(2)
-    except Exception:  # noqa: BLE001 - the interpreter would print what a message holds as it is
-        errors.print(Text(traceback.format_exc()), highlight=False, soft_wrap=True)
+    except Exception as error:  # noqa: BLE001 - the interpreter would print what a message holds as it is
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            refuse(f"the disk is full: {error}")
+        else:
+            errors.print(Text(traceback.format_exc()), highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -206,6 +206,16 @@ def doctor(market: Market) -> str:
     return str(failed.value)
 
 
+def test_a_command_that_finds_no_room_says_so(small_disk: Path) -> None:
+    (small_disk / "schemas").mkdir()
+    occupy(small_disk)
+    command = [sys.executable, "-m", "millirec", "schemas", str(small_disk / "schemas")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 LOGGING = """
 import logging, sys, structlog
 from recsys.telemetry import configure_logging
