@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from rich.markup import escape
-
 from millirec.embedded_store import VALKEY, socket_path, start_store
 from millirec.private_files import make_private
 from millirec.process_record import DATA_VARIABLE
@@ -145,4 +143,4 @@ def _close_to_others(data: Path) -> None:
     closed = [name for name in FOLDERS if (data / name).is_dir() and make_private(data / name)]
     if closed:
         text = f"closed to others on this machine, as they hold users' data: {', '.join(closed)} in {data}"
-        console.print(escape(text), highlight=False)
+        console.print(text, highlight=False)

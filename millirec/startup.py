@@ -7,8 +7,6 @@ from http.client import HTTPConnection, HTTPException
 from time import monotonic
 from urllib.parse import urlsplit
 
-from rich.markup import escape
-
 from millirec.terminal import console, errors
 
 TIMEOUT = 1.0
@@ -38,7 +36,7 @@ class Startup:
         elif monotonic() > self._complain_at:
             self._complain_at = float("inf")
             names = ", ".join(self._pending)
-            errors.print(f"after {PATIENCE:.0f} s without an answer: {escape(names)}; still waiting", highlight=False)
+            errors.print(f"after {PATIENCE:.0f} s without an answer: {names}; still waiting", highlight=False)
 
 
 def answers(url: str) -> bool:

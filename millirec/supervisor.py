@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from rich.markup import escape
+from rich.text import Text
 
 from millirec.child import Child
 from millirec.process_record import ProcessRecord, path_in, write_record
@@ -76,7 +76,7 @@ class Supervisor:
         """One child after the other, the last started first."""
         for watch in reversed(self._watches):
             if watch.child.stop():
-                errors.print(f"{watch.child.name} did not stop in time and was killed", highlight=False)
+                errors.print(f"{watch.child.name} did not stop in time and was killed", highlight=False, soft_wrap=True)
         self._watches.clear()
         with suppress(OSError):
             path_in(self._data).unlink(missing_ok=True)
@@ -103,8 +103,10 @@ class Supervisor:
             return
         watch.cause = cause
         text = f"{record.name} ended ({record.ending}){record.words and ': '}{record.words}"
-        errors.print(f"[red]{escape(text)}[/red]", highlight=False)
-        errors.print(f"  It is started again as often as it takes. Its log: {escape(record.log)}", highlight=False)
+        errors.print(Text(text, style="red"), highlight=False, soft_wrap=True)
+        errors.print(
+            f"  It is started again as often as it takes. Its log: {record.log}", highlight=False, soft_wrap=True
+        )
 
     def _restart(self, watch: _Watch) -> None:
         watch.due = None
@@ -112,13 +114,13 @@ class Supervisor:
             watch.child.spawn()
         except OSError as error:
             watch.due = monotonic() + MAX_BACKOFF
-            errors.print(f"{watch.record.name} cannot be started: {escape(str(error))}", highlight=False)
+            errors.print(f"{watch.record.name} cannot be started: {error}", highlight=False, soft_wrap=True)
         watch.record.pid, watch.record.restarts = watch.child.pid, watch.record.restarts + 1
         self._write_record()
 
     def _note_recovery(self, watch: _Watch) -> None:
         watch.record.running = True
-        errors.print(f"{watch.record.name} is back", highlight=False)
+        errors.print(f"{watch.record.name} is back", highlight=False, soft_wrap=True)
         self._write_record()
 
     def _write_record(self) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from millirec.settings import load_settings
 from millirec.terminal import console
@@ -65,17 +64,17 @@ def key_environment(data: Path, *, configured: bool, left_out: bool) -> dict[str
     made = api_keys.make_missing_keys(data)
     if made:
         text = f"made API keys, readable by you alone: {', '.join(made)} in {data / 'keys'}"
-        console.print(escape(text), highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)
     return api_keys.key_settings(data)
 
 
 def _lines(data: Path, port: int, console_port: int | None, keys: Mapping[str, str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
-    yield escape(f"millirec is up on {url}/docs, keeping everything in {data}.")
+    yield f"millirec is up on {url}/docs, keeping everything in {data}."
     own = bool(keys) and "sha256" in "".join(keys.values())
     if own:
-        yield escape(f"""  curl -H "X-API-Key: $(cat '{data}/keys/recommend')" '{url}/recommend?user_id=ann'""")
+        yield f"""  curl -H "X-API-Key: $(cat '{data}/keys/recommend')" '{url}/recommend?user_id=ann'"""
     if console_port is not None:
         login = f" (log in with the key in {data}/keys/admin)" if own else ""
-        yield escape(f"The console: http://127.0.0.1:{console_port}{login}")
+        yield f"The console: http://127.0.0.1:{console_port}{login}"
     yield "Ctrl-C stops it."
