@@ -22,6 +22,7 @@ from app.outline import LARGE, check_lists
 from app.placement_watcher import PlacementWatcher
 from app.serving import Serving
 from app.settings import Scope, ServeSettings
+from app.utf8 import check_query
 from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore
 from recsys.index_registry import IndexRegistry
@@ -98,13 +99,14 @@ def scopes_of(dependency: object) -> tuple[Scope, ...]:
 
 
 def presented_key(connection: Connection) -> bytes:
-    """From `X-API-Key`, else the bearer token, else empty; `app.openapi` documents them."""
+    """The first that is not empty, of `X-API-Key`, else of the bearer tokens; `app.openapi` documents them."""
     token = b""
     for name, value in connection["headers"]:
         if name == b"x-api-key":
-            return bytes(value)
-        if name == b"authorization":
-            kind, _, credentials = value.partition(b" ")
+            if key := bytes(value).strip():
+                return key
+        elif name == b"authorization" and not token:
+            kind, _, credentials = value.strip().partition(b" ")
             token = credentials.strip() if kind.lower() == b"bearer" else b""
     return token
 
@@ -146,7 +148,7 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
         raise InvalidInput("query", f"has more than the {MAX_PARAMETERS} parameters allowed")
     lists, known = _fields(documented or kind)
     values: dict[str, str | list[str]] = {}
-    for name, value in map(_parameter, raw.decode("latin-1").split("&")) if raw else ():
+    for name, value in _parameters(raw) if raw else ():
         if name not in known:
             raise InvalidInput(name[:64], "is not a parameter of this route")
         if name in lists:
@@ -166,10 +168,21 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
     return found
 
 
+def _parameters(raw: bytes) -> list[tuple[str, str]]:
+    """Raises `NotUtf8`."""
+    try:
+        return [_parameter(part) for part in raw.decode().split("&")]
+    except UnicodeDecodeError:
+        check_query(raw)
+        raise
+
+
 def _parameter(part: str) -> tuple[str, str]:
     """Most values are plain; `urllib.parse` would take as long for them as for the others."""
     name, _, value = part.partition("=")
-    return unquote_plus(name), unquote_plus(value) if "%" in value or "+" in value else value
+    return unquote_plus(name, errors="strict"), (
+        unquote_plus(value, errors="strict") if "%" in value or "+" in value else value
+    )
 
 
 @cache

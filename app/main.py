@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any, Protocol
 
 import faiss
+import msgspec
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import openapi, problems
+from app import metrics, openapi, problems
 from app.admission import Admission
 from app.bodies import Bodies
 from app.callers import Callers
@@ -21,8 +23,11 @@ from app.catalogue_watcher import CatalogueWatcher
 from app.circuit_breaker import CircuitBreaker
 from app.cursor import Cursors, secret_of
 from app.dependencies import Services
+from app.docs_page import docs_page
+from app.documents import Document, Documents
 from app.expressions import Expressions
 from app.feature_reader import FeatureReader
+from app.gate import Gate, JsonBodies
 from app.hot_routes import HotRoutes
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
@@ -32,7 +37,6 @@ from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
 from app.rollouts import LiveRollouts, RolloutWatcher
 from app.routes import (
-    asyncapi,
     health,
     index_versions,
     interactions,
@@ -48,8 +52,10 @@ from app.settings import AppSettings
 from app.shadow import Shadow
 from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
+from app.utf8 import only_utf8
 from app.version_loader import Openings, VersionLoader
 from recsys.background import end
+from recsys.envelope_schemas import asyncapi, pretty
 from recsys.feature_store import Reporter, open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.index_registry.receipts import open_erasure_receipts
@@ -85,23 +91,43 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         version=version,
         description=DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(only_utf8)],
         separate_input_output_schemas=False,
+        # What the service says about itself comes from `documents`.
+        openapi_url=None,
+        # A redirect would name the scheme that a proxy speaks to this process, and send a client from https to http.
+        redirect_slashes=False,
     )
     for router in ROUTERS:
         app.include_router(router)
-    app.include_router(asyncapi.router_of(settings.topic.name))
     problems.install(app)
     openapi.install(app, ROUTERS)
     serve = settings.serve
     bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes)
     app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
+    app.entrance = Documents(app.entrance, _documents(app, settings))
     app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, bodies)
+    if not serve.keys:
+        app.entrance = JsonBodies(app.entrance)
     if serve.cors_origins:
         app.entrance = CORSMiddleware(
             app.entrance, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
+    if not serve.keys:
+        app.entrance = Gate(app.entrance, serve.host, serve.allowed_hosts, serve.cors_origins)
     return app
+
+
+def _documents(app: FastAPI, settings: AppSettings) -> dict[str, Document]:
+    """By path."""
+    documents = {"/metrics": Document(CONTENT_TYPE_LATEST, metrics.exposition, settings.serve.metrics_interval)}
+    if settings.serve.docs:
+        topic = settings.topic.name
+        documents |= docs_page()
+        documents["/openapi.json"] = Document("application/json", lambda: msgspec.json.encode(app.openapi()))
+        documents["/asyncapi.json"] = Document("application/json", lambda: pretty(asyncapi(topic)).encode())
+    return documents
 
 
 class Service(FastAPI):

@@ -33,7 +33,11 @@ CIRCUIT_OPEN = Gauge(
 CONNECTIONS = Gauge("millirec_connections", "Connections that are open", multiprocess_mode="livesum")
 CONNECTIONS_ENDED = Counter("millirec_connections_ended", "Connections that the service ended, by cause", ["cause"])
 REQUESTS_SHED = Counter("millirec_requests_shed", "Requests turned away at once because too many were being answered")
-REFUSED = Counter("millirec_requests_refused", "Requests refused for what their key asks for", ["key", "reason"])
+REFUSED = Counter(
+    "millirec_requests_refused",
+    "Requests refused for what their key, or without keys the browser, asks for",
+    ["key", "reason"],
+)
 EVENTS = Counter("millirec_events", "Events received", ["outcome"])
 SPOOLED = Counter("millirec_spooled", "Messages put on the spool because the topic did not take them")
 SPOOL_REPLAYED = Counter("millirec_spool_replayed", "Messages of the spool that the topic acknowledged")

@@ -110,7 +110,7 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
         content["example"] = example
     problem = {MEDIA_TYPE: {"schema": schema_of(schemas.Problem)}}
     reasons = {
-        400: "Not HTTP",
+        400: "The URL is not UTF-8, or this is not HTTP",
         401: "No valid key",
         403: "The key lacks the scope",
         404: "No such thing",
@@ -118,14 +118,16 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
         408: "The body did not arrive in time",
         413: "The body is too large",
         414: "The URL is too long: send a body instead",
+        415: "Without keys: the body does not say that it is JSON",
+        421: "Without keys: the Host header names another service",
         422: "Invalid input; names the field",
         429: "The key is over its rate limit, or has its share of what is being answered",
         503: "Try again after Retry-After",
     }
     answers: dict[int | str, Any] = {ok: {"description": "Success", "content": {"application/json": content}}}
     # The edge refuses these before any route is looked at: where there is a query, and where there is a body.
-    edge = (414,) * (400 in statuses) + (408,) * (413 in statuses)
-    for status in sorted((401, 403, 429, *statuses, *edge)):
+    edge = (414,) * (400 in statuses) + (408, 415) * (413 in statuses)
+    for status in sorted({400, 401, 403, 421, 429, *statuses, *edge}):
         answers[status] = {"description": reasons[status], "content": problem}
         if status in (429, 503):
             answers[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}

@@ -20,7 +20,16 @@ GONE = 499
 """What proxies call a request whose client did not wait for the answer."""
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
+
+class NotUtf8(InvalidInput):
+    """A percent-encoded part of the URL is no UTF-8: it names nothing that anybody could mean."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field, "is not valid UTF-8")
+
+
 _STATUS: dict[type[RecsysError], tuple[int, str]] = {
+    NotUtf8: (400, "Not UTF-8"),
     InvalidInput: (422, "Invalid input"),
     NotFound: (404, "Not found"),
     Conflict: (409, "Conflict"),

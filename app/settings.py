@@ -84,7 +84,16 @@ class ServeSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
-    keys: tuple[ApiKey, ...] = Field((), description="none: authentication is off, with a warning")
+    keys: tuple[ApiKey, ...] = Field(
+        (), description="none: authentication is off, and the service listens on this machine only"
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="without keys, listen on other addresses than loopback too: whoever reaches the port may do all",
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="host names a service without keys answers to, besides `host` and loopback's: as in shop-api"
+    )
     placements: Placements = Field(
         default_factory=dict,
         description="by name, over the ready-made ones: `default` answers when none is named, `discover` shows only "
@@ -96,7 +105,11 @@ class ServeSettings(Section):
     burst: Burst | None = Field(
         None, description="requests of a key at once, within its rate over time; as many as in a second when unset"
     )
-    cors_origins: tuple[str, ...] = Field((), description="web origins whose pages may call from the browser")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="web origins whose pages may call from the browser: https://shop.example.com"
+    )
+    docs: bool = Field(True, description="the page /docs, and /openapi.json and /asyncapi.json")
+    metrics_interval: Seconds = Field(1.0, description="seconds between two makings of the text at /metrics")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="of one request; more gets 413")
     max_bodies_bytes: int = Field(
         67_108_864, ge=65_536, description="bodies of the requests under way in one process, together; more get 503"

@@ -1,9 +1,7 @@
-"""GET /health/live, /health/ready, /metrics: for machines, without a key."""
+"""GET /health/live, /health/ready: for machines, without a key."""
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
-from app import metrics
 from app.dependencies import Services, Use, json_response
 from app.openapi import gives
 from app.schemas import Health, SpoolHealth
@@ -27,8 +25,3 @@ async def ready(use: Use) -> Response:
 def _spool(use: Services) -> SpoolHealth | None:
     spool = use.producer.spool
     return None if spool is None else SpoolHealth(spool.depth, spool.holding.bytes, round(spool.holding.age(), 3))
-
-
-@router.get("/metrics", response_class=Response, include_in_schema=False)
-def prometheus() -> Response:
-    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

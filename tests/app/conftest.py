@@ -16,6 +16,7 @@ from recsys.index_registry.aliases import promote
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
 from tests.versions import publish_small_version
 
+JSON = {"Content-Type": "application/json"}
 KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users": "u" * 20, "admin": "a" * 20}
 
 
@@ -23,7 +24,7 @@ KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users
 def settings(store_settings: StoreSettings, tmp_path: Path) -> AppSettings:
     return AppSettings(
         # A busy machine may take long for an answer, and the impersonal one of the deadline is not what is tried here.
-        serve=ServeSettings(poll_interval=0.1, deadline=10.0),
+        serve=ServeSettings(poll_interval=0.1, deadline=10.0, metrics_interval=0.001),
         topic=TopicSettings(partitions=2),
         store=store_settings,
         registry=RegistrySettings(url=str(tmp_path / "registry"), cache=tmp_path / "cache"),
@@ -56,7 +57,7 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield client
 

@@ -12,7 +12,7 @@ from app.main import create_app
 from app.settings import AppSettings
 from recsys.index_registry import IndexRegistry
 from recsys.recommendation import Query
-from tests.app.conftest import KEYS, client_of
+from tests.app.conftest import JSON, KEYS, client_of
 from tests.waiting import wait_until
 
 
@@ -82,7 +82,7 @@ async def test_a_page_of_the_shop_may_call_and_others_may_not(narrow: httpx.Asyn
 
 @pytest.mark.parametrize("path", ["/recommend", "/recommend/batch"])
 async def test_a_body_over_the_limit_is_413(narrow: httpx.AsyncClient, path: str) -> None:
-    response = await narrow.post(path, content=b"x" * 1_100_000)
+    response = await narrow.post(path, content=b"x" * 1_100_000, headers=JSON)
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
 

@@ -5,6 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.app.conftest import JSON
+
 
 async def items_of(client: httpx.AsyncClient, path: str, **params: Any) -> list[dict[str, Any]]:
     response = await client.get(path, params=params)
@@ -126,13 +128,13 @@ async def test_bad_parameters_are_named(client: httpx.AsyncClient, params: dict[
     ],
 )
 async def test_bad_bodies_name_the_field(client: httpx.AsyncClient, body: bytes, field: str) -> None:
-    response = await client.post("/recommend", content=body)
+    response = await client.post("/recommend", content=body, headers=JSON)
     assert response.status_code == 422, response.text
     assert [one["field"] for one in response.json()["errors"]] == [field]
 
 
 async def test_a_body_over_the_limit_is_413(client: httpx.AsyncClient) -> None:
-    response = await client.post("/events", content=b"x" * 1_100_000)
+    response = await client.post("/events", content=b"x" * 1_100_000, headers=JSON)
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
 
