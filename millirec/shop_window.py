@@ -78,13 +78,13 @@ def show_lines_to_copy(url: str) -> None:
         ("get recommendations", f"curl '{url}/recommend?user_id={customer}&k=5&properties=title,price'"),
         (
             "post a purchase",
-            f"curl -X POST {url}/events -d "
+            f"curl {url}/events --json "
             f'\'{{"user_id": "{customer}", "item_id": "{item}", "type": "purchase", "event_id": "try-1"}}\'',
         ),
         ("get changed recommendations", f"curl '{url}/recommend?user_id={customer}&k=5&properties=title,price'"),
         ("what goes with it", f"curl '{url}/recommend?placement=cart&cart_items={item}&k=5&properties=title'"),
         ("why these", f"curl '{url}/recommend?user_id={customer}&k=2&explain=true'"),
-        ("roll back to last year's model", f'curl -X POST {url}/versions/rollback -d \'{{"reason": "just trying"}}\''),
+        ("roll back to last year's model", f'curl {url}/versions/rollback --json \'{{"reason": "just trying"}}\''),
     ]
     console.print()
     console.print(Text("Try it", style="bold"), f"(documentation: {url}/docs)", highlight=False)

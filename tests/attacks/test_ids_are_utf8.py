@@ -17,7 +17,7 @@ BROKEN = ("%ff", "a%C3", "%C3%28", "%ED%A0%80", "%F8%88%80%80%80", "%C0%AF", "ok
 PATHS = (
     ("admin", "GET", "/users/{}", "user_id"),
     ("admin", "DELETE", "/users/{}", "user_id"),
-    ("events", "POST", "/users/{}/merge", "user_id"),
+    ("users", "POST", "/users/{}/merge", "user_id"),
     ("admin", "GET", "/users/u1/erasures/{}", "receipt"),
     ("admin", "GET", "/items/{}", "item_id"),
     ("recommend", "GET", "/items/{}/similar", "item_id"),
@@ -87,8 +87,8 @@ def test_a_body_has_to_be_utf8(service: Deployment, surrogate: bytes) -> None:
         ("events", "POST", "/events", b'{"user_id": %s, "item_id": "i1", "type": "view"}'),
         ("events", "POST", "/events", b'{"events": [{"user_id": "u1", "item_id": %s, "type": "view"}]}'),
         ("events", "POST", "/events", b'{"user_id": "u1", "item_id": "i1", "type": "view", "extra": {"x": %s}}'),
-        ("events", "PUT", "/items", b'{"item_id": "i1", "properties": {"x": %s}}'),
-        ("events", "POST", "/users/u1/merge", b'{"from": %s}'),
+        ("catalogue", "PUT", "/items", b'{"item_id": "i1", "properties": {"x": %s}}'),
+        ("users", "POST", "/users/u1/merge", b'{"from": %s}'),
         ("admin", "POST", "/versions/rollback", b'{"reason": %s}'),
     ):
         status, problem = ask(service, scope, method, path, body % surrogate)
