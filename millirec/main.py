@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
 from millirec import __version__, standalone
@@ -37,8 +36,9 @@ from millirec.commands import (
 )
 from millirec.private_files import set_umask
 from millirec.settings import load_settings, use_config
-from millirec.terminal import errors, explain, explain_settings, refuse
+from millirec.terminal import errors, explain, refuse
 from recsys.errors import RecsysError
+from recsys.masking import masked
 from recsys.telemetry import configure_logging
 
 app = typer.Typer(
@@ -110,14 +110,9 @@ def main() -> None:
         app()
     except RecsysError as error:
         sys.exit(explain(error))
-    except ValidationError as error:
-        sys.exit(explain_settings(error))
-    except FileNotFoundError as error:
-        refuse(str(error))
-        sys.exit(2)
     except Exception as error:  # noqa: BLE001 - the interpreter would print what a message holds as it is
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             refuse(f"the disk is full: {error}")
         else:
-            errors.print(Text(traceback.format_exc()), highlight=False, soft_wrap=True)
+            errors.print(Text(masked(traceback.format_exc())), highlight=False, soft_wrap=True)
         sys.exit(1)

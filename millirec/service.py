@@ -1,6 +1,7 @@
 """The service as uvicorn opens it, in each worker process."""
 
 import gc
+import sys
 from collections import Counter
 
 from app.main import create_app
@@ -10,12 +11,18 @@ from millirec.draining import Draining
 from millirec.edge.connections import Connections
 from millirec.edge.limits import Limits
 from millirec.settings import load_settings
+from millirec.terminal import explain
+from recsys.errors import RecsysError
 from recsys.telemetry import configure_logging
 
 
 def create() -> Draining:
     """Built from the settings in force. Imported only by the server, after it decided on shared metrics."""
-    settings = load_settings()
+    try:
+        settings = load_settings()
+    except RecsysError as error:
+        # A worker that starts later than its parent may find other settings.
+        sys.exit(explain(error))
     configure_logging(settings.serve.log_level)
     connections = Connections(Limits.of(settings.serve), observe)
     service = Draining(create_app(settings.app(), __version__), settings.serve.drain_wait, connections)

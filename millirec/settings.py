@@ -1,13 +1,23 @@
 """The whole settings tree: environment variables `MILLIREC_...` over a TOML file over defaults."""
 
 import os
+import re
 from pathlib import Path
+from tomllib import TOMLDecodeError
 
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from app.settings import AppSettings, ServeSettings
 from ingest.settings import IngestSettings
 from millirec.console_settings import ConsoleSettings
+from recsys.errors import InvalidInput
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TimeBounds, TopicSettings
 from training.settings import TrainSettings
 
@@ -18,7 +28,9 @@ DEFAULT_CONFIG = Path("millirec.toml")
 class Settings(BaseSettings):
     """One section per seam and program. `MILLIREC_STORE__URL=redis://...` sets `store.url`."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLIREC_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MILLIREC_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     topic: TopicSettings = TopicSettings()
     store: StoreSettings = StoreSettings()
@@ -47,11 +59,33 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The effective settings. Raises `pydantic.ValidationError`, or `FileNotFoundError` for a named file."""
+    """The effective settings. Raises `InvalidInput` naming what is wrong, one line for each setting."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
-        raise FileNotFoundError(f"{CONFIG_VARIABLE} names {named}, which does not exist")
-    return Settings()
+        raise InvalidInput(CONFIG_VARIABLE, f"names {named}, which is no file")
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise refused(error) from None
+    except SettingsError as error:
+        # Its text names the section, and its cause holds the value, which may be a secret.
+        section = re.search(r'field "(\w+)"', str(error))
+        prefix = f"MILLIREC_{section[1].upper() if section else ''}"
+        raise InvalidInput(
+            prefix, f"a list or table in this variable or in one below it ({prefix}__...) is no JSON"
+        ) from None
+    except (OSError, UnicodeDecodeError, TOMLDecodeError) as error:
+        raise InvalidInput(named or str(DEFAULT_CONFIG), f"cannot be read as TOML: {error}") from None
+
+
+def refused(error: ValidationError) -> InvalidInput:
+    """What is wrong with the settings, field by field, with the variable that sets it."""
+    lines = []
+    for wrong in error.errors(include_input=False, include_url=False, include_context=False):
+        path = [str(part) for part in wrong["loc"]]
+        variable = "MILLIREC_" + "__".join(path).upper()
+        lines.append(f"{'.'.join(path)} ({variable}): {wrong['msg']}")
+    return InvalidInput("the settings are not valid", "\n  ".join(["", *lines]))
 
 
 def use_config(path: Path) -> None:

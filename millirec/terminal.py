@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
@@ -81,13 +80,3 @@ def explain(error: RecsysError) -> int:
         if isinstance(error, kind):
             errors.print(advice, highlight=False)
     return 2 if isinstance(error, InvalidInput) else 1
-
-
-def explain_settings(error: ValidationError) -> int:
-    """Print what is wrong with the settings, field by field, with the variable that sets it."""
-    refuse("the settings are not valid")
-    for one in error.errors(include_input=False, include_url=False):
-        path = [str(part) for part in one["loc"]]
-        variable = "MILLIREC_" + "__".join(path).upper()
-        errors.print(f"  {'.'.join(path)} ({variable}): {one['msg']}", highlight=False)
-    return 2

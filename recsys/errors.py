@@ -16,9 +16,14 @@ RecsysError
 No status codes here: `app.problems` maps these to HTTP, `millirec` maps them to exit codes.
 """
 
+from recsys.masking import masked
+
 
 class RecsysError(Exception):
     """Base of every error raised on purpose; `str(error)` is fit to show to a user."""
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
 
 
 class InvalidInput(RecsysError):

@@ -1,22 +1,61 @@
 """Settings of the seams; each program adds its own section and `millirec.settings` is the whole tree."""
 
+import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from recsys.interaction import FUTURE_TOLERANCE
+from recsys.masking import masked
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+_UNSAFE = re.compile(r"://(?!/)[^@]*[\s\"<>][^@]*@")
 
 
 class Section(BaseModel):
-    """A frozen part of the tree in which a misspelt name, and what is no finite number, is an error."""
+    """A frozen part of the tree in which a misspelt name, and what is no finite number, is an error.
+
+    Neither it nor its errors show a secret.
+    """
 
     # What is no finite number would be null in JSON, and so in a manifest that nobody could open.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, value if isinstance(value, SecretStr | Section) else masked(str(value))
+
+
+def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
+    """The check of a setting that is a URL of one of `schemes`, or a path where "" is among them."""
+    expected = ", ".join(f"{scheme}://" for scheme in schemes if scheme) + " or a folder" * ("" in schemes)
+
+    def check(value: str | SecretStr) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        scheme = text.partition("://")[0].lower() if "://" in text else ""
+        if scheme not in schemes:
+            raise ValueError(f"should be {expected}")
+        if _UNSAFE.search(text):
+            raise ValueError("has a space, a quote or <> before the @: percent-encode it")
+        if scheme and scheme != "unix":
+            try:
+                _ = urlsplit(text).port
+            except ValueError:
+                raise ValueError("has a port that is not a number up to 65535; percent-encode a password") from None
+        return value
+
+    return check
+
+
+Place = Annotated[
+    str, AfterValidator(_url("", "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"))
+]
+"""A local folder, or a bucket."""
 
 
 class TimeBounds(Section):
@@ -44,7 +83,11 @@ class TopicBackend(StrEnum):
 class KafkaSettings(Section):
     """Connection to Kafka. SASL and TLS as in librdkafka's and aiokafka's words."""
 
-    bootstrap: str = Field("localhost:9092", description="host:port[,host:port...]")
+    bootstrap: str = Field(
+        "localhost:9092",
+        pattern=r"^[^@/\s]+$",
+        description="host:port[,host:port...]; who connects is for sasl_username",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -75,7 +118,9 @@ class StoreSettings(Section):
     """The feature store; Streams use the same server."""
 
     backend: Literal["redis", "memory"] = "redis"
-    url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis://, rediss:// or unix://")
+    url: Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix"))] = Field(
+        SecretStr("redis://localhost:6379/0"), description="redis://, rediss:// or unix://"
+    )
     prefix: str = Field("millirec:", max_length=64)
     read_timeout: float = Field(0.015, gt=0, le=10, description="seconds a serving read may take")
     timeout: Seconds = Field(2.0, description="seconds any other call may take")
@@ -95,7 +140,7 @@ class LogSettings(Section):
     """The interaction log: a folder of Delta tables."""
 
     backend: Literal["delta", "memory"] = "delta"
-    path: str = Field(
+    path: Place = Field(
         "var/log", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
     retention: float = Field(
@@ -110,7 +155,7 @@ class RegistrySettings(Section):
     """The index registry."""
 
     backend: Literal["object_store", "memory"] = "object_store"
-    url: str = Field(
+    url: Place = Field(
         "var/registry", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
     cache: Path = Field(Path("var/cache"), description="where this machine keeps the versions it serves")

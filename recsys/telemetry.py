@@ -8,6 +8,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from recsys.masking import masked
 from recsys.printable import printable
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.013, 0.02, 0.035, 0.06, 0.1, 0.2, 0.5, 1.0, 2.5)
@@ -42,9 +43,15 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
+        # Not the one that shows local variables: passwords are among them.
         else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
-    tail: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _write_out, renderer]
+    tail: list[structlog.types.Processor] = [
+        structlog.processors.format_exc_info,
+        _write_out,
+        renderer,
+        _without_secrets,
+    ]
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -62,6 +69,10 @@ def _write_out(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMa
         if isinstance(value, str):
             event[name] = printable(value, lines=name in TRACEBACKS)
     return event
+
+
+def _without_secrets(_: Any, __: str, line: Any) -> str:
+    return masked(str(line))
 
 
 def _foreign_handler(shared: list[structlog.types.Processor], tail: list[structlog.types.Processor]) -> logging.Handler:

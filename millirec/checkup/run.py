@@ -2,9 +2,12 @@
 
 import asyncio
 
+import msgspec
+
 from millirec.checkup import connections, processes, registry, supervised, watermarks
 from millirec.checkup.finding import Check, Finding
 from millirec.settings import Settings
+from recsys.masking import masked
 
 
 async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
@@ -23,4 +26,8 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         connections.keys,
     ]
     found = await asyncio.gather(*(check(settings) for check in checks))
-    return [one for some in found for one in some]
+    return [
+        msgspec.structs.replace(finding, found=masked(finding.found), todo=masked(finding.todo))
+        for findings in found
+        for finding in findings
+    ]

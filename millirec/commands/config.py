@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from millirec.settings import load_settings
 from millirec.terminal import print_json
+from recsys.masking import masked
 
 
 def register(app: typer.Typer) -> None:
@@ -21,4 +23,4 @@ def register(app: typer.Typer) -> None:
             if section not in values:
                 raise typer.BadParameter(f"{section!r} is not one of {', '.join(values)}")
             values = values[section]
-        print_json(values)
+        print_json(msgspec.json.decode(masked(msgspec.json.encode(values).decode())))

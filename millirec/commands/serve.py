@@ -2,13 +2,17 @@
 
 import os
 import signal
+import socket
 import sys
 from contextlib import ExitStack, suppress
 from typing import Annotated
 
 import typer
 
+from app.gate import is_loopback
+from app.settings import ServeSettings
 from millirec.settings import load_settings
+from recsys.errors import InvalidInput
 from recsys.scratch import scratch_folder
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
@@ -18,8 +22,11 @@ def register(app: typer.Typer) -> None:
     @app.command("serve")
     def serve(
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-        port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+        port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
         workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that share the port.")] = None,
+        allow_anonymous: Annotated[
+            bool, typer.Option("--allow-anonymous", help="Without keys, listen on other addresses than loopback too.")
+        ] = False,
     ) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
         import uvicorn
@@ -28,7 +35,13 @@ def register(app: typer.Typer) -> None:
         from millirec.edge.limits import raise_open_files
         from millirec.edge.protocol import Protocol
 
+        # The workers read their settings themselves.
+        if host is not None:
+            os.environ["MILLIREC_SERVE__HOST"] = host
+        if allow_anonymous:
+            os.environ["MILLIREC_SERVE__ALLOW_ANONYMOUS"] = "true"
         settings = load_settings().serve
+        check_address(settings)
         count = workers or settings.workers
         raise_open_files(settings)
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
@@ -39,7 +52,7 @@ def register(app: typer.Typer) -> None:
             config = uvicorn.Config(
                 "millirec.service:create",
                 factory=True,
-                host=host or settings.host,
+                host=settings.host,
                 port=settings.port if port is None else port,
                 workers=count,
                 loop="uvloop",
@@ -55,3 +68,18 @@ def register(app: typer.Typer) -> None:
             else:
                 with suppress(KeyboardInterrupt):
                     uvicorn.Server(config).run()
+
+
+def check_address(serve: ServeSettings) -> None:
+    """Raises `InvalidInput` where nothing can listen, or where all who reach the port could do everything."""
+    try:
+        socket.getaddrinfo(serve.host, serve.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput("serve.host", f"{serve.host!r} is no address to listen on: {error}") from None
+    if not (serve.keys or serve.allow_anonymous or is_loopback(serve.host)):
+        raise InvalidInput(
+            "serve.host",
+            f"{serve.host!r} is reached from other machines, and there are no keys: whoever reaches the port could do "
+            "everything. Make a key with `millirec key NAME --scope admin` and configure it (MILLIREC_SERVE__KEYS), "
+            "listen on 127.0.0.1, or say --allow-anonymous (MILLIREC_SERVE__ALLOW_ANONYMOUS=true)",
+        )

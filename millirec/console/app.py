@@ -44,7 +44,7 @@ def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, obje
             yield {**state, "monitor": monitor}
             looking.cancel()
 
-    app = FastAPI(title="millirec console", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="millirec console", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     pages.load()
     for page in PAGES:
         ui.page(page.path, title=f"{page.title} · millirec")(_shown(page, http, reachability, sessions))

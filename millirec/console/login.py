@@ -16,6 +16,7 @@ from millirec.console.client import ApiClient, ApiDown, ApiProblem, Reachability
 from millirec.console.login_page import login_page, refused_page
 from millirec.console.session import COOKIE, Sessions
 from millirec.console_settings import ConsoleSettings
+from recsys.masking import masked
 
 log = structlog.get_logger()
 MAX_FORM = 8192
@@ -147,7 +148,7 @@ async def _form(login: Login, wanted: str, error: str, status: int = 200) -> HTM
     provider = f"/oidc/login?next={quote(wanted, safe='')}" if login.settings.oidc.issuer else None
     is_open = await login.open_to_all()
     if login.reachability.down and not error:
-        error = f"The service at {login.settings.api_url} does not answer ({login.reachability.reason})."
+        error = f"The service at {masked(login.settings.api_url)} does not answer ({login.reachability.reason})."
     return HTMLResponse(login_page(wanted, error, provider=provider, is_open=is_open), status)
 
 

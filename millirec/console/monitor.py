@@ -21,6 +21,7 @@ from millirec.console.exposition import (
     together,
     total,
 )
+from recsys.masking import masked
 from recsys.recommendation import Rung
 
 log = structlog.get_logger()
@@ -105,7 +106,7 @@ class Monitor:
         _, *answers = await asyncio.gather(self._ask_service(), *(self._fetch(url) for url in self._urls))
         texts = {url: answer for url, answer in zip(self._urls, answers, strict=True) if answer is not None}
         self._looks.append(_Look(monotonic(), texts))
-        silent = tuple(url for url in self._urls if url not in texts)
+        silent = tuple(masked(url) for url in self._urls if url not in texts)
         self.samples.append(_sample(list(self._looks), silent))
 
     async def _ask_service(self) -> None:
