@@ -79,6 +79,7 @@ CMD ["console"]
 # The last stage is what `docker build .` makes.
 FROM run AS serve
 COPY --from=build-serve /opt/millirec /opt/millirec
+# On all addresses it starts with keys only (MILLIREC_SERVE__KEYS), or with MILLIREC_SERVE__ALLOW_ANONYMOUS=true.
 ENV MILLIREC_SERVE__HOST=0.0.0.0 MILLIREC_SERVE__PORT=8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
