@@ -22,7 +22,7 @@ RIGHT = (
     [(b"Authorization", b"Basic dTpw"), (b"Authorization", b"Bearer " + KEY)],
     [(b"Authorization", b"Bearer"), (b"Authorization", b"Bearer " + KEY)],
 )
-WRONG = (
+WRONG: tuple[list[tuple[bytes, bytes]], ...] = (
     [],
     [(b"X-API-Key", b"")],
     [(b"X-API-Key", b"\xff\xfe\x80")],

@@ -11,6 +11,7 @@ from recsys.settings import StoreSettings
 from tests.faults.conftest import refused_for_now
 from tests.faults.tcp_proxy import proxying
 from tests.faults.test_drain import USERS, serving
+from tests.waiting import wait_until_sync
 
 LIMIT = 2
 
@@ -38,5 +39,6 @@ def test_beyond_the_limit_requests_are_shed_and_health_is_not(
             for one in answers:
                 if one.status_code == 503:
                     refused_for_now(one)
-            assert f"millirec_requests_shed_total {statuses[503]}.0" in client.get("/metrics").text
+            shed = f"millirec_requests_shed_total {statuses[503]}.0"
+            wait_until_sync(lambda: shed in client.get("/metrics").text, 10.0)
             assert {client.get(path).status_code for path in paths} == {200}
