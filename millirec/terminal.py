@@ -70,7 +70,7 @@ def print_json_lines(values: Iterable[object]) -> None:
 
 def refuse(reason: str) -> None:
     """Print what is wrong, for a person."""
-    errors.print(Text("error:", style="red"), Text(printable(reason, lines=True)))
+    errors.print(Text("error:", style="red"), Text(printable(reason, lines=True)), soft_wrap=True)
 
 
 def explain(error: RecsysError) -> int:
