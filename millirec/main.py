@@ -110,6 +110,9 @@ def main() -> None:
         app()
     except RecsysError as error:
         sys.exit(explain(error))
+    except FileNotFoundError as error:
+        refuse(masked(str(error)))
+        sys.exit(2)
     except Exception as error:  # noqa: BLE001 - the interpreter would print what a message holds as it is
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             refuse(f"the disk is full: {error}")
