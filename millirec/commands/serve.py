@@ -16,6 +16,8 @@ from recsys.errors import InvalidInput
 from recsys.scratch import scratch_folder
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
+WORKER_HEALTH_CHECK = 60
+"""Seconds. A worker on a busy machine takes longer to import than the 5 that uvicorn gives it before it is killed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +64,7 @@ def register(app: typer.Typer) -> None:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=round(settings.shutdown_timeout),
+                timeout_worker_healthcheck=WORKER_HEALTH_CHECK,
             )
             if count > 1:
                 Workers(config).run()

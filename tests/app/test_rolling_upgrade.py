@@ -1,5 +1,6 @@
 """Replicas and versions of different releases at the same time: served, or refused by name, never served wrong."""
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,13 +62,33 @@ async def test_a_replica_serves_on_when_another_release_promotes_and_follows_whe
     await wait_until(served)
 
 
-async def test_a_replica_that_starts_on_nothing_else_is_not_ready_until_there_is_one_it_reads(
+async def test_a_replica_that_starts_on_it_answers_from_the_version_before_it_and_says_so(
     settings: AppSettings, registry: IndexRegistry, foreign: str, wait_until: WaitUntil
 ) -> None:
     promote(registry, foreign, actor="test", reason="by the other release")
     async with client_of(create_app(settings)) as client:
+        health = (await client.get("/health/ready")).json()
+        assert health["index_version"] == "first"
+        assert foreign in health["fallback"]
+        promote(registry, "second", actor="test", reason="of our release")
+
+        async def follows() -> bool:
+            health = (await client.get("/health/ready")).json()
+            return health["index_version"] == "second" and "fallback" not in health
+
+        await wait_until(follows)
+
+
+async def test_a_replica_that_starts_on_nothing_else_is_not_ready_until_there_is_one_it_reads(
+    settings: AppSettings, registry: IndexRegistry, foreign: str, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    shutil.rmtree(tmp_path / "registry" / "aliases")
+    promote(registry, foreign, actor="test", reason="by the other release")
+    async with client_of(create_app(settings)) as client:
         for path in ("/health/ready", "/recommend"):
-            assert (await client.get(path)).status_code == 503
+            refusal = await client.get(path)
+            assert refusal.status_code == 503
+            assert foreign in refusal.json()["detail"]
         promote(registry, "second", actor="test", reason="of our release")
 
         async def ready() -> bool:

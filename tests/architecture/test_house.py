@@ -130,5 +130,5 @@ def test_every_decision_is_numbered_and_listed() -> None:
     folder = ROOT / "docs" / "adr"
     index = (folder / "README.md").read_text("utf-8")
     decisions = sorted(path.name for path in folder.glob("[0-9]*.md"))
-    assert len({name[:4] for name in decisions}) == len(decisions)
+    assert [int(name[:4]) for name in decisions] == list(range(1, len(decisions) + 1))
     assert sorted(re.findall(r"\]\((\d{4}[^)]*\.md)\)", index)) == decisions
