@@ -81,7 +81,7 @@ def test_the_documented_examples_feed_the_topic_and_keep_a_users_order(
             text = text.replace(written, actual)
         return text.replace("-t interactions", f"-t {topic.name}").replace('"interactions"', f'"{topic.name}"')
 
-    run("bash", "-euo", "pipefail", "-c", here(example("sh", "/events -d")))
+    run("bash", "-euo", "pipefail", "-c", here(example("sh", "/events --json")))
     run("bash", "-euo", "pipefail", "-c", here(example("sh", "kcat -P")))
     run(sys.executable, "-c", here(example("python", "AIOKafkaProducer")))
 
