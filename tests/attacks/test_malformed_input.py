@@ -135,8 +135,7 @@ async def stands(app: FastAPI, method: str, path: str, query: bytes = b"", body:
     status = sent[0]["status"]
     content = b"".join(message.get("body", b"") for message in sent[1:])
     assert status < 500, (status, content[:300])
-    if status != 307:
-        json.loads(content, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+    json.loads(content, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
     if status >= 400:
         assert dict(sent[0]["headers"])[b"content-type"] == b"application/problem+json"
         assert len(content) < 4000, "what was sent is not sent back"
@@ -175,8 +174,7 @@ def test_queries_of_any_bytes(stand: Stands, path: str, data: st.DataObject) -> 
 @examples
 @given(
     path=st.sampled_from(PATHS),
-    part=texts.filter(lambda text: text and "/" not in text)
-    | st.sampled_from(["%ff", "%00", "%ed%a0%80", "%2F%41", "..", "%C3%A9"]),
+    part=texts.filter(bool) | st.sampled_from(["%ff", "%00", "%ed%a0%80", "%2F%41", "..", "%C3%A9"]),
 )
 def test_paths_of_any_characters(stand: Stands, path: str, part: str) -> None:
     quoted = part if part.startswith("%") else quote(part, safe="")
