@@ -18,13 +18,13 @@ from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.rollouts import advance_canary, stop
 from recsys.index_version import CANARY, AliasMove
-from recsys.recommendation import Recommendation, Rung
+from recsys.recommendation import Recommendation, FallbackLevel
 from recsys.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
 from recsys.throttle import log_throttled
 
 log = structlog.get_logger()
 GUARD = "canary guard"
-IMPERSONAL = frozenset({Rung.TRENDING, Rung.POPULAR})
+IMPERSONAL = frozenset({FallbackLevel.TRENDING, FallbackLevel.POPULAR})
 
 
 class Noted:
@@ -82,12 +82,12 @@ class CanaryGuard:
             return
         if self._noted is None or self._noted.experiment != chosen.rollout.experiment:
             self._noted = Noted(chosen.rollout.experiment)
-        ROLLOUT_ANSWERS[chosen.variant, result.rung].inc()
+        ROLLOUT_ANSWERS[chosen.variant, result.fallback_level].inc()
         note, unit = self._noted.note, chosen.unit
         note(Outcome.EXPOSED, unit)
         if stood_in:
             note(Outcome.FAILED, unit)
-        if degraded or result.rung in IMPERSONAL:
+        if degraded or result.fallback_level in IMPERSONAL:
             note(Outcome.FALLBACK, unit)
         if seconds > SLOW_SECONDS:
             note(Outcome.SLOW, unit)
@@ -136,7 +136,7 @@ class CanaryGuard:
         ROLLOUT_MOVES.labels(verdict.action.value).inc()
         log.warning("canary moved", version=canary.version, action=verdict.action.value, reason=verdict.reason)
         try:
-            await self._store.nudge(VERSIONS_CHANNEL, canary.version)
+            await self._store.notify(VERSIONS_CHANNEL, canary.version)
         except StoreUnavailable as error:
             log.warning("other replicas will notice by polling", error=str(error))
 

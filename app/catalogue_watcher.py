@@ -24,7 +24,7 @@ class CatalogueWatcher:
             try:
                 for loaded in self._live_index.in_memory():
                     self._live_index.change_items(await caught_up(loaded, self._store))
-                await self._store.wait_for_nudge(ITEMS_CHANNEL, self._poll_interval)
+                await self._store.wait_for_notification(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
                 log_throttled(log, "warning", "item changes cannot be read, serving on", error=str(error))
                 await asyncio.sleep(self._poll_interval)

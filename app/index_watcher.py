@@ -62,7 +62,7 @@ class IndexWatcher:
         self._checking = asyncio.Lock()
         self._preload_due = False
         self.looked = asyncio.Event()
-        """Set after every look at the alias: a nudge wakes one listener, and others may follow other aliases."""
+        """Set after every look at the alias: a notification wakes one listener, and others may follow other aliases."""
 
     async def run(self) -> None:
         """Follow the alias until cancelled."""
@@ -72,7 +72,7 @@ class IndexWatcher:
             if self._preload_due:
                 await self._preload_previous()
             try:
-                await self._store.wait_for_nudge(VERSIONS_CHANNEL, self._poll_interval)
+                await self._store.wait_for_notification(VERSIONS_CHANNEL, self._poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._poll_interval)
 

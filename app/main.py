@@ -60,7 +60,7 @@ from recsys.feature_store import Reporter, open_feature_store
 from recsys.index_registry import open_index_registry
 from recsys.index_registry.receipts import open_erasure_receipts
 from recsys.interaction_topic import open_interaction_topic
-from recsys.presence import Presence, process_name
+from recsys.heartbeat import Heartbeat, process_name
 from recsys.unreadable import unreadable_met
 
 log = structlog.get_logger()
@@ -182,7 +182,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     watchers: list[Watcher] = [watcher, rollout_watcher, placement_watcher, guard, shadow]
     watchers.append(CatalogueWatcher(live_index, store, serve.poll_interval))
     watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
-    watchers.append(Reporter(store, partial(_presence, serve.alias, live_index)))
+    watchers.append(Reporter(store, partial(_heartbeat, serve.alias, live_index)))
     if spool is not None:
         watchers.append(producer)
     for watch in watchers:
@@ -207,11 +207,11 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     )
 
 
-def _presence(alias: str, live_index: LiveIndex) -> Presence:
+def _heartbeat(alias: str, live_index: LiveIndex) -> Heartbeat:
     versions = [one.index.version for one in live_index.in_memory()]
     answering = live_index.current.index.version if live_index.current else None
     fallback = "" if live_index.fallback is None else str(live_index.fallback)
-    return Presence(
+    return Heartbeat(
         process_name(),
         "serve",
         alias,

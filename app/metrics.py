@@ -8,17 +8,17 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from recsys import unreadable
 from recsys.canary import Action
-from recsys.recommendation import Rung
+from recsys.recommendation import FallbackLevel
 from recsys.rollout import Variant
 from recsys.telemetry import LATENCY_BUCKETS
 
 REQUESTS = Counter("millirec_requests", "Requests answered", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram("millirec_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS)
 IN_FLIGHT = Gauge("millirec_requests_in_flight", "Requests being answered now", multiprocess_mode="livesum")
-RECOMMENDATIONS = Counter("millirec_recommendations", "Recommendations by fallback rung", ["rung", "degraded"])
-RUNGS = {
-    (rung, degraded): RECOMMENDATIONS.labels(rung.value, str(degraded).lower())
-    for rung in Rung
+RECOMMENDATIONS = Counter("millirec_recommendations", "Recommendations by fallback level", ["fallback_level", "degraded"])
+FALLBACK_LEVELS = {
+    (fallback_level, degraded): RECOMMENDATIONS.labels(fallback_level.value, str(degraded).lower())
+    for fallback_level in FallbackLevel
     for degraded in (False, True)
 }
 """Looked up once: finding a child by its labels costs more than counting."""
@@ -79,10 +79,10 @@ ROLLOUT_SHARE = Gauge(
     multiprocess_mode="mostrecent",
 )
 ROLLOUT_ANSWERED = Counter(
-    "millirec_rollout_answers", "Answers on either side of a canary, by fallback rung", ["variant", "rung"]
+    "millirec_rollout_answers", "Answers on either side of a canary, by fallback level", ["variant", "fallback_level"]
 )
 ROLLOUT_ANSWERS = {
-    (variant, rung): ROLLOUT_ANSWERED.labels(variant.value, rung.value) for variant in Variant for rung in Rung
+    (variant, fallback_level): ROLLOUT_ANSWERED.labels(variant.value, fallback_level.value) for variant in Variant for fallback_level in FallbackLevel
 }
 ROLLOUT_DIFFERENCE = Gauge(
     "millirec_rollout_difference",

@@ -55,7 +55,7 @@ class PlacementWatcher:
         while True:
             await self.check()
             try:
-                await self._store.wait_for_nudge(PLACEMENTS_CHANNEL, self._poll_interval)
+                await self._store.wait_for_notification(PLACEMENTS_CHANNEL, self._poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._poll_interval)
 

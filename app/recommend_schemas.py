@@ -120,7 +120,7 @@ class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Items best first. `rung` says how the answer came about; `degraded` that features could not be read.
+    """Items best first. `fallback_level` says how the answer came about; `degraded` that features could not be read.
 
     `short` says why there are fewer items than asked for; `cursor` asks for the next page. `variant` is there while
     a canary runs: which side of it the user is on.
@@ -129,7 +129,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     recommendation_id: str
     index_version: str
     degraded: bool
-    rung: str
+    fallback_level: str
     items: list[AnswerItem]
     short: str | None = None
     cursor: str | None = None
@@ -140,7 +140,7 @@ class UserItems(msgspec.Struct, frozen=True, omit_defaults=True):
     """One user's part of a batch."""
 
     user_id: str
-    rung: str
+    fallback_level: str
     items: list[AnswerItem]
     short: str | None = None
 
@@ -159,7 +159,7 @@ class ExplainAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     item_id: str
     index_version: str
-    rung: str
+    fallback_level: str
     rank: int | None = None
     why: Why | None = None
     removed: Removed | None = None

@@ -13,7 +13,7 @@ import structlog
 from app.canary_guard import CanaryGuard
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
-from app.metrics import RUNGS, SEARCH_SECONDS
+from app.metrics import FALLBACK_LEVELS, SEARCH_SECONDS
 from app.rollouts import LiveRollouts
 from app.served import Served, served
 from app.shadow import Shadow
@@ -163,7 +163,7 @@ class Serving:
                     query, user_id=None, placement=msgspec.structs.replace(query.placement, sources=POPULAR)
                 )
                 result = recommend(impersonal, None, live.catalogue)
-                RUNGS[result.rung, True].inc()
+                FALLBACK_LEVELS[result.fallback_level, True].inc()
                 answer.set_result(served([result], live, [True])[0])
 
     def _flush(self) -> None:
@@ -246,5 +246,5 @@ class Serving:
         degraded = [query.user_id is not None and features is None for query, features in asked]
         if counted:
             for result, lacking in zip(results, degraded, strict=True):
-                RUNGS[result.rung, lacking].inc()
+                FALLBACK_LEVELS[result.fallback_level, lacking].inc()
         return served(results, live, degraded, seconds)

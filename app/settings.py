@@ -151,7 +151,7 @@ class ServeSettings(Section):
         description="bytes of that disk that the spool leaves free: with less, events get 503 rather than fill it up",
     )
     alias: str = Field("live", description="the alias this service follows")
-    poll_interval: Seconds = Field(1.0, description="seconds between looks at the alias; nudges come sooner")
+    poll_interval: Seconds = Field(1.0, description="seconds between looks at the alias; notifications come sooner")
     deadline: Seconds = Field(
         0.25, description="seconds until an answer that is not there yet is made of popular items"
     )

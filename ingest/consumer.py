@@ -26,7 +26,7 @@ from recsys.errors import InvalidInput, Unavailable
 from recsys.feature_store import Reporter, open_feature_store
 from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
-from recsys.presence import Presence, process_name
+from recsys.heartbeat import Heartbeat, process_name
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.unreadable import unreadable_met
 
@@ -104,9 +104,9 @@ class GroupLoop:
         self._stop = stop
         self._lag_report = LagReport(group, consumer)
 
-    def presence(self) -> Presence:
+    def heartbeat(self) -> Heartbeat:
         name = self._group.name
-        return Presence(
+        return Heartbeat(
             process_name(name),
             f"consume {name}",
             versions=tuple(self._group.versions),
@@ -195,7 +195,7 @@ class GroupLoop:
 async def _reporting(settings: StoreSettings, loop: GroupLoop) -> AsyncIterator[None]:
     """On connections of its own: whoever waits for the store elsewhere shall not be waited for here."""
     store = open_feature_store(settings)
-    reporting = asyncio.create_task(Reporter(store, loop.presence).run())
+    reporting = asyncio.create_task(Reporter(store, loop.heartbeat).run())
     try:
         yield
     finally:

@@ -57,7 +57,7 @@ class LogGroup:
         return reached
 
     def _write(self, batch: Batch) -> None:
-        # Departures first: whoever sees a row, or a watermark, sees every departure that stands before it.
+        # Identity changes first: whoever sees a row, or a watermark, sees every identity change that stands before it.
         if batch.merges:
             self._log.merge(batch.merges)
         if batch.erasures:

@@ -22,7 +22,7 @@ from recsys.interaction_log import InteractionLog
 from recsys.interaction_log.protocol import IMPORT_PREFIX
 from recsys.recommender import Index
 from recsys.trend import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
-from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, apply, departure, join
+from recsys.user_features import HISTORY_LENGTH, HistoryEntry, UserFeatures, apply, identity_change, join
 
 logger = structlog.get_logger()
 
@@ -108,13 +108,13 @@ def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, ane
     """`stored` and what the log knows as one record; `stored` itself where it knew all of that.
 
     Either may be ahead of the other, on each partition, and `stored` may begin in the middle of the topic. So what
-    one has yet to learn is applied to the other's entries: departures by the topic's order where it tells, by time
+    one has yet to learn is applied to the other's entries: identity changes by the topic's order where it tells, by time
     elsewhere.
     """
     if anew and all(offset <= logged.offsets.get(partition, -1) for partition, offset in stored.offsets.items()):
         stored = UserFeatures(stored.user_id, revision=stored.revision)
-    left = tuple(departure(record.message) for record in logged.departures)
-    unlogged = [one for one in stored.departures if one not in left]
+    left = tuple(identity_change(record.message) for record in logged.identity_changes)
+    unlogged = [one for one in stored.identity_changes if one not in left]
 
     def stays(partition: str, offset: int, entry: HistoryEntry, moved: bool) -> bool:
         if moved:
@@ -126,8 +126,8 @@ def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, ane
     entries = tuple(
         entry for partition, offset, entry, moved in logged.entries if stays(partition, offset, entry, moved)
     )
-    caught_up = apply(stored, logged.departures, length)
-    return join(caught_up, UserFeatures(stored.user_id, entries, logged.offsets, departures=left), length)
+    caught_up = apply(stored, logged.identity_changes, length)
+    return join(caught_up, UserFeatures(stored.user_id, entries, logged.offsets, identity_changes=left), length)
 
 
 def _lacks(stored: UserFeatures, indexes: Sequence[Index]) -> bool:

@@ -24,7 +24,7 @@ class Logged:
 
     user_id: str
     entries: list[tuple[str, int, HistoryEntry, bool]]
-    departures: list[Positioned]
+    identity_changes: list[Positioned]
     offsets: dict[str, int]
 
 
@@ -44,7 +44,7 @@ class Selection:
 def selected(log: InteractionLog, since: Start | None) -> Selection:
     snapshot = log.snapshot()
     beyond = pl.col("offset") > _since(since)
-    merges = snapshot.departures.filter(pl.col("into").is_not_null())
+    merges = snapshot.identity_changes.filter(pl.col("into").is_not_null())
     found = pl.concat(
         [
             snapshot.places.filter(beyond).select("user_id"),
@@ -58,7 +58,7 @@ def selected(log: InteractionLog, since: Start | None) -> Selection:
         if new.is_empty():
             break
         users = pl.concat([users, new])
-    last = snapshot.departures.group_by("user_id").agg(pl.col("occurred_at").max())
+    last = snapshot.identity_changes.group_by("user_id").agg(pl.col("occurred_at").max())
     ordered = users.join(last, on="user_id", how="left").sort("occurred_at", "user_id", nulls_last=False)
     rows = int(snapshot.rows.select(pl.len()).collect().item())
     return Selection(snapshot, ordered.get_column("user_id"), max(1, ROWS_AT_ONCE * ordered.height // max(rows, 1)))
@@ -82,26 +82,26 @@ def _read(snapshot: Snapshot, users: pl.Series) -> list[Logged]:
     places = snapshot.places.filter(~pl.col("partition").str.starts_with(IMPORT_PREFIX))
     for user_id, partition, offset in places.join(mine.lazy(), on="user_id", how="semi").collect().iter_rows():
         offsets[user_id][partition] = offset
-    departures = _departures(snapshot.departures.join(mine, on="user_id", how="semi"))
-    entries = {user_id: list(found) for user_id, found in _entries(snapshot.rows, mine, departures)}
-    return [Logged(one, entries.get(one, []), departures.get(one, []), offsets[one]) for one in users]
+    identity_changes = _identity_changes(snapshot.identity_changes.join(mine, on="user_id", how="semi"))
+    entries = {user_id: list(found) for user_id, found in _entries(snapshot.rows, mine, identity_changes)}
+    return [Logged(one, entries.get(one, []), identity_changes.get(one, []), offsets[one]) for one in users]
 
 
-def _departures(rows: pl.DataFrame) -> dict[str, list[Positioned]]:
+def _identity_changes(rows: pl.DataFrame) -> dict[str, list[Positioned]]:
     """By user, each partition's in its order."""
-    departures: defaultdict[str, list[Positioned]] = defaultdict(list)
+    identity_changes: defaultdict[str, list[Positioned]] = defaultdict(list)
     for event_id, user_id, partition, offset, at, into in rows.sort("offset").iter_rows():
         message = (
             Erasure(event_id=event_id or "", user_id=user_id, occurred_at=at)
             if into is None
             else Merge(event_id=event_id or "", user_id=user_id, into=into, occurred_at=at)
         )
-        departures[user_id].append(Positioned(partition, offset, message))
-    return dict(departures)
+        identity_changes[user_id].append(Positioned(partition, offset, message))
+    return dict(identity_changes)
 
 
 def _entries(
-    rows: pl.LazyFrame, users: pl.DataFrame, departures: Mapping[str, list[Positioned]]
+    rows: pl.LazyFrame, users: pl.DataFrame, identity_changes: Mapping[str, list[Positioned]]
 ) -> Iterator[tuple[str, Iterator[tuple[str, int, HistoryEntry, bool]]]]:
     columns = ("partition", "offset", "occurred_at", "event_id", "item_id", "type", "since")
     newest = (
@@ -116,14 +116,14 @@ def _entries(
         .collect()
     )
     for user_id, *found in newest.iter_rows():
-        last = max((epoch_ms(one.message.occurred_at) for one in departures.get(user_id, [])), default=0)
+        last = max((epoch_ms(one.message.occurred_at) for one in identity_changes.get(user_id, [])), default=0)
         yield user_id, _placed(zip(*found, strict=True), last)
 
 
 def _placed(
     rows: "Iterator[tuple[str, int, int, str, str, str, int | None]]", left_ms: int
 ) -> Iterator[tuple[str, int, HistoryEntry, bool]]:
-    """What the topic's order does not place stands behind the user's last departure, at `left_ms`."""
+    """What the topic's order does not place stands behind the user's last identity change, at `left_ms`."""
     for partition, offset, at_us, event_id, item_id, kind, since_us in rows:
         imported = left_ms if partition.startswith(IMPORT_PREFIX) else 0
         since_ms = imported if since_us is None else round(since_us / 1000)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys.feature_store import FeatureStore
-from recsys.user_features import Departure, Positioned, UserFeatures, apply, departure, left_since, received
+from recsys.user_features import IdentityChange, Positioned, UserFeatures, apply, identity_change, left_since, received
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Halves:
 class _Ending:
     before: UserFeatures
     after: UserFeatures
-    left: Departure
+    left: IdentityChange
 
 
 async def halves(merges: Sequence[Positioned], store: FeatureStore, length: int) -> list[Halves]:
@@ -30,7 +30,7 @@ async def halves(merges: Sequence[Positioned], store: FeatureStore, length: int)
     """
     stored = await store.load([merge.message.user_id for merge in merges])
     endings = [
-        _Ending(before, apply(before, [merge], length), departure(merge.message))
+        _Ending(before, apply(before, [merge], length), identity_change(merge.message))
         for before, merge in zip(stored, merges, strict=True)
     ]
     new = [ending for ending in endings if ending.after is not ending.before]
@@ -50,7 +50,7 @@ async def _follow(endings: Sequence[_Ending], store: FeatureStore) -> list[tuple
     """Per ending, who has it now (nobody, where it was erased) and since when.
 
     Partitions run apart, so whoever receives may have left already. It ends, because every step is to a
-    departure later than the last.
+    identity change later than the last.
     """
     going = {place: ending.left for place, ending in enumerate(endings)}
     reached: dict[int, tuple[UserFeatures | None, int]] = {}

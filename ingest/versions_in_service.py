@@ -41,7 +41,7 @@ class VersionsInService:
         """Keep up until cancelled."""
         while True:
             try:
-                await self._store.wait_for_nudge(VERSIONS_CHANNEL, self._interval)
+                await self._store.wait_for_notification(VERSIONS_CHANNEL, self._interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._interval)
             await self.refresh()

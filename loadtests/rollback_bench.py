@@ -1,4 +1,4 @@
-"""How long after a rollback the last old answer comes: several workers under load, told of by the nudge alone.
+"""How long after a rollback the last old answer comes: several workers under load, told of by the notification alone.
 
 python -m loadtests.rollback_bench prints what docs/versions.md quotes. No worker looks at the alias unasked while this
 runs, and features are waited for, so that a busy machine changes no answer.

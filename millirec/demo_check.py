@@ -33,7 +33,7 @@ def check(url: str, settings: Settings, console_url: str | None) -> None:
             _known_customers(url)
         with _step("an unknown visitor gets popular items"):
             body = _get(client, "/recommend", user_id="nobody-yet")
-            _expect(body["rung"] == "popular" and body["items"], f"got {body}")
+            _expect(body["fallback_level"] == "popular" and body["items"], f"got {body}")
         with _step("an item has similar items"):
             item = recommendations(url, CUSTOMERS[0])["items"][0]["item_id"]
             _expect(bool(_get(client, f"/items/{item}/similar")["items"]), f"nothing is similar to {item}")
@@ -77,7 +77,7 @@ def _answers(client: httpx.Client, path: str) -> bool:
 def _known_customers(url: str) -> None:
     for customer in CUSTOMERS:
         body = recommendations(url, customer)
-        personal = body["rung"] in {"embedding", "folded", "snapshot"} and not body["degraded"]
+        personal = body["fallback_level"] in {"embedding", "folded", "snapshot"} and not body["degraded"]
         _expect(personal and len(body["items"]) == 5, f"customer {customer} got {body}")
         _expect(any("title" in one["properties"] for one in body["items"]), f"no titles for customer {customer}")
 
@@ -97,7 +97,7 @@ def _purchase(client: httpx.Client, url: str, seconds: list[float]) -> str:
 
     def changed() -> bool:
         body = recommendations(url, customer)
-        return bool(body["rung"] == "embedding" and body["items"] != before["items"])
+        return bool(body["fallback_level"] == "embedding" and body["items"] != before["items"])
 
     _until(changed, f"the answer for {customer} did not change")
     seconds.append(time.monotonic() - posted)

@@ -6,11 +6,11 @@ from recsys.errors import StoreUnavailable
 from recsys.feature_store import open_feature_store
 
 
-async def nudge(settings: Settings, channel: str, payload: str) -> None:
+async def notify(settings: Settings, channel: str, payload: str) -> None:
     """Now; without the store they notice by polling."""
     store = open_feature_store(settings.store)
     try:
-        await store.nudge(channel, payload)
+        await store.notify(channel, payload)
     except StoreUnavailable as error:
         errors.print(f"replicas could not be told and will notice by polling: {error}", highlight=False)
     finally:

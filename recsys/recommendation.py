@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from recsys.expression import Expression
 from recsys.placement import MAX_K, Placement, Source
 
-__all__ = ["MAX_K", "Query", "Recommendation", "Rung", "Source"]
+__all__ = ["MAX_K", "Query", "Recommendation", "FallbackLevel", "Source"]
 
 
-class Rung(StrEnum):
+class FallbackLevel(StrEnum):
     """How an answer came about, best first: the fallback ladder."""
 
     EMBEDDING = "embedding"
@@ -62,7 +62,7 @@ class Recommendation:
     """
 
     version: str
-    rung: Rung
+    fallback_level: FallbackLevel
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     sources: tuple[Source, ...]

@@ -22,14 +22,14 @@ PAST_BYTES = 16
 SHOWN_LENGTH = 200
 """Impressions remembered per user, and never more than interactions."""
 
-DEPARTURES = 16
+IDENTITY_CHANGES = 16
 """Remembered per user; only what another partition brings late is measured against them."""
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """One remembered interaction; field order is sort order (event time, then event).
 
-    Departures up to `since_ms` left it here: a merge brought it then, or it was read from a log that knew them.
+    Identity changes up to `since_ms` left it here: a merge brought it then, or it was read from a log that knew them.
     It is 0 for what the topic's order alone places. Millions pass through a consumer: the garbage collector, which
     has nothing to find in them, took a third of its time.
     """
@@ -41,7 +41,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, array_like=True, order=True, gc=
     since_ms: int = 0
 
 
-class Departure(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
+class IdentityChange(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """All that a user had left: it was merged `into` another, or erased where that is empty."""
 
     at_ms: int
@@ -71,7 +71,7 @@ class UserFeatures:
 
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
     `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
-    writes and is 0 for a user who is not stored; `departures` are the newest few, oldest first;
+    writes and is 0 for a user who is not stored; `identity_changes` are the newest few, oldest first;
     `shown` is the history of impressions, apart because they are many and no taste; `past` tells apart
     the events that the history has no room for, and knows no more of them: (time in ms, event) as
     two little-endian int64 each, oldest first.
@@ -82,7 +82,7 @@ class UserFeatures:
     offsets: Mapping[str, int] = field(default_factory=dict)
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
     revision: int = 0
-    departures: tuple[Departure, ...] = ()
+    identity_changes: tuple[IdentityChange, ...] = ()
     shown: tuple[HistoryEntry, ...] = ()
     past: bytes = b""
 
@@ -93,8 +93,8 @@ def history_entry(interaction: Interaction) -> HistoryEntry:
     )
 
 
-def departure(message: Interaction | Erasure | Merge) -> Departure:
-    return Departure(epoch_ms(message.occurred_at), message.into if isinstance(message, Merge) else "")
+def identity_change(message: Interaction | Erasure | Merge) -> IdentityChange:
+    return IdentityChange(epoch_ms(message.occurred_at), message.into if isinstance(message, Merge) else "")
 
 
 def bounded(entries: Iterable[HistoryEntry], length: int) -> tuple[HistoryEntry, ...]:
@@ -121,7 +121,7 @@ def apply(
         if isinstance(record.message, Interaction):
             told.append(history_entry(record.message))
         else:
-            kept, told = _without(kept, departure(record.message)), []
+            kept, told = _without(kept, identity_change(record.message)), []
     if offsets == features.offsets:
         return features
     return _changed(features, kept, told, offsets, length, window)
@@ -139,7 +139,7 @@ def news(features: UserFeatures, records: Sequence[Positioned]) -> list[Position
             continue
         offsets[record.partition] = record.offset
         if not isinstance(record.message, Interaction):
-            kept = _without(kept, departure(record.message))
+            kept = _without(kept, identity_change(record.message))
             known = _events(kept)
         elif record.message.type != IMPRESSION and (event := event_key(record.message.event_id)) not in known:
             known.add(event)
@@ -148,7 +148,7 @@ def news(features: UserFeatures, records: Sequence[Positioned]) -> list[Position
 
 
 def received(
-    features: UserFeatures, source: UserFeatures, left: Departure, at_ms: int, length: int = HISTORY_LENGTH
+    features: UserFeatures, source: UserFeatures, left: IdentityChange, at_ms: int, length: int = HISTORY_LENGTH
 ) -> UserFeatures:
     """`features` with what `left` took from `source`, as merged at `at_ms` (later than `left` where it was passed on).
 
@@ -159,9 +159,9 @@ def received(
     return _changed(features, features, moved, features.offsets, length)
 
 
-def left_since(features: UserFeatures, at_ms: int) -> Departure | None:
-    """The first departure that takes what came at `at_ms`; there may be one, because partitions run apart."""
-    return next((one for one in features.departures if one.takes(at_ms)), None)
+def left_since(features: UserFeatures, at_ms: int) -> IdentityChange | None:
+    """The first identity change that takes what came at `at_ms`; there may be one, because partitions run apart."""
+    return next((one for one in features.identity_changes if one.takes(at_ms)), None)
 
 
 def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENGTH) -> UserFeatures:
@@ -173,19 +173,19 @@ def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENG
     for partition, offset in other.offsets.items():
         offsets[partition] = max(offset, offsets.get(partition, -1))
     entries = (*features.history, *features.shown, *other.history, *other.shown)
-    departures = _newest((*features.departures, *other.departures))
+    identity_changes = _newest((*features.identity_changes, *other.identity_changes))
     past = _union(features.past, other.past, frozenset(), REPEAT_WINDOW - length) if other.past else features.past
-    nothing = UserFeatures(features.user_id, departures=departures, past=past)
+    nothing = UserFeatures(features.user_id, identity_changes=identity_changes, past=past)
     return _changed(features, nothing, entries, offsets, length)
 
 
-def _without(features: UserFeatures, left: Departure) -> UserFeatures:
+def _without(features: UserFeatures, left: IdentityChange) -> UserFeatures:
     """With what `left` took gone. Nobody is told apart by what they left, so the past goes in any case."""
     return replace(
         features,
         history=tuple(entry for entry in features.history if not left.takes(entry.since_ms)),
         shown=tuple(entry for entry in features.shown if not left.takes(entry.since_ms)),
-        departures=_newest((*features.departures, left)),
+        identity_changes=_newest((*features.identity_changes, left)),
         past=b"",
     )
 
@@ -209,11 +209,11 @@ def _changed(
     pushed_out, remembered, past = history[:-length], history[-length:], kept.past
     if (past and told) or pushed_out:
         past = _past(past, told, pushed_out, remembered, window - length)
-    new = (remembered, offsets, kept.departures, shown, past)
-    if new == (before.history, before.offsets, before.departures, before.shown, before.past):
+    new = (remembered, offsets, kept.identity_changes, shown, past)
+    if new == (before.history, before.offsets, before.identity_changes, before.shown, before.past):
         return before
     embeddings = before.embeddings if remembered == before.history else {}
-    return UserFeatures(before.user_id, remembered, offsets, embeddings, before.revision, kept.departures, shown, past)
+    return UserFeatures(before.user_id, remembered, offsets, embeddings, before.revision, kept.identity_changes, shown, past)
 
 
 def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
@@ -272,5 +272,5 @@ def _events(features: UserFeatures) -> set[int]:
     return known
 
 
-def _newest(departures: Iterable[Departure]) -> tuple[Departure, ...]:
-    return tuple(sorted(set(departures))[-DEPARTURES:])
+def _newest(identity_changes: Iterable[IdentityChange]) -> tuple[IdentityChange, ...]:
+    return tuple(sorted(set(identity_changes))[-IDENTITY_CHANGES:])

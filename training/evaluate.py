@@ -133,7 +133,7 @@ def evaluate_model(
 def evaluate_popularity(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
-    """The popular rung for everybody: what the service answers when it knows nothing of a user."""
+    """The popular fallback level for everybody: what the service answers when it knows nothing of a user."""
     query = Query(k=max(KS), placement=_placement(Source.POPULAR, exclude_seen))
 
     def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:

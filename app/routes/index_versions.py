@@ -125,7 +125,7 @@ async def moved(use: Services, make: Callable[[], AliasMove], version: str | Non
         await use.watcher.prove(version)
     move = await use.watcher.ask(make)
     try:
-        await use.store.nudge(VERSIONS_CHANNEL, move.version)
+        await use.store.notify(VERSIONS_CHANNEL, move.version)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await use.watcher.check()

@@ -69,7 +69,7 @@ async def delete_placement(use: Use, actor: Administering, name: Name) -> Respon
 async def _change(use: Services, name: str, placement: Placement | None, actor: str) -> Response:
     change = await use.watcher.ask(partial(use.registry.change_placement, name, placement, actor=actor))
     try:
-        await use.store.nudge(PLACEMENTS_CHANNEL, name)
+        await use.store.notify(PLACEMENTS_CHANNEL, name)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await use.placement_watcher.check()

@@ -95,7 +95,7 @@ class _Batch:
         self.version = part[0].result.version
         self.degraded |= any(found.degraded for found in part)
         answers = [
-            UserItems(user, found.result.rung, items_of(found, self._names), found.result.short)
+            UserItems(user, found.result.fallback_level, items_of(found, self._names), found.result.short)
             for user, found in zip(self._users[begun : self._encoded], part, strict=True)
         ]
         return (b"," if begun else b"") + msgspec.json.encode(answers)[1:-1]
@@ -136,7 +136,7 @@ async def explain(use: Services, _: Connection, raw: bytes) -> bytes:
     removed = explanation.why_not(row)
     rank = None if removed else result.rows.tolist().index(row) + 1
     why = None if rank is None else explanation.why()[rank - 1]
-    return msgspec.json.encode(ExplainAnswer(body.item_id, result.version, result.rung, rank, why, removed))
+    return msgspec.json.encode(ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, why, removed))
 
 
 HOT: Mapping[tuple[str, str], HotRoute] = {
@@ -215,7 +215,7 @@ EXAMPLE = {
     "recommendation_id": "0643f2b81a5c3e9d1f0b7a2c4d5e",
     "index_version": "20111209-125000-4c1d2e",
     "degraded": False,
-    "rung": "embedding",
+    "fallback_level": "embedding",
     "items": [
         {"item_id": "85123A", "score": 0.91, "source": "personal", "properties": {"title": "WHITE HANGING HEART"}}
     ],

@@ -15,7 +15,7 @@ from recsys.feature_store import open_feature_store
 from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import versions_in_service
 from recsys.index_version import LIVE, in_service
-from recsys.presence import REPORT_SECONDS, Seen
+from recsys.heartbeat import REPORT_SECONDS, Seen
 
 SERVE = "serve"
 GROUPS = ("features", "log")
@@ -55,41 +55,41 @@ async def look(settings: Settings) -> list[Finding]:
 
 
 def replicas(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
-    serving = [one for one in seen if one.presence.program == SERVE]
+    serving = [one for one in seen if one.heartbeat.program == SERVE]
     if not serving:
         yield wrong("workers", "consumers run, and no replica", "Start it: millirec serve", "no-version")
         return
     found = [finding for one in serving for finding in _replica(registry, one)]
-    versions = sorted({one.presence.version for one in serving if one.presence.version})
+    versions = sorted({one.heartbeat.version for one in serving if one.heartbeat.version})
     told = f"{len(serving)} answer from {', '.join(versions)}" if versions else f"{len(serving)} wait for a version"
     yield from found or [fine("workers", told)]
 
 
 def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
-    name = f"worker {one.presence.process}"
-    alias = one.presence.alias
+    name = f"worker {one.heartbeat.process}"
+    alias = one.heartbeat.alias
     move = registry.alias(alias)
     wanted = None if move is None else move.version
     if one.silent:
         yield _silent(name, one, "versions-differ")
-    if move is None and one.presence.version is not None:
-        told = f"answers from {one.presence.version}, and nothing is {alias} in this registry"
+    if move is None and one.heartbeat.version is not None:
+        told = f"answers from {one.heartbeat.version}, and nothing is {alias} in this registry"
         todo = (
             "Is this the registry that it follows (MILLIREC_REGISTRY__URL)? If it was lost, import or train a version."
         )
         yield wrong(name, told, todo, "registry-away")
-    if move is not None and one.presence.version != wanted:
+    if move is not None and one.heartbeat.version != wanted:
         since = (datetime.now(UTC) - move.moved_at).total_seconds()
-        told = f"answers from {one.presence.version}; {alias} has been {wanted} for {since:,.0f} s"
-        fallback = one.presence.fallback
+        told = f"answers from {one.heartbeat.version}; {alias} has been {wanted} for {since:,.0f} s"
+        fallback = one.heartbeat.fallback
         yield wrong(
             name,
             f"{told}: {fallback}" if fallback else told,
             f'Its log names the file; until that is mended: {AWAY} "..."' if fallback else READ_ITS_LOG,
             "version-refused" if fallback else "versions-differ",
         )
-    for beside in sorted(_beside(registry) - set(one.presence.versions)):
-        told = f"does not hold {beside}, so that whoever is to be answered by it gets {one.presence.version}"
+    for beside in sorted(_beside(registry) - set(one.heartbeat.versions)):
+        told = f"does not hold {beside}, so that whoever is to be answered by it gets {one.heartbeat.version}"
         yield wrong(name, told, READ_ITS_LOG, "versions-differ")
 
 
@@ -101,13 +101,13 @@ def _beside(registry: IndexRegistry) -> set[str]:
 def consumers(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
     wanted = set(versions_in_service(registry))
     for group in GROUPS:
-        members = [one for one in seen if one.presence.program == f"consume {group}"]
+        members = [one for one in seen if one.heartbeat.program == f"consume {group}"]
         if not members:
             todo = f"Start it: millirec consume {group}"
             yield wrong(f"group {group}", "replicas run, and nobody consumes: events wait on the topic", todo, "lag")
             continue
         found = [finding for one in members for finding in _consumer(one, wanted if group == "features" else set())]
-        lag = sum(one.presence.lag for one in members)
+        lag = sum(one.heartbeat.lag for one in members)
         if lag > MAX_LAG:
             told = f"{lag:,} messages behind, with {len(members)} members"
             found.append(wrong(f"group {group}", told, f"Add members: millirec consume {group}", "lag"))
@@ -115,10 +115,10 @@ def consumers(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding
 
 
 def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
-    name = f"consumer {one.presence.process}"
+    name = f"consumer {one.heartbeat.process}"
     if one.silent:
         yield _silent(name, one, "lag")
-    missing = sorted(wanted - set(one.presence.versions))
+    missing = sorted(wanted - set(one.heartbeat.versions))
     if missing:
         told = f"does not fold events into {', '.join(missing)}: whoever reads does so, at its own cost"
         yield wrong(name, told, READ_ITS_LOG, "versions-differ")
@@ -126,7 +126,7 @@ def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
 
 def damage(seen: Sequence[Seen]) -> Iterator[Finding]:
     """A note: what a process met may be mended since, and its count begins again with it."""
-    met = {report.presence.process: report.presence.unreadable for report in seen if report.presence.unreadable}
+    met = {report.heartbeat.process: report.heartbeat.unreadable for report in seen if report.heartbeat.unreadable}
     if met:
         told = f"{len(met)} processes met stored records that they cannot read, the first of them {next(iter(met))}"
         todo = "Their logs and millirec_unreadable_records_total say which kind; rebuild, train or set it again."

@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
-from millirec.replicas import nudge
+from millirec.replicas import notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json
 from recsys.errors import InvalidInput, NotFound
@@ -104,4 +104,4 @@ def _change(settings: Settings, name: str, placement: Placement | None) -> None:
     registry = open_index_registry(settings.registry)
     change = registry.change_placement(name, placement, actor=getpass.getuser())
     console.print(f"{name} {'set' if placement else 'taken back'} (change {change.sequence})", highlight=False)
-    asyncio.run(nudge(settings, PLACEMENTS_CHANNEL, name))
+    asyncio.run(notify(settings, PLACEMENTS_CHANNEL, name))

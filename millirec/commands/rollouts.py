@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
-from millirec.replicas import nudge
+from millirec.replicas import notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json
 from recsys.errors import NotFound
@@ -191,7 +191,7 @@ def _announce(settings: Settings, move: AliasMove) -> None:
         whose = "users" if move.alias == CANARY else "requests"
         said = f"{move.version} is the {move.alias}, for {100 * move.rollout.share:g} % of the {whose}"
     console.print(f"{said}: {move.reason}", highlight=False)
-    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+    asyncio.run(notify(settings, VERSIONS_CHANNEL, move.version))
 
 
 def _ms(seconds: float | None) -> str:

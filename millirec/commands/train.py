@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from millirec.replicas import nudge
+from millirec.replicas import notify
 from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
@@ -159,5 +159,5 @@ def _put_in_service(
     # There is nothing to compare the first one with.
     begin = start_canary if canary and registry.alias(LIVE) else aliases.promote
     move = begin(registry, version, actor=actor, reason=reason)
-    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+    asyncio.run(notify(settings, VERSIONS_CHANNEL, move.version))
     console.print(f"{move.alias} -> {move.version}", highlight=False)

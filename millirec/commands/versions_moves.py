@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from millirec.replicas import nudge
+from millirec.replicas import notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.feature_store import VERSIONS_CHANNEL
@@ -65,4 +65,4 @@ def unpin(version: Version, reason: Reason) -> None:
 def _announce(settings: Settings, move: AliasMove) -> None:
     where = "nowhere" if move.cleared else move.version
     console.print(f"{move.alias} -> {where} (move {move.sequence}: {move.reason})", highlight=False)
-    asyncio.run(nudge(settings, VERSIONS_CHANNEL, move.version))
+    asyncio.run(notify(settings, VERSIONS_CHANNEL, move.version))

@@ -58,7 +58,7 @@ def alarms(now: Sample) -> list[Alarm]:
         now.degraded > MUCH_DEGRADED,
         "warn",
         f"{now.degraded:.0%} of the answers are worse than they could be",
-        "The share of the fallback rungs shows which.",
+        "The share of the fallback fallback levels shows which.",
     )
     when(
         bool(now.dead_letters),

@@ -19,7 +19,7 @@ STEPS = "1, 5, 25, 100"
 WORDS = {
     "converted": "Users who convert",
     "failed": "Users with a failed request",
-    "fallback": "Users with a worse rung",
+    "fallback": "Users with a worse fallback level",
     "slow": "Users with a slow answer",
 }
 LEAST_WIDTH = 0.001

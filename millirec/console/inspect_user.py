@@ -13,7 +13,7 @@ AS_SERVED = "as served now"
 HISTORY = 100
 BESIDE = "lg:grid-cols-[2fr_3fr]"
 TYPES = {"purchase": "shopping_bag", "add_to_cart": "add_shopping_cart", "click": "ads_click", "view": "visibility"}
-RUNGS = {
+FALLBACK_LEVELS = {
     "embedding": "the user's vector, fresh from the stream",
     "folded": "a vector folded in from the history just now",
     "snapshot": "the user's vector as of training",
@@ -150,11 +150,11 @@ def _answers(answers: list[Json], titles: dict[str, str]) -> None:
 def _heading(answer: Json) -> None:
     ui.label(answer["index_version"]).classes("font-medium")
     with ui.row().classes("gap-2 items-center"):
-        ui.badge(answer["rung"]).tooltip(RUNGS.get(answer["rung"], ""))
+        ui.badge(answer["fallback_level"]).tooltip(FALLBACK_LEVELS.get(answer["fallback_level"], ""))
         if "variant" in answer:
             ui.badge(answer["variant"], color="purple")
         if answer["degraded"]:
             ui.badge("degraded", color="warning").tooltip("The user's features could not be read.")
-        ui.label(RUNGS.get(answer["rung"], "")).classes("text-sm m-dim")
+        ui.label(FALLBACK_LEVELS.get(answer["fallback_level"], "")).classes("text-sm m-dim")
     if "short" in answer:
         ui.label(f"Fewer than asked for: {answer['short']}").classes("text-sm")

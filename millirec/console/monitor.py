@@ -22,7 +22,7 @@ from millirec.console.exposition import (
     total,
 )
 from recsys.masking import masked
-from recsys.recommendation import Rung
+from recsys.recommendation import FallbackLevel
 
 log = structlog.get_logger()
 KEPT = 300
@@ -47,7 +47,7 @@ class Sample:
     shed: float = 0.0
     latency: Quantiles | None = None
     freshness: Quantiles | None = None
-    rungs: Mapping[str, float] = field(default_factory=dict)
+    fallback_levels: Mapping[str, float] = field(default_factory=dict)
     degraded: float = 0.0
     lag: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, float] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
     counted_long, _ = _since(looks)
     routes = by_label(counted, "millirec_requests_total", "route")
     recommended = sum(count for route, count in routes.items() if _recommends(route))
-    answers = by_label(counted, "millirec_recommendations_total", "rung")
+    answers = by_label(counted, "millirec_recommendations_total", "fallback_level")
     answered = sum(answers.values())
     degraded = total(counted, "millirec_recommendations_total", lambda labels: labels.get("degraded") == "true")
     events = routes.get("/events", 0.0)
@@ -149,7 +149,7 @@ def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
         shed=total(counted, "millirec_requests_shed_total") / seconds,
         latency=quantiles(counted, "millirec_request_seconds", lambda labels: labels.get("route") == "/recommend"),
         freshness=quantiles(counted_long, "millirec_freshness_seconds", lambda one: one.get("group") == "features"),
-        rungs={rung: answers.get(rung, 0.0) / answered for rung in Rung} if answered else {},
+        fallback_levels={fallback_level: answers.get(fallback_level, 0.0) / answered for fallback_level in FallbackLevel} if answered else {},
         degraded=degraded / answered if answered else 0.0,
         lag=by_label(now, "millirec_consumer_lag", "group"),
         versions={name: n for name, n in by_label(now, "millirec_index_version_info", "version").items() if n > 0},

@@ -1,7 +1,7 @@
 """What the feature store looks like inside: key names, and a user's record as the fields of one hash.
 
 `{prefix}user:{user_id}`    hash: h history (msgpack), o offsets (msgpack), r revision,
-                            d departures, s shown (msgpack), p past (int64), where there are any,
+                            d identity changes, s shown (msgpack), p past (int64), where there are any,
                             e:{version} embedding (float32, little-endian); one key, so that a script,
                             an erasure and a TTL each concern exactly one user
 `{prefix}item:{item_id}`    string: the item as JSON
@@ -10,8 +10,8 @@
 `{prefix}trend:{partition}:{hour}`  sorted set: item_id scored by its weight in that hour, in thousandths
 `{prefix}outcome:{experiment}:{outcome}`  bitmap of units
 `{prefix}tally:{name}`      hash: running counts
-`{prefix}presences`        hash: when a process reported last (ms) and what, by its name
-`{prefix}nudge:{channel}`   pub/sub channel
+`{prefix}heartbeats`        hash: when a process reported last (ms) and what, by its name
+`{prefix}notify:{channel}`   pub/sub channel
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,15 +22,15 @@ import msgspec
 import numpy as np
 
 from recsys.feature_store.protocol import UNREADABLE
-from recsys.user_features import PAST_BYTES, Departure, HistoryEntry, UserFeatures, Vector
+from recsys.user_features import PAST_BYTES, IdentityChange, HistoryEntry, UserFeatures, Vector
 
 REVISION_DIGITS = 15
 """As many as a number in Lua has room for."""
-HISTORY, OFFSETS, DEPARTURES, SHOWN, PAST, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"p", b"r", b"e:"
+HISTORY, OFFSETS, IDENTITY_CHANGES, SHOWN, PAST, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"p", b"r", b"e:"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_history = msgspec.msgpack.Decoder(tuple[HistoryEntry, ...]).decode
-_decode_departures = msgspec.msgpack.Decoder(tuple[Departure, ...]).decode
+_decode_identity_changes = msgspec.msgpack.Decoder(tuple[IdentityChange, ...]).decode
 _decode_offsets = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
@@ -61,11 +61,11 @@ class Keys:
     def tally(self, name: str) -> bytes:
         return f"{self.prefix}tally:{name}".encode()
 
-    def presences(self) -> bytes:
-        return f"{self.prefix}presences".encode()
+    def heartbeats(self) -> bytes:
+        return f"{self.prefix}heartbeats".encode()
 
-    def nudge(self, channel: str) -> bytes:
-        return f"{self.prefix}nudge:{channel}".encode()
+    def notify(self, channel: str) -> bytes:
+        return f"{self.prefix}notify:{channel}".encode()
 
 
 def embedding_field(version: str) -> bytes:
@@ -75,8 +75,8 @@ def embedding_field(version: str) -> bytes:
 def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
     """Everything but the revision, which the store counts itself."""
     fields = {HISTORY: _encode(features.history), OFFSETS: _encode(features.offsets)}
-    if features.departures:
-        fields[DEPARTURES] = _encode(features.departures)
+    if features.identity_changes:
+        fields[IDENTITY_CHANGES] = _encode(features.identity_changes)
     if features.shown:
         fields[SHOWN] = _encode(features.shown)
     if features.past:
@@ -96,14 +96,14 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
         raise ValueError(f"revision {fields[REVISION]!r} is no number")
     if revision == 0:
         return UserFeatures(user_id)
-    history, offsets, departures, shown, past = map(fields.get, (HISTORY, OFFSETS, DEPARTURES, SHOWN, PAST))
+    history, offsets, identity_changes, shown, past = map(fields.get, (HISTORY, OFFSETS, IDENTITY_CHANGES, SHOWN, PAST))
     if past is not None and len(past) % PAST_BYTES:
         raise ValueError(f"a past of {len(past)} bytes is no list of times and events")
     return UserFeatures(
         user_id,
         history=_decode_history(history) if history is not None else (),
         offsets=_decode_offsets(offsets) if offsets is not None else {},
-        departures=_decode_departures(departures) if departures is not None else (),
+        identity_changes=_decode_identity_changes(identity_changes) if identity_changes is not None else (),
         shown=_decode_history(shown) if shown is not None else (),
         past=past or b"",
         embeddings=dict(_embeddings(fields.items())),

@@ -10,7 +10,7 @@ from recsys.errors import InvalidInput
 from recsys.feature_store.items import applied, by_item
 from recsys.feature_store.protocol import ITEMS_CHANNEL, KEPT_ITEMS, ItemChanges
 from recsys.item import Item
-from recsys.presence import FORGOTTEN_SECONDS, Presence, Seen
+from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Seen
 from recsys.rollout import UNITS, Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TREND_HOURS, TrendCounts
@@ -36,7 +36,7 @@ class MemoryFeatureStore:
         self._trends: dict[int, Counter[str]] = {}
         self._marks: dict[str, dict[Outcome, bytearray]] = {}
         self._tallies: dict[str, Counter[str]] = {}
-        self._presences: dict[str, tuple[float, Presence]] = {}
+        self._heartbeats: dict[str, tuple[float, Heartbeat]] = {}
         self._channels: dict[str, _Channel] = {}
 
     async def read(
@@ -51,7 +51,7 @@ class MemoryFeatureStore:
         for features in await self.load(user_ids):
             embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
             seen = features.shown if shown else ()
-            found.append(replace(features, offsets={}, embeddings=embeddings, departures=(), shown=seen, past=b""))
+            found.append(replace(features, offsets={}, embeddings=embeddings, identity_changes=(), shown=seen, past=b""))
         return found
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
@@ -86,7 +86,7 @@ class MemoryFeatureStore:
             self._changed.pop(item_id, None)
             self._changed[item_id] = self._revision
         if changed:
-            await self.nudge(ITEMS_CHANNEL)
+            await self.notify(ITEMS_CHANNEL)
         return refused
 
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
@@ -136,24 +136,24 @@ class MemoryFeatureStore:
     async def tallies(self, name: str) -> dict[str, int]:
         return dict(self._tallies.get(name, ()))
 
-    async def report(self, presence: Presence) -> None:
-        self._presences[presence.process] = (monotonic(), presence)
+    async def report(self, heartbeat: Heartbeat) -> None:
+        self._heartbeats[heartbeat.process] = (monotonic(), heartbeat)
 
     async def leave(self, process: str) -> None:
-        self._presences.pop(process, None)
+        self._heartbeats.pop(process, None)
 
     async def seen(self) -> list[Seen]:
         now = monotonic()
-        found = [Seen(presence, now - at) for at, presence in self._presences.values()]
+        found = [Seen(heartbeat, now - at) for at, heartbeat in self._heartbeats.values()]
         fresh = [one for one in found if one.age <= FORGOTTEN_SECONDS]
-        return sorted(fresh, key=lambda one: (one.presence.program, one.presence.process))
+        return sorted(fresh, key=lambda one: (one.heartbeat.program, one.heartbeat.process))
 
-    async def nudge(self, channel: str, payload: str = "") -> None:
+    async def notify(self, channel: str, payload: str = "") -> None:
         if channel in self._channels:
             self._channels[channel].payload = payload
             self._channels[channel].news.set()
 
-    async def wait_for_nudge(self, channel: str, timeout: float) -> str | None:
+    async def wait_for_notification(self, channel: str, timeout: float) -> str | None:
         listened = self._channels.setdefault(channel, _Channel())
         try:
             async with asyncio.timeout(timeout):

@@ -9,13 +9,13 @@ from typing import Protocol
 
 from recsys.errors import InvalidInput
 from recsys.item import Item
-from recsys.presence import Presence, Seen
+from recsys.heartbeat import Heartbeat, Seen
 from recsys.rollout import Outcome
 from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
 
 ITEMS_CHANNEL = "items"
-"""Nudged by `put_items`."""
+"""Notified by `put_items`."""
 VERSIONS_CHANNEL = "versions"
 PLACEMENTS_CHANNEL = "placements"
 
@@ -66,7 +66,7 @@ class FeatureStore(Protocol):
         ...
 
     async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
-        """Merge each update into the catalogue (`recsys.item.merged`; the newer `updated_at` wins) and nudge readers.
+        """Merge each update into the catalogue (`recsys.item.merged`; the newer `updated_at` wins) and notification readers.
 
         What is refused, by its place in `items`, and why: an update whose properties have no room beside those that
         the item has. Nothing of it is applied, and all else is. An entry that cannot be read is no empty one: only
@@ -112,7 +112,7 @@ class FeatureStore(Protocol):
 
     async def tallies(self, name: str) -> dict[str, int]: ...
 
-    async def report(self, presence: Presence) -> None:
+    async def report(self, heartbeat: Heartbeat) -> None:
         """What a process says of itself; forgotten when it is silent for `FORGOTTEN_SECONDS`."""
         ...
 
@@ -124,14 +124,14 @@ class FeatureStore(Protocol):
         """The last report of every process, sorted by program and name."""
         ...
 
-    async def nudge(self, channel: str, payload: str = "") -> None:
+    async def notify(self, channel: str, payload: str = "") -> None:
         """Wake every listener of `channel`; best effort, readers poll as a safety net."""
         ...
 
-    async def wait_for_nudge(self, channel: str, timeout: float) -> str | None:
+    async def wait_for_notification(self, channel: str, timeout: float) -> str | None:
         """The next payload on `channel`, or `None` after `timeout` seconds.
 
-        A first call subscribes; nudges between calls are kept (at least one of them), not lost.
+        A first call subscribes; notifications between calls are kept (at least one of them), not lost.
         """
         ...
 

@@ -24,13 +24,13 @@ from recsys.feature_store.keys import (
     serving_fields,
     to_fields,
 )
-from recsys.feature_store.nudges import Nudges
+from recsys.feature_store.notifications import Notifications
 from recsys.feature_store.outcomes import Outcomes
-from recsys.feature_store.presences import Presences
+from recsys.feature_store.heartbeats import Heartbeats
 from recsys.feature_store.protocol import ITEMS_CHANNEL, UNREADABLE, ItemChanges
 from recsys.feature_store.trends import TrendCounters
 from recsys.item import Item
-from recsys.presence import Presence, Seen
+from recsys.heartbeat import Heartbeat, Seen
 from recsys.rollout import Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TrendCounts
@@ -53,8 +53,8 @@ class RedisFeatureStore:
         self._catalogue = ItemCatalogue(self._exchange, self._keys, settings.item_ttl)
         self._trends = TrendCounters(self._exchange, self._keys)
         self._outcomes = Outcomes(self._exchange, self._keys)
-        self._presences = Presences(self._exchange, self._keys)
-        self._nudges = Nudges(settings)
+        self._heartbeats = Heartbeats(self._exchange, self._keys)
+        self._notifications = Notifications(settings)
 
     async def read(
         self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
@@ -93,7 +93,7 @@ class RedisFeatureStore:
     async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
         put = await self._catalogue.put(items, whole=whole)
         if put.changed:
-            await self.nudge(ITEMS_CHANNEL)
+            await self.notify(ITEMS_CHANNEL)
         return put.refused
 
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
@@ -120,26 +120,26 @@ class RedisFeatureStore:
     async def tallies(self, name: str) -> dict[str, int]:
         return await self._outcomes.tallies(name)
 
-    async def report(self, presence: Presence) -> None:
-        await self._presences.report(presence)
+    async def report(self, heartbeat: Heartbeat) -> None:
+        await self._heartbeats.report(heartbeat)
 
     async def leave(self, process: str) -> None:
-        await self._presences.leave(process)
+        await self._heartbeats.leave(process)
 
     async def seen(self) -> list[Seen]:
-        return await self._presences.seen()
+        return await self._heartbeats.seen()
 
-    async def nudge(self, channel: str, payload: str = "") -> None:
-        await self._nudges.send(channel, payload)
+    async def notify(self, channel: str, payload: str = "") -> None:
+        await self._notifications.send(channel, payload)
 
-    async def wait_for_nudge(self, channel: str, timeout: float) -> str | None:
-        return await self._nudges.wait(channel, timeout)
+    async def wait_for_notification(self, channel: str, timeout: float) -> str | None:
+        return await self._notifications.wait(channel, timeout)
 
     async def ping(self) -> None:
         checked(await self._exchange.retrying([("PING",)]))
 
     async def aclose(self) -> None:
-        await self._nudges.aclose()
+        await self._notifications.aclose()
         await self._exchange.aclose()
 
 

@@ -6,21 +6,21 @@ from contextlib import suppress
 
 from recsys.errors import StoreUnavailable
 from recsys.feature_store.protocol import FeatureStore
-from recsys.presence import REPORT_SECONDS, Presence
+from recsys.heartbeat import REPORT_SECONDS, Heartbeat
 
 
 class Reporter:
-    def __init__(self, store: FeatureStore, presence: Callable[[], Presence]) -> None:
+    def __init__(self, store: FeatureStore, heartbeat: Callable[[], Heartbeat]) -> None:
         self._store = store
-        self._presence = presence
+        self._heartbeat = heartbeat
 
     async def run(self) -> None:
         """Until cancelled. Without the store nobody is told: that is no reason to do anything else worse."""
         try:
             while True:
                 with suppress(StoreUnavailable):
-                    await self._store.report(self._presence())
+                    await self._store.report(self._heartbeat())
                 await asyncio.sleep(REPORT_SECONDS)
         finally:
             with suppress(StoreUnavailable):
-                await self._store.leave(self._presence().process)
+                await self._store.leave(self._heartbeat().process)

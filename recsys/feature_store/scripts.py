@@ -1,4 +1,4 @@
-"""The Lua scripts of the feature store: compare-and-set on users, items and trend counts; presences.
+"""The Lua scripts of the feature store: compare-and-set on users, items and trend counts; heartbeats.
 
 Each writes before it deletes: a server out of memory refuses a script's first write, and then nothing has changed.
 """
@@ -77,7 +77,7 @@ return found
 """
 
 REPORT = """
--- KEYS presences; ARGV process, what it reports, ttl_ms
+-- KEYS heartbeats; ARGV process, what it reports, ttl_ms
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])

@@ -99,7 +99,7 @@ def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
 
 def forgotten(features: UserFeatures, erased_at_ms: int) -> bool:
     """Whether the record holds nothing from before an erasure: it knows of it, or of one later."""
-    return any(not one.into and one.at_ms >= erased_at_ms for one in features.departures)
+    return any(not one.into and one.at_ms >= erased_at_ms for one in features.identity_changes)
 
 
 def hashed(user_id: str, receipt: str) -> str:

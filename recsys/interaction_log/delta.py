@@ -20,8 +20,8 @@ from recsys.interaction_log.delta_tables import (
     translated,
     version_at,
 )
-from recsys.interaction_log.departures import PLACE, departure_rows, settled
-from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
+from recsys.interaction_log.identity_changes import PLACE, identity_change_rows, settled
+from recsys.interaction_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
     EVENT,
     admitted,
@@ -82,7 +82,7 @@ class DeltaInteractionLog:
     def watermarks(self, version: int | None = None) -> dict[str, int]:
         with translated():
             table = self._table(version)
-            return {} if table is None else self._watermarks(table, self.departures())
+            return {} if table is None else self._watermarks(table, self.identity_changes())
 
     def version(self) -> int:
         with translated():
@@ -107,9 +107,9 @@ class DeltaInteractionLog:
     def snapshot(self) -> Snapshot:
         with translated():
             table = opened(self._interactions)
-            rows, watermarks, departures = self._stored(table)
+            rows, watermarks, identity_changes = self._stored(table)
             version = -1 if table is None else table.version()
-            return snapshot(version, rows, watermarks, departures)
+            return snapshot(version, rows, watermarks, identity_changes)
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
         with translated():
@@ -135,14 +135,14 @@ class DeltaInteractionLog:
         return [logged_item(*row) for row in updates.iter_rows()]
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
-        self._append_once(self._erasures, departure_rows(erasures).drop("into"))
+        self._append_once(self._erasures, identity_change_rows(erasures).drop("into"))
 
     def merge(self, merges: Sequence[Positioned]) -> None:
-        self._append_once(self._merges, departure_rows(merges))
+        self._append_once(self._merges, identity_change_rows(merges))
 
-    def departures(self) -> pl.DataFrame:
+    def identity_changes(self) -> pl.DataFrame:
         with translated():
-            tables = [rows_of(uri, DEPARTURE_SCHEMA) for uri in (self._erasures, self._merges)]
+            tables = [rows_of(uri, IDENTITY_CHANGE_SCHEMA) for uri in (self._erasures, self._merges)]
             return pl.concat(tables).unique(PLACE, keep="first", maintain_order=True)
 
     def size(self) -> LogSize:
@@ -156,8 +156,8 @@ class DeltaInteractionLog:
 
     def purge_plan(self) -> Purge:
         with translated():
-            rows, watermarks, departures = self._stored(opened(self._interactions))
-            return purge_plan(rows, known(departures, watermarks))
+            rows, watermarks, identity_changes = self._stored(opened(self._interactions))
+            return purge_plan(rows, known(identity_changes, watermarks))
 
     def purge(self, plan: Purge) -> int:
         with translated():
@@ -178,19 +178,19 @@ class DeltaInteractionLog:
     def _settled(self, table: DeltaTable | None) -> pl.LazyFrame:
         if table is None:
             return pl.LazyFrame(schema=READ_SCHEMA)
-        return settled(with_every_column(pl.scan_delta(table)), self.departures())
+        return settled(with_every_column(pl.scan_delta(table)), self.identity_changes())
 
     def _stored(self, table: DeltaTable | None) -> tuple[pl.LazyFrame, dict[str, int], pl.DataFrame]:
-        """The rows as stored, and then the rest: a departure is written before the watermark passes it."""
-        departures = self.departures()
+        """The rows as stored, and then the rest: a identity change is written before the watermark passes it."""
+        identity_changes = self.identity_changes()
         if table is None:
-            return pl.LazyFrame(schema=READ_SCHEMA), {}, departures
-        return with_every_column(pl.scan_delta(table)), self._watermarks(table, departures), departures
+            return pl.LazyFrame(schema=READ_SCHEMA), {}, identity_changes
+        return with_every_column(pl.scan_delta(table)), self._watermarks(table, identity_changes), identity_changes
 
     @staticmethod
-    def _watermarks(table: DeltaTable, departures: pl.DataFrame) -> dict[str, int]:
+    def _watermarks(table: DeltaTable, identity_changes: pl.DataFrame) -> dict[str, int]:
         written = pl.scan_delta(table).select("partition").unique().collect().get_column("partition")
-        partitions = {*written, *departures.get_column("partition")}
+        partitions = {*written, *identity_changes.get_column("partition")}
         return {one: reached for one in sorted(partitions) if (reached := transaction(table, one)) >= 0}
 
     def _append_once(self, uri: str, rows: pl.DataFrame) -> None:

@@ -7,8 +7,8 @@ from threading import Lock
 import polars as pl
 
 from recsys.errors import InvalidInput, NotFound
-from recsys.interaction_log.departures import departure_rows, settled
-from recsys.interaction_log.protocol import DEPARTURE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
+from recsys.interaction_log.identity_changes import identity_change_rows, settled
+from recsys.interaction_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
     EVENT,
     admitted,
@@ -34,7 +34,7 @@ class MemoryInteractionLog:
         self._moments: list[datetime] = []
         self._watermarks: list[dict[str, int]] = []
         self._updates: list[Item] = []
-        self._departures = pl.DataFrame(schema=DEPARTURE_SCHEMA)
+        self._identity_changes = pl.DataFrame(schema=IDENTITY_CHANGE_SCHEMA)
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
         with self._lock:
@@ -64,15 +64,15 @@ class MemoryInteractionLog:
     def read(self, version: int | None = None) -> pl.LazyFrame:
         self._check(version)
         with self._lock:
-            return each_event_once(settled(self._rows(version), self._departures))
+            return each_event_once(settled(self._rows(version), self._identity_changes))
 
     def events(self) -> pl.LazyFrame:
         with self._lock:
-            return settled(self._rows(None), self._departures).select(*EVENT, "partition")
+            return settled(self._rows(None), self._identity_changes).select(*EVENT, "partition")
 
     def snapshot(self) -> Snapshot:
         with self._lock:
-            return snapshot(self.version(), self._rows(None), self.watermarks(), self._departures)
+            return snapshot(self.version(), self._rows(None), self.watermarks(), self._identity_changes)
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
         with self._lock:
@@ -90,8 +90,8 @@ class MemoryInteractionLog:
     def merge(self, merges: Sequence[Positioned]) -> None:
         self._depart(merges)
 
-    def departures(self) -> pl.DataFrame:
-        return self._departures
+    def identity_changes(self) -> pl.DataFrame:
+        return self._identity_changes
 
     def size(self) -> LogSize:
         newest = self._newest()
@@ -101,7 +101,7 @@ class MemoryInteractionLog:
         """Nothing to do: there are no files."""
 
     def purge_plan(self) -> Purge:
-        return purge_plan(self._rows(None), known(self._departures, self.watermarks()))
+        return purge_plan(self._rows(None), known(self._identity_changes, self.watermarks()))
 
     def purge(self, plan: Purge) -> int:
         with self._lock:
@@ -125,5 +125,5 @@ class MemoryInteractionLog:
 
     def _depart(self, records: Sequence[Positioned]) -> None:
         with self._lock:
-            known = pl.concat([self._departures, departure_rows(records)])
-            self._departures = known.unique(["user_id", "partition", "offset"], keep="first", maintain_order=True)
+            known = pl.concat([self._identity_changes, identity_change_rows(records)])
+            self._identity_changes = known.unique(["user_id", "partition", "offset"], keep="first", maintain_order=True)

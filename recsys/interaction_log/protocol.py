@@ -35,7 +35,7 @@ INTERACTION_SCHEMA: dict[str, pl.DataType] = {
 READ_SCHEMA: dict[str, pl.DataType] = {**INTERACTION_SCHEMA, "since": pl.Datetime("us", "UTC")}
 """The same as read: `since` is when a merge made the row this user's, null where it always was."""
 
-DEPARTURE_SCHEMA: dict[str, pl.DataType] = {
+IDENTITY_CHANGE_SCHEMA: dict[str, pl.DataType] = {
     "event_id": pl.String(),
     "user_id": pl.String(),
     "partition": pl.String(),
@@ -54,14 +54,14 @@ class Snapshot:
     """One moment of the log: nothing in it is ahead of anything else.
 
     `rows` are as `read` gives them; `places` (user_id, partition, offset) say how far each user's own records go,
-    repeats and departures too; `departures` are those at or below the `watermarks`.
+    repeats and identity changes too; `identity_changes` are those at or below the `watermarks`.
     """
 
     version: int
     watermarks: Mapping[str, int]
     rows: pl.LazyFrame
     places: pl.LazyFrame
-    departures: pl.DataFrame
+    identity_changes: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class InteractionLog(Protocol):
         ...
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
-        """The last offset of every partition that has rows or departures, as of `version`; errors as of `read`."""
+        """The last offset of every partition that has rows or identity changes, as of `version`; errors as of `read`."""
         ...
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
@@ -168,11 +168,11 @@ class InteractionLog(Protocol):
         """Every interaction of these users up to each merge's place becomes the other's; idempotent.
 
         Both are to be called before rows of the same batch are appended: whoever sees the rows then sees whose
-        they are, and whoever sees a watermark every departure below it.
+        they are, and whoever sees a watermark every identity change below it.
         """
         ...
 
-    def departures(self) -> pl.DataFrame:
+    def identity_changes(self) -> pl.DataFrame:
         """DEPARTURE_SCHEMA: every erasure and merge."""
         ...
 

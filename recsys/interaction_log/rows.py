@@ -10,7 +10,7 @@ import polars as pl
 from recsys import wire
 from recsys.errors import InvalidInput
 from recsys.interaction import Interaction
-from recsys.interaction_log.departures import PLACE, settled, unsettled
+from recsys.interaction_log.identity_changes import PLACE, settled, unsettled
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, Purge, Snapshot
 from recsys.item import Item, hidden_item, merged, stored_item
 from recsys.unreadable import LOGGED_ITEM, note_unreadable
@@ -90,26 +90,26 @@ def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
     return told.filter(~pl.struct(EVENT).is_last_distinct() & ~last).select("partition", "offset", "date")
 
 
-def known(departures: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
+def known(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
     """Those that the rows have come to: one beyond the watermark belongs to a batch that has yet to be appended."""
     reached = pl.col("partition").replace_strict(dict(watermarks), default=-1, return_dtype=pl.Int64())
-    return departures.filter(pl.col("offset") <= reached)
+    return identity_changes.filter(pl.col("offset") <= reached)
 
 
-def snapshot(version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], departures: pl.DataFrame) -> Snapshot:
+def snapshot(version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], identity_changes: pl.DataFrame) -> Snapshot:
     """Of `rows` as stored."""
-    behind = known(departures, watermarks)
+    behind = known(identity_changes, watermarks)
     own = pl.concat([rows.filter(pl.col("since").is_null()).select(PLACE), behind.lazy().select(PLACE)])
     places = own.group_by(PLACE[:2]).agg(pl.col("offset").max())
     return Snapshot(version, watermarks, each_event_once(settled(rows, behind)), places, behind)
 
 
-def purge_plan(rows: pl.LazyFrame, departures: pl.DataFrame) -> Purge:
-    twice = repeats(settled(rows, departures)).collect()
-    changes = unsettled(rows, departures).collect().join(twice, on=["partition", "offset"], how="anti")
+def purge_plan(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> Purge:
+    twice = repeats(settled(rows, identity_changes)).collect()
+    changes = unsettled(rows, identity_changes).collect().join(twice, on=["partition", "offset"], how="anti")
     counted = changes.filter(pl.col("owner").is_null()).group_by("end").agg(pl.len().cast(pl.Int64()).alias("rows"))
     erased = (
-        departures.with_row_index("end")
+        identity_changes.with_row_index("end")
         .filter(pl.col("into").is_null())
         .join(counted, on="end", how="left")
         .with_columns(pl.col("rows").fill_null(0))

@@ -8,7 +8,7 @@ import numpy as np
 from recsys.expression import Expression, compile_expression
 from recsys.interaction import event_key
 from recsys.placement import ANY_TYPE, Placement, Source
-from recsys.recommendation import Query, Rung
+from recsys.recommendation import Query, FallbackLevel
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.candidates import NOTHING, Rows
 from recsys.recommender.catalogue import Catalogue
@@ -28,7 +28,7 @@ Asked = tuple[Query, UserFeatures | None]
 
 @dataclass(slots=True)
 class Prepared:
-    """One query with its vector (d,) and the rung that came from, and the rows that play a part in it.
+    """One query with its vector (d,) and the fallback level that came from, and the rows that play a part in it.
 
     `entries` is the history behind a vector that was or could be folded in, `session_entries` that behind the
     session's. `anchors` are the items at hand.
@@ -41,7 +41,7 @@ class Prepared:
     excluded: frozenset[int] = frozenset()
     shown: frozenset[int] = frozenset()
     anchors: Rows = field(default_factory=lambda: NOTHING.rows)
-    rung: Rung = Rung.POPULAR
+    fallback_level: FallbackLevel = FallbackLevel.POPULAR
     vector: Vector | None = None
     session_vector: Vector | None = None
     entries: tuple[HistoryEntry, ...] = ()
@@ -140,7 +140,7 @@ def shown_lately(query: Query, features: UserFeatures | None) -> set[str]:
 
 
 def _find_vectors(prepared: Sequence[Prepared], index: Index) -> None:
-    """The first rung of the ladder that has something to say, with one solve for all that must be folded in."""
+    """The first fallback level of the ladder that has something to say, with one solve for all that must be folded in."""
     for one in prepared:
         if not NEEDS_VECTOR.isdisjoint(one.sources):
             _stored(one, index)
@@ -154,7 +154,7 @@ def _find_vectors(prepared: Sequence[Prepared], index: Index) -> None:
     folded = index.fold_in_many([one.entries for one in personal] + [one.session_entries for one in session])
     for one, vector in zip(personal, folded, strict=False):
         if vector is not None:
-            one.rung, one.vector = (Rung.FOLDED if one.has_history else Rung.SESSION), vector
+            one.fallback_level, one.vector = (FallbackLevel.FOLDED if one.has_history else FallbackLevel.SESSION), vector
         elif one.has_history:
             _from_snapshot(one, index)
     for one, vector in zip(session, folded[len(personal) :], strict=True):
@@ -168,7 +168,7 @@ def _stored(one: Prepared, index: Index) -> None:
     if features and not visit:
         stored = features.embeddings.get(index.version)
         if stored is not None and stored.shape == (index.manifest.dimensions,):
-            one.rung, one.vector = Rung.EMBEDDING, stored
+            one.fallback_level, one.vector = FallbackLevel.EMBEDDING, stored
             return
     if not one.has_history:
         _from_snapshot(one, index)
@@ -179,7 +179,7 @@ def _from_snapshot(one: Prepared, index: Index) -> None:
     if one.query.user_id is not None and (one.features is None or one.features.revision == 0):
         snapshot = index.snapshot(one.query.user_id)
         if snapshot is not None:
-            one.rung, one.vector = Rung.SNAPSHOT, snapshot
+            one.fallback_level, one.vector = FallbackLevel.SNAPSHOT, snapshot
 
 
 def visit_entries(query: Query, index: Index) -> tuple[HistoryEntry, ...]:

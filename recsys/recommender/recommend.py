@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recsys.placement import Source
-from recsys.recommendation import Query, Recommendation, Rung
+from recsys.recommendation import Query, Recommendation, FallbackLevel
 from recsys.recommender import candidates
 from recsys.recommender.candidates import NOTHING, Ranked
 from recsys.recommender.catalogue import Catalogue
@@ -50,7 +50,7 @@ def recommend(
 ) -> Recommendation:
     """Up to `query.k` distinct items that are available, pass the filters and are not excluded.
 
-    `features` is `None` when they could not be read (or there is no user to read). The best rung of
+    `features` is `None` when they could not be read (or there is no user to read). The best fallback level of
     the ladder that has something to say answers: stored embedding, fold-in of the history, snapshot in
     the version, session, trending or popular.
     """
@@ -146,7 +146,7 @@ def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
         if len(only) == query.k:
             chosen = Mixed(only.rows, only.scores, (source,) * query.k)
             return Recommendation(
-                catalogue.index.version, _rung(one, chosen), chosen.rows, chosen.scores, chosen.sources
+                catalogue.index.version, _fallback_level(one, chosen), chosen.rows, chosen.scores, chosen.sources
             )
     lists = [(own.source, own.share, pools.of(own.source, count, one.excluded)) for own in placement.sources]
     if placement.min_score is not None:
@@ -166,7 +166,7 @@ def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
         ]
     short = _shortage(one, len(chosen), catalogue) if len(chosen) < query.k else None
     return Recommendation(
-        catalogue.index.version, _rung(one, chosen), chosen.rows, chosen.scores, chosen.sources, short
+        catalogue.index.version, _fallback_level(one, chosen), chosen.rows, chosen.scores, chosen.sources, short
     )
 
 
@@ -189,14 +189,14 @@ def _chosen(ranked: Mixed, pools: _Pools) -> Mixed:
     return chosen
 
 
-def _rung(one: Prepared, chosen: Mixed) -> Rung:
-    """The best rung that put an item into the answer."""
+def _fallback_level(one: Prepared, chosen: Mixed) -> FallbackLevel:
+    """The best fallback level that put an item into the answer."""
     sources = set(chosen.sources)
     if one.vector is not None and not _FROM_VECTOR.isdisjoint(sources):
-        return one.rung
+        return one.fallback_level
     if not _FROM_VISIT.isdisjoint(sources):
-        return Rung.SESSION
-    return Rung.TRENDING if Source.TRENDING in sources else Rung.POPULAR
+        return FallbackLevel.SESSION
+    return FallbackLevel.TRENDING if Source.TRENDING in sources else FallbackLevel.POPULAR
 
 
 def _shortage(one: Prepared, found: int, catalogue: Catalogue) -> str:

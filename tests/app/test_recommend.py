@@ -21,7 +21,7 @@ def even(items: list[dict[str, Any]]) -> list[bool]:
 
 async def test_a_user_of_the_snapshot_gets_items_of_their_taste(client: httpx.AsyncClient) -> None:
     body = (await client.get("/recommend", params={"user_id": "u2", "k": 8})).json()
-    assert body["rung"] == "snapshot"
+    assert body["fallback_level"] == "snapshot"
     assert body["index_version"] == "first"
     assert body["degraded"] is False
     assert all(even(body["items"]))
@@ -32,14 +32,14 @@ async def test_a_user_of_the_snapshot_gets_items_of_their_taste(client: httpx.As
 
 async def test_an_unknown_user_gets_popular_items(client: httpx.AsyncClient) -> None:
     body = (await client.get("/recommend", params={"user_id": "nobody", "k": 3})).json()
-    assert body["rung"] == "popular"
+    assert body["fallback_level"] == "popular"
     assert [one["item_id"] for one in body["items"]] == ["i0", "i1", "i2"]
 
 
 async def test_a_session_gets_items_like_those_it_looked_at(client: httpx.AsyncClient) -> None:
     params = httpx.QueryParams([("session_items", "i1"), ("session_items", "i3"), ("k", "5")])
     body = (await client.get("/recommend", params=params)).json()
-    assert body["rung"] == "session"
+    assert body["fallback_level"] == "session"
     assert not any(even(body["items"]))
     assert not {"i1", "i3"} & {one["item_id"] for one in body["items"]}
 

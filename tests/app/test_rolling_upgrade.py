@@ -122,7 +122,7 @@ async def test_a_move_with_words_that_we_do_not_know_is_followed(
     }
     (tmp_path / "registry" / "aliases" / "live" / "00000002.json").write_bytes(msgspec.json.encode(move))
     store = open_feature_store(settings.store)
-    await store.nudge(VERSIONS_CHANNEL)
+    await store.notify(VERSIONS_CHANNEL)
     await store.aclose()
 
     async def served() -> bool:

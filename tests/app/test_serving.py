@@ -78,8 +78,8 @@ async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) 
     serving = serving_of(live_index, store)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n % 3}", k=3)) for n in range(30)))
     assert store.reads == [30]
-    assert {one.result.rung.value for one in served[1::3]} == {"folded"}
-    assert {one.result.rung.value for one in served[0::3]} == {"snapshot"}
+    assert {one.result.fallback_level.value for one in served[1::3]} == {"folded"}
+    assert {one.result.fallback_level.value for one in served[0::3]} == {"snapshot"}
 
 
 async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> None:
@@ -115,7 +115,7 @@ async def test_a_bug_in_the_store_costs_nobody_their_answer(live_index: LiveInde
     store.failure = TypeError("a bug")
     serving = serving_of(live_index, store)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n}")) for n in range(3)))
-    assert [(one.result.rung.value, one.degraded) for one in served] == [("snapshot", True)] * 3
+    assert [(one.result.fallback_level.value, one.degraded) for one in served] == [("snapshot", True)] * 3
 
 
 async def test_without_a_version_there_is_no_answer() -> None:
@@ -129,7 +129,7 @@ async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index
     store.gate = asyncio.Event()
     serving = serving_of(live_index, store, deadline=0.01)
     served = await serving.recommend(Query(user_id="u1", k=3, exclude=("i0",)))
-    assert (served.result.rung.value, served.degraded) == ("popular", True)
+    assert (served.result.fallback_level.value, served.degraded) == ("popular", True)
     assert served.live.catalogue.ids(served.result.rows) == ["i1", "i2", "i3"]
     store.gate.set()
     await serving.aclose()

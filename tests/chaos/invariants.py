@@ -60,7 +60,7 @@ def folded(rows: Sequence[Positioned], length: int) -> dict[str, UserFeatures]:
 
 def differing(expected: Mapping[str, UserFeatures], stored: Sequence[UserFeatures]) -> list[str]:
     """Users who are remembered otherwise than `expected`, and in what; embeddings and revisions are no part of it."""
-    names = ("history", "shown", "offsets", "departures", "past")
+    names = ("history", "shown", "offsets", "identity_changes", "past")
     wrong = []
     for one in stored:
         wanted = expected[one.user_id]
@@ -84,7 +84,7 @@ def trending(rows: Sequence[Positioned]) -> dict[int, dict[str, int]]:
 def keys_amiss(lives: Mapping[str, int], prefix: str, topic: str, users: Collection[str]) -> list[str]:
     """Keys that nobody owns, and keys that live for ever, with no consumer running. `lives` are their TTLs in ms."""
     owned = re.compile(
-        rf"{re.escape(prefix)}(items:changed|presences|trends|trend:{re.escape(topic)}-\d+:\d+|{re.escape(topic)}(\.dead-letters)?:\d+)"
+        rf"{re.escape(prefix)}(items:changed|heartbeats|trends|trend:{re.escape(topic)}-\d+:\d+|{re.escape(topic)}(\.dead-letters)?:\d+)"
     )
     known = {f"{prefix}user:{user}" for user in users}
     return sorted(

@@ -230,32 +230,32 @@ async def test_racing_item_updates_all_arrive(store: FeatureStore) -> None:
     assert len((await store.items_changed(0)).items) == 13
 
 
-# Nudges
+# Notifications
 
 
 async def test_a_nudge_wakes_every_listener_of_its_channel(store: FeatureStore, wait_until: WaitUntil) -> None:
-    assert await store.wait_for_nudge("versions", 0.01) is None
-    assert await store.wait_for_nudge("items", 0.01) is None
-    waiting = asyncio.create_task(store.wait_for_nudge("versions", 10))
+    assert await store.wait_for_notification("versions", 0.01) is None
+    assert await store.wait_for_notification("items", 0.01) is None
+    waiting = asyncio.create_task(store.wait_for_notification("versions", 10))
     await asyncio.sleep(0)
-    await store.nudge("versions", "v7")
+    await store.notify("versions", "v7")
     assert await waiting == "v7"
-    assert await store.wait_for_nudge("items", 0.01) is None
+    assert await store.wait_for_notification("items", 0.01) is None
 
 
 async def test_a_nudge_between_two_waits_is_kept(store: FeatureStore) -> None:
-    await store.wait_for_nudge("items", 0.01)
+    await store.wait_for_notification("items", 0.01)
     await store.put_items([item("a")])
-    assert await store.wait_for_nudge("items", 10) is not None
-    assert await store.wait_for_nudge("items", 0.01) is None
+    assert await store.wait_for_notification("items", 10) is not None
+    assert await store.wait_for_notification("items", 0.01) is None
 
 
 async def test_many_nudges_are_few_wakes(store: FeatureStore) -> None:
-    await store.wait_for_nudge("items", 0.01)
+    await store.wait_for_notification("items", 0.01)
     for n in range(50):
-        await store.nudge("items", str(n))
+        await store.notify("items", str(n))
     wakes: list[str] = []
-    while (payload := await store.wait_for_nudge("items", 0.2)) is not None:
+    while (payload := await store.wait_for_notification("items", 0.2)) is not None:
         wakes.append(payload)
     assert wakes[-1] == "49"
     assert len(wakes) <= 5
@@ -414,7 +414,7 @@ async def test_a_store_that_is_gone_is_unavailable_in_time_and_comes_back(
     settings = settings.model_copy(update={"read_timeout": 0.2, "timeout": 1.0})
     store = RedisFeatureStore(settings)
     await store.save([record()])
-    assert await store.wait_for_nudge("items", 0.01) is None
+    assert await store.wait_for_notification("items", 0.01) is None
     server.stop()
     began = time.perf_counter()
     for call in (
@@ -426,8 +426,8 @@ async def test_a_store_that_is_gone_is_unavailable_in_time_and_comes_back(
         store.items_changed(0),
         store.count_trends([counted(a=1)]),
         store.trends([HOUR]),
-        store.nudge("items"),
-        store.wait_for_nudge("items", 0.2),
+        store.notify("items"),
+        store.wait_for_notification("items", 0.2),
         store.ping(),
     ):
         with pytest.raises(StoreUnavailable):
@@ -437,9 +437,9 @@ async def test_a_store_that_is_gone_is_unavailable_in_time_and_comes_back(
     (loaded,) = await store.load(["ada"])
     assert same(loaded, record(revision=1))
     assert await store.save([record(revision=1)]) == [True]
-    assert await store.wait_for_nudge("items", 0.01) is None
+    assert await store.wait_for_notification("items", 0.01) is None
     await store.put_items([item("a")])
-    assert await store.wait_for_nudge("items", 5) == ""
+    assert await store.wait_for_notification("items", 5) == ""
     await store.aclose()
 
 

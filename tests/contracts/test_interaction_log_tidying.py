@@ -81,7 +81,7 @@ def test_an_erasure_whose_rows_are_yet_to_come_waits(log: InteractionLog) -> Non
     append(log, [bought(0, "ada")])
     log.erase([forget("ada", "p-0", 9, START)])
     assert log.purge_plan().erased.is_empty()
-    assert log.snapshot().departures.is_empty()
+    assert log.snapshot().identity_changes.is_empty()
 
 
 def test_what_a_purge_moved_is_erased_with_its_new_user_and_not_with_the_old_one(log: InteractionLog) -> None:

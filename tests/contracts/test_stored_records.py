@@ -1,4 +1,4 @@
-"""Users, presences, outcomes and decisions on letters: whatever is written of them is read as it was."""
+"""Users, heartbeats, outcomes and decisions on letters: whatever is written of them is read as it was."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -25,11 +25,11 @@ from recsys.interaction_log import open_dead_letters
 from recsys.interaction_log.letters import LetterQuery, Refusal
 from recsys.item import Item
 from recsys.placement import Placement, PlacementChange
-from recsys.presence import Presence
+from recsys.heartbeat import Heartbeat
 from recsys.rollout import UNITS, Outcome
 from recsys.settings import LogSettings, StoreSettings
 from recsys.trend import TrendCounts, hour_of
-from recsys.user_features import Departure, HistoryEntry, UserFeatures
+from recsys.user_features import IdentityChange, HistoryEntry, UserFeatures
 
 HOUR = hour_of(1000 * time())
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ records = st.builds(
     user_id=ids,
     history=st.lists(entries, max_size=4).map(tuple),
     offsets=st.dictionaries(ids, int64, max_size=4),
-    departures=st.lists(st.builds(Departure, int64, st.just("") | ids), max_size=3).map(tuple),
+    identity_changes=st.lists(st.builds(IdentityChange, int64, st.just("") | ids), max_size=3).map(tuple),
     shown=st.lists(entries, max_size=3).map(tuple),
     past=st.lists(int64, max_size=4).map(lambda numbers: np.array(numbers * 2, "<i8").tobytes()),
 )
@@ -62,14 +62,14 @@ def test_a_user_is_loaded_as_saved(store_settings: StoreSettings, backend: str, 
         return found
 
     found = asyncio.run(save_and_load())
-    assert (found.history, found.shown, found.departures) == (record.history, record.shown, record.departures)
+    assert (found.history, found.shown, found.identity_changes) == (record.history, record.shown, record.identity_changes)
     assert (dict(found.offsets), found.past, found.revision) == (record.offsets, record.past, 1)
 
 
 async def test_a_presence_is_seen_as_it_was_reported(store: FeatureStore) -> None:
-    presence = Presence("häst:1 2", "serve", "live", "v" * 64, tuple("abc"), lag=2**60, unreadable=7)
-    await store.report(presence)
-    assert [one.presence for one in await store.seen()] == [presence]
+    heartbeat = Heartbeat("häst:1 2", "serve", "live", "v" * 64, tuple("abc"), lag=2**60, unreadable=7)
+    await store.report(heartbeat)
+    assert [one.heartbeat for one in await store.seen()] == [heartbeat]
 
 
 async def test_a_foreign_count_costs_that_count_alone(

@@ -30,7 +30,7 @@ from tests.versions import DIMENSIONS
 
 HEALTHY = {"u3": "embedding", "u2": "folded", "stranger": "folded"}
 WITHOUT_STORE = {"u3": "snapshot", "u2": "snapshot", "stranger": "popular"}
-"""The rung of each customer."""
+"""The fallback level of each customer."""
 READ_TIMEOUT = "0.015"
 
 
@@ -77,11 +77,11 @@ class Shop:
 
 
 def healthy(one: Answered) -> bool:
-    return one.status == 200 and not one.degraded and one.rung == HEALTHY[one.user]
+    return one.status == 200 and not one.degraded and one.fallback_level == HEALTHY[one.user]
 
 
 def without_store(one: Answered) -> bool:
-    return one.status == 200 and one.degraded and one.rung == WITHOUT_STORE[one.user]
+    return one.status == 200 and one.degraded and one.fallback_level == WITHOUT_STORE[one.user]
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Answered:
     seconds: float
     status: int
     user: str
-    rung: str = ""
+    fallback_level: str = ""
     degraded: bool = False
 
 
@@ -115,8 +115,8 @@ class Shoppers:
         content = await reader.readexactly(int(headers["content-length"]))
         seconds, status = monotonic() - began, int(head.split(" ", 2)[1])
         body = json.loads(content) if status == 200 else {}
-        rung, degraded = body.get("rung", ""), body.get("degraded", False)
-        self.answers.append(Answered(began, seconds, status, user, rung, degraded))
+        fallback_level, degraded = body.get("fallback_level", ""), body.get("degraded", False)
+        self.answers.append(Answered(began, seconds, status, user, fallback_level, degraded))
         return headers.get("connection") != "close"
 
 

@@ -91,7 +91,7 @@ def test_a_batch_is_in_no_hurry_and_waits_for_a_slow_store(shop: Shop) -> None:
     finally:
         shop.proxy.passes()
     assert not answer["degraded"]
-    assert [one["rung"] for one in answer["answers"]] == list(HEALTHY.values())
+    assert [one["fallback_level"] for one in answer["answers"]] == list(HEALTHY.values())
 
 
 def test_connections_that_are_cut_cost_nobody_an_answer(shop: Shop) -> None:

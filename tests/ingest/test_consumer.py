@@ -122,7 +122,7 @@ async def test_a_promoted_version_is_folded_into_from_the_next_event_on(
 
         await wait_until(lambda: folded("first", "second"))
         promote(registry, "third", actor="test", reason="better still")
-        await store.nudge("versions")
+        await store.notify("versions")
 
         async def folded_into_third() -> bool:
             await ingest.send([bought(datetime.now(UTC).timestamp())])

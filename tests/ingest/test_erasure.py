@@ -172,4 +172,4 @@ async def knows(store: FeatureStore, user: str, interactions: int) -> bool:
 
 async def erased(store: FeatureStore, user: str) -> bool:
     [features] = await store.load([user])
-    return bool(features.departures) and not features.history
+    return bool(features.identity_changes) and not features.history

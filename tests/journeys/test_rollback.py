@@ -1,4 +1,4 @@
-"""A rollback of four workers under load, by one call and by one command, told of by the nudge alone."""
+"""A rollback of four workers under load, by one call and by one command, told of by the notification alone."""
 
 import psutil
 import pytest

@@ -38,7 +38,7 @@ def test_training_and_promoting_while_clients_ask_costs_no_request(
         shop.serve()
         before = all_answers(shop)
         first = shop.recommend("13085")
-        assert first["rung"] == "folded", "the import seeded the store"
+        assert first["fallback_level"] == "folded", "the import seeded the store"
         with hammering(shop.url, clients=2) as hammer:
             shop.run("import", some_months(tmp_path, "late", 60_000, 120_000), "--mapping", mapping)
             shop.run("train", "--reason", "more months")

@@ -33,13 +33,13 @@ class Process:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("millirec_requests", "Requests", ["route", "method", "status"], registry=self.registry)
-        self.answers = Counter("millirec_recommendations", "Answers", ["rung", "degraded"], registry=self.registry)
+        self.answers = Counter("millirec_recommendations", "Answers", ["fallback_level", "degraded"], registry=self.registry)
         self.seconds = Histogram(NAME, "Time", ["route"], buckets=BUCKETS, registry=self.registry)
 
-    def recommend(self, times: int, *, seconds: float = 0.005, rung: str = "embedding", status: str = "200") -> None:
+    def recommend(self, times: int, *, seconds: float = 0.005, fallback_level: str = "embedding", status: str = "200") -> None:
         for _ in range(times):
             self.requests.labels("/recommend", "GET", status).inc()
-            self.answers.labels(rung, "false").inc()
+            self.answers.labels(fallback_level, "false").inc()
             self.seconds.labels("/recommend").observe(seconds)
 
     def text(self) -> str:
@@ -52,9 +52,9 @@ def test_increases_are_per_series_and_survive_a_restart() -> None:
     after.recommend(20)
     assert total(increase(read(after.text()), read(before.text())), "millirec_requests_total") == 20
     first = read(before.text())
-    before.recommend(7, rung="popular")
+    before.recommend(7, fallback_level="popular")
     grown = increase(read(before.text()), first)
-    assert by_label(grown, "millirec_recommendations_total", "rung") == {"embedding": 0, "popular": 7}
+    assert by_label(grown, "millirec_recommendations_total", "fallback_level") == {"embedding": 0, "popular": 7}
 
 
 def test_replicas_are_added_up() -> None:
@@ -97,12 +97,12 @@ async def test_the_monitor_shows_rates_shares_and_who_is_silent() -> None:
         monitor = Monitor(http, reachability, ("/metrics", "http://gone/metrics"), 1.0)
         process.recommend(1)
         await monitor.look()
-        process.recommend(30, rung="embedding")
-        process.recommend(10, rung="popular", status="500")
+        process.recommend(30, fallback_level="embedding")
+        process.recommend(10, fallback_level="popular", status="500")
         await monitor.look()
         newest = monitor.samples[-1]
         assert newest.silent == ("http://gone/metrics",)
-        assert newest.rungs["popular"] == pytest.approx(0.25)
+        assert newest.fallback_levels["popular"] == pytest.approx(0.25)
         assert newest.failed / newest.recommended == pytest.approx(0.25)
         assert newest.latency is not None
         assert 0.001 < newest.latency.p50 <= 0.01

@@ -20,7 +20,7 @@ from recsys.index_registry import open_index_registry
 from recsys.index_registry.aliases import promote
 from recsys.index_registry.rollouts import start_shadow
 from recsys.index_version import FORMAT_VERSION
-from recsys.presence import SILENT_SECONDS, Presence, Seen
+from recsys.heartbeat import SILENT_SECONDS, Heartbeat, Seen
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from tests.deployment import Deployment, free_port
 from tests.versions import publish_small_version
@@ -51,9 +51,9 @@ def named(found: list[Finding], state: State) -> dict[str, str]:
 
 async def test_workers_and_consumers_that_are_out_of_step_are_named(settings: Settings) -> None:
     store = open_feature_store(settings.store)
-    await store.report(Presence("a:1", "serve", "live", "second", ("second", "first")))
-    await store.report(Presence("a:2", "serve", "live", "first", ("first",)))
-    await store.report(Presence("b:1:features", "consume features", versions=("first",)))
+    await store.report(Heartbeat("a:1", "serve", "live", "second", ("second", "first")))
+    await store.report(Heartbeat("a:2", "serve", "live", "first", ("first",)))
+    await store.report(Heartbeat("b:1:features", "consume features", versions=("first",)))
     found = await look(settings)
     await store.aclose()
     wrong = named(found, State.WRONG)
@@ -66,9 +66,9 @@ async def test_workers_and_consumers_that_are_out_of_step_are_named(settings: Se
 async def test_workers_and_consumers_in_step_are_fine(settings: Settings) -> None:
     store = open_feature_store(settings.store)
     assert [one.state for one in await look(settings)] == [State.NOTE], "nothing runs yet"
-    await store.report(Presence("a:1", "serve", "live", "second", ("second", "first")))
-    await store.report(Presence("b:1:features", "consume features", versions=("second", "first")))
-    await store.report(Presence("b:1:log", "consume log"))
+    await store.report(Heartbeat("a:1", "serve", "live", "second", ("second", "first")))
+    await store.report(Heartbeat("b:1:features", "consume features", versions=("second", "first")))
+    await store.report(Heartbeat("b:1:log", "consume log"))
     assert {one.state for one in await look(settings)} == {State.OK}
     await store.leave("a:1")
     assert named(await look(settings), State.WRONG) == {"workers": "consumers run, and no replica"}
@@ -80,9 +80,9 @@ async def test_workers_that_wait_for_a_first_version_are_fine_and_those_of_a_los
 ) -> None:
     shutil.rmtree(tmp_path / "registry")
     versions = open_index_registry(settings.registry)
-    waiting = Seen(Presence("a:1", "serve", "live"), 1.0)
+    waiting = Seen(Heartbeat("a:1", "serve", "live"), 1.0)
     assert [one.found for one in replicas(versions, [waiting])] == ["1 wait for a version"]
-    lost = Seen(Presence("a:1", "serve", "live", "second", ("second",)), 1.0)
+    lost = Seen(Heartbeat("a:1", "serve", "live", "second", ("second",)), 1.0)
     assert [one.section for one in replicas(versions, [lost])] == ["registry-away"]
 
 
@@ -90,7 +90,7 @@ def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) 
     versions = open_index_registry(settings.registry)
     start_shadow(versions, "first", actor="test", reason="test")
     without, with_it = (
-        Seen(Presence(name, "serve", "live", "second", held), 1.0)
+        Seen(Heartbeat(name, "serve", "live", "second", held), 1.0)
         for name, held in (("a:1", ("second",)), ("a:2", ("second", "first")))
     )
     assert named([*replicas(versions, [without, with_it])], State.WRONG).keys() == {"worker a:1"}
@@ -98,13 +98,13 @@ def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) 
 
 def test_a_silent_worker_and_a_group_that_is_far_behind_are_named(settings: Settings) -> None:
     versions = open_index_registry(settings.registry)
-    silent = Seen(Presence("a:1", "serve", "live", "second", ("second",)), SILENT_SECONDS + 1)
+    silent = Seen(Heartbeat("a:1", "serve", "live", "second", ("second",)), SILENT_SECONDS + 1)
     assert "silent for 11 s" in named([*replicas(versions, [silent])], State.WRONG)["worker a:1"]
     members = [
-        Seen(Presence(f"b:{n}:features", "consume features", versions=("second", "first"), lag=MAX_LAG), 1.0)
+        Seen(Heartbeat(f"b:{n}:features", "consume features", versions=("second", "first"), lag=MAX_LAG), 1.0)
         for n in range(2)
     ]
-    log = Seen(Presence("b:1:log", "consume log", lag=MAX_LAG), 1.0)
+    log = Seen(Heartbeat("b:1:log", "consume log", lag=MAX_LAG), 1.0)
     assert named([*consumers(versions, [*members, log])], State.WRONG) == {
         "group features": f"{2 * MAX_LAG:,} messages behind, with 2 members"
     }
@@ -121,7 +121,7 @@ async def test_a_replica_that_is_held_back_on_an_old_version_is_found_by_its_pro
     store = open_feature_store(store_settings)
 
     async def answering() -> dict[str, str | None]:
-        return {one.presence.process: one.presence.version for one in await store.seen() if one.presence.version}
+        return {one.heartbeat.process: one.heartbeat.version for one in await store.seen() if one.heartbeat.version}
 
     async def settled(version: str, workers: int) -> bool:
         return [*(await answering()).values()].count(version) == workers and len(await store.seen()) == 4
@@ -237,7 +237,7 @@ async def test_a_registry_that_cannot_be_written_is_wrong_though_it_can_be_read(
 
 
 def test_a_process_that_met_a_damaged_record_is_named() -> None:
-    damaged, well = Presence("a:1", "serve", unreadable=3), Presence("b:2", "serve")
+    damaged, well = Heartbeat("a:1", "serve", unreadable=3), Heartbeat("b:2", "serve")
     assert list(damage([Seen(well, 1.0)])) == []
     (finding,) = damage([Seen(well, 1.0), Seen(damaged, 1.0)])
     assert (finding.state, finding.section) == (State.NOTE, "unreadable-records")

@@ -10,7 +10,7 @@ from recsys.errors import CorruptArtefact
 from recsys.index_registry.archive import import_version
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.index_version import FORMAT_VERSION, Manifest
-from recsys.recommendation import Query, Rung
+from recsys.recommendation import Query, FallbackLevel
 from recsys.recommender import Catalogue, Index, recommend
 from tests.versions import ITEMS, USERS
 
@@ -35,7 +35,7 @@ def test_our_format_is_served_as_it_was_meant(tmp_path: Path) -> None:
     assert (len(catalogue), catalogue.index.item_id.ids(np.arange(2))) == (ITEMS, ["i0", "i1"])
     for number in range(USERS):
         answer = recommend(Query(k=5, user_id=f"u{number}"), None, catalogue)
-        assert answer.rung is Rung.SNAPSHOT
+        assert answer.fallback_level is FallbackLevel.SNAPSHOT
         assert {int(row) % 2 for row in answer.rows} == {number % 2}, "everybody gets their own taste"
     assert "i7" not in catalogue.index.item_id.ids(recommend(Query(k=ITEMS), None, catalogue).rows)
 

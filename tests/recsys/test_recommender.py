@@ -1,4 +1,4 @@
-"""Whatever is asked, the answer keeps its promises; and the ladder picks the right rung."""
+"""Whatever is asked, the answer keeps its promises; and the ladder picks the right fallback level."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.index_version import Manifest
 from recsys.item import Item
 from recsys.placement import SEEN_EVER, Boost, Candidates, Placement, Source
-from recsys.recommendation import Query, Recommendation, Rung
+from recsys.recommendation import Query, Recommendation, FallbackLevel
 from recsys.recommender import Catalogue, Index, Trace, recommend, recommend_many
 from recsys.recommender.explain import Explanation
 from recsys.recommender.factors import DAY_MS
@@ -132,7 +132,7 @@ def test_answers_do_not_depend_on_who_else_asks(
     together = recommend_many([(query, known(history)) for query in queries], catalogue)
     for query, one in zip(queries, together, strict=True):
         alone = recommend(query, known(history), catalogue)
-        assert (one.rung, one.sources, one.short) == (alone.rung, alone.sources, alone.short)
+        assert (one.fallback_level, one.sources, one.short) == (alone.fallback_level, alone.sources, alone.short)
         np.testing.assert_allclose(one.scores, alone.scores, atol=1e-5)
 
 
@@ -161,18 +161,18 @@ def test_the_ladder_takes_the_best_rung_there_is(catalogue: Catalogue) -> None:
     stored = UserFeatures("u0", history, embeddings={"small": vector}, revision=1)
     foreign = UserFeatures("u0", history, embeddings={"other": vector}, revision=1)
 
-    def rung(query: Query, features: UserFeatures | None) -> Rung:
-        return recommend(query, features, catalogue).rung
+    def fallback_level(query: Query, features: UserFeatures | None) -> FallbackLevel:
+        return recommend(query, features, catalogue).fallback_level
 
-    assert rung(Query(user_id="u0"), stored) is Rung.EMBEDDING
-    assert rung(Query(user_id="u0"), foreign) is Rung.FOLDED, "an embedding of another version is never used"
-    assert rung(Query(user_id="u0", session_items=("i2",)), stored) is Rung.FOLDED, "this visit counts too"
-    assert rung(Query(user_id="u0"), None) is Rung.SNAPSHOT, "the store is down"
-    assert rung(Query(user_id="u0"), UserFeatures("u0")) is Rung.SNAPSHOT, "the store has forgotten"
-    assert rung(Query(user_id="u0"), known(())) is Rung.POPULAR, "an erased user is a stranger"
-    assert rung(Query(user_id="stranger", session_items=("i2",)), UserFeatures("stranger")) is Rung.SESSION
-    assert rung(Query(user_id="stranger"), UserFeatures("stranger")) is Rung.POPULAR
-    assert rung(Query(session_items=("unheard-of",)), None) is Rung.POPULAR
+    assert fallback_level(Query(user_id="u0"), stored) is FallbackLevel.EMBEDDING
+    assert fallback_level(Query(user_id="u0"), foreign) is FallbackLevel.FOLDED, "an embedding of another version is never used"
+    assert fallback_level(Query(user_id="u0", session_items=("i2",)), stored) is FallbackLevel.FOLDED, "this visit counts too"
+    assert fallback_level(Query(user_id="u0"), None) is FallbackLevel.SNAPSHOT, "the store is down"
+    assert fallback_level(Query(user_id="u0"), UserFeatures("u0")) is FallbackLevel.SNAPSHOT, "the store has forgotten"
+    assert fallback_level(Query(user_id="u0"), known(())) is FallbackLevel.POPULAR, "an erased user is a stranger"
+    assert fallback_level(Query(user_id="stranger", session_items=("i2",)), UserFeatures("stranger")) is FallbackLevel.SESSION
+    assert fallback_level(Query(user_id="stranger"), UserFeatures("stranger")) is FallbackLevel.POPULAR
+    assert fallback_level(Query(session_items=("unheard-of",)), None) is FallbackLevel.POPULAR
 
 
 def test_stored_and_folded_embeddings_give_the_same_answer(catalogue: Catalogue) -> None:

@@ -14,7 +14,7 @@ from recsys.index_registry.aliases import promote
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.interaction_log import InteractionLog
 from recsys.item import Item
-from recsys.recommendation import Query, Rung
+from recsys.recommendation import Query, FallbackLevel
 from recsys.recommender import Catalogue, Index, recommend
 from tests.training.conftest import checkerboard, log_of
 from training.report import render
@@ -39,7 +39,7 @@ def test_a_published_version_knows_who_wants_what(small: TrainSettings, tmp_path
     catalogue = Catalogue.of(Index.open(registry.fetch(manifest.version, tmp_path / "cache"), manifest))
     for user in ("u0", "u1", "u38", "u39"):
         answer = recommend(Query(k=10, user_id=user), None, catalogue)
-        assert answer.rung is Rung.SNAPSHOT
+        assert answer.fallback_level is FallbackLevel.SNAPSHOT
         parities = {int(item[1:]) % 2 for item in catalogue.index.item_id.ids(answer.rows)}
         assert parities == {int(user[1:]) % 2}
     assert result.candidate.metrics["recall@20"] > 1.8 * result.popularity.metrics["recall@20"]

@@ -12,16 +12,16 @@ from millirec.console.exposition import Quantiles
 from millirec.console.monitor import Monitor, Sample
 from millirec.console.notices import banner, empty
 from millirec.console.registry import page
-from recsys.recommendation import Rung
+from recsys.recommendation import FallbackLevel
 
 SHOWN_ALIASES = ("live", "previous", "candidate", "canary", "shadow")
-RUNG_NAMES: dict[str, str] = {
-    Rung.EMBEDDING: "fresh vector",
-    Rung.FOLDED: "folded in",
-    Rung.SNAPSHOT: "as trained",
-    Rung.SESSION: "this visit",
-    Rung.TRENDING: "trending",
-    Rung.POPULAR: "popular",
+FALLBACK_LEVEL_NAMES: dict[str, str] = {
+    FallbackLevel.EMBEDDING: "fresh vector",
+    FallbackLevel.FOLDED: "folded in",
+    FallbackLevel.SNAPSHOT: "as trained",
+    FallbackLevel.SESSION: "this visit",
+    FallbackLevel.TRENDING: "trending",
+    FallbackLevel.POPULAR: "popular",
 }
 
 
@@ -70,7 +70,7 @@ class Board:
             traffic = {"recommended": "recommendations", "events": "events", "others": "other calls"}
             self._traffic = line("Requests", "/ s", traffic)
             self._latency = line("Time to recommend", "ms", {"p50": "p50", "p99": "p99"})
-            self._rungs = line("How answers came about", "%", RUNG_NAMES, stacked=True)
+            self._fallback_levels = line("How answers came about", "%", FALLBACK_LEVEL_NAMES, stacked=True)
             self._freshness = line("From an event to its effect", "ms", {"p50": "p50", "p99": "p99"})
             self._lags = line("Consumer lag, messages", "", {"features": "features", "log": "log"})
             self._refused = line("Refused requests", "/ s", {"shed": "turned away", "failed": "failed"})
@@ -107,8 +107,8 @@ class Board:
         show(self._freshness, p50=lambda s: _ms(s.freshness, "p50"), p99=lambda s: _ms(s.freshness, "p99"))
         show(self._lags, features=lambda s: s.lag.get("features"), log=lambda s: s.lag.get("log"))
         show(self._refused, shed=lambda s: s.shed, failed=lambda s: s.failed)
-        shares = {rung: points(lambda s, rung=rung: 100 * s.rungs[rung] if s.rungs else None) for rung in RUNG_NAMES}  # type: ignore[misc]
-        self._rungs.show({rung: drawn for rung, drawn in shares.items() if any(value for _, value in drawn)})
+        shares = {fallback_level: points(lambda s, fallback_level=fallback_level: 100 * s.fallback_levels[fallback_level] if s.fallback_levels else None) for fallback_level in FALLBACK_LEVEL_NAMES}  # type: ignore[misc]
+        self._fallback_levels.show({fallback_level: drawn for fallback_level, drawn in shares.items() if any(value for _, value in drawn)})
 
     def _tell(self, now: Sample) -> None:
         found = alarms(now)

@@ -1,4 +1,4 @@
-"""Presence: what a running process says of itself, so that one can see from outside which of them are out of step."""
+"""Heartbeat: what a running process says of itself, so that one can see from outside which of them are out of step."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ SILENT_SECONDS = 10.0
 """One that has not reported for so long hangs, or was killed."""
 
 
-class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
+class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """`program` is `serve` or `consume GROUP`. A service says which `version` it answers from, by the `alias` it
     follows; `versions` are all it holds, those of a consumer that it folds events into. `lag`: messages not committed
     yet, of the partitions it owns. `fallback`: why it answers from another version than the alias names. `unreadable`:
@@ -29,9 +29,9 @@ class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A presence and the seconds since it was reported, by the clock of the feature store."""
+    """A heartbeat and the seconds since it was reported, by the clock of the feature store."""
 
-    presence: Presence
+    heartbeat: Heartbeat
     age: float
 
     @property

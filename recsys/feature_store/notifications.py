@@ -1,4 +1,4 @@
-"""Nudges over pub/sub: best effort, listeners poll as a safety net."""
+"""Notifications over pub/sub: best effort, listeners poll as a safety net."""
 
 import asyncio
 from contextlib import suppress
@@ -14,7 +14,7 @@ from recsys.settings import StoreSettings
 HEALTH_CHECK_INTERVAL = 15.0
 
 
-class Nudges:
+class Notifications:
     """One subscribed connection per channel that is listened to, opened anew after a loss."""
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -26,7 +26,7 @@ class Nudges:
     async def send(self, channel: str, payload: str) -> None:
         with translated():
             async with asyncio.timeout(self._timeout):
-                await self._client.publish(self._keys.nudge(channel), payload)
+                await self._client.publish(self._keys.notify(channel), payload)
 
     async def wait(self, channel: str, timeout: float) -> str | None:
         """The newest payload since the last call, or the next within `timeout` seconds."""
@@ -62,8 +62,8 @@ class Nudges:
     async def _subscribe(self, channel: str) -> None:
         listener = self._client.pubsub()
         self._listening[channel] = listener
-        await listener.subscribe(self._keys.nudge(channel))
-        # Its confirmation: from here on no nudge is missed.
+        await listener.subscribe(self._keys.notify(channel))
+        # Its confirmation: from here on no notification is missed.
         await listener.get_message(timeout=self._timeout)
 
     async def _close(self, channel: str) -> None:

@@ -1,4 +1,4 @@
-"""Presences on Redis or Valkey: one hash, of which every report removes what is too old."""
+"""Heartbeats on Redis or Valkey: one hash, of which every report removes what is too old."""
 
 from contextlib import suppress
 
@@ -7,16 +7,16 @@ import msgspec
 from recsys.feature_store import scripts
 from recsys.feature_store.exchange import Argument, Exchange, checked
 from recsys.feature_store.keys import Keys
-from recsys.presence import FORGOTTEN_SECONDS, Presence, Seen
+from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Seen
 
 
-class Presences:
+class Heartbeats:
     def __init__(self, exchange: Exchange, keys: Keys) -> None:
         self._exchange = exchange
-        self._key = keys.presences()
+        self._key = keys.heartbeats()
 
-    async def report(self, presence: Presence) -> None:
-        told: list[Argument] = [presence.process, msgspec.json.encode(presence), round(1000 * FORGOTTEN_SECONDS)]
+    async def report(self, heartbeat: Heartbeat) -> None:
+        told: list[Argument] = [heartbeat.process, msgspec.json.encode(heartbeat), round(1000 * FORGOTTEN_SECONDS)]
         await self._exchange.scripted(scripts.REPORT, [([self._key], told)])
 
     async def leave(self, process: str) -> None:
@@ -30,8 +30,8 @@ class Presences:
             at, _, raw = one.partition(b" ")
             # What a process of another release says, and this one does not understand, is left out.
             with suppress(msgspec.DecodeError, ValueError):
-                found.append(Seen(msgspec.json.decode(raw, type=Presence), max(0.0, now - int(at) / 1000)))
+                found.append(Seen(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now - int(at) / 1000)))
         return sorted(
             (one for one in found if one.age <= FORGOTTEN_SECONDS),
-            key=lambda one: (one.presence.program, one.presence.process),
+            key=lambda one: (one.heartbeat.program, one.heartbeat.process),
         )
