@@ -28,7 +28,9 @@ def answer(
     if page is not None and cursor_of is not None and len(items) > page:
         cursor = cursor_of(identifier, served.degraded, result.only(slice(page, None)))
         items, short = items[:page], None
-    return Answer(identifier, result.version, served.degraded, result.fallback_level.value, items, short, cursor, served.variant)
+    return Answer(
+        identifier, result.version, served.degraded, result.fallback_level.value, items, short, cursor, served.variant
+    )
 
 
 def items_of(served: Served, properties: Sequence[str], whys: Sequence[Why] = ()) -> list[AnswerItem]:

@@ -9,7 +9,7 @@ import structlog
 
 from app.live_index import LiveIndex
 from app.metrics import ROLLOUT_ANSWERS, ROLLOUT_DIFFERENCE, ROLLOUT_MOVES
-from app.rollouts import Chosen, LiveRollouts, Running
+from app.rollouts import Assignment, LiveRollouts, Running
 from app.version_loader import PROOF_DEADLINE, answered
 from recsys.background import Bounded
 from recsys.canary import Action, Verdict, counts_of, judge
@@ -18,7 +18,7 @@ from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.index_registry import IndexRegistry
 from recsys.index_registry.rollouts import advance_canary, stop
 from recsys.index_version import CANARY, AliasMove
-from recsys.recommendation import Recommendation, FallbackLevel
+from recsys.recommendation import FallbackLevel, Recommendation
 from recsys.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
 from recsys.throttle import log_throttled
 
@@ -27,7 +27,7 @@ GUARD = "canary guard"
 IMPERSONAL = frozenset({FallbackLevel.TRENDING, FallbackLevel.POPULAR})
 
 
-class Noted:
+class PendingOutcomes:
     """Outcomes of one experiment that this process has seen: those sent already, and those to send.
 
     Both are bounded by the number of units.
@@ -50,7 +50,7 @@ class Noted:
         if not news:
             return
         try:
-            await store.mark(self.experiment, news)
+            await store.record_outcomes(self.experiment, news)
         except BaseException:
             for outcome, units in news.items():
                 self._news.setdefault(outcome, set()).update(units)
@@ -74,16 +74,18 @@ class CanaryGuard:
         self._live_index = live_index
         self._rollouts = rollouts
         self._interval = interval
-        self._noted: Noted | None = None
+        self._pending: PendingOutcomes | None = None
 
-    def note(self, chosen: Chosen, result: Recommendation, seconds: float, *, degraded: bool, stood_in: bool) -> None:
+    def note(
+        self, chosen: Assignment, result: Recommendation, seconds: float, *, degraded: bool, stood_in: bool
+    ) -> None:
         """What came of one answer to a user on either side of the canary."""
         if chosen.rollout is None or chosen.variant is None:
             return
-        if self._noted is None or self._noted.experiment != chosen.rollout.experiment:
-            self._noted = Noted(chosen.rollout.experiment)
+        if self._pending is None or self._pending.experiment != chosen.rollout.experiment:
+            self._pending = PendingOutcomes(chosen.rollout.experiment)
         ROLLOUT_ANSWERS[chosen.variant, result.fallback_level].inc()
-        note, unit = self._noted.note, chosen.unit
+        note, unit = self._pending.note, chosen.unit
         note(Outcome.EXPOSED, unit)
         if stood_in:
             note(Outcome.FAILED, unit)
@@ -104,8 +106,8 @@ class CanaryGuard:
 
     async def look(self) -> None:
         """Send what is news, and act on what is known. Raises `StoreUnavailable`, `RegistryUnavailable`."""
-        if self._noted is not None:
-            await self._noted.send(self._store)
+        if self._pending is not None:
+            await self._pending.send(self._store)
         canary, live = self._rollouts.canary, self._live_index.current
         if canary is None or live is None:
             return
@@ -143,6 +145,6 @@ class CanaryGuard:
 
 async def judged(store: FeatureStore, move: AliasMove, rollout: Rollout) -> Verdict:
     """How the step of `move` stands. Raises `StoreUnavailable`."""
-    marks = await store.marks(rollout.experiment)
+    outcomes = await store.outcomes(rollout.experiment)
     seconds = (datetime.now(UTC) - move.moved_at).total_seconds()
-    return await asyncio.to_thread(lambda: judge(rollout, seconds, counts_of(marks, rollout.boundary)))
+    return await asyncio.to_thread(lambda: judge(rollout, seconds, counts_of(outcomes, rollout.boundary)))

@@ -18,7 +18,7 @@ import numpy as np
 from app.settings import ServeSettings
 from recsys.errors import InvalidInput
 from recsys.placement import MAX_K, Source
-from recsys.recommendation import Recommendation, FallbackLevel
+from recsys.recommendation import FallbackLevel, Recommendation
 
 SOURCES = tuple(Source)
 FORMAT = 1
@@ -46,7 +46,9 @@ class Ranking(msgspec.Struct, frozen=True, array_like=True):
         rows, scores = np.frombuffer(self.rows, "<i4").astype(np.int64), np.frombuffer(self.scores, "<f4")
         if not len(rows) == len(scores) == len(self.sources) <= MAX_K or not np.isfinite(scores).all():
             raise ValueError
-        return Recommendation(self.version, self.fallback_level, rows, scores, tuple(map(SOURCES.__getitem__, self.sources)))
+        return Recommendation(
+            self.version, self.fallback_level, rows, scores, tuple(map(SOURCES.__getitem__, self.sources))
+        )
 
 
 @dataclass(frozen=True, slots=True)

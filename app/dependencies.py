@@ -73,9 +73,9 @@ async def _services(request: Request) -> Services:
 Use = Annotated[Services, Depends(_services)]
 
 
-def authorise(use: Services, connection: Connection, *scopes: Scope) -> Caller:
+def authorise(services: Services, connection: Connection, *scopes: Scope) -> Caller:
     """Who calls, with any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
-    return use.callers.admit(presented_key(connection), scopes)
+    return services.callers.admit(presented_key(connection), scopes)
 
 
 class _With:

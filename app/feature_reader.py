@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class FeatureReader:
-    """Reads through `store`, within its `read_timeout`, unless the breaker says that it is of no use."""
+    """Reads through `store`, within its `read_timeout`, unless the breaker says that it is of no services."""
 
     def __init__(self, store: FeatureStore, breaker: CircuitBreaker) -> None:
         self._store = store
         self._breaker = breaker
 
     async def read(
-        self, user_ids: Sequence[str], version: str, *, shown: bool, patient: bool = False
+        self, user_ids: Sequence[str], version: str, *, shown: bool, batch: bool = False
     ) -> list[UserFeatures | None]:
         """Features with the embedding of `version` per user, `None` where the store cannot say."""
         if not user_ids:
@@ -33,7 +33,7 @@ class FeatureReader:
             return [None] * len(user_ids)
         began = perf_counter()
         try:
-            found = await self._store.read(user_ids, version, shown=shown, patient=patient)
+            found = await self._store.read(user_ids, version, shown=shown, batch=batch)
         except Exception as error:  # noqa: BLE001  # a bug here must not cost anybody their answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()

@@ -105,13 +105,13 @@ class HotRoutes:
         caller = ""
         try:
             # In this order: nobody without a key is waited for, and nobody who is waited for takes up room.
-            use = self._services()
-            caller = authorise(use, scope, route.scope).name
+            services = self._services()
+            caller = authorise(services, scope, route.scope).name
             content = b""
             if key[0] != "GET":
                 body = Body(self._bodies, scope, receive)
                 content = await body.read()
-            answer = await self._admitted(route, use, caller, scope, content, receive)
+            answer = await self._admitted(route, services, caller, scope, content, receive)
         except Overloaded as error:
             refusal = error.refusal
             status, headers, parts = refusal.problem.status, refusal.headers, (refusal.body,)
@@ -147,16 +147,16 @@ class HotRoutes:
             self._unsent[caller] -= size
 
     async def _admitted(
-        self, route: HotRoute, use: Services, caller: str, scope: Connection, content: bytes, receive: Receive
+        self, route: HotRoute, services: Services, caller: str, scope: Connection, content: bytes, receive: Receive
     ) -> bytes | Parts:
         """Raises `Overloaded`."""
         if route.batch and self._unsent[caller] > MAX_UNSENT:
             REFUSED.labels(caller, "unread").inc()
             raise Overloaded(UNREAD)
-        slots = use.batches if route.batch else use.singles
+        slots = services.batches if route.batch else services.singles
         slots.enter(caller)
         try:
-            work = route.endpoint(use, scope, content)
+            work = route.endpoint(services, scope, content)
             return await (_until_gone(work, receive) if route.batch else work)
         finally:
             slots.leave(caller)

@@ -18,7 +18,7 @@ from recsys.wire import MAX_MESSAGE_BYTES, Message, encode, key_of
 log = structlog.get_logger()
 
 
-class Kept(StrEnum):
+class Destination(StrEnum):
     """Where a message is safe."""
 
     TOPIC = "topic"
@@ -54,9 +54,9 @@ class InteractionProducer:
 
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
         """One entry per message: `None` once it is safe, else why not."""
-        return [None if isinstance(one, Kept) else one for one in await self.keep(messages)]
+        return [None if isinstance(one, Destination) else one for one in await self.keep(messages)]
 
-    async def keep(self, messages: Sequence[Message]) -> list[Kept | Exception]:
+    async def keep(self, messages: Sequence[Message]) -> list[Destination | Exception]:
         """One entry per message: where it is safe now, else why it is not.
 
         `InvalidInput` for one so large that nobody would read it, `TopicUnavailable` for what is worth another try.
@@ -75,24 +75,24 @@ class InteractionProducer:
             self._bytes -= size
         return [next(kept) if len(one.value) <= MAX_MESSAGE_BYTES else _too_large(one) for one in outgoing]
 
-    async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Kept | Exception]:
+    async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Destination | Exception]:
         spool = self.spool
         if spool is None:
-            return [failure or Kept.TOPIC for failure in await self._deliver(outgoing)]
+            return [failure or Destination.TOPIC for failure in await self._deliver(outgoing)]
         try:
             if not spool.idle and await spool.keep_behind(outgoing):
-                return [Kept.SPOOL] * len(outgoing)
+                return [Destination.SPOOL] * len(outgoing)
         except TopicUnavailable as refusal:
             return [refusal] * len(outgoing)
         failures = await self._deliver_some(outgoing)
         left = [one for one, failure in zip(outgoing, failures, strict=True) if failure]
-        kept: Kept | Exception = Kept.SPOOL
+        kept: Destination | Exception = Destination.SPOOL
         try:
             if left:
                 await spool.keep(left)
         except TopicUnavailable as refusal:
             kept = refusal
-        return [kept if failure else Kept.TOPIC for failure in failures]
+        return [kept if failure else Destination.TOPIC for failure in failures]
 
     async def _deliver_some(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
         """The same as `_deliver`, of no more than half the bytes."""

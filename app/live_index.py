@@ -60,7 +60,7 @@ class LiveIndex:
     def __init__(self) -> None:
         self.current: LoadedVersion | None = None
         self.previous: LoadedVersion | None = None
-        self.beside: dict[str, LoadedVersion] = {}
+        self.alternates: dict[str, LoadedVersion] = {}
         """By version: those that answer some, or in somebody's stead (`LiveRollouts`)."""
 
         self.fallback: Fallback | None = None
@@ -72,7 +72,7 @@ class LiveIndex:
 
     def in_memory(self) -> list[LoadedVersion]:
         """Every version in memory, the live one first."""
-        found = (self.current, self.previous, *self.beside.values())
+        found = (self.current, self.previous, *self.alternates.values())
         return list({one.index.version: one for one in found if one is not None}.values())
 
     def loaded(self, version: str) -> LoadedVersion | None:
@@ -95,5 +95,5 @@ class LiveIndex:
         if self.previous is not None and self.previous.index is changed.index:
             self.previous = changed
         version = changed.index.version
-        if version in self.beside and self.beside[version].index is changed.index:
-            self.beside[version] = changed
+        if version in self.alternates and self.alternates[version].index is changed.index:
+            self.alternates[version] = changed

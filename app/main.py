@@ -57,10 +57,10 @@ from app.version_loader import Openings, VersionLoader
 from recsys.background import end
 from recsys.envelope_schemas import asyncapi, pretty
 from recsys.feature_store import Reporter, open_feature_store
+from recsys.heartbeat import Heartbeat, process_name
 from recsys.index_registry import open_index_registry
 from recsys.index_registry.receipts import open_erasure_receipts
 from recsys.interaction_topic import open_interaction_topic
-from recsys.heartbeat import Heartbeat, process_name
 from recsys.unreadable import unreadable_met
 
 log = structlog.get_logger()

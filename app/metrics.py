@@ -15,7 +15,9 @@ from recsys.telemetry import LATENCY_BUCKETS
 REQUESTS = Counter("millirec_requests", "Requests answered", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram("millirec_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS)
 IN_FLIGHT = Gauge("millirec_requests_in_flight", "Requests being answered now", multiprocess_mode="livesum")
-RECOMMENDATIONS = Counter("millirec_recommendations", "Recommendations by fallback level", ["fallback_level", "degraded"])
+RECOMMENDATIONS = Counter(
+    "millirec_recommendations", "Recommendations by fallback level", ["fallback_level", "degraded"]
+)
 FALLBACK_LEVELS = {
     (fallback_level, degraded): RECOMMENDATIONS.labels(fallback_level.value, str(degraded).lower())
     for fallback_level in FallbackLevel
@@ -82,7 +84,9 @@ ROLLOUT_ANSWERED = Counter(
     "millirec_rollout_answers", "Answers on either side of a canary, by fallback level", ["variant", "fallback_level"]
 )
 ROLLOUT_ANSWERS = {
-    (variant, fallback_level): ROLLOUT_ANSWERED.labels(variant.value, fallback_level.value) for variant in Variant for fallback_level in FallbackLevel
+    (variant, fallback_level): ROLLOUT_ANSWERED.labels(variant.value, fallback_level.value)
+    for variant in Variant
+    for fallback_level in FallbackLevel
 }
 ROLLOUT_DIFFERENCE = Gauge(
     "millirec_rollout_difference",

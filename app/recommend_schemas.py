@@ -40,11 +40,11 @@ Context = Annotated[
 ]
 
 
-class Asking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AnswerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of requests: a misspelt field is an error that names it."""
 
 
-class ListParams(Asking, frozen=True):
+class ListParams(AnswerOptions, frozen=True):
     """What every list of items can be asked for in a query string."""
 
     k: K | None = None
@@ -77,7 +77,7 @@ class RecommendBody(RecommendParams, frozen=True, kw_only=True):
     context: Context = {}
 
 
-class ItemsParams(Asking, frozen=True, kw_only=True):
+class ItemsParams(AnswerOptions, frozen=True, kw_only=True):
     """The query string of `GET /items`; repeat the name for more than one."""
 
     item_id: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=500, description="which items")]
@@ -97,7 +97,7 @@ class ExplainBody(RecommendBody, frozen=True, kw_only=True):
     item_id: Id
 
 
-class PreviewBody(Asking, frozen=True, kw_only=True):
+class PreviewBody(AnswerOptions, frozen=True, kw_only=True):
     """A placement to try out, and whom to answer by it; what is left out is as in `POST /recommend`."""
 
     placement: Placement

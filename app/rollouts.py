@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Assignment:
     """Which version answers a query, instead of the live one or as its `variant`; `unit`: the user's."""
 
     version: str | None
@@ -49,17 +49,17 @@ class LiveRollouts:
         self.pinned: Mapping[str, str] = {}
         """The version of a placement, by its name."""
 
-    def choose(self, user_id: str | None, placement: str) -> Chosen | None:
+    def choose(self, user_id: str | None, placement: str) -> Assignment | None:
         """`None` for whatever is live: a placement's own version comes first, then the user's side of a canary."""
         if placement in self.pinned:
-            return Chosen(self.pinned[placement])
+            return Assignment(self.pinned[placement])
         if self.canary is None or user_id is None:
             return None
         rollout = self.canary.rollout
         unit = rollout.unit(user_id)
         if unit < rollout.boundary:
-            return Chosen(self.canary.version, Variant.CANARY, rollout, unit)
-        return Chosen(None, Variant.CONTROL, rollout, unit)
+            return Assignment(self.canary.version, Variant.CANARY, rollout, unit)
+        return Assignment(None, Variant.CONTROL, rollout, unit)
 
 
 class RolloutWatcher:
@@ -101,7 +101,7 @@ class RolloutWatcher:
             if self._known(version) is None:
                 loaded = await self._loader.load(version)
                 if loaded is not None:
-                    self._live_index.beside[version] = loaded
+                    self._live_index.alternates[version] = loaded
         self._take_over(wanted, self._known)
 
     def _known(self, version: str) -> LoadedVersion | None:
@@ -110,8 +110,8 @@ class RolloutWatcher:
     def _take_over(self, wanted: Mapping[str, AliasMove], known: Callable[[str], LoadedVersion | None]) -> None:
         versions = {move.version for move in wanted.values()}
         # Also what is live or was: it may leave there while an alias here still names it.
-        self._live_index.beside = {version: one for version in versions if (one := known(version)) is not None}
-        ready = {alias: move for alias, move in wanted.items() if move.version in self._live_index.beside}
+        self._live_index.alternates = {version: one for version in versions if (one := known(version)) is not None}
+        ready = {alias: move for alias, move in wanted.items() if move.version in self._live_index.alternates}
         before = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
         self._rollouts.canary, self._rollouts.shadow = (_running(ready.get(alias)) for alias in (CANARY, SHADOW))
         self._rollouts.pinned = {

@@ -130,7 +130,7 @@ class Serving:
             while start < len(queries):
                 size = max(1, min(OF_BATCH, ITEMS_OF_PART // queries[start].k))
                 size = live.search_cost.fitting(queries[start : start + size])
-                asked = await self._with_features(queries[start : start + size], live, patient=True)
+                asked = await self._with_features(queries[start : start + size], live, batch=True)
                 async with self._turn_of_batches:
                     parts.append(encode(await self._answers(asked, live)))
                     # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
@@ -146,7 +146,7 @@ class Serving:
         With `version`, what that one would answer: an operator's question, not counted as traffic.
         """
         trace, chosen = Trace(), None if version else self._rollouts.choose(query.user_id, placement)
-        beside = None if chosen is None or chosen.version is None else self._live_index.beside.get(chosen.version)
+        beside = None if chosen is None or chosen.version is None else self._live_index.alternates.get(chosen.version)
         asked = version or beside or self.live()
         found = (await self._serve([query], asked, trace, counted=version is None))[0]
         found.variant = None if chosen is None else chosen.variant
@@ -207,7 +207,7 @@ class Serving:
 
     async def _served_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
         """From `version` if it can, else from the live one: nobody shall suffer for an experiment."""
-        loaded = None if version is None else self._live_index.beside.get(version)
+        loaded = None if version is None else self._live_index.alternates.get(version)
         if loaded is None:
             return await self._serve(queries, self.live())
         try:
@@ -226,11 +226,11 @@ class Serving:
         return await self._answers(await self._with_features(queries, live), live, trace, counted=counted)
 
     async def _with_features(
-        self, queries: Sequence[Query], live: LoadedVersion, *, patient: bool = False
+        self, queries: Sequence[Query], live: LoadedVersion, *, batch: bool = False
     ) -> Sequence[Asked]:
         users = [query.user_id for query in queries if query.user_id is not None]
         shown = any(query.placement.rotate_hours for query in queries)
-        found = iter(await self._features.read(users, live.index.version, shown=shown, patient=patient))
+        found = iter(await self._features.read(users, live.index.version, shown=shown, batch=batch))
         return [(query, None if query.user_id is None else next(found)) for query in queries]
 
     async def _answers(

@@ -86,7 +86,7 @@ class Shadow:
     async def _compare(
         self, shadow: Running, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
     ) -> None:
-        loaded = self._live_index.beside.get(shadow.version)
+        loaded = self._live_index.alternates.get(shadow.version)
         if loaded is None or loaded.index is live.index:
             return
         if self._counted_for != shadow.rollout.experiment:
@@ -116,7 +116,7 @@ class Shadow:
     async def _answered(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
         users = [] if query.user_id is None else [query.user_id]
         shown = bool(query.placement.rotate_hours)
-        found = await self._features.read(users, loaded.index.version, shown=shown, patient=True)
+        found = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
         asked = [(query, found[0] if found else None)]
         call = partial(recommend_many, asked, loaded.catalogue, self._trends.current)
         began = perf_counter()
@@ -128,6 +128,6 @@ class Shadow:
             return
         counts, self._counts, self._sent = self._counts, Counter(), perf_counter()
         try:
-            await self._store.tally(shadow.rollout.experiment, counts)
+            await self._store.increment(shadow.rollout.experiment, counts)
         except StoreUnavailable as error:
             log.warning("what the shadow showed is lost for the report", error=str(error))

@@ -24,9 +24,9 @@ from ingest.versions_in_service import VersionsInService
 from recsys.background import end
 from recsys.errors import InvalidInput, Unavailable
 from recsys.feature_store import Reporter, open_feature_store
+from recsys.heartbeat import Heartbeat, process_name
 from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
-from recsys.heartbeat import Heartbeat, process_name
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.unreadable import unreadable_met
 

@@ -9,8 +9,8 @@ from recsys.rollout import Outcome
 from recsys.user_features import Positioned
 
 
-async def note_conversions(store: FeatureStore, canary: AliasMove | None, news: Sequence[Positioned]) -> None:
-    """Mark the users of those `news` that are a success and came within the canary's present step.
+async def note_conversions(store: FeatureStore, canary: AliasMove | None, new_events: Sequence[Positioned]) -> None:
+    """Mark the users of those `new_events` that are a success and came within the canary's present step.
 
     A mark that comes again changes nothing, so redelivery does no harm. Raises `StoreUnavailable`.
     """
@@ -19,8 +19,8 @@ async def note_conversions(store: FeatureStore, canary: AliasMove | None, news: 
         return
     units = {
         rollout.unit(message.user_id)
-        for message in (record.message for record in news)
+        for message in (record.message for record in new_events)
         if isinstance(message, Interaction) and message.occurred_at >= canary.moved_at and rollout.counts(message)
     }
     if units:
-        await store.mark(rollout.experiment, {Outcome.CONVERTED: units})
+        await store.record_outcomes(rollout.experiment, {Outcome.CONVERTED: units})

@@ -46,7 +46,7 @@ class DeadLetterWriter:
         self._expiry_due = 0.0
         DEAD_LETTERS_WAITING.set_function(self._waiting)
 
-    async def bury(self, refusals: Sequence[Refusal], erasures: Sequence[Positioned] = ()) -> None:
+    async def dead_letter(self, refusals: Sequence[Refusal], erasures: Sequence[Positioned] = ()) -> None:
         """Keep what was refused, and of that nothing of users who were erased later.
 
         Idempotent in the table; the topic is told again by whoever is given the same refusals again.
@@ -55,7 +55,7 @@ class DeadLetterWriter:
         if refusals:
             first = refusals[0]
             log.warning("records refused", count=len(refusals), first=first.reason, field=first.field)
-            for refusal in await asyncio.to_thread(self._letters.bury, refusals):
+            for refusal in await asyncio.to_thread(self._letters.dead_letter, refusals):
                 DEAD_LETTERS.labels(field_label(refusal.field)).inc()
         if erasures:
             await asyncio.to_thread(self._forget, erasures)

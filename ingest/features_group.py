@@ -17,7 +17,7 @@ from ingest.versions_in_service import VersionsInService
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
 from recsys.recommender import Index
-from recsys.user_features import Positioned, UserFeatures, Vector, apply, news
+from recsys.user_features import Positioned, UserFeatures, Vector, apply, new_events
 
 ATTEMPTS = 10
 """Other writers (a seeding run, a member whose lease just passed on) may get in between a few times."""
@@ -55,7 +55,7 @@ class FeaturesGroup:
             for record in mine
         )
         # Before anything is saved: the records tell repeats apart only as long as the batch is not in them.
-        counted = [record for user_id, mine in records.items() for record in news(loaded[user_id], mine)]
+        counted = [record for user_id, mine in records.items() for record in new_events(loaded[user_id], mine)]
         await self._trends.count(counted, batch.offsets, 1000 * time())
         await note_conversions(self._store, self._versions.canary, counted)
         for part in rounds:

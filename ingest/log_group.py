@@ -36,7 +36,7 @@ class LogGroup:
         )
         await asyncio.to_thread(self._write, batch)
         self._watermarks |= {one: max(offset, reached[one]) for one, offset in batch.offsets.items()}
-        await self._dead_letters.bury(batch.refusals, batch.erasures)
+        await self._dead_letters.dead_letter(batch.refusals, batch.erasures)
         return repeated
 
     async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:

@@ -108,8 +108,8 @@ def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, ane
     """`stored` and what the log knows as one record; `stored` itself where it knew all of that.
 
     Either may be ahead of the other, on each partition, and `stored` may begin in the middle of the topic. So what
-    one has yet to learn is applied to the other's entries: identity changes by the topic's order where it tells, by time
-    elsewhere.
+    one has yet to learn is applied to the other's entries: identity changes by the topic's order where it
+    tells, by time elsewhere.
     """
     if anew and all(offset <= logged.offsets.get(partition, -1) for partition, offset in stored.offsets.items()):
         stored = UserFeatures(stored.user_id, revision=stored.revision)

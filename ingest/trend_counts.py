@@ -27,7 +27,7 @@ OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
 class TrendCounter:
     """Counts into the store, which keeps with the counts how far each partition was counted.
 
-    What is a producer's repeat, the users' records tell (`recsys.user_features.news`). They must be as they were
+    What is a producer's repeat, the users' records tell (`recsys.user_features.new_events`). They must be as they were
     before the batch: whoever counts does so before it saves, so that what was saved has been counted.
     """
 
@@ -35,13 +35,13 @@ class TrendCounter:
         self._store = store
         self._reached: dict[str, int] = {}
 
-    async def count(self, news: Sequence[Positioned], reached: Mapping[str, int], now_ms: float) -> None:
-        """Count `news`, all there is up to the offsets `reached` per partition, in any order.
+    async def count(self, new_events: Sequence[Positioned], reached: Mapping[str, int], now_ms: float) -> None:
+        """Count `new_events`, all there is up to the offsets `reached` per partition, in any order.
 
         Idempotent. Raises `StoreUnavailable`, with any part of it counted.
         """
         pending: defaultdict[str, list[Positioned]] = defaultdict(list)
-        for record in news:
+        for record in new_events:
             pending[record.partition].append(record)
         for _ in range(ATTEMPTS):
             counts = [self._counts(one, records, reached[one], now_ms) for one, records in pending.items()]

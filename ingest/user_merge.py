@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys.feature_store import FeatureStore
-from recsys.user_features import IdentityChange, Positioned, UserFeatures, apply, identity_change, left_since, received
+from recsys.user_features import IdentityChange, Positioned, UserFeatures, apply, identity_change, left_since, merged_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ def _halves(ending: _Ending, receiver: UserFeatures | None, at_ms: int, length: 
     if receiver is None:
         return Halves(ending.after, None)
     if receiver.user_id == ending.after.user_id:
-        return Halves(received(ending.after, ending.before, ending.left, at_ms, length), None)
-    into = received(receiver, ending.before, ending.left, at_ms, length)
+        return Halves(merged_in(ending.after, ending.before, ending.left, at_ms, length), None)
+    into = merged_in(receiver, ending.before, ending.left, at_ms, length)
     return Halves(ending.after, None if into is receiver else into)
 
 

@@ -60,7 +60,7 @@ def main() -> None:
     began = perf_counter()
     built = build_search_index(items, users, IndexSettings())
     print(f"{items.shape}, tuned in {perf_counter() - began:.0f} s")
-    for one in built.tried:
+    for one in built.trials:
         effort = f"nprobe {one.spec.nprobe}, efSearch {one.spec.ef_search}, refine {one.spec.refine}"
         cost = f"{one.microseconds:.0f} us, {one.megabytes:.1f} MB, built in {one.build_seconds:.1f} s"
         print(f"  {one.spec.kind}: recall {one.recall:.4f}, {cost} ({effort}){', chosen' if one.chosen else ''}")

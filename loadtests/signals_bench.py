@@ -78,7 +78,7 @@ def judge_together(split: Split, catalogue: Catalogue) -> None:
     ways: dict[str, Find] = {
         "popular items": lambda row: candidates.popular(catalogue, None, {row}, 10).rows,
         "cosine of ALS factors": lambda row: candidates.similar(catalogue, np.array([row]), None, {row}, 10).rows,
-        "found together": lambda row: candidates.together(catalogue, np.array([row]), None, {row}, 10).rows,
+        "found together": lambda row: candidates.co_occurrence(catalogue, np.array([row]), None, {row}, 10).rows,
     }
     for name, way in ways.items():
         found = [way(anchor) for anchor, _ in asked]

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 from rich.text import Text
 
+from millirec.demo_output import CUSTOMERS, recommendations
 from millirec.settings import Settings
-from millirec.shop_window import CUSTOMERS, recommendations
 from millirec.terminal import console
 from recsys.errors import RecsysError
 from recsys.interaction_log import open_interaction_log
@@ -39,7 +39,7 @@ def check(url: str, settings: Settings, console_url: str | None) -> None:
             _expect(bool(_get(client, f"/items/{item}/similar")["items"]), f"nothing is similar to {item}")
         with _step("an item has others that are bought with it, below a price"):
             body = _get(client, "/recommend", placement="cart", cart_items=item, filter="price < 5", properties="price")
-            together = [one for one in body["items"] if one["source"] == "together"]
+            together = [one for one in body["items"] if one["source"] == "co_occurrence"]
             _expect(bool(together), f"nothing is bought together with {item}")
             _expect(all(one["properties"]["price"] < 5 for one in body["items"]), f"the filter let through {body}")
         with _step("an answer explains itself"):

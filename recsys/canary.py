@@ -71,12 +71,12 @@ class Verdict:
     findings: tuple[Finding, ...]
 
 
-def counts_of(marks: Mapping[Outcome, bytes], boundary: int) -> Counts:
+def counts_of(outcomes: Mapping[Outcome, bytes], boundary: int) -> Counts:
     """Users on both sides of `boundary`, from bitmaps of units; only those who were exposed count."""
-    exposed = _bits(marks.get(Outcome.EXPOSED, b""))
+    exposed = _bits(outcomes.get(Outcome.EXPOSED, b""))
     found = {}
     for outcome in Outcome:
-        bits = _bits(marks.get(outcome, b"")) & exposed
+        bits = _bits(outcomes.get(outcome, b"")) & exposed
         treated = int(np.count_nonzero(bits[:boundary]))
         found[outcome] = (int(np.count_nonzero(bits)) - treated, treated)
     return found

@@ -28,7 +28,7 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     unreadable: int = 0
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Instance(msgspec.Struct, frozen=True):
     """A heartbeat and the seconds since it was reported, by the clock of the feature store."""
 
     heartbeat: Heartbeat

@@ -30,7 +30,7 @@ class Source(StrEnum):
     """Nearest to a vector folded in from this visit and cart alone."""
     SIMILAR = "similar"
     """Nearest by cosine to the items of this visit, the cart, or the user's last ones."""
-    TOGETHER = "together"
+    CO_OCCURRENCE = "co_occurrence"
     """Most often bought together with those."""
     TRENDING = "trending"
     """Wanted more than usual within the last `trending_hours`."""
@@ -118,8 +118,8 @@ SEEN_EVER: dict[str, float] = {ANY_TYPE: 36_500.0}
 READY_MADE: dict[str, Placement] = {
     "default": Placement(),
     "discover": Placement(exclude_seen=SEEN_EVER),
-    "product": Placement(sources=(Candidates(Source.SIMILAR), Candidates(Source.TOGETHER))),
-    "cart": Placement(sources=(Candidates(Source.TOGETHER, 2.0), Candidates(Source.SIMILAR))),
+    "product": Placement(sources=(Candidates(Source.SIMILAR), Candidates(Source.CO_OCCURRENCE))),
+    "cart": Placement(sources=(Candidates(Source.CO_OCCURRENCE, 2.0), Candidates(Source.SIMILAR))),
     "home": Placement(
         sources=(Candidates(Source.PERSONAL, 6.0), Candidates(Source.TRENDING, 2.0), Candidates(Source.NEW)),
         diversity=0.2,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from recsys.expression import Expression
 from recsys.placement import MAX_K, Placement, Source
 
-__all__ = ["MAX_K", "Query", "Recommendation", "FallbackLevel", "Source"]
+__all__ = ["MAX_K", "FallbackLevel", "Query", "Recommendation", "Source"]
 
 
 class FallbackLevel(StrEnum):

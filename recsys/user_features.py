@@ -72,7 +72,7 @@ class UserFeatures:
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
     `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
     writes and is 0 for a user who is not stored; `identity_changes` are the newest few, oldest first;
-    `shown` is the history of impressions, apart because they are many and no taste; `past` tells apart
+    `shown` is the history of impressions, apart because they are many and no taste; `dedup_window` tells apart
     the events that the history has no room for, and knows no more of them: (time in ms, event) as
     two little-endian int64 each, oldest first.
     """
@@ -84,7 +84,7 @@ class UserFeatures:
     revision: int = 0
     identity_changes: tuple[IdentityChange, ...] = ()
     shown: tuple[HistoryEntry, ...] = ()
-    past: bytes = b""
+    dedup_window: bytes = b""
 
 
 def history_entry(interaction: Interaction) -> HistoryEntry:
@@ -113,21 +113,21 @@ def apply(
     half of the user that ends; `received` is the other, and must have been stored before.
     """
     offsets = dict(features.offsets)
-    kept, told = features, list[HistoryEntry]()
+    kept, observed = features, list[HistoryEntry]()
     for record in records:
         if record.offset <= offsets.get(record.partition, -1):
             continue
         offsets[record.partition] = record.offset
         if isinstance(record.message, Interaction):
-            told.append(history_entry(record.message))
+            observed.append(history_entry(record.message))
         else:
-            kept, told = _without(kept, identity_change(record.message)), []
+            kept, observed = _without(kept, identity_change(record.message)), []
     if offsets == features.offsets:
         return features
-    return _changed(features, kept, told, offsets, length, window)
+    return _changed(features, kept, observed, offsets, length, window)
 
 
-def news(features: UserFeatures, records: Sequence[Positioned]) -> list[Positioned]:
+def new_events(features: UserFeatures, records: Sequence[Positioned]) -> list[Positioned]:
     """Those interactions among `records` (in topic order) that `apply` would count: neither redelivered nor repeated.
 
     Impressions are left out: they count nowhere.
@@ -147,7 +147,7 @@ def news(features: UserFeatures, records: Sequence[Positioned]) -> list[Position
     return found
 
 
-def received(
+def merged_in(
     features: UserFeatures, source: UserFeatures, left: IdentityChange, at_ms: int, length: int = HISTORY_LENGTH
 ) -> UserFeatures:
     """`features` with what `left` took from `source`, as merged at `at_ms` (later than `left` where it was passed on).
@@ -174,46 +174,52 @@ def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENG
         offsets[partition] = max(offset, offsets.get(partition, -1))
     entries = (*features.history, *features.shown, *other.history, *other.shown)
     identity_changes = _newest((*features.identity_changes, *other.identity_changes))
-    past = _union(features.past, other.past, frozenset(), REPEAT_WINDOW - length) if other.past else features.past
-    nothing = UserFeatures(features.user_id, identity_changes=identity_changes, past=past)
+    window_rows = (
+        _union(features.dedup_window, other.dedup_window, frozenset(), REPEAT_WINDOW - length)
+        if other.dedup_window
+        else features.dedup_window
+    )
+    nothing = UserFeatures(features.user_id, identity_changes=identity_changes, dedup_window=window_rows)
     return _changed(features, nothing, entries, offsets, length)
 
 
 def _without(features: UserFeatures, left: IdentityChange) -> UserFeatures:
-    """With what `left` took gone. Nobody is told apart by what they left, so the past goes in any case."""
+    """With what `left` took gone. The window of earlier events goes in any case."""
     return replace(
         features,
         history=tuple(entry for entry in features.history if not left.takes(entry.since_ms)),
         shown=tuple(entry for entry in features.shown if not left.takes(entry.since_ms)),
         identity_changes=_newest((*features.identity_changes, left)),
-        past=b"",
+        dedup_window=b"",
     )
 
 
 def _changed(
     before: UserFeatures,
     kept: UserFeatures,
-    told: Sequence[HistoryEntry],
+    observed: Sequence[HistoryEntry],
     offsets: Mapping[str, int],
     length: int,
     window: int = REPEAT_WINDOW,
 ) -> UserFeatures:
-    """What is remembered of `kept` and `told`, interactions and impressions each within their own bound.
+    """What is remembered of `kept` and `observed`, interactions and impressions each within their own bound.
 
     `before` itself where that is the same.
     """
-    seen = [entry for entry in told if entry.type == IMPRESSION]
-    done = [entry for entry in told if entry.type != IMPRESSION]
+    seen = [entry for entry in observed if entry.type == IMPRESSION]
+    done = [entry for entry in observed if entry.type != IMPRESSION]
     shown = bounded((*kept.shown, *seen), min(length, SHOWN_LENGTH)) if seen else kept.shown
     history = tuple(_ordered((*kept.history, *done))) if done else kept.history
-    pushed_out, remembered, past = history[:-length], history[-length:], kept.past
-    if (past and told) or pushed_out:
-        past = _past(past, told, pushed_out, remembered, window - length)
-    new = (remembered, offsets, kept.identity_changes, shown, past)
-    if new == (before.history, before.offsets, before.identity_changes, before.shown, before.past):
+    pushed_out, remembered, window_rows = history[:-length], history[-length:], kept.dedup_window
+    if (window_rows and observed) or pushed_out:
+        window_rows = _extend_window(window_rows, observed, pushed_out, remembered, window - length)
+    new = (remembered, offsets, kept.identity_changes, shown, window_rows)
+    if new == (before.history, before.offsets, before.identity_changes, before.shown, before.dedup_window):
         return before
     embeddings = before.embeddings if remembered == before.history else {}
-    return UserFeatures(before.user_id, remembered, offsets, embeddings, before.revision, kept.identity_changes, shown, past)
+    return UserFeatures(
+        before.user_id, remembered, offsets, embeddings, before.revision, kept.identity_changes, shown, window_rows
+    )
 
 
 def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
@@ -232,22 +238,22 @@ def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     return list(once.values())
 
 
-def _past(
-    past: bytes,
-    told: Sequence[HistoryEntry],
+def _extend_window(
+    window_rows: bytes,
+    observed: Sequence[HistoryEntry],
     pushed_out: Sequence[HistoryEntry],
     remembered: Sequence[HistoryEntry],
     length: int,
 ) -> bytes:
-    """`past` with those who were `pushed_out`, and without those whom `told` brought back."""
+    """`window_rows` with those who were `pushed_out`, and without those whom `observed` brought back."""
     if length <= 0:
         return b""
-    rows = _rows(past)
+    rows = _rows(window_rows)
     new = np.array([(entry.at_ms, entry.event) for entry in pushed_out], dtype="<i8").reshape(-1, 2)
     in_order = not (len(rows) and len(new)) or tuple(rows[-1]) < tuple(new[0])
-    if in_order and not np.isin(rows[:, 1], [entry.event for entry in told]).any():
-        return (past + new.tobytes())[-PAST_BYTES * length :]
-    return _union(past, new.tobytes(), {entry.event for entry in remembered}, length)
+    if in_order and not np.isin(rows[:, 1], [entry.event for entry in observed]).any():
+        return (window_rows + new.tobytes())[-PAST_BYTES * length :]
+    return _union(window_rows, new.tobytes(), {entry.event for entry in remembered}, length)
 
 
 def _union(one: bytes, other: bytes, without: Set[int], length: int) -> bytes:
@@ -261,14 +267,14 @@ def _union(one: bytes, other: bytes, without: Set[int], length: int) -> bytes:
     return np.array(newest, dtype="<i8").tobytes()
 
 
-def _rows(past: bytes) -> NDArray[np.int64]:
-    return np.frombuffer(past, dtype="<i8").reshape(-1, 2)
+def _rows(window_rows: bytes) -> NDArray[np.int64]:
+    return np.frombuffer(window_rows, dtype="<i8").reshape(-1, 2)
 
 
 def _events(features: UserFeatures) -> set[int]:
     known = {entry.event for entry in features.history}
-    if features.past:
-        known.update(_rows(features.past)[:, 1].tolist())
+    if features.dedup_window:
+        known.update(_rows(features.dedup_window)[:, 1].tolist())
     return known
 
 

@@ -76,7 +76,7 @@ def compare(
     if not users:
         return Comparison(0, nobody_asked("candidate"), nobody_asked("popularity"))
     candidate = _candidate(folder, settings, dataset, split, progress)
-    asked, new = _Asked(users, settings.exclude_seen, progress), _Asked(discoverers, True, progress)
+    asked, new = _Evaluator(users, settings.exclude_seen, progress), _Evaluator(discoverers, True, progress)
     measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
     discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
     own = None if asked.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
@@ -85,7 +85,7 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Evaluator:
     """The question put to each model: the same users, the same way."""
 
     users: list[HeldOutUser]
@@ -124,7 +124,7 @@ def _candidate(
 
 
 def _live(
-    registry: IndexRegistry, folder: Path, split: Split, asked: _Asked
+    registry: IndexRegistry, folder: Path, split: Split, asked: _Evaluator
 ) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
     """The live version on the same users, why that is no fair comparison (empty: it is), its leads when trained."""
     move = registry.alias(LIVE)

@@ -28,13 +28,13 @@ ROUND_SECONDS = 0.5
 POINTS_PER_LIST = 39
 """Faiss asks for at least so many training points per list."""
 SMALL = 1_000
-"""Items up to which exact search takes a few microseconds, and nothing else is tried."""
+"""Items up to which exact search takes a few microseconds, and nothing else is trials."""
 
 Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class IndexTrial:
     """One candidate: recall@50 against exact search and microseconds per query, of its best `spec`."""
 
     spec: SearchSpec
@@ -47,17 +47,17 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class BuiltIndex:
-    """The one to publish, how it is searched, and everything that was tried."""
+    """The one to publish, how it is searched, and everything that was trials."""
 
     index: faiss.Index
     spec: SearchSpec
-    tried: list[Tried]
+    trials: list[IndexTrial]
 
     def parameters(self) -> dict[str, object]:
         """For the manifest."""
         return {
             "search": msgspec.to_builtins(self.spec),
-            "search_tried": [msgspec.to_builtins(one) for one in self.tried],
+            "search_tried": [msgspec.to_builtins(one) for one in self.trials],
         }
 
 
@@ -80,20 +80,20 @@ def _fastest(factors: Matrix, sample: Matrix, settings: IndexSettings, progress:
     exact = SearchIndex(_flat(factors), factors, SearchSpec())
     truth = exact.search(sample, min(50, len(factors)))[0]
     candidates = list(_candidates(len(factors), settings)) if len(sample) else []
-    best, tried = exact, [Tried(exact.spec, 1.0, _microseconds(exact, sample), _megabytes(exact.index), 0.0)]
-    fastest = tried[0]
+    best, trials = exact, [IndexTrial(exact.spec, 1.0, _microseconds(exact, sample), _megabytes(exact.index), 0.0)]
+    fastest = trials[0]
     for place, spec in enumerate(candidates):
         progress("building the search index", place, len(candidates))
         began = perf_counter()
         built = _build(spec, factors, settings.seed)
         seconds = perf_counter() - began
         tuned, recall = _tuned(built, factors, spec, sample, truth, settings.min_recall)
-        one = Tried(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
-        tried.append(one)
+        one = IndexTrial(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
+        trials.append(one)
         if recall >= settings.min_recall and one.microseconds < fastest.microseconds:
             best, fastest = tuned, one
     progress("building the search index", len(candidates), len(candidates))
-    return BuiltIndex(best.index, best.spec, [replace(one, chosen=one is fastest) for one in tried])
+    return BuiltIndex(best.index, best.spec, [replace(one, chosen=one is fastest) for one in trials])
 
 
 def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:

@@ -19,7 +19,7 @@ from training.split import Split
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class BaselineMetric:
     """The live version's recall@20 as its manifest has it, and on events that it has not seen."""
 
     promised: float
@@ -32,7 +32,7 @@ class Kept:
 
 def kept(
     settings: TrainSettings, log: InteractionLog, registry: IndexRegistry, live: Manifest, cache: Path
-) -> Kept | None:
+) -> BaselineMetric | None:
     """Asked about the users of the last `holdout_days` of the log, as far as `live` has not learned from them.
 
     Everybody is known by what they did before those days, as the service knows them, and asked in the way in which the
@@ -55,7 +55,7 @@ def kept(
     catalogue = all_available(Catalogue.of(Index.open(registry.fetch(live.version, cache), live)))
     found = evaluate_model("live", catalogue, users, exclude_seen=asked.exclude_seen, progress=lambda *_: None)
     gate = settings.gate
-    return Kept(
+    return BaselineMetric(
         promised,
         mean_interval(found.recall, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed),
     )
@@ -86,6 +86,6 @@ class MetricWatch:
         return self._reasons
 
 
-def _told(found: Kept, drop: float) -> str:
+def _told(found: BaselineMetric, drop: float) -> str:
     now = f"{found.measured.low:.4f} to {found.measured.high:.4f} over {found.measured.users} users"
     return f"{RECALL} is {now}, {found.promised:.4f} was promised (--when-drop {drop:g})"

@@ -39,14 +39,14 @@ def run(
     force: bool = False,
     log_version: int | None = None,
     like: Manifest | None = None,
-    still_mine: Callable[[], None] = lambda: None,
+    assert_lease: Callable[[], None] = lambda: None,
     progress: Progress = lambda *_: None,
 ) -> TrainingResult:
     """Train, evaluate and publish a version. What is live is never touched.
 
     `force` publishes in spite of the gate, or without anybody to judge by; the manifest keeps why. `like` makes that
     version again, from its settings and its snapshot of log and catalogue; the live version is then no yardstick.
-    `still_mine` is asked last thing before publishing and raises when another trainer has taken over.
+    `assert_lease` is asked last thing before publishing and raises when another trainer has taken over.
 
     Raises `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`,
     `RegistryUnavailable`, and `InvalidInput` for a force without a reason or a version that cannot be made again.
@@ -90,7 +90,7 @@ def run(
         if result.reasons and not force:
             raise GateRefused([*result.reasons, f"report: {result.report}"])
         progress("publishing", 0, None)
-        still_mine()
+        assert_lease()
         publish(registry, manifest, files)
     return result
 

@@ -16,12 +16,12 @@ async def live() -> Response:
 
 
 @router.get("/health/ready", responses=gives(Health, 503), response_class=Response)
-async def ready(use: Use) -> Response:
+async def ready(services: Use) -> Response:
     """200 once a version is loaded: a store or topic that is down does not make a replica useless."""
-    version, fallback = use.serving.live().index.version, use.live_index.fallback
-    return json_response(Health("ready", version, None if fallback is None else str(fallback), _spool(use)))
+    version, fallback = services.serving.live().index.version, services.live_index.fallback
+    return json_response(Health("ready", version, None if fallback is None else str(fallback), _spool(services)))
 
 
-def _spool(use: Services) -> SpoolHealth | None:
-    spool = use.producer.spool
+def _spool(services: Services) -> SpoolHealth | None:
+    spool = services.producer.spool
     return None if spool is None else SpoolHealth(spool.depth, spool.holding.bytes, round(spool.holding.age(), 3))

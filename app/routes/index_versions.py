@@ -23,15 +23,15 @@ VersionId = Annotated[str, Path(pattern=VERSION_PATTERN, description="an index v
 
 
 @router.get("", responses=gives(VersionsAnswer, 503), response_class=Response)
-async def list_versions(use: Use, _: Administering) -> Response:
+async def list_versions(services: Use, _: Administering) -> Response:
     """Every complete version, oldest first, and which one this replica serves."""
-    manifests = await use.watcher.ask(use.registry.versions)
-    aliases = await use.watcher.ask(aliases_of, use.registry)
-    current, fallback = use.live_index.current, use.live_index.fallback
+    manifests = await services.watcher.ask(services.registry.versions)
+    aliases = await services.watcher.ask(aliases_of, services.registry)
+    current, fallback = services.live_index.current, services.live_index.fallback
     return json_response(
         VersionsAnswer(
             serving=current.index.version if current else None,
-            loaded=[one.index.version for one in use.live_index.in_memory()],
+            loaded=[one.index.version for one in services.live_index.in_memory()],
             versions=[
                 VersionAnswer(
                     version=one.version,
@@ -51,10 +51,12 @@ async def list_versions(use: Use, _: Administering) -> Response:
 
 @router.get("/history", responses=gives(MovesAnswer, 422, 503), response_class=Response)
 async def history(
-    use: Use, _: Administering, limit: Annotated[int, Query(ge=1, le=10_000, description="the newest so many")] = 100
+    services: Use,
+    _: Administering,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="the newest so many")] = 100,
 ) -> Response:
     """Who moved which alias to what, when and why, newest first."""
-    moves = await use.watcher.ask(use.registry.history)
+    moves = await services.watcher.ask(services.registry.history)
     newest = sorted(moves, key=lambda move: (move.moved_at, move.sequence), reverse=True)[:limit]
     return json_response(MovesAnswer([_answer(move) for move in newest]))
 
@@ -65,11 +67,11 @@ async def history(
     response_class=Response,
     openapi_extra=takes(MoveBody, example={"reason": "click rate fell"}),
 )
-async def roll_back(use: Use, actor: Administering, request: Request) -> Response:
+async def roll_back(services: Use, actor: Administering, request: Request) -> Response:
     """Promote the version that was live before this one. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
-    version = await use.watcher.ask(previous, use.registry)
-    return await moved(use, partial(rollback, use.registry, actor=actor, reason=body.reason), version)
+    version = await services.watcher.ask(previous, services.registry)
+    return await moved(services, partial(rollback, services.registry, actor=actor, reason=body.reason), version)
 
 
 @router.post(
@@ -78,14 +80,14 @@ async def roll_back(use: Use, actor: Administering, request: Request) -> Respons
     response_class=Response,
     openapi_extra=takes(PromoteBody, example={"reason": "better recall on the last weeks"}),
 )
-async def promote_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+async def promote_version(services: Use, actor: Administering, version: VersionId, request: Request) -> Response:
     """Put a version in service everywhere, or for one placement, once it was opened here and every file is whole.
 
     Live is effective here before the answer.
     """
     body = await decode_body(request, PromoteBody)
-    make = partial(promote, use.registry, version, actor=actor, reason=body.reason, alias=body.alias)
-    return await moved(use, make, version)
+    make = partial(promote, services.registry, version, actor=actor, reason=body.reason, alias=body.alias)
+    return await moved(services, make, version)
 
 
 @router.post(
@@ -94,11 +96,11 @@ async def promote_version(use: Use, actor: Administering, version: VersionId, re
     response_class=Response,
     openapi_extra=takes(MoveBody, example={"reason": "the one of the audit"}),
 )
-async def pin_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+async def pin_version(services: Use, actor: Administering, version: VersionId, request: Request) -> Response:
     """Keep a version from being deleted."""
     body = await decode_body(request, MoveBody)
     return json_response(
-        _answer(await use.watcher.ask(partial(pin, use.registry, version, actor=actor, reason=body.reason)))
+        _answer(await services.watcher.ask(partial(pin, services.registry, version, actor=actor, reason=body.reason)))
     )
 
 
@@ -108,28 +110,28 @@ async def pin_version(use: Use, actor: Administering, version: VersionId, reques
     response_class=Response,
     openapi_extra=takes(MoveBody, example={"reason": "audited"}),
 )
-async def unpin_version(use: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+async def unpin_version(services: Use, actor: Administering, version: VersionId, request: Request) -> Response:
     """Take the pin back."""
     body = await decode_body(request, MoveBody)
     return json_response(
-        _answer(await use.watcher.ask(partial(unpin, use.registry, version, actor=actor, reason=body.reason)))
+        _answer(await services.watcher.ask(partial(unpin, services.registry, version, actor=actor, reason=body.reason)))
     )
 
 
-async def moved(use: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
+async def moved(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
     """Make a move, to `version` if to any, and have every replica look, this one before the answer.
 
     Raises `CorruptArtefact`, with nothing moved, for a version that does not open.
     """
     if version is not None:
-        await use.watcher.prove(version)
-    move = await use.watcher.ask(make)
+        await services.watcher.prove(version)
+    move = await services.watcher.ask(make)
     try:
-        await use.store.notify(VERSIONS_CHANNEL, move.version)
+        await services.store.notify(VERSIONS_CHANNEL, move.version)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
-    await use.watcher.check()
-    use.watcher.looked.set()
+    await services.watcher.check()
+    services.watcher.looked.set()
     return json_response(_answer(move))
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
 from app.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
-from app.interaction_producer import Kept
+from app.interaction_producer import Destination
 from app.metrics import EVENTS
 from app.openapi import gives, heeds, takes
 from app.problems import NotAllKept
@@ -45,7 +45,7 @@ class _Batch(msgspec.Struct):
     )
     | heeds(HEADER, MAX_KEY_LENGTH, "the same key with the same body is the same events, whatever the time"),
 )
-async def post_events(use: Use, caller: Producing, request: Request) -> Response:
+async def post_events(services: Use, caller: Producing, request: Request) -> Response:
     """One event, or up to 1,000 as `{"events": [...]}`; idempotent by `event_id`, or by `Idempotency-Key`.
 
     202 means: every receipt marked `accepted` is safely on the topic, or on this machine's disk to go there
@@ -61,7 +61,7 @@ async def post_events(use: Use, caller: Producing, request: Request) -> Response
         event_id = body.event_id or derived_id(body, key, position) or str(uuid4())
         return body.to_interaction(event_id, now)
 
-    return await _publish(use, request, "events", EventBody, to_message, span_at_door(use.bounds, now))
+    return await _publish(services, request, "events", EventBody, to_message, span_at_door(services.bounds, now))
 
 
 @router.put(
@@ -71,7 +71,7 @@ async def post_events(use: Use, caller: Producing, request: Request) -> Response
     response_class=Response,
     openapi_extra=takes(ItemBody, ItemsBody, example={"item_id": "85123A", "available": False}),
 )
-async def put_items(use: Use, _: Curating, request: Request) -> Response:
+async def put_items(services: Use, _: Curating, request: Request) -> Response:
     """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
 
     `available: false` hides an item from every answer within a second. A new item can be recommended
@@ -80,14 +80,14 @@ async def put_items(use: Use, _: Curating, request: Request) -> Response:
     nothing of it is applied.
     """
     now = datetime.now(UTC)
-    live = use.live_index.current
+    live = services.live_index.current
     catalogue = None if live is None else live.catalogue
 
     def to_item(body: ItemBody, position: int) -> Item:
         # A time of its own: of two updates of one moment nobody could tell the later.
         return _with_room(body.to_item(now + timedelta(microseconds=position)), catalogue)
 
-    return await _publish(use, request, "items", ItemBody, to_item, span_at_door(use.bounds, now))
+    return await _publish(services, request, "items", ItemBody, to_item, span_at_door(services.bounds, now))
 
 
 def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
@@ -99,16 +99,21 @@ def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
 
 
 async def _publish(
-    use: Services, request: Request, name: str, kind: type[B], to_message: Callable[[B, int], Message], span: TimeSpan
+    services: Services,
+    request: Request,
+    name: str,
+    kind: type[B],
+    to_message: Callable[[B, int], Message],
+    span: TimeSpan,
 ) -> Response:
     # Before the work of decoding, so that turning many away costs little.
-    use.producer.make_sure_of_room(len(await request.body()))
+    services.producer.make_sure_of_room(len(await request.body()))
     batch = await decode_body(request, _Batch)
     entries = getattr(batch, name)
     single = entries is msgspec.UNSET
     raws: Sequence[msgspec.Raw | bytes] = [await request.body()] if single else entries
-    if not 1 <= len(raws) <= use.settings.max_batch:
-        raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {use.settings.max_batch} are allowed")
+    if not 1 <= len(raws) <= services.settings.max_batch:
+        raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {services.settings.max_batch} are allowed")
     decoded: list[Message | InvalidInput] = []
     for position, raw in enumerate(raws):
         prefix = "" if single else f"{name}.{position}"
@@ -117,7 +122,7 @@ async def _publish(
             decoded.append(_valid(body, partial(to_message, body, position), span, prefix))
         except InvalidInput as error:
             decoded.append(error)
-    return await _send(use, decoded)
+    return await _send(services, decoded)
 
 
 def _valid(body: msgspec.Struct, to_message: Callable[[], Message], span: TimeSpan, prefix: str) -> Message:
@@ -137,9 +142,9 @@ def _path(prefix: str, field: str) -> str:
     return f"{prefix}.{field}" if prefix else field
 
 
-async def _send(use: Services, decoded: list[Message | InvalidInput]) -> Response:
+async def _send(services: Services, decoded: list[Message | InvalidInput]) -> Response:
     messages = [one for one in decoded if not isinstance(one, InvalidInput)]
-    outcomes = iter(await use.producer.keep(messages))
+    outcomes = iter(await services.producer.keep(messages))
     receipts: list[Receipt] = []
     errors: list[InvalidInput] = []
     retry_after = 0.0
@@ -151,8 +156,8 @@ async def _send(use: Services, decoded: list[Message | InvalidInput]) -> Respons
             continue
         assert not isinstance(one, InvalidInput)  # noqa: S101
         identifier = one.item_id if isinstance(one, Item) else one.event_id
-        if isinstance(outcome, Kept):
-            receipts.append(Receipt(identifier, "accepted", spooled=outcome is Kept.SPOOL))
+        if isinstance(outcome, Destination):
+            receipts.append(Receipt(identifier, "accepted", spooled=outcome is Destination.SPOOL))
         else:
             receipts.append(Receipt(identifier, "unavailable"))
             retry_after = max(retry_after, getattr(outcome, "retry_after", 1.0))

@@ -18,17 +18,17 @@ router = APIRouter(tags=["recommendations"])
 @router.get(
     "/items", responses=gives(ItemsAnswer, 400, 422, 503), response_class=Response, openapi_extra=reads(ItemsParams)
 )
-async def get_items(use: Use, _: ReadingItems, request: Request) -> Response:
+async def get_items(services: Use, _: ReadingItems, request: Request) -> Response:
     """Items with every property, in the order asked for; one that nobody knows is left out."""
-    catalogue = use.serving.live().catalogue
+    catalogue = services.serving.live().catalogue
     rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id)
     return json_response(ItemsAnswer([_answer(catalogue, row) for row in rows.tolist() if row != UNKNOWN]))
 
 
 @router.get("/items/{item_id}", responses=gives(ItemAnswer, 404, 422, 503), response_class=Response)
-async def get_item(use: Use, _: ReadingItems, item_id: ItemId) -> Response:
+async def get_item(services: Use, _: ReadingItems, item_id: ItemId) -> Response:
     """An item with every property, as answers are made from it here and now."""
-    catalogue = use.serving.live().catalogue
+    catalogue = services.serving.live().catalogue
     row = int(catalogue.rows([item_id])[0])
     if row == UNKNOWN:
         raise NotFound("item", item_id)

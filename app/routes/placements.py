@@ -19,23 +19,23 @@ Name = Annotated[str, Path(pattern=NAME_PATTERN, description="a placement")]
 
 
 @router.get("", responses=gives(PlacementsAnswer), response_class=Response)
-async def list_placements(use: Use, _: Administering) -> Response:
+async def list_placements(services: Use, _: Administering) -> Response:
     """Every placement that answers on this replica, and whose word it is."""
-    placements = use.placement_watcher.current
-    return json_response(PlacementsAnswer([_answer(use, name) for name in sorted(placements)]))
+    placements = services.placement_watcher.current
+    return json_response(PlacementsAnswer([_answer(services, name) for name in sorted(placements)]))
 
 
 @router.get("/{name}", responses=gives(PlacementAnswer, 404, 422), response_class=Response)
-async def get_placement(use: Use, _: Administering, name: Name) -> Response:
+async def get_placement(services: Use, _: Administering, name: Name) -> Response:
     """One placement as it answers on this replica."""
-    return json_response(_answer(use, name))
+    return json_response(_answer(services, name))
 
 
 @router.get("/{name}/history", responses=gives(PlacementHistory, 404, 422, 503), response_class=Response)
-async def placement_history(use: Use, _: Administering, name: Name) -> Response:
+async def placement_history(services: Use, _: Administering, name: Name) -> Response:
     """Who set or took back this placement and when, oldest first."""
-    changes = await use.watcher.ask(use.registry.placement_history, name)
-    if not changes and name not in use.placement_watcher.current:
+    changes = await services.watcher.ask(services.registry.placement_history, name)
+    if not changes and name not in services.placement_watcher.current:
         raise NotFound("placement", name)
     return json_response(PlacementHistory(name, changes))
 
@@ -48,41 +48,41 @@ async def placement_history(use: Use, _: Administering, name: Name) -> Response:
         Placement, example={"sources": [{"source": "personal"}, {"source": "trending"}], "max_per_category": 3}
     ),
 )
-async def put_placement(use: Use, actor: Administering, name: Name, request: Request) -> Response:
+async def put_placement(services: Use, actor: Administering, name: Name, request: Request) -> Response:
     """Set a placement on every replica, over a configured or ready-made one of this name.
 
     Effective on this replica before the answer, on the others within a second. The body is the whole placement:
     what is left out takes its default.
     """
-    return await _change(use, name, await decode_beside(request, Placement), actor)
+    return await _change(services, name, await decode_beside(request, Placement), actor)
 
 
 @router.delete("/{name}", responses=gives(PlacementChange, 404, 409, 422, 503), response_class=Response)
-async def delete_placement(use: Use, actor: Administering, name: Name) -> Response:
+async def delete_placement(services: Use, actor: Administering, name: Name) -> Response:
     """Take back what was set: the configured or ready-made placement of this name answers again, if there is one."""
-    last = (await use.watcher.ask(use.registry.placements)).get(name)
+    last = (await services.watcher.ask(services.registry.placements)).get(name)
     if last is None or last.placement is None:
         raise NotFound("placement set at run time", name)
-    return await _change(use, name, None, actor)
+    return await _change(services, name, None, actor)
 
 
-async def _change(use: Services, name: str, placement: Placement | None, actor: str) -> Response:
-    change = await use.watcher.ask(partial(use.registry.change_placement, name, placement, actor=actor))
+async def _change(services: Services, name: str, placement: Placement | None, actor: str) -> Response:
+    change = await services.watcher.ask(partial(services.registry.change_placement, name, placement, actor=actor))
     try:
-        await use.store.notify(PLACEMENTS_CHANNEL, name)
+        await services.store.notify(PLACEMENTS_CHANNEL, name)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
-    await use.placement_watcher.check()
+    await services.placement_watcher.check()
     return json_response(change)
 
 
-def _answer(use: Services, name: str) -> PlacementAnswer:
-    watcher = use.placement_watcher
+def _answer(services: Services, name: str) -> PlacementAnswer:
+    watcher = services.placement_watcher
     if name not in watcher.current:
         raise NotFound("placement", name)
     placement = watcher.current[name]
     change = (watcher.changes or {}).get(name)
     if change is not None and change.placement is not None:
         return PlacementAnswer(name, "operator", placement, change.changed_at, change.actor)
-    configured = name in use.settings.placements
+    configured = name in services.settings.placements
     return PlacementAnswer(name, "settings" if configured else "ready-made", placement)

@@ -49,28 +49,28 @@ PAGE_DEPTH = 10
 """Pages that a cursor holds."""
 
 
-async def recommend(use: Services, scope: Connection, _: bytes) -> bytes:
+async def recommend(services: Services, scope: Connection, _: bytes) -> bytes:
     """Personal items for a user, best first; what is trending or popular where nothing is known of them."""
-    return msgspec.json.encode(await _recommend(use, query_parameters(scope, RecommendBody, RecommendParams)))
+    return msgspec.json.encode(await _recommend(services, query_parameters(scope, RecommendBody, RecommendParams)))
 
 
-async def recommend_by_body(use: Services, _: Connection, body: bytes) -> bytes:
+async def recommend_by_body(services: Services, _: Connection, body: bytes) -> bytes:
     """The same with a body, for long lists, context and boosts."""
-    return msgspec.json.encode(await _recommend(use, decode(body, RecommendBody)))
+    return msgspec.json.encode(await _recommend(services, decode(body, RecommendBody)))
 
 
-async def recommend_batch(use: Services, _: Connection, body: bytes) -> list[bytes]:
+async def recommend_batch(services: Services, _: Connection, body: bytes) -> list[bytes]:
     """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
     asked = decode(body, BatchBody)
-    placement = known_placement(use.placements(), asked.placement)
-    k, most = asked.k or placement.k, use.settings.max_batch_items
+    placement = known_placement(services.placements(), asked.placement)
+    k, most = asked.k or placement.k, services.settings.max_batch_items
     if k * len(asked.users) > most:
         raise InvalidInput("users", f"{len(asked.users)} users with k={k} each: at most {most} items are allowed")
-    await use.expressions.ready(asked)
+    await services.expressions.ready(asked)
     moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
     queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in asked.users]
     batch = _Batch(asked.users, names_of(asked, placement))
-    parts = await use.serving.recommend_all(queries, batch.encode)
+    parts = await services.serving.recommend_all(queries, batch.encode)
     opening = msgspec.json.encode(BatchAnswer(recommendation_id(), batch.version, batch.degraded, []))
     return [opening[: -len(CLOSING)], *parts, CLOSING]
 
@@ -105,28 +105,28 @@ POPULAR = Placement(sources=(Candidates(Source.POPULAR),))
 SIMILAR = Placement(sources=(Candidates(Source.SIMILAR),), fallback=())
 
 
-async def popular(use: Services, scope: Connection, _: bytes) -> bytes:
+async def popular(services: Services, scope: Connection, _: bytes) -> bytes:
     """What most people want now, the same for everybody."""
-    return await _list(use, query_parameters(scope, ListParams), POPULAR)
+    return await _list(services, query_parameters(scope, ListParams), POPULAR)
 
 
-async def trending(use: Services, scope: Connection, _: bytes) -> bytes:
+async def trending(services: Services, scope: Connection, _: bytes) -> bytes:
     """What is wanted more than usual within a window; of one category with `filter`."""
     params = query_parameters(scope, TrendingParams)
-    return await _list(use, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
+    return await _list(services, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
 
 
-async def new(use: Services, scope: Connection, _: bytes) -> bytes:
+async def new(services: Services, scope: Connection, _: bytes) -> bytes:
     """Items nobody has touched yet, the latest first; `placement=new` ranks them for a user."""
-    return await _list(use, query_parameters(scope, ListParams), READY_MADE["new"])
+    return await _list(services, query_parameters(scope, ListParams), READY_MADE["new"])
 
 
-async def explain(use: Services, _: Connection, raw: bytes) -> bytes:
+async def explain(services: Services, _: Connection, raw: bytes) -> bytes:
     """Why an item is in the answer to a question, or which stage removed it."""
     body = decode(raw, ExplainBody)
-    await use.expressions.ready(body)
-    found, trace = await use.serving.trace(
-        query_of(body, known_placement(use.placements(), body.placement), now_ms()), body.placement
+    await services.expressions.ready(body)
+    found, trace = await services.serving.trace(
+        query_of(body, known_placement(services.placements(), body.placement), now_ms()), body.placement
     )
     catalogue, result = found.live.catalogue, found.result
     row = int(catalogue.rows([body.item_id])[0])
@@ -157,18 +157,18 @@ HOT: Mapping[tuple[str, str], HotRoute] = {
     response_class=Response,
     openapi_extra=reads(ListParams),
 )
-async def similar(request: Request, use: Use, caller: Recommending, item_id: ItemId) -> Response:
+async def similar(request: Request, services: Use, caller: Recommending, item_id: ItemId) -> Response:
     """Items that go to the same people as this one."""
-    with use.singles.slot(caller):
-        if use.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
+    with services.singles.slot(caller):
+        if services.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
             raise NotFound("item", item_id)
-        found = await _list(use, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
+        found = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
     return Response(found, media_type="application/json")
 
 
-async def _list(use: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
-    await use.expressions.ready(params)
-    default = known_placement(use.placements(), "default")
+async def _list(services: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
+    await services.expressions.ready(params)
+    default = known_placement(services.placements(), "default")
     query = Query(
         k=params.k or default.k,
         session_items=items,
@@ -176,22 +176,22 @@ async def _list(use: Services, params: ListParams, placement: Placement, items: 
         placement=placement,
         now_ms=now_ms(),
     )
-    return msgspec.json.encode(answer(await use.serving.recommend(query), names_of(params, default)))
+    return msgspec.json.encode(answer(await services.serving.recommend(query), names_of(params, default)))
 
 
-async def _recommend(use: Services, body: RecommendBody) -> Answer:
-    await use.expressions.ready(body)
-    placement = known_placement(use.placements(), body.placement)
+async def _recommend(services: Services, body: RecommendBody) -> Answer:
+    await services.expressions.ready(body)
+    placement = known_placement(services.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
-        found, trace = await use.serving.trace(query, body.placement)
+        found, trace = await services.serving.trace(query, body.placement)
         whys = Explanation(trace, found.result, found.live.catalogue).why()
         return answer(found, names, whys=whys)
     question = Question(body.user_id, body.placement, body.filter)
-    cursor_of = partial(use.cursors.cursor, question)
+    cursor_of = partial(services.cursors.cursor, question)
     if body.cursor is not None:
-        ranking, rest = use.cursors.ranking(question, body.cursor)
-        live = use.serving.loaded(ranking.version)
+        ranking, rest = services.cursors.ranking(question, body.cursor)
+        live = services.serving.loaded(ranking.version)
         # Its version may have left memory: then a new answer begins.
         if live is not None:
             # What follows in the ranking, less what may not be shown any more.
@@ -200,7 +200,7 @@ async def _recommend(use: Services, body: RecommendBody) -> Answer:
             return answer(following, names, identifier=identifier, page=query.k, cursor_of=cursor_of)
     page = query.k if body.pages or body.cursor is not None else None
     whole = query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K))
-    return answer(await use.serving.recommend(whole, body.placement), names, page=page, cursor_of=cursor_of)
+    return answer(await services.serving.recommend(whole, body.placement), names, page=page, cursor_of=cursor_of)
 
 
 def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:

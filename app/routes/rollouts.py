@@ -21,17 +21,17 @@ WHY = takes(MoveBody, example={"reason": "enough seen"})
 
 
 @router.get("", responses=gives(RolloutsAnswer, 503), response_class=Response)
-async def rollouts(use: Use, _: Administering) -> Response:
+async def rollouts(services: Use, _: Administering) -> Response:
     """The canary with its guardrails as they stand, and the report of the shadow."""
-    moves = await use.watcher.ask(use.registry.aliases)
+    moves = await services.watcher.ask(services.registry.aliases)
     canary, shadow = moves.get(CANARY), moves.get(SHADOW)
     answer = RolloutsAnswer(None, None)
     if canary is not None and canary.rollout is not None:
-        verdict = await judged(use.store, canary, canary.rollout)
-        shown = canary_answer(canary, canary.rollout, verdict, loaded=_is_loaded(use, canary))
+        verdict = await judged(services.store, canary, canary.rollout)
+        shown = canary_answer(canary, canary.rollout, verdict, loaded=_is_loaded(services, canary))
         answer = msgspec.structs.replace(answer, canary=shown)
     if shadow is not None and shadow.rollout is not None:
-        counts = await use.store.tallies(shadow.rollout.experiment)
+        counts = await services.store.counters(shadow.rollout.experiment)
         known = msgspec.structs.asdict(report(counts))
         rollout = shadow.rollout
         told = ShadowAnswer(
@@ -39,7 +39,7 @@ async def rollouts(use: Use, _: Administering) -> Response:
             version=shadow.version,
             share=rollout.share,
             started_at=rollout.started_at,
-            loaded=_is_loaded(use, shadow),
+            loaded=_is_loaded(services, shadow),
         )
         answer = msgspec.structs.replace(answer, shadow=told)
     return json_response(answer)
@@ -51,14 +51,14 @@ async def rollouts(use: Use, _: Administering) -> Response:
     response_class=Response,
     openapi_extra=takes(CanaryBody, example={"version": "20111209-125000-4c1d2e", "reason": "passed the gate"}),
 )
-async def begin_canary(use: Use, actor: Administering, request: Request) -> Response:
+async def begin_canary(services: Use, actor: Administering, request: Request) -> Response:
     """Have a version answer a small share of the users, and ever more of them while no guardrail is breached."""
     body = await decode_body(request, CanaryBody)
     return await moved(
-        use,
+        services,
         partial(
             start_canary,
-            use.registry,
+            services.registry,
             body.version,
             actor=actor,
             reason=body.reason,
@@ -71,18 +71,18 @@ async def begin_canary(use: Use, actor: Administering, request: Request) -> Resp
 
 
 @router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=WHY)
-async def further_canary(use: Use, actor: Administering, request: Request) -> Response:
+async def further_canary(services: Use, actor: Administering, request: Request) -> Response:
     """On to the next step, whatever it waits for; after the last one the version is promoted."""
     body = await decode_body(request, MoveBody)
-    running = await use.watcher.ask(use.registry.alias, CANARY)
-    make = partial(advance_canary, use.registry, actor=actor, reason=body.reason)
-    return await moved(use, make, None if running is None else running.version)
+    running = await services.watcher.ask(services.registry.alias, CANARY)
+    make = partial(advance_canary, services.registry, actor=actor, reason=body.reason)
+    return await moved(services, make, None if running is None else running.version)
 
 
 @router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
-async def end_canary(use: Use, actor: Administering, request: Request) -> Response:
+async def end_canary(services: Use, actor: Administering, request: Request) -> Response:
     """Everybody gets the live version again."""
-    return await _stopped(use, CANARY, actor, request)
+    return await _stopped(services, CANARY, actor, request)
 
 
 @router.post(
@@ -91,22 +91,22 @@ async def end_canary(use: Use, actor: Administering, request: Request) -> Respon
     response_class=Response,
     openapi_extra=takes(ShadowBody, example={"version": "20111209-125000-4c1d2e", "reason": "how different is it?"}),
 )
-async def begin_shadow(use: Use, actor: Administering, request: Request) -> Response:
+async def begin_shadow(services: Use, actor: Administering, request: Request) -> Response:
     """Have a version answer a share of the requests too, which nobody sees but the report."""
     body = await decode_body(request, ShadowBody)
-    make = partial(start_shadow, use.registry, body.version, actor=actor, reason=body.reason, share=body.share)
-    return await moved(use, make, body.version)
+    make = partial(start_shadow, services.registry, body.version, actor=actor, reason=body.reason, share=body.share)
+    return await moved(services, make, body.version)
 
 
 @router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
-async def end_shadow(use: Use, actor: Administering, request: Request) -> Response:
-    return await _stopped(use, SHADOW, actor, request)
+async def end_shadow(services: Use, actor: Administering, request: Request) -> Response:
+    return await _stopped(services, SHADOW, actor, request)
 
 
-async def _stopped(use: Services, alias: str, actor: str, request: Request) -> Response:
+async def _stopped(services: Services, alias: str, actor: str, request: Request) -> Response:
     body = await decode_body(request, MoveBody)
-    return await moved(use, partial(stop, use.registry, alias, actor=actor, reason=body.reason))
+    return await moved(services, partial(stop, services.registry, alias, actor=actor, reason=body.reason))
 
 
-def _is_loaded(use: Services, move: AliasMove) -> bool:
-    return move.version in use.live_index.beside
+def _is_loaded(services: Services, move: AliasMove) -> bool:
+    return move.version in services.live_index.alternates

@@ -23,10 +23,10 @@ router = APIRouter(prefix="/users", tags=["users"])
 
 
 @router.get("/{user_id}", responses=gives(UserAnswer, 422, 503), response_class=Response)
-async def get_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
+async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
     """What is known of a user online: remembered interactions, newest first. An unknown user is no error."""
-    live = use.serving.live()
-    features = (await use.store.read([user_id], live.index.version))[0]
+    live = services.serving.live()
+    features = (await services.store.read([user_id], live.index.version))[0]
     return json_response(
         UserAnswer(
             user_id=user_id,
@@ -43,7 +43,7 @@ async def get_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
 
 
 @router.delete("/{user_id}", status_code=202, responses=gives(Receipts, 422, 503, ok=202), response_class=Response)
-async def delete_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
+async def delete_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
     """Forget a user: on the topic, behind everything they did before, so that nothing of it comes back.
 
     202 means the request is safely kept; features go as soon as the consumer reaches it, the next index
@@ -51,9 +51,9 @@ async def delete_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
     `/users/{user_id}/erasures/{receipt}`.
     """
     erasure = Erasure(event_id=f"erasure-{uuid4()}", user_id=user_id, occurred_at=datetime.now(UTC))
-    answer = await _send(use, erasure)
+    answer = await _send(services, erasure)
     try:
-        await use.watcher.ask(use.receipts.request, erasure.event_id, user_id, erasure.occurred_at)
+        await services.watcher.ask(services.receipts.request, erasure.event_id, user_id, erasure.occurred_at)
     except RegistryUnavailable as error:
         # The erasure is on its way all the same, and whoever tidies the log makes up for the receipt.
         log.warning("the receipt of an erasure comes later", receipt=erasure.event_id, error=str(error))
@@ -61,21 +61,21 @@ async def delete_user(use: Use, _: CaringForUsers, user_id: Id) -> Response:
 
 
 @router.get("/{user_id}/erasures/{receipt}", responses=gives(ErasureReceipt, 404, 422, 503), response_class=Response)
-async def get_erasure(use: Use, _: CaringForUsers, user_id: Id, receipt: ReceiptId) -> Response:
+async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: ReceiptId) -> Response:
     """What became of an erasure, and when: proof for the user who asked for it.
 
     `features_removed_at` is when it was first seen that nothing from before the erasure is left online. Rows of the
     interaction log are hidden from the moment the consumer reached the erasure; `rows` of them were deleted at
     `rows_deleted_at`, and the files of older versions that held them at `files_deleted_at`.
     """
-    found = await use.watcher.ask(use.receipts.of, receipt, user_id)
+    found = await services.watcher.ask(services.receipts.of, receipt, user_id)
     if found is None:
         raise NotFound("erasure receipt", receipt)
     if found.features_removed_at is None:
-        [features] = await use.store.load([user_id])
+        [features] = await services.store.load([user_id])
         if forgotten(features, epoch_ms(found.requested_at)):
             now = datetime.now(UTC)
-            await use.watcher.ask(use.receipts.note, "features", receipt, now)
+            await services.watcher.ask(services.receipts.note, "features", receipt, now)
             found = msgspec.structs.replace(found, features_removed_at=now)
     return json_response(found)
 
@@ -87,7 +87,7 @@ async def get_erasure(use: Use, _: CaringForUsers, user_id: Id, receipt: Receipt
     response_class=Response,
     openapi_extra=takes(MergeBody, example={"from": "anonymous-8f3a"}),
 )
-async def merge_user(use: Use, _: CaringForUsers, user_id: Id, request: Request) -> Response:
+async def merge_user(services: Use, _: CaringForUsers, user_id: Id, request: Request) -> Response:
     """A visitor logged in: everything known of `from` becomes this user's, and `from` a stranger.
 
     It takes its place on the topic behind everything that `from` did before; what `from` does later stays with
@@ -97,11 +97,11 @@ async def merge_user(use: Use, _: CaringForUsers, user_id: Id, request: Request)
     if body.source == user_id:
         raise InvalidInput("from", "is the user itself")
     now = datetime.now(UTC)
-    return await _send(use, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=now))
+    return await _send(services, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=now))
 
 
-async def _send(use: Services, message: Erasure | Merge) -> Response:
-    failure = (await use.producer.send([message]))[0]
+async def _send(services: Services, message: Erasure | Merge) -> Response:
+    failure = (await services.producer.send([message]))[0]
     if failure is not None:
         raise failure
     return json_response(Receipts(1, 0, [Receipt(message.event_id, "accepted")]), 202)

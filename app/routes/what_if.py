@@ -23,7 +23,7 @@ router = APIRouter()
     response_class=Response,
     openapi_extra=takes(RecommendBody, example={"user_id": "17850", "k": 5, "explain": True}),
 )
-async def recommend_by_version(use: Use, caller: Administering, version: VersionId, request: Request) -> Response:
+async def recommend_by_version(services: Use, caller: Administering, version: VersionId, request: Request) -> Response:
     """What `POST /recommend` would answer if this version were live; for those in this replica's memory.
 
     They are the `loaded` ones of `GET /versions`. There are no pages.
@@ -31,10 +31,10 @@ async def recommend_by_version(use: Use, caller: Administering, version: Version
     body = await decode_body(request, RecommendBody)
     if body.pages or body.cursor is not None:
         raise InvalidInput("cursor" if body.cursor is not None else "pages", "is only for POST /recommend")
-    await use.expressions.ready(body)
-    placement = known_placement(use.placements(), body.placement)
-    with use.singles.slot(caller):
-        return json_response(await _answer(use, body, placement, _in_memory(use, version)))
+    await services.expressions.ready(body)
+    placement = known_placement(services.placements(), body.placement)
+    with services.singles.slot(caller):
+        return json_response(await _answer(services, body, placement, _in_memory(services, version)))
 
 
 @router.post(
@@ -44,10 +44,10 @@ async def recommend_by_version(use: Use, caller: Administering, version: Version
     response_class=Response,
     openapi_extra=takes(PreviewBody, example={"placement": {"diversity": 0.5}, "user_id": "17850", "k": 5}),
 )
-async def preview_placement(use: Use, caller: Administering, request: Request) -> Response:
+async def preview_placement(services: Use, caller: Administering, request: Request) -> Response:
     """What a placement would answer, without saving it; by the live version or another one in memory."""
     body = await decode_beside(request, PreviewBody)
-    version = use.serving.live() if body.version is None else _in_memory(use, body.version)
+    version = services.serving.live() if body.version is None else _in_memory(services, body.version)
     asked = RecommendBody(
         user_id=body.user_id,
         k=body.k,
@@ -57,20 +57,20 @@ async def preview_placement(use: Use, caller: Administering, request: Request) -
         properties=body.properties,
         explain=body.explain,
     )
-    with use.singles.slot(caller):
-        return json_response(await _answer(use, asked, body.placement, version))
+    with services.singles.slot(caller):
+        return json_response(await _answer(services, asked, body.placement, version))
 
 
-async def _answer(use: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
-    served, trace = await use.serving.trace(query_of(body, placement, now_ms()), version=version)
+async def _answer(services: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
+    served, trace = await services.serving.trace(query_of(body, placement, now_ms()), version=version)
     whys = Explanation(trace, served.result, served.live.catalogue).why() if body.explain else ()
     return answer(served, names_of(body, placement), whys=whys)
 
 
-def _in_memory(use: Services, version: str) -> LoadedVersion:
+def _in_memory(services: Services, version: str) -> LoadedVersion:
     """Raises `NotFound` naming those that are."""
-    found = use.live_index.loaded(version)
+    found = services.live_index.loaded(version)
     if found is None:
-        names = ", ".join(one.index.version for one in use.live_index.in_memory())
+        names = ", ".join(one.index.version for one in services.live_index.in_memory())
         raise NotFound("version in memory", version, f"those of this replica are {names}")
     return found

@@ -12,10 +12,10 @@ from millirec.checkup.finding import Finding, State, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import RecsysError, StoreUnavailable
 from recsys.feature_store import open_feature_store
+from recsys.heartbeat import REPORT_SECONDS, Instance
 from recsys.index_registry import IndexRegistry, open_index_registry
 from recsys.index_registry.aliases import versions_in_service
 from recsys.index_version import LIVE, in_service
-from recsys.heartbeat import REPORT_SECONDS, Seen
 
 SERVE = "serve"
 GROUPS = ("features", "log")
@@ -44,7 +44,7 @@ async def look(settings: Settings) -> list[Finding]:
     """One look. Raises `StoreUnavailable`, `RegistryUnavailable`."""
     store = open_feature_store(settings.store)
     try:
-        seen = await store.seen()
+        seen = await store.instances()
     finally:
         await store.aclose()
     if not seen:
@@ -54,7 +54,7 @@ async def look(settings: Settings) -> list[Finding]:
     return await asyncio.to_thread(lambda: [*replicas(registry, seen), *consumers(registry, seen), *damage(seen)])
 
 
-def replicas(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
+def replicas(registry: IndexRegistry, seen: Sequence[Instance]) -> Iterator[Finding]:
     serving = [one for one in seen if one.heartbeat.program == SERVE]
     if not serving:
         yield wrong("workers", "consumers run, and no replica", "Start it: millirec serve", "no-version")
@@ -65,7 +65,7 @@ def replicas(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]
     yield from found or [fine("workers", told)]
 
 
-def _replica(registry: IndexRegistry, one: Seen) -> Iterator[Finding]:
+def _replica(registry: IndexRegistry, one: Instance) -> Iterator[Finding]:
     name = f"worker {one.heartbeat.process}"
     alias = one.heartbeat.alias
     move = registry.alias(alias)
@@ -98,7 +98,7 @@ def _beside(registry: IndexRegistry) -> set[str]:
     return {move.version for alias, move in registry.aliases().items() if in_service(alias) and alias != LIVE}
 
 
-def consumers(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding]:
+def consumers(registry: IndexRegistry, seen: Sequence[Instance]) -> Iterator[Finding]:
     wanted = set(versions_in_service(registry))
     for group in GROUPS:
         members = [one for one in seen if one.heartbeat.program == f"consume {group}"]
@@ -114,7 +114,7 @@ def consumers(registry: IndexRegistry, seen: Sequence[Seen]) -> Iterator[Finding
         yield from found or [fine(f"group {group}", f"{len(members)} members, {lag:,} messages behind")]
 
 
-def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
+def _consumer(one: Instance, wanted: set[str]) -> Iterator[Finding]:
     name = f"consumer {one.heartbeat.process}"
     if one.silent:
         yield _silent(name, one, "lag")
@@ -124,7 +124,7 @@ def _consumer(one: Seen, wanted: set[str]) -> Iterator[Finding]:
         yield wrong(name, told, READ_ITS_LOG, "versions-differ")
 
 
-def damage(seen: Sequence[Seen]) -> Iterator[Finding]:
+def damage(seen: Sequence[Instance]) -> Iterator[Finding]:
     """A note: what a process met may be mended since, and its count begins again with it."""
     met = {report.heartbeat.process: report.heartbeat.unreadable for report in seen if report.heartbeat.unreadable}
     if met:
@@ -133,6 +133,6 @@ def damage(seen: Sequence[Seen]) -> Iterator[Finding]:
         yield note("stored records", told, todo, "unreadable-records")
 
 
-def _silent(name: str, one: Seen, section: str) -> Finding:
+def _silent(name: str, one: Instance, section: str) -> Finding:
     told = f"has been silent for {one.age:.0f} s: it hangs, was killed, or does not reach the feature store"
     return wrong(name, told, "Look at it, and restart it; one that is gone is forgotten after a minute.", section)

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         """
         from millirec import standalone
         from millirec.demo_check import check as check_promises
-        from millirec.shop_window import show_customers, show_lines_to_copy, wait_ready
+        from millirec.demo_output import show_customers, show_lines_to_copy, wait_ready
         from millirec.startup import wait_for_end
 
         began = time.monotonic()

@@ -125,7 +125,7 @@ def show(json: Json = False) -> None:
     """How its answers compare with those that were given: items, times, scores."""
     settings = load_settings()
     move, rollout = _running(settings, SHADOW)
-    found = report(_with_store(settings, lambda store: store.tallies(rollout.experiment)))
+    found = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
     if json:
         print_json({"version": move.version, **msgspec.to_builtins(found)})
         return

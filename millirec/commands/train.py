@@ -137,7 +137,7 @@ def train_version(
             force=force,
             log_version=log_version,
             like=None if like is None else registry.manifest(like),
-            still_mine=mine.check,
+            assert_lease=mine.check,
             progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
         )
         console.print(render(result))

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
+from millirec.console.admin_store import AdminStore
 from millirec.console.client import ApiClient, may_administer
-from millirec.console.desk import Desk
+from millirec.console.confirm_dialog import confirmed
 from millirec.console.notices import empty
-from millirec.console.questions import confirmed
 from millirec.console.reason import ask_reason
 from recsys.errors import RecsysError
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Status
@@ -34,8 +34,8 @@ COLUMNS: list[dict[Any, Any]] = [
 class LettersTable:
     """One person's look; every decision is recorded with their name."""
 
-    def __init__(self, desk: Desk, api: ApiClient) -> None:
-        self._desk = desk
+    def __init__(self, admin_store: AdminStore, api: ApiClient) -> None:
+        self._admin_store = admin_store
         self._api = api
         self._letters: dict[str, DeadLetter] = {}
 
@@ -63,7 +63,7 @@ class LettersTable:
         query = LetterQuery(status, (self._reason.value or "").strip(), limit=LIMIT)
         self._summary.clear()
         try:
-            found = await self._desk.letters(query)
+            found = await self._admin_store.letters(query)
         except RecsysError as error:
             found = []
             with self._summary:
@@ -95,7 +95,7 @@ class LettersTable:
             await self._show(letter)
 
     async def _show(self, letter: DeadLetter) -> None:
-        content = await self._tried(self._desk.content(letter))
+        content = await self._tried(self._admin_store.content(letter))
         with ui.dialog() as dialog, ui.card().classes("w-full").style("max-width: 48rem"):
             _inside(letter, content)
             ui.button("Close", on_click=dialog.close).props("no-caps flat autofocus").classes("self-end")
@@ -107,7 +107,7 @@ class LettersTable:
         if not chosen:
             ui.notify("Choose letters first.")
         elif await confirmed(f"Send {len(chosen)} messages again, as they came?", "Replay"):
-            sent = await self._tried(self._desk.replay(chosen, self._api.person))
+            sent = await self._tried(self._admin_store.replay(chosen, self._api.person))
             if sent is not None:
                 ui.notify(f"{sent} replayed; what is still wrong will wait again", type="positive")
             await self.refresh()
@@ -120,7 +120,7 @@ class LettersTable:
         text = "Their messages are erased for good; what is left says who did it and why."
         why = await ask_reason(self._api, f"Give {len(chosen)} letters up?", text, "Discard", danger=True)
         if why:
-            await self._tried(self._desk.discard(chosen, self._api.person, why))
+            await self._tried(self._admin_store.discard(chosen, self._api.person, why))
             await self.refresh()
 
     async def _tried(self, call: Awaitable[T]) -> T | None:

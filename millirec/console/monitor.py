@@ -149,7 +149,11 @@ def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
         shed=total(counted, "millirec_requests_shed_total") / seconds,
         latency=quantiles(counted, "millirec_request_seconds", lambda labels: labels.get("route") == "/recommend"),
         freshness=quantiles(counted_long, "millirec_freshness_seconds", lambda one: one.get("group") == "features"),
-        fallback_levels={fallback_level: answers.get(fallback_level, 0.0) / answered for fallback_level in FallbackLevel} if answered else {},
+        fallback_levels={
+            fallback_level: answers.get(fallback_level, 0.0) / answered for fallback_level in FallbackLevel
+        }
+        if answered
+        else {},
         degraded=degraded / answered if answered else 0.0,
         lag=by_label(now, "millirec_consumer_lag", "group"),
         versions={name: n for name, n in by_label(now, "millirec_index_version_info", "version").items() if n > 0},

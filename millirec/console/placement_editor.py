@@ -9,8 +9,8 @@ from nicegui import ui
 from millirec.console.answer_list import Json, answer_list, ids_in, titles_of
 from millirec.console.client import ApiClient
 from millirec.console.comparison import marks, overlap
+from millirec.console.confirm_dialog import confirmed
 from millirec.console.placement_text import Misfit, check, text_of
-from millirec.console.questions import confirmed
 from recsys.placement import NAME_PATTERN, Placement
 from recsys.printable import printable
 

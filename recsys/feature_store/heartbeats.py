@@ -7,7 +7,7 @@ import msgspec
 from recsys.feature_store import scripts
 from recsys.feature_store.exchange import Argument, Exchange, checked
 from recsys.feature_store.keys import Keys
-from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Seen
+from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Instance
 
 
 class Heartbeats:
@@ -22,7 +22,7 @@ class Heartbeats:
     async def leave(self, process: str) -> None:
         checked(await self._exchange.retrying([("HDEL", self._key, process)]))
 
-    async def seen(self) -> list[Seen]:
+    async def instances(self) -> list[Instance]:
         (seconds, microseconds), told = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
         now = int(seconds) + int(microseconds) / 1e6
         found = []
@@ -30,7 +30,7 @@ class Heartbeats:
             at, _, raw = one.partition(b" ")
             # What a process of another release says, and this one does not understand, is left out.
             with suppress(msgspec.DecodeError, ValueError):
-                found.append(Seen(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now - int(at) / 1000)))
+                found.append(Instance(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now - int(at) / 1000)))
         return sorted(
             (one for one in found if one.age <= FORGOTTEN_SECONDS),
             key=lambda one: (one.heartbeat.program, one.heartbeat.process),

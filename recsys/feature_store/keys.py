@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from recsys.feature_store.protocol import UNREADABLE
-from recsys.user_features import PAST_BYTES, IdentityChange, HistoryEntry, UserFeatures, Vector
+from recsys.user_features import PAST_BYTES, HistoryEntry, IdentityChange, UserFeatures, Vector
 
 REVISION_DIGITS = 15
 """As many as a number in Lua has room for."""
@@ -58,8 +58,8 @@ class Keys:
     def outcome(self, experiment: str, outcome: str) -> bytes:
         return f"{self.prefix}outcome:{experiment}:{outcome}".encode()
 
-    def tally(self, name: str) -> bytes:
-        return f"{self.prefix}tally:{name}".encode()
+    def counters(self, name: str) -> bytes:
+        return f"{self.prefix}counters:{name}".encode()
 
     def heartbeats(self) -> bytes:
         return f"{self.prefix}heartbeats".encode()
@@ -79,8 +79,8 @@ def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
         fields[IDENTITY_CHANGES] = _encode(features.identity_changes)
     if features.shown:
         fields[SHOWN] = _encode(features.shown)
-    if features.past:
-        fields[PAST] = features.past
+    if features.dedup_window:
+        fields[PAST] = features.dedup_window
     for version, vector in features.embeddings.items():
         fields[embedding_field(version)] = np.ascontiguousarray(vector, dtype="<f4").tobytes()
     return fields
@@ -105,7 +105,7 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
         offsets=_decode_offsets(offsets) if offsets is not None else {},
         identity_changes=_decode_identity_changes(identity_changes) if identity_changes is not None else (),
         shown=_decode_history(shown) if shown is not None else (),
-        past=past or b"",
+        dedup_window=past or b"",
         embeddings=dict(_embeddings(fields.items())),
         revision=revision,
     )

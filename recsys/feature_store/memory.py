@@ -9,8 +9,8 @@ from time import monotonic
 from recsys.errors import InvalidInput
 from recsys.feature_store.items import applied, by_item
 from recsys.feature_store.protocol import ITEMS_CHANNEL, KEPT_ITEMS, ItemChanges
+from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Instance
 from recsys.item import Item
-from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Seen
 from recsys.rollout import UNITS, Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TREND_HOURS, TrendCounts
@@ -45,13 +45,15 @@ class MemoryFeatureStore:
         version: str | None = None,
         *,
         shown: bool = False,
-        patient: bool = False,  # noqa: ARG002  # memory does not keep anybody waiting
+        batch: bool = False,  # noqa: ARG002  # memory does not keep anybody waiting
     ) -> list[UserFeatures]:
         found = []
         for features in await self.load(user_ids):
             embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
             seen = features.shown if shown else ()
-            found.append(replace(features, offsets={}, embeddings=embeddings, identity_changes=(), shown=seen, past=b""))
+            found.append(
+                replace(features, offsets={}, embeddings=embeddings, identity_changes=(), shown=seen, dedup_window=b"")
+            )
         return found
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
@@ -121,19 +123,19 @@ class MemoryFeatureStore:
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         return {hour: dict(self._trends.get(hour, ())) for hour in hours}
 
-    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+    async def record_outcomes(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
         for outcome, units in outcomes.items():
             bitmap = self._marks.setdefault(experiment, {}).setdefault(outcome, bytearray(UNITS // 8))
             for unit in units:
                 bitmap[unit >> 3] |= 0x80 >> (unit & 7)
 
-    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+    async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
         return {outcome: bytes(bitmap) for outcome, bitmap in self._marks.get(experiment, {}).items()}
 
-    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
+    async def increment(self, name: str, counts: Mapping[str, int]) -> None:
         self._tallies.setdefault(name, Counter()).update(counts)
 
-    async def tallies(self, name: str) -> dict[str, int]:
+    async def counters(self, name: str) -> dict[str, int]:
         return dict(self._tallies.get(name, ()))
 
     async def report(self, heartbeat: Heartbeat) -> None:
@@ -142,9 +144,9 @@ class MemoryFeatureStore:
     async def leave(self, process: str) -> None:
         self._heartbeats.pop(process, None)
 
-    async def seen(self) -> list[Seen]:
+    async def instances(self) -> list[Instance]:
         now = monotonic()
-        found = [Seen(heartbeat, now - at) for at, heartbeat in self._heartbeats.values()]
+        found = [Instance(heartbeat, now - at) for at, heartbeat in self._heartbeats.values()]
         fresh = [one for one in found if one.age <= FORGOTTEN_SECONDS]
         return sorted(fresh, key=lambda one: (one.heartbeat.program, one.heartbeat.process))
 

@@ -1,4 +1,4 @@
-"""Outcomes and tallies of rollouts on Redis or Valkey: bitmaps of units, and hashes of counts, with a TTL each."""
+"""Outcomes and counters of rollouts on Redis or Valkey: bitmaps of units, and hashes of counts, with a TTL each."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,7 +19,7 @@ class Outcomes:
         self._exchange = exchange
         self._keys = keys
 
-    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+    async def record_outcomes(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
         commands = []
         for outcome, marked in outcomes.items():
             key, units = self._keys.outcome(experiment, outcome), list(marked)
@@ -28,18 +28,18 @@ class Outcomes:
                 commands += [packed("BITFIELD", key, *bits), packed("EXPIRE", key, OUTCOME_TTL)]
         checked(await self._exchange.retrying(commands))
 
-    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+    async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
         commands = [packed("GET", self._keys.outcome(experiment, outcome)) for outcome in Outcome]
         found = checked(await self._exchange.retrying(commands))
         return {outcome: bitmap for outcome, bitmap in zip(Outcome, found, strict=True) if bitmap is not None}
 
-    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
-        key = self._keys.tally(name)
+    async def increment(self, name: str, counts: Mapping[str, int]) -> None:
+        key = self._keys.counters(name)
         commands = [packed("HINCRBY", key, counted, count) for counted, count in counts.items()]
         checked(await self._exchange.once([*commands, packed("EXPIRE", key, OUTCOME_TTL)], TALLY_TIMEOUT))
 
-    async def tallies(self, name: str) -> dict[str, int]:
-        (found,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.tally(name))]))
+    async def counters(self, name: str) -> dict[str, int]:
+        (found,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.counters(name))]))
         counts: dict[str, int] = {}
         for counted, count in zip(found[::2], found[1::2], strict=True):
             try:

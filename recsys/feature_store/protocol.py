@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.errors import InvalidInput
+from recsys.heartbeat import Heartbeat, Instance
 from recsys.item import Item
-from recsys.heartbeat import Heartbeat, Seen
 from recsys.rollout import Outcome
 from recsys.trend import TrendCounts
 from recsys.user_features import UserFeatures
@@ -27,7 +27,7 @@ UNREADABLE = -1
 
 
 OUTCOME_TTL = 60 * 86_400
-"""Seconds that outcomes and tallies stay after the last one."""
+"""Seconds that outcomes and counters stay after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class ItemChanges:
 
 class FeatureStore(Protocol):
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
         """History, revision, the one embedding of `version` and, if asked, what was `shown`, in one round trip.
 
         All else stays empty: this is the serving read. Unknown users come back empty with revision 0.
         An unreadable record is logged and comes back empty with revision `UNREADABLE`, so that it spoils
         nobody else's answer. Raises `StoreUnavailable` on any other failure, within `read_timeout`, or `timeout`
-        for the `patient`: a batch takes longer than one user.
+        for the `batch`: a batch takes longer than one user.
         """
         ...
 
@@ -66,7 +66,7 @@ class FeatureStore(Protocol):
         ...
 
     async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
-        """Merge each update into the catalogue (`recsys.item.merged`; the newer `updated_at` wins) and notification readers.
+        """Merge each update into the catalogue (`recsys.item.merged`; the newer `updated_at` wins) and notify readers.
 
         What is refused, by its place in `items`, and why: an update whose properties have no room beside those that
         the item has. Nothing of it is applied, and all else is. An entry that cannot be read is no empty one: only
@@ -98,19 +98,19 @@ class FeatureStore(Protocol):
         """Weights by hour and item, summed over partitions."""
         ...
 
-    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+    async def record_outcomes(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
         """Note of units (0 to `UNITS` - 1) that these outcomes befell them; once noted, again changes nothing."""
         ...
 
-    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
+    async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
         """The units per outcome: bit 7 of byte 0 is unit 0; a unit beyond the bytes has no mark."""
         ...
 
-    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
+    async def increment(self, name: str, counts: Mapping[str, int]) -> None:
         """Add to the running counts kept under `name`. One that fails may or may not have counted."""
         ...
 
-    async def tallies(self, name: str) -> dict[str, int]: ...
+    async def counters(self, name: str) -> dict[str, int]: ...
 
     async def report(self, heartbeat: Heartbeat) -> None:
         """What a process says of itself; forgotten when it is silent for `FORGOTTEN_SECONDS`."""
@@ -120,7 +120,7 @@ class FeatureStore(Protocol):
         """This process ends."""
         ...
 
-    async def seen(self) -> list[Seen]:
+    async def instances(self) -> list[Instance]:
         """The last report of every process, sorted by program and name."""
         ...
 

@@ -14,6 +14,7 @@ import msgspec
 from recsys.errors import InvalidInput
 from recsys.feature_store import scripts
 from recsys.feature_store.exchange import Exchange, ScriptCall, checked, packer
+from recsys.feature_store.heartbeats import Heartbeats
 from recsys.feature_store.items import ItemCatalogue
 from recsys.feature_store.keys import (
     REVISION,
@@ -26,11 +27,10 @@ from recsys.feature_store.keys import (
 )
 from recsys.feature_store.notifications import Notifications
 from recsys.feature_store.outcomes import Outcomes
-from recsys.feature_store.heartbeats import Heartbeats
 from recsys.feature_store.protocol import ITEMS_CHANNEL, UNREADABLE, ItemChanges
 from recsys.feature_store.trends import TrendCounters
+from recsys.heartbeat import Heartbeat, Instance
 from recsys.item import Item
-from recsys.heartbeat import Heartbeat, Seen
 from recsys.rollout import Outcome
 from recsys.settings import StoreSettings
 from recsys.trend import TrendCounts
@@ -57,11 +57,11 @@ class RedisFeatureStore:
         self._notifications = Notifications(settings)
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
         command = packer(b"HMGET", serving_fields(version, shown=shown))
         commands = [command(self._keys.user(user_id)) for user_id in user_ids]
-        timeout = self._settings.timeout if patient else self._settings.read_timeout
+        timeout = self._settings.timeout if batch else self._settings.read_timeout
         replies = await self._exchange.once(commands, timeout)
         decode = partial(from_reply, version=version, shown=shown)
         return [
@@ -108,17 +108,17 @@ class RedisFeatureStore:
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         return await self._trends.read(hours)
 
-    async def mark(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
-        await self._outcomes.mark(experiment, outcomes)
+    async def record_outcomes(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+        await self._outcomes.record_outcomes(experiment, outcomes)
 
-    async def marks(self, experiment: str) -> dict[Outcome, bytes]:
-        return await self._outcomes.marks(experiment)
+    async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
+        return await self._outcomes.outcomes(experiment)
 
-    async def tally(self, name: str, counts: Mapping[str, int]) -> None:
-        await self._outcomes.tally(name, counts)
+    async def increment(self, name: str, counts: Mapping[str, int]) -> None:
+        await self._outcomes.increment(name, counts)
 
-    async def tallies(self, name: str) -> dict[str, int]:
-        return await self._outcomes.tallies(name)
+    async def counters(self, name: str) -> dict[str, int]:
+        return await self._outcomes.counters(name)
 
     async def report(self, heartbeat: Heartbeat) -> None:
         await self._heartbeats.report(heartbeat)
@@ -126,8 +126,8 @@ class RedisFeatureStore:
     async def leave(self, process: str) -> None:
         await self._heartbeats.leave(process)
 
-    async def seen(self) -> list[Seen]:
-        return await self._heartbeats.seen()
+    async def instances(self) -> list[Instance]:
+        return await self._heartbeats.instances()
 
     async def notify(self, channel: str, payload: str = "") -> None:
         await self._notifications.send(channel, payload)

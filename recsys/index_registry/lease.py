@@ -96,7 +96,7 @@ class Lease:
         return grant
 
 
-class Held:
+class HeldLease:
     """A lease that is renewed in the background."""
 
     def __init__(self, lease: Lease, grant: Grant) -> None:
@@ -124,12 +124,12 @@ class Held:
 
 
 @contextmanager
-def held(lease: Lease, holder: str, every: float) -> Iterator[Held]:
+def held(lease: Lease, holder: str, every: float) -> Iterator[HeldLease]:
     """`lease` for as long as the block runs, renewed every so many seconds. Raises `Conflict`, `RegistryUnavailable`.
 
     When it is lost the block goes on: it asks `check` before it does what only one may do.
     """
-    mine = Held(lease, lease.acquire(holder))
+    mine = HeldLease(lease, lease.acquire(holder))
     ended = threading.Event()
 
     def renewing() -> None:

@@ -25,10 +25,10 @@ def prune(
     registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, actor: str, reason: str
 ) -> list[str]:
     """Delete what is prunable; the versions deleted. Raises `Conflict` for one that is promoted at this moment."""
-    doomed = prunable(registry, keep, older_than)
-    for version in doomed:
+    to_delete = prunable(registry, keep, older_than)
+    for version in to_delete:
         registry.delete(version, actor=actor, reason=reason)
-    return doomed
+    return to_delete
 
 
 def collect(

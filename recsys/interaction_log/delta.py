@@ -181,7 +181,7 @@ class DeltaInteractionLog:
         return settled(with_every_column(pl.scan_delta(table)), self.identity_changes())
 
     def _stored(self, table: DeltaTable | None) -> tuple[pl.LazyFrame, dict[str, int], pl.DataFrame]:
-        """The rows as stored, and then the rest: a identity change is written before the watermark passes it."""
+        """The rows as stored, and then the rest: an identity change is written before the watermark passes it."""
         identity_changes = self.identity_changes()
         if table is None:
             return pl.LazyFrame(schema=READ_SCHEMA), {}, identity_changes

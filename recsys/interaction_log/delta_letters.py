@@ -19,8 +19,8 @@ from recsys.interaction_log.letter_rows import (
     chosen,
     contents,
     decision_rows,
+    discarded,
     folded,
-    given_up,
     near,
     refusal_rows,
     told,
@@ -43,7 +43,7 @@ class DeltaDeadLetters:
     def __init__(self, path: str) -> None:
         self._uri = f"{path.rstrip('/')}/dead_letters"
 
-    def bury(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+    def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         rows = refusal_rows(refusals)
         if rows.is_empty():
             return []
@@ -88,7 +88,7 @@ class DeltaDeadLetters:
         table = self._open()
         if table is None:
             return
-        gone = given_up(pl.scan_delta(table))
+        gone = discarded(pl.scan_delta(table))
         if not gone.is_empty():
             same = "kept.letter = gone.letter AND kept.times_seen <= gone.times_seen"
             merge = table.merge(gone, same, source_alias="gone", target_alias="kept")

@@ -37,7 +37,7 @@ def size(uri: str) -> LogSize:
 
 
 def purge(uri: str, changes: pl.DataFrame) -> int:
-    """Delete or move the rows of `changes` (`identity_changes.unsettled`). Raises `CommitFailedError`, maybe half done."""
+    """Delete or move the rows of `changes` (`identity_changes.unsettled`). Raises `CommitFailedError`, half done."""
     if changes.is_empty():
         return 0
     _prepare(uri)

@@ -26,7 +26,7 @@ CHANGE_SCHEMA: dict[str, pl.DataType] = {
     "moved_at": pl.Datetime("us", "UTC"),
     "end": pl.UInt32(),
 }
-"""A row that changes hands: to `owner` (null: erased) by a merge at `moved_at`; `end` is the identity change that decided."""
+"""A row that changes hands: to `owner` (null: erased) by a merge at `moved_at`; `end` is the change that decided."""
 PLACE = ("user_id", "partition", "offset")
 NOWHERE = ""
 """The home of rows whose partition no identity change of their user stands on."""
@@ -45,13 +45,15 @@ def identity_change_rows(records: Iterable[Positioned]) -> pl.DataFrame:
         )
         for r in records
     ]
-    return pl.DataFrame(rows, schema=IDENTITY_CHANGE_SCHEMA, orient="row").unique(PLACE, keep="first", maintain_order=True)
+    return pl.DataFrame(rows, schema=IDENTITY_CHANGE_SCHEMA, orient="row").unique(
+        PLACE, keep="first", maintain_order=True
+    )
 
 
 def settled(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
     """`rows` of READ_SCHEMA: without what was erased, and with what was merged under the user who has it now.
 
-    A row leaves its user with the first identity change behind it: on the identity change's own partition the offset says
+    A row leaves its user with the first identity change behind it: on the change's own partition the offset says
     which that is. Another partition (an import, or the topic before it was repartitioned) shares no order with
     it, so there event time decides. For a row that was moved already (`since`) the two times decide.
     """
@@ -131,7 +133,7 @@ def _by_moment(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFra
 
 
 def _fates(identity_changes: pl.DataFrame) -> pl.DataFrame:
-    """Per identity change, who has in the end what left with it, and since which merge; no `owner` where it was erased."""
+    """Per change, who has in the end what left with it, and since which merge; no `owner` where it was erased."""
     leaving = _leaving(identity_changes)
     rows = []
     for one in [one for sequence in leaving.values() for one in sequence]:

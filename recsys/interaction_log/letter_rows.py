@@ -132,7 +132,7 @@ def contents(rows: pl.LazyFrame, letters: Sequence[DeadLetter]) -> dict[str, Con
     return {letter: Content(key or "", decode(headers), value) for letter, key, headers, value in found.iter_rows()}
 
 
-def given_up(rows: pl.LazyFrame) -> pl.DataFrame:
+def discarded(rows: pl.LazyFrame) -> pl.DataFrame:
     """The letters whose messages are to be erased, and how often each was seen by then."""
     discarded = rows.filter(status=Status.DISCARDED.value).group_by("letter").agg(pl.max("times_seen"))
     held = rows.filter(pl.col("value").is_not_null()).select("letter", held="times_seen")

@@ -110,7 +110,7 @@ class LetterQuery:
 class DeadLetters(Protocol):
     """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
 
-    def bury(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+    def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """Keep what was refused; returns what was not known before. Idempotent: a redelivery adds nothing."""
         ...
 

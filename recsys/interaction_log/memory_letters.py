@@ -13,7 +13,7 @@ from recsys.interaction_log.letter_rows import (
     chosen,
     contents,
     decision_rows,
-    given_up,
+    discarded,
     refusal_rows,
     told,
 )
@@ -27,7 +27,7 @@ class MemoryDeadLetters:
         self._lock = Lock()
         self._rows = pl.DataFrame(schema=LETTER_SCHEMA)
 
-    def bury(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+    def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         with self._lock:
             fresh = refusal_rows(refusals).join(self._rows, on=HAPPENING, how="anti")
             self._rows = self._rows.vstack(fresh)
@@ -50,7 +50,7 @@ class MemoryDeadLetters:
     def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
         with self._lock:
             rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, why))
-            gone = given_up(rows.lazy()).rename({"times_seen": "gone"})
+            gone = discarded(rows.lazy()).rename({"times_seen": "gone"})
             erased = pl.col("gone").is_not_null() & (pl.col("times_seen") <= pl.col("gone"))
             emptied = [pl.when(~erased).then(column).alias(column) for column in CONTENT]
             self._rows = rows.join(gone, on="letter", how="left").with_columns(emptied).select(LETTER_SCHEMA.keys())

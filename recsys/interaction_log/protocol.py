@@ -142,7 +142,7 @@ class InteractionLog(Protocol):
         ...
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
-        """The last offset of every partition that has rows or identity changes, as of `version`; errors as of `read`."""
+        """The last offset of each partition with rows or identity changes, as of `version`; errors as of `read`."""
         ...
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:

@@ -96,7 +96,9 @@ def known(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.D
     return identity_changes.filter(pl.col("offset") <= reached)
 
 
-def snapshot(version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], identity_changes: pl.DataFrame) -> Snapshot:
+def snapshot(
+    version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], identity_changes: pl.DataFrame
+) -> Snapshot:
     """Of `rows` as stored."""
     behind = known(identity_changes, watermarks)
     own = pl.concat([rows.filter(pl.col("since").is_null()).select(PLACE), behind.lazy().select(PLACE)])

@@ -106,7 +106,9 @@ def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, exclud
     return best(rows, scores, allowed, excluded, count)
 
 
-def together(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+def co_occurrence(
+    catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int
+) -> Ranked:
     """By the summed co-occurrence with the anchors."""
     neighbours = [catalogue.index.together.of(row) for row in anchors.tolist() if row < len(catalogue.index)]
     if not neighbours:

@@ -59,7 +59,8 @@ class Explanation:
         """One per item of the answer."""
         contributions = {source: self._contributions(source) for source in set(self._result.sources)}
         ranks = {
-            name: {row: rank for rank, row in enumerate(mixed.rows.tolist(), 1)} for name, mixed in self._stages.items()
+            name: {row: rank for rank, row in enumerate(ranked.rows.tolist(), 1)}
+            for name, ranked in self._stages.items()
         }
         boosts = [(one.when, compile_expression(one.when)) for one in self._one.query.placement.boosts]
         return [
@@ -118,7 +119,7 @@ class Explanation:
     def _contributions(self, source: Source) -> Callable[[int], list[Contribution]]:
         """From an item's row to what each of the user's own items adds to its score."""
         one, catalogue = self._one, self._catalogue
-        if source in (Source.SIMILAR, Source.TOGETHER):
+        if source in (Source.SIMILAR, Source.CO_OCCURRENCE):
             ids, of_anchor = catalogue.ids(one.anchors), self._cosines if source is Source.SIMILAR else self._together
             return lambda row: largest(ids, of_anchor(row))
         entries = one.session_entries if source is Source.SESSION else one.entries

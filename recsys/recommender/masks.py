@@ -25,7 +25,7 @@ _NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedMask:
     """What `conditions` allowed before `stale` rows changed."""
 
     allowed: Allowed
@@ -35,34 +35,34 @@ class Kept:
 class Masks:
     """The masks used last, by conditions; bounded in number and bytes. For any number of threads."""
 
-    def __init__(self, kept: Mapping[Conditions, Kept] | None = None) -> None:
-        self._kept: OrderedDict[Conditions, Kept] = OrderedDict(kept or {})
+    def __init__(self, cached: Mapping[Conditions, CachedMask] | None = None) -> None:
+        self._cached: OrderedDict[Conditions, CachedMask] = OrderedDict(cached or {})
         self._lock = Lock()
 
-    def get(self, conditions: Conditions) -> Kept | None:
+    def get(self, conditions: Conditions) -> CachedMask | None:
         with self._lock:
-            found = self._kept.get(conditions)
+            found = self._cached.get(conditions)
             if found is not None:
-                self._kept.move_to_end(conditions)
+                self._cached.move_to_end(conditions)
             return found
 
     def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
         most = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
         with self._lock:
-            self._kept[conditions] = Kept(allowed, _NO_ROWS)
-            self._kept.move_to_end(conditions)
-            while len(self._kept) > most:
-                self._kept.popitem(last=False)
+            self._cached[conditions] = CachedMask(allowed, _NO_ROWS)
+            self._cached.move_to_end(conditions)
+            while len(self._cached) > most:
+                self._cached.popitem(last=False)
         return allowed
 
     def conditions(self) -> list[Conditions]:
         with self._lock:
-            return list(self._kept)
+            return list(self._cached)
 
     def after(self, rows: Rows) -> "Masks":
         """The same masks once `rows` changed."""
         with self._lock:
-            kept = dict(self._kept)
+            kept = dict(self._cached)
         # Masks made at the same time share what is stale in them.
         merged: dict[int, Rows] = {}
         for one in kept.values():
@@ -71,7 +71,7 @@ class Masks:
         stale = {conditions: merged[id(one.stale)] for conditions, one in kept.items()}
         return Masks(
             {
-                conditions: Kept(one.allowed, stale[conditions])
+                conditions: CachedMask(one.allowed, stale[conditions])
                 for conditions, one in kept.items()
                 if len(stale[conditions]) <= MAX_STALE
             }

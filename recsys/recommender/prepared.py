@@ -8,7 +8,7 @@ import numpy as np
 from recsys.expression import Expression, compile_expression
 from recsys.interaction import event_key
 from recsys.placement import ANY_TYPE, Placement, Source
-from recsys.recommendation import Query, FallbackLevel
+from recsys.recommendation import FallbackLevel, Query
 from recsys.recommender.allowed import Allowed
 from recsys.recommender.candidates import NOTHING, Rows
 from recsys.recommender.catalogue import Catalogue
@@ -21,7 +21,7 @@ HOUR_MS = 3_600_000
 LAST_ITEMS = 3
 """Items of the history that stand in for a visit that has none."""
 NEEDS_VECTOR = frozenset({Source.PERSONAL, Source.NEW})
-NEEDS_ANCHORS = frozenset({Source.SESSION, Source.SIMILAR, Source.TOGETHER})
+NEEDS_ANCHORS = frozenset({Source.SESSION, Source.SIMILAR, Source.CO_OCCURRENCE})
 
 Asked = tuple[Query, UserFeatures | None]
 
@@ -140,7 +140,7 @@ def shown_lately(query: Query, features: UserFeatures | None) -> set[str]:
 
 
 def _find_vectors(prepared: Sequence[Prepared], index: Index) -> None:
-    """The first fallback level of the ladder that has something to say, with one solve for all that must be folded in."""
+    """The first fallback level that has something to say, with one solve for all that must be folded in."""
     for one in prepared:
         if not NEEDS_VECTOR.isdisjoint(one.sources):
             _stored(one, index)
@@ -154,7 +154,10 @@ def _find_vectors(prepared: Sequence[Prepared], index: Index) -> None:
     folded = index.fold_in_many([one.entries for one in personal] + [one.session_entries for one in session])
     for one, vector in zip(personal, folded, strict=False):
         if vector is not None:
-            one.fallback_level, one.vector = (FallbackLevel.FOLDED if one.has_history else FallbackLevel.SESSION), vector
+            one.fallback_level, one.vector = (
+                (FallbackLevel.FOLDED if one.has_history else FallbackLevel.SESSION),
+                vector,
+            )
         elif one.has_history:
             _from_snapshot(one, index)
     for one, vector in zip(session, folded[len(personal) :], strict=True):

@@ -16,7 +16,7 @@ MAX_DIVERSE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
+class RankedList:
     """Ranked rows of several sources; `sources[i]` is where `rows[i]` came from."""
 
     rows: Rows
@@ -26,12 +26,12 @@ class Mixed:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def head(self, count: int) -> "Mixed":
-        return self if len(self) <= count else Mixed(self.rows[:count], self.scores[:count], self.sources[:count])
+    def head(self, count: int) -> "RankedList":
+        return self if len(self) <= count else RankedList(self.rows[:count], self.scores[:count], self.sources[:count])
 
-    def only(self, places: Sequence[int]) -> "Mixed":
+    def only(self, places: Sequence[int]) -> "RankedList":
         chosen = list(places)
-        return Mixed(self.rows[chosen], self.scores[chosen], tuple(self.sources[place] for place in chosen))
+        return RankedList(self.rows[chosen], self.scores[chosen], tuple(self.sources[place] for place in chosen))
 
 
 def boosted(ranked: Ranked, boosts: Sequence[Boost], catalogue: Catalogue) -> Ranked:
@@ -49,7 +49,7 @@ def boosted(ranked: Ranked, boosts: Sequence[Boost], catalogue: Catalogue) -> Ra
     return Ranked(ranked.rows[order], scores[order])
 
 
-def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> Mixed:
+def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> RankedList:
     """Every list in its own order, the next place always to the list that is furthest behind its share.
 
     Smooth weighted round-robin, as in nginx: among equals the earlier list goes first. A row that an earlier
@@ -57,7 +57,7 @@ def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> Mixed:
     """
     if len(lists) == 1:
         source, _, only = lists[0]
-        return Mixed(only.rows, only.scores, (source,) * len(only))
+        return RankedList(only.rows, only.scores, (source,) * len(only))
     remaining = [iter(zip(one.rows.tolist(), one.scores.tolist(), strict=True)) for _, _, one in lists]
     credit = [0.0] * len(lists)
     running = list(range(len(lists)))
@@ -76,31 +76,31 @@ def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> Mixed:
         rows.append(found[0])
         scores.append(found[1])
         sources.append(lists[turn][0])
-    return Mixed(np.array(rows, np.int64), np.array(scores, np.float32), tuple(sources))
+    return RankedList(np.array(rows, np.int64), np.array(scores, np.float32), tuple(sources))
 
 
-def rotated(mixed: Mixed, shown: Set[int]) -> Mixed:
+def rotated(ranked: RankedList, shown: Set[int]) -> RankedList:
     """What was shown lately behind everything else."""
     if not shown:
-        return mixed
-    late = [row in shown for row in mixed.rows.tolist()]
-    places = range(len(mixed))
-    return mixed.only([*(p for p in places if not late[p]), *(p for p in places if late[p])])
+        return ranked
+    late = [row in shown for row in ranked.rows.tolist()]
+    places = range(len(ranked))
+    return ranked.only([*(p for p in places if not late[p]), *(p for p in places if late[p])])
 
 
-def diversified(mixed: Mixed, diversity: float, count: int, catalogue: Catalogue) -> Mixed:
+def diversified(ranked: RankedList, diversity: float, count: int, catalogue: Catalogue) -> RankedList:
     """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998) over the item factors.
 
     The next place goes to the largest (1 - diversity) * relevance - diversity * greatest cosine with what stands
     before it. Relevance falls linearly with rank, because scores of several sources have no common unit.
     """
-    picks = min(count, len(mixed), MAX_DIVERSE)
+    picks = min(count, len(ranked), MAX_DIVERSE)
     if diversity == 0.0 or picks < 2:
-        return mixed
-    vectors = catalogue.vectors(mixed.rows)
+        return ranked
+    vectors = catalogue.vectors(ranked.rows)
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    value = (1.0 - diversity) * (1.0 - np.arange(len(mixed)) / len(mixed))
-    nearest = np.full(len(mixed), -1.0)
+    value = (1.0 - diversity) * (1.0 - np.arange(len(ranked)) / len(ranked))
+    nearest = np.full(len(ranked), -1.0)
     order = []
     for _ in range(picks):
         place = int(np.argmax(value - diversity * nearest))
@@ -108,23 +108,23 @@ def diversified(mixed: Mixed, diversity: float, count: int, catalogue: Catalogue
         nearest = np.maximum(nearest, vectors @ vectors[place])
         value[place] = -np.inf
     picked = set(order)
-    return mixed.only([*order, *(place for place in range(len(mixed)) if place not in picked)])
+    return ranked.only([*order, *(place for place in range(len(ranked)) if place not in picked)])
 
 
-def capped(mixed: Mixed, most: int, count: int, used: Counter[str], catalogue: Catalogue) -> Mixed:
+def capped(ranked: RankedList, most: int, count: int, used: Counter[str], catalogue: Catalogue) -> RankedList:
     """The first `count` with no category more than `most` times; counts those of `used` and adds to it."""
     kept: list[int] = []
-    for place, categories in enumerate(catalogue.categories_of(mixed.rows)):
+    for place, categories in enumerate(catalogue.categories_of(ranked.rows)):
         if len(kept) == count:
             break
         if all(used[name] < most for name in categories):
             used.update(categories)
             kept.append(place)
-    return mixed.only(kept)
+    return ranked.only(kept)
 
 
-def joined(one: Mixed, other: Mixed) -> Mixed:
-    return Mixed(
+def joined(one: RankedList, other: RankedList) -> RankedList:
+    return RankedList(
         np.concatenate([one.rows, other.rows]),
         np.concatenate([one.scores, other.scores]),
         one.sources + other.sources,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recsys.placement import Source
-from recsys.recommendation import Query, Recommendation, FallbackLevel
+from recsys.recommendation import FallbackLevel, Query, Recommendation
 from recsys.recommender import candidates
 from recsys.recommender.candidates import NOTHING, Ranked
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.prepared import Asked, Prepared, prepare
-from recsys.recommender.ranking import Mixed, at_least, boosted, capped, diversified, interleaved, joined, rotated
+from recsys.recommender.ranking import RankedList, at_least, boosted, capped, diversified, interleaved, joined, rotated
 from recsys.recommender.trends import Trends
 from recsys.user_features import UserFeatures, Vector
 
@@ -24,9 +24,9 @@ MIN_POOL = 100
 MAX_POOL = 2000
 
 _FROM_VECTOR = frozenset({Source.PERSONAL, Source.NEW})
-_FROM_VISIT = frozenset({Source.SESSION, Source.SIMILAR, Source.TOGETHER})
+_FROM_VISIT = frozenset({Source.SESSION, Source.SIMILAR, Source.CO_OCCURRENCE})
 _SEARCHED = frozenset({Source.PERSONAL, Source.SESSION})
-_BY_ANCHORS = {Source.SIMILAR: candidates.similar, Source.TOGETHER: candidates.together}
+_BY_ANCHORS = {Source.SIMILAR: candidates.similar, Source.CO_OCCURRENCE: candidates.co_occurrence}
 NO_TRENDS = Trends()
 
 
@@ -35,10 +35,10 @@ class Trace:
     """What an explanation is made of: the query as prepared, and the order of rows after each stage."""
 
     prepared: Prepared | None = None
-    stages: list[tuple[str, Mixed]] = field(default_factory=list)
+    stages: list[tuple[str, RankedList]] = field(default_factory=list)
 
-    def stage(self, name: str, mixed: Mixed) -> None:
-        self.stages.append((name, mixed))
+    def stage(self, name: str, ranked: RankedList) -> None:
+        self.stages.append((name, ranked))
 
 
 def recommend(
@@ -144,7 +144,7 @@ def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
         source = placement.sources[0].source
         only = pools.of(source, count, one.excluded)
         if len(only) == query.k:
-            chosen = Mixed(only.rows, only.scores, (source,) * query.k)
+            chosen = RankedList(only.rows, only.scores, (source,) * query.k)
             return Recommendation(
                 catalogue.index.version, _fallback_level(one, chosen), chosen.rows, chosen.scores, chosen.sources
             )
@@ -170,7 +170,7 @@ def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
     )
 
 
-def _chosen(ranked: Mixed, pools: _Pools) -> Mixed:
+def _chosen(ranked: RankedList, pools: _Pools) -> RankedList:
     """The first k under the cap per category; what is missing comes from the fallback sources in their order."""
     k, placement = pools.one.query.k, pools.one.query.placement
     used: Counter[str] = Counter()
@@ -182,14 +182,14 @@ def _chosen(ranked: Mixed, pools: _Pools) -> Mixed:
             break
         excluded = pools.one.excluded | frozenset(chosen.rows.tolist())
         more = pools.of(source, missing if most is None else MAX_POOL, excluded)
-        extra = Mixed(more.rows, more.scores, (source,) * len(more))
+        extra = RankedList(more.rows, more.scores, (source,) * len(more))
         if most is not None:
             extra = capped(extra, most, missing, used, pools.catalogue)
         chosen = joined(chosen, extra)
     return chosen
 
 
-def _fallback_level(one: Prepared, chosen: Mixed) -> FallbackLevel:
+def _fallback_level(one: Prepared, chosen: RankedList) -> FallbackLevel:
     """The best fallback level that put an item into the answer."""
     sources = set(chosen.sources)
     if one.vector is not None and not _FROM_VECTOR.isdisjoint(sources):

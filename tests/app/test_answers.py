@@ -49,7 +49,10 @@ async def test_a_batch_answers_each_user_as_a_single_call_would(client: httpx.As
     assert [one["user_id"] for one in body["answers"]] == users
     for one in body["answers"]:
         alone = await posted(client, "/recommend", {"user_id": one["user_id"], "k": 5, "properties": ["title"]})
-        assert (one["fallback_level"], [item["item_id"] for item in one["items"]]) == (alone["fallback_level"], ids(alone))
+        assert (one["fallback_level"], [item["item_id"] for item in one["items"]]) == (
+            alone["fallback_level"],
+            ids(alone),
+        )
 
 
 async def test_explain_says_where_an_item_came_from(client: httpx.AsyncClient) -> None:

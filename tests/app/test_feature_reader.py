@@ -23,12 +23,12 @@ class FailingStore(MemoryFeatureStore):
         self.failure = failure
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
         self.reads += 1
         if self.failure is not None:
             raise self.failure
-        return await super().read(user_ids, version, shown=shown, patient=patient)
+        return await super().read(user_ids, version, shown=shown, batch=batch)
 
 
 async def test_a_store_that_is_down_is_none_for_everybody() -> None:

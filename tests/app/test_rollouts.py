@@ -53,7 +53,7 @@ async def exposed(client: httpx.AsyncClient) -> dict[str, set[str]]:
 
 async def convert(store: FeatureStore, registry: IndexRegistry, users: set[str]) -> None:
     rollout = rollout_of(registry)
-    await store.mark(rollout.experiment, {Outcome.CONVERTED: {rollout.unit(user) for user in users}})
+    await store.record_outcomes(rollout.experiment, {Outcome.CONVERTED: {rollout.unit(user) for user in users}})
 
 
 def rollout_of(registry: IndexRegistry) -> Rollout:

@@ -40,14 +40,14 @@ class CountingStore(MemoryFeatureStore):
         self.failure: Exception | None = None
 
     async def read(
-        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, patient: bool = False
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
         self.reads.append(len(user_ids))
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        return await super().read(user_ids, version, shown=shown, patient=patient)
+        return await super().read(user_ids, version, shown=shown, batch=batch)
 
 
 def version(tmp_path: Path, name: str, seed: int = 0) -> LoadedVersion:
@@ -148,7 +148,7 @@ async def test_a_version_beside_the_live_one_that_cannot_answer_is_stood_in_for(
     live_index: LiveIndex, tmp_path: Path
 ) -> None:
     second = version(tmp_path, "second", seed=2)
-    live_index.beside["second"] = replace(second, catalogue=cast("Catalogue", Broken()))
+    live_index.alternates["second"] = replace(second, catalogue=cast("Catalogue", Broken()))
     rollouts = LiveRollouts()
     rollouts.pinned = {"cart": "second"}
     serving = serving_of(live_index, CountingStore(), rollouts=rollouts)

@@ -20,7 +20,7 @@ from app.main import create_app
 from app.settings import ApiKey, ServeSettings
 from recsys.errors import InvalidInput
 from recsys.placement import Source
-from recsys.recommendation import Recommendation, FallbackLevel
+from recsys.recommendation import FallbackLevel, Recommendation
 from tests.app.conftest import KEYS, client_of
 from tests.attacks.in_process import app_settings
 
@@ -107,7 +107,9 @@ async def test_replicas_with_the_same_keys_read_each_others_cursors(
 
 def ranking(rows: int = 3, score: float = 0.5) -> Recommendation:
     places = np.arange(rows, dtype=np.int64)
-    return Recommendation("first", FallbackLevel.POPULAR, places, np.full(rows, score, np.float32), (Source.POPULAR,) * rows)
+    return Recommendation(
+        "first", FallbackLevel.POPULAR, places, np.full(rows, score, np.float32), (Source.POPULAR,) * rows
+    )
 
 
 def test_a_cursor_ends_after_an_hour() -> None:

@@ -71,9 +71,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Settings of a log and a registry that are full of such text."""
     folder = tmp_path_factory.mktemp("hostile")
     letters = open_dead_letters(LogSettings(path=str(folder / "log")))
-    letters.bury([FIRST])
+    letters.dead_letter([FIRST])
     letters.discard(letters.letters(LetterQuery()), HOSTILE, HOSTILE, NOW)
-    letters.bury([SECOND])
+    letters.dead_letter([SECOND])
     registry = open_index_registry(RegistrySettings(url=str(folder / "registry")))
     for seed, version in enumerate(("first", "second")):
         publish_small_version(registry, folder / "built", version, seed)

@@ -46,12 +46,12 @@ def only(letters: DeadLetters) -> DeadLetter:
 
 
 def test_no_letters_are_read_where_nothing_was_ever_refused(letters: DeadLetters) -> None:
-    assert (letters.letters(ALL), letters.waiting(), letters.bury([])) == ([], 0, [])
+    assert (letters.letters(ALL), letters.waiting(), letters.dead_letter([])) == ([], 0, [])
     letters.expire(NOON)
 
 
 def test_a_letter_keeps_the_message_as_it_came(letters: DeadLetters) -> None:
-    letters.bury([refused(7, b"\xff\x00 raw")])
+    letters.dead_letter([refused(7, b"\xff\x00 raw")])
     one = only(letters)
     assert (one.status, one.partition, one.offset, one.size, one.times_seen) == (Status.WAITING, "p-0", 7, 6, 1)
     assert (one.reason, one.field, one.key) == ("is not valid JSON", "message", "user-7")
@@ -61,28 +61,28 @@ def test_a_letter_keeps_the_message_as_it_came(letters: DeadLetters) -> None:
 
 def test_a_redelivery_is_the_same_letter_and_was_not_seen_again(letters: DeadLetters) -> None:
     batch = [refused(offset) for offset in range(3)]
-    assert letters.bury(batch[:2]) == batch[:2]
-    assert letters.bury([replace(one, at=one.at + timedelta(hours=9)) for one in batch[:2]]) == []
-    assert letters.bury([batch[2], *batch]) == [batch[2], batch[2]]
+    assert letters.dead_letter(batch[:2]) == batch[:2]
+    assert letters.dead_letter([replace(one, at=one.at + timedelta(hours=9)) for one in batch[:2]]) == []
+    assert letters.dead_letter([batch[2], *batch]) == [batch[2], batch[2]]
     assert [(one.offset, one.times_seen, one.last_seen) for one in letters.letters(ALL)] == [
         (offset, 1, NOON + timedelta(minutes=offset)) for offset in (2, 1, 0)
     ]
 
 
 def test_other_bytes_at_the_same_place_are_another_letter(letters: DeadLetters) -> None:
-    letters.bury([refused(0, b"one"), refused(0, b"two")])
+    letters.dead_letter([refused(0, b"one"), refused(0, b"two")])
     assert letters.waiting() == 2
 
 
 def test_a_replayed_letter_waits_no_more_until_it_is_refused_again(letters: DeadLetters) -> None:
-    letters.bury([refused(0)])
+    letters.dead_letter([refused(0)])
     first = only(letters)
     letters.replayed([first], by="ops", at=NOON)
     replayed = only(letters)
     assert (replayed.status, replayed.by, replayed.changed_at, letters.waiting()) == ("replayed", "ops", NOON, 0)
     back = again(letters, first)
-    assert letters.bury([back]) == [back]
-    assert letters.bury([back]) == []
+    assert letters.dead_letter([back]) == [back]
+    assert letters.dead_letter([back]) == []
     second = only(letters)
     assert (second.letter, second.status, second.times_seen) == (first.letter, Status.WAITING, 2)
     assert (second.reason, second.partition, second.offset) == ("still wrong", "p-0", 0)
@@ -90,25 +90,25 @@ def test_a_replayed_letter_waits_no_more_until_it_is_refused_again(letters: Dead
 
 
 def test_a_replay_that_was_sent_twice_comes_back_as_one(letters: DeadLetters) -> None:
-    letters.bury([refused(0)])
+    letters.dead_letter([refused(0)])
     first = only(letters)
-    letters.bury([again(letters, first, 900), again(letters, first, 901)])
-    letters.bury([again(letters, first, 902)])
+    letters.dead_letter([again(letters, first, 900), again(letters, first, 901)])
+    letters.dead_letter([again(letters, first, 902)])
     assert only(letters).times_seen == 2
 
 
 def test_what_came_back_before_its_replay_was_recorded_still_waits(letters: DeadLetters) -> None:
-    letters.bury([refused(0)])
+    letters.dead_letter([refused(0)])
     first = only(letters)
-    letters.bury([again(letters, first)])
+    letters.dead_letter([again(letters, first)])
     letters.replayed([first], by="ops", at=NOON + timedelta(days=1))
     assert (only(letters).status, only(letters).times_seen) == (Status.WAITING, 2)
 
 
 def test_a_discard_is_recorded_and_erases_the_message(letters: DeadLetters) -> None:
-    letters.bury([refused(0), refused(1)])
+    letters.dead_letter([refused(0), refused(1)])
     first, kept = sorted(letters.letters(ALL), key=lambda one: one.offset)
-    letters.bury([again(letters, first)])
+    letters.dead_letter([again(letters, first)])
     (second,) = letters.letters(LetterQuery(ids=[first.letter]))
     letters.discard([second], by="ops", why="a test of the shop", at=NOON)
     letters.discard([second], by="ops", why="a test of the shop", at=NOON)
@@ -119,9 +119,9 @@ def test_a_discard_is_recorded_and_erases_the_message(letters: DeadLetters) -> N
 
 
 def test_a_letter_that_came_back_while_it_was_discarded_waits_with_its_message(letters: DeadLetters) -> None:
-    letters.bury([refused(0)])
+    letters.dead_letter([refused(0)])
     first = only(letters)
-    letters.bury([again(letters, first)])
+    letters.dead_letter([again(letters, first)])
     letters.discard([first], by="ops", why="given up", at=NOON)
     assert (only(letters).status, only(letters).key) == (Status.WAITING, "user-0")
     assert letters.content([first]).keys() == {first.letter}
@@ -129,7 +129,7 @@ def test_a_letter_that_came_back_while_it_was_discarded_waits_with_its_message(l
 
 def test_letters_are_found_by_what_is_known_of_them(letters: DeadLetters) -> None:
     future = [refused(offset, field="occurred_at", reason="2050 is in the Future") for offset in (3, 4)]
-    letters.bury([refused(0), refused(1, b"\x00"), *future])
+    letters.dead_letter([refused(0), refused(1, b"\x00"), *future])
     by_offset = {one.offset: one.letter for one in letters.letters(ALL)}
 
     def found(**conditions: object) -> list[int]:
@@ -147,17 +147,17 @@ def test_letters_are_found_by_what_is_known_of_them(letters: DeadLetters) -> Non
 
 
 def test_what_happened_long_ago_is_erased(letters: DeadLetters) -> None:
-    letters.bury([refused(0), refused(1), refused(60)])
+    letters.dead_letter([refused(0), refused(1), refused(60)])
     letters.expire(NOON + timedelta(minutes=30))
     assert [one.offset for one in letters.letters(ALL)] == [60]
     assert letters.content(letters.letters(ALL))
 
 
 def test_a_header_that_somebody_made_up_names_no_other_letter(letters: DeadLetters) -> None:
-    letters.bury([refused(0, b"secret")])
+    letters.dead_letter([refused(0, b"secret")])
     forged = [b"", b"2", b"2 p-0:", b"0 p-0:0", b"2 p-0:99999999999999999999", b"x p-0:0", b"\xff", b"2 p-0:0"]
     strangers = [replace(refused(10 + n), headers={REPLAYED_HEADER: header}) for n, header in enumerate(forged)]
-    letters.bury(strangers)
+    letters.dead_letter(strangers)
     assert letters.waiting() == 1 + len(forged)
     (first,) = letters.letters(LetterQuery(keys=["user-0"]))
     assert (first.times_seen, letters.content([first])[first.letter].value) == (1, b"secret")
@@ -179,7 +179,7 @@ def test_a_header_that_somebody_made_up_names_no_other_letter(letters: DeadLette
 @settings(deadline=None, max_examples=60)
 def test_any_bytes_come_out_as_they_went_in(refusal: Refusal) -> None:
     letters = MemoryDeadLetters()
-    letters.bury([refusal])
+    letters.dead_letter([refusal])
     one = only(letters)
     content = letters.content([one])[one.letter]
     assert (content.value, dict(content.headers)) == (refusal.value, dict(refusal.headers))
@@ -189,7 +189,7 @@ def test_any_bytes_come_out_as_they_went_in(refusal: Refusal) -> None:
 
 def test_a_discarded_message_is_in_no_file_of_the_table(tmp_path: Path) -> None:
     letters = DeltaDeadLetters(str(tmp_path))
-    letters.bury([refused(0, b"4111 1111 1111 1111")])
+    letters.dead_letter([refused(0, b"4111 1111 1111 1111")])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(b"4111 1111 1111 1111" in path.read_bytes() for path in files)
     assert not any(b"user-0" in path.read_bytes() for path in files if path.suffix == ".json")
@@ -200,7 +200,7 @@ def test_a_discarded_message_is_in_no_file_of_the_table(tmp_path: Path) -> None:
 
 def test_a_discard_leaves_alone_what_another_writer_has_begun(tmp_path: Path) -> None:
     letters = DeltaDeadLetters(str(tmp_path))
-    letters.bury([refused(0)])
+    letters.dead_letter([refused(0)])
     begun = tmp_path / "dead_letters" / "part-00000-begun.parquet"
     begun.write_bytes(b"not committed yet")
     letters.discard(letters.letters(ALL), by="ops", why="given up", at=NOON)
@@ -208,17 +208,17 @@ def test_a_discard_leaves_alone_what_another_writer_has_begun(tmp_path: Path) ->
 
 
 def test_writers_and_operators_at_once_lose_nothing(tmp_path: Path) -> None:
-    def bury(batch: int) -> None:
+    def dead_letter(batch: int) -> None:
         letters = DeltaDeadLetters(str(tmp_path))
         for offset in range(4):
-            letters.bury([refused(10 * batch + offset), refused(1000 + offset)])
+            letters.dead_letter([refused(10 * batch + offset), refused(1000 + offset)])
 
     def discard() -> None:
         letters = DeltaDeadLetters(str(tmp_path))
         for _ in range(4):
             letters.discard(letters.letters(LetterQuery(limit=1)), by="ops", why="given up", at=NOON)
 
-    threads = [threading.Thread(target=bury, args=(batch,)) for batch in range(3)]
+    threads = [threading.Thread(target=dead_letter, args=(batch,)) for batch in range(3)]
     threads += [threading.Thread(target=discard) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -234,4 +234,4 @@ def test_a_table_that_cannot_be_reached_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "dead_letters").write_text("a file where a folder should be")
     letters = DeltaDeadLetters(str(tmp_path))
     with pytest.raises(LogUnavailable):
-        letters.bury([refused(0)])
+        letters.dead_letter([refused(0)])

@@ -39,17 +39,24 @@ def record(user_id: str = "ada", revision: int = 0, events: int = 3) -> UserFeat
         offsets={"interactions-0": 5, "interactions-3": 2**60},
         embeddings={"v1": np.arange(4, dtype=np.float32), "v2": np.full(8, 0.5, dtype=np.float32)},
         revision=revision,
-        past=np.array([[900, 2**62], [901, -1]], dtype="<i8").tobytes(),
+        dedup_window=np.array([[900, 2**62], [901, -1]], dtype="<i8").tobytes(),
     )
 
 
 def same(left: UserFeatures, right: UserFeatures) -> bool:
-    return (left.user_id, left.history, dict(left.offsets), left.revision, left.past, left.embeddings.keys()) == (
+    return (
+        left.user_id,
+        left.history,
+        dict(left.offsets),
+        left.revision,
+        left.dedup_window,
+        left.embeddings.keys(),
+    ) == (
         right.user_id,
         right.history,
         dict(right.offsets),
         right.revision,
-        right.past,
+        right.dedup_window,
         right.embeddings.keys(),
     ) and all(np.array_equal(vector, right.embeddings[version]) for version, vector in left.embeddings.items())
 
@@ -400,8 +407,8 @@ async def test_a_slow_server_costs_a_read_no_more_than_its_deadline(
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 8
     await server.client_unpause()
     # An answer that came too late must not be taken for that of the next question.
-    patient = store_settings.model_copy(update={"connections": 2})
-    store._settings = patient
+    lenient = store_settings.model_copy(update={"connections": 2})
+    store._settings = lenient
     answers = await asyncio.gather(*(store.read([user]) for user in ["bob", "ada"] * 4))
     assert [len(answer[0].history) for answer in answers] == [1, 3] * 4
     await store.aclose()

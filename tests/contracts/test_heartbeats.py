@@ -13,12 +13,12 @@ async def test_a_process_is_seen_as_it_reported_last_until_it_leaves(store: Feat
     await store.report(Heartbeat("a:1:features", "consume features", versions=("first", "second"), lag=7))
     again = Heartbeat("b:2", "serve", "live", "second", ("second", "first"))
     await store.report(again)
-    consumer, replica = await store.seen()
+    consumer, replica = await store.instances()
     assert (consumer.heartbeat.process, consumer.heartbeat.lag) == ("a:1:features", 7)
     assert replica.heartbeat == again
     assert 0.0 <= replica.age < SILENT_SECONDS
     await store.leave("b:2")
-    assert [one.heartbeat.process for one in await store.seen()] == ["a:1:features"]
+    assert [one.heartbeat.process for one in await store.instances()] == ["a:1:features"]
 
 
 async def test_reports_expire_by_themselves_and_every_report_removes_what_is_too_old(
@@ -31,6 +31,6 @@ async def test_reports_expire_by_themselves_and_every_report_removes_what_is_too
     ((_, told),) = (await server.hgetall(key)).items()
     assert isinstance(told, bytes)
     await server.hset(key, "gone:1", b"1 " + told.partition(b" ")[2])
-    assert [one.heartbeat.process for one in await redis_store.seen()] == ["a:1"], "what is too old is not seen"
+    assert [one.heartbeat.process for one in await redis_store.instances()] == ["a:1"], "what is too old is not seen"
     await redis_store.report(Heartbeat("a:1", "serve"))
     assert await server.hlen(key) == 1

@@ -43,27 +43,27 @@ def units_of(bitmap: bytes) -> list[int]:
 
 async def test_marks_are_kept_once_per_unit_and_outcome(store: FeatureStore) -> None:
     many = range(0, UNITS, UNITS // 2500)
-    await store.mark("e1", {Outcome.EXPOSED: many, Outcome.SLOW: [UNITS - 1]})
-    await store.mark("e1", {Outcome.EXPOSED: [0, 3], Outcome.FAILED: []})
-    found = await store.marks("e1")
+    await store.record_outcomes("e1", {Outcome.EXPOSED: many, Outcome.SLOW: [UNITS - 1]})
+    await store.record_outcomes("e1", {Outcome.EXPOSED: [0, 3], Outcome.FAILED: []})
+    found = await store.outcomes("e1")
     assert units_of(found[Outcome.EXPOSED]) == sorted({*many, 3})
     assert units_of(found[Outcome.SLOW]) == [UNITS - 1]
     assert not any(found.get(Outcome.CONVERTED, b""))
-    assert await store.marks("e2") == {}
+    assert await store.outcomes("e2") == {}
 
 
 async def test_tallies_add_up_under_their_name(store: FeatureStore) -> None:
-    await store.tally("shadow", {"compared": 2, "ms:5": 1})
-    await store.tally("shadow", {"compared": 3})
-    assert await store.tallies("shadow") == {"compared": 5, "ms:5": 1}
-    assert await store.tallies("nobody's") == {}
+    await store.increment("shadow", {"compared": 2, "ms:5": 1})
+    await store.increment("shadow", {"compared": 3})
+    assert await store.counters("shadow") == {"compared": 5, "ms:5": 1}
+    assert await store.counters("nobody's") == {}
 
 
 async def test_outcomes_and_tallies_expire(
     redis_store: RedisFeatureStore, store_settings: StoreSettings, server: Redis
 ) -> None:
-    await redis_store.mark("e1", {Outcome.EXPOSED: [1]})
-    await redis_store.tally("shadow", {"compared": 1})
+    await redis_store.record_outcomes("e1", {Outcome.EXPOSED: [1]})
+    await redis_store.increment("shadow", {"compared": 1})
     keys = await server.keys(f"{store_settings.prefix}*")
     assert len(keys) == 2
     for key in keys:

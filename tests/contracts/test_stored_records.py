@@ -20,16 +20,16 @@ from recsys.envelope import AVRO, CONTENT_TYPE, HEADERS, PROTOBUF
 from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore, open_feature_store
 from recsys.feature_store.redis import RedisFeatureStore
+from recsys.heartbeat import Heartbeat
 from recsys.index_registry.object_store import ObjectStoreRegistry
 from recsys.interaction_log import open_dead_letters
 from recsys.interaction_log.letters import LetterQuery, Refusal
 from recsys.item import Item
 from recsys.placement import Placement, PlacementChange
-from recsys.heartbeat import Heartbeat
 from recsys.rollout import UNITS, Outcome
 from recsys.settings import LogSettings, StoreSettings
 from recsys.trend import TrendCounts, hour_of
-from recsys.user_features import IdentityChange, HistoryEntry, UserFeatures
+from recsys.user_features import HistoryEntry, IdentityChange, UserFeatures
 
 HOUR = hour_of(1000 * time())
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -44,7 +44,7 @@ records = st.builds(
     offsets=st.dictionaries(ids, int64, max_size=4),
     identity_changes=st.lists(st.builds(IdentityChange, int64, st.just("") | ids), max_size=3).map(tuple),
     shown=st.lists(entries, max_size=3).map(tuple),
-    past=st.lists(int64, max_size=4).map(lambda numbers: np.array(numbers * 2, "<i8").tobytes()),
+    dedup_window=st.lists(int64, max_size=4).map(lambda numbers: np.array(numbers * 2, "<i8").tobytes()),
 )
 
 
@@ -62,22 +62,26 @@ def test_a_user_is_loaded_as_saved(store_settings: StoreSettings, backend: str, 
         return found
 
     found = asyncio.run(save_and_load())
-    assert (found.history, found.shown, found.identity_changes) == (record.history, record.shown, record.identity_changes)
-    assert (dict(found.offsets), found.past, found.revision) == (record.offsets, record.past, 1)
+    assert (found.history, found.shown, found.identity_changes) == (
+        record.history,
+        record.shown,
+        record.identity_changes,
+    )
+    assert (dict(found.offsets), found.dedup_window, found.revision) == (record.offsets, record.dedup_window, 1)
 
 
 async def test_a_presence_is_seen_as_it_was_reported(store: FeatureStore) -> None:
     heartbeat = Heartbeat("häst:1 2", "serve", "live", "v" * 64, tuple("abc"), lag=2**60, unreadable=7)
     await store.report(heartbeat)
-    assert [one.heartbeat for one in await store.seen()] == [heartbeat]
+    assert [one.heartbeat for one in await store.instances()] == [heartbeat]
 
 
 async def test_a_foreign_count_costs_that_count_alone(
     redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
 ) -> None:
-    await redis_store.tally("e1", {"compared": 3})
+    await redis_store.increment("e1", {"compared": 3})
     await server.hset(f"{store_settings.prefix}tally:e1", mapping={"odd": "much", b"\xff": "1"})
-    assert await redis_store.tallies("e1") == {"compared": 3}
+    assert await redis_store.counters("e1") == {"compared": 3}
 
 
 async def test_a_trend_of_foreign_members_keeps_those_that_are_ours(
@@ -99,7 +103,7 @@ def test_a_bitmap_of_another_length_counts_what_it_has() -> None:
 @pytest.mark.parametrize("backend", ["memory", "delta"])
 def test_a_decision_on_a_letter_is_kept_whatever_its_words(tmp_path: Path, backend: str) -> None:
     letters = open_dead_letters(LogSettings.model_validate({"backend": backend, "path": str(tmp_path)}))
-    letters.bury([Refusal("r" * 9000, "f" * 9000, "p-0", 1, b"\xff", AT, key="\udcff", headers={"a": b"\xff"})])
+    letters.dead_letter([Refusal("r" * 9000, "f" * 9000, "p-0", 1, b"\xff", AT, key="\udcff", headers={"a": b"\xff"})])
     letters.discard(letters.letters(LetterQuery()), "o\udcffperator", "because \udcff" * 200, AT)
     (found,) = letters.letters(LetterQuery(status=None))
     assert (found.by, (found.why or "")[:9]) == ("o?perator", "because ?")

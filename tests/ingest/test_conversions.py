@@ -27,7 +27,7 @@ async def marked(canary: AliasMove | None, *messages: Interaction) -> set[int]:
     store = MemoryFeatureStore(StoreSettings(backend="memory"))
     for _ in range(2):
         await note_conversions(store, canary, [record(one) for one in messages])
-    found = (await store.marks(ROLLOUT.experiment)).get(Outcome.CONVERTED, b"")
+    found = (await store.outcomes(ROLLOUT.experiment)).get(Outcome.CONVERTED, b"")
     return set(np.flatnonzero(np.unpackbits(np.frombuffer(found, dtype=np.uint8))).tolist())
 
 

@@ -291,7 +291,7 @@ async def test_a_replay_that_breaks_off_in_the_middle_is_begun_again_and_counts_
 
 async def test_a_replay_that_is_killed_leaves_the_rest_waiting(ingest: Ingest) -> None:
     letters = MemoryDeadLetters()
-    letters.bury([refusal(offset) for offset in range(CHUNK + 20)])
+    letters.dead_letter([refusal(offset) for offset in range(CHUNK + 20)])
 
     def killed(done: int) -> None:
         raise KeyboardInterrupt
@@ -322,7 +322,7 @@ async def test_what_was_sent_twice_and_is_still_wrong_comes_back_as_one_letter(
 
 
 async def test_a_discarded_letter_is_not_replayed(ingest: Ingest, letters: DeadLetters) -> None:
-    letters.bury([refusal(0)])
+    letters.dead_letter([refusal(0)])
     chosen = letters.letters(LetterQuery())
     letters.discard(chosen, "ops", "given up", NOW)
     assert await replayed(ingest, letters, chosen) == 0
@@ -331,7 +331,7 @@ async def test_a_discarded_letter_is_not_replayed(ingest: Ingest, letters: DeadL
 
 async def test_the_letters_of_a_user_who_is_erased_are_discarded(ingest: Ingest) -> None:
     letters = MemoryDeadLetters()
-    letters.bury([refusal(0), refusal(9), refusal(1, partition="p-1"), refusal(2, key="bob")])
+    letters.dead_letter([refusal(0), refusal(9), refusal(1, partition="p-1"), refusal(2, key="bob")])
     erasure = Positioned("p-0", 5, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
     async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
         group = LogGroup(MemoryInteractionLog(), DeadLetterWriter(letters, producer, kept=86_400))
@@ -342,9 +342,9 @@ async def test_the_letters_of_a_user_who_is_erased_are_discarded(ingest: Ingest)
 
 async def test_letters_are_kept_for_as_long_as_the_settings_say(ingest: Ingest) -> None:
     letters = MemoryDeadLetters()
-    letters.bury([replace(refusal(0), at=NOW - timedelta(days=31)), refusal(1)])
+    letters.dead_letter([replace(refusal(0), at=NOW - timedelta(days=31)), refusal(1)])
     async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
-        await DeadLetterWriter(letters, producer, IngestSettings().dead_letters_kept).bury([])
+        await DeadLetterWriter(letters, producer, IngestSettings().dead_letters_kept).dead_letter([])
     assert [one.offset for one in letters.letters(ALL)] == [1]
 
 

@@ -33,10 +33,14 @@ class Process:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("millirec_requests", "Requests", ["route", "method", "status"], registry=self.registry)
-        self.answers = Counter("millirec_recommendations", "Answers", ["fallback_level", "degraded"], registry=self.registry)
+        self.answers = Counter(
+            "millirec_recommendations", "Answers", ["fallback_level", "degraded"], registry=self.registry
+        )
         self.seconds = Histogram(NAME, "Time", ["route"], buckets=BUCKETS, registry=self.registry)
 
-    def recommend(self, times: int, *, seconds: float = 0.005, fallback_level: str = "embedding", status: str = "200") -> None:
+    def recommend(
+        self, times: int, *, seconds: float = 0.005, fallback_level: str = "embedding", status: str = "200"
+    ) -> None:
         for _ in range(times):
             self.requests.labels("/recommend", "GET", status).inc()
             self.answers.labels(fallback_level, "false").inc()

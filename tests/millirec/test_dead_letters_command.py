@@ -23,7 +23,7 @@ def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeadLetters:
     monkeypatch.setattr(console, "width", 200)
     opened = open_dead_letters(LogSettings(path=str(tmp_path / "log")))
     refused = [("no [bold] JSON", "message", b"\xff[bold]"), ("is in the future", "occurred_at", b'{"a":"\xc3\xb6"}')]
-    opened.bury(
+    opened.dead_letter(
         [Refusal(reason, field, "p-0", n, value, NOW, "ada") for n, (reason, field, value) in enumerate(refused)]
     )
     return opened

@@ -16,11 +16,11 @@ from millirec.checkup import Finding, State, registry
 from millirec.checkup.processes import MAX_LAG, consumers, damage, look, replicas
 from millirec.settings import Settings
 from recsys.feature_store import open_feature_store
+from recsys.heartbeat import SILENT_SECONDS, Heartbeat, Instance
 from recsys.index_registry import open_index_registry
 from recsys.index_registry.aliases import promote
 from recsys.index_registry.rollouts import start_shadow
 from recsys.index_version import FORMAT_VERSION
-from recsys.heartbeat import SILENT_SECONDS, Heartbeat, Seen
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from tests.deployment import Deployment, free_port
 from tests.versions import publish_small_version
@@ -80,9 +80,9 @@ async def test_workers_that_wait_for_a_first_version_are_fine_and_those_of_a_los
 ) -> None:
     shutil.rmtree(tmp_path / "registry")
     versions = open_index_registry(settings.registry)
-    waiting = Seen(Heartbeat("a:1", "serve", "live"), 1.0)
+    waiting = Instance(Heartbeat("a:1", "serve", "live"), 1.0)
     assert [one.found for one in replicas(versions, [waiting])] == ["1 wait for a version"]
-    lost = Seen(Heartbeat("a:1", "serve", "live", "second", ("second",)), 1.0)
+    lost = Instance(Heartbeat("a:1", "serve", "live", "second", ("second",)), 1.0)
     assert [one.section for one in replicas(versions, [lost])] == ["registry-away"]
 
 
@@ -90,7 +90,7 @@ def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) 
     versions = open_index_registry(settings.registry)
     start_shadow(versions, "first", actor="test", reason="test")
     without, with_it = (
-        Seen(Heartbeat(name, "serve", "live", "second", held), 1.0)
+        Instance(Heartbeat(name, "serve", "live", "second", held), 1.0)
         for name, held in (("a:1", ("second",)), ("a:2", ("second", "first")))
     )
     assert named([*replicas(versions, [without, with_it])], State.WRONG).keys() == {"worker a:1"}
@@ -98,13 +98,13 @@ def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) 
 
 def test_a_silent_worker_and_a_group_that_is_far_behind_are_named(settings: Settings) -> None:
     versions = open_index_registry(settings.registry)
-    silent = Seen(Heartbeat("a:1", "serve", "live", "second", ("second",)), SILENT_SECONDS + 1)
+    silent = Instance(Heartbeat("a:1", "serve", "live", "second", ("second",)), SILENT_SECONDS + 1)
     assert "silent for 11 s" in named([*replicas(versions, [silent])], State.WRONG)["worker a:1"]
     members = [
-        Seen(Heartbeat(f"b:{n}:features", "consume features", versions=("second", "first"), lag=MAX_LAG), 1.0)
+        Instance(Heartbeat(f"b:{n}:features", "consume features", versions=("second", "first"), lag=MAX_LAG), 1.0)
         for n in range(2)
     ]
-    log = Seen(Heartbeat("b:1:log", "consume log", lag=MAX_LAG), 1.0)
+    log = Instance(Heartbeat("b:1:log", "consume log", lag=MAX_LAG), 1.0)
     assert named([*consumers(versions, [*members, log])], State.WRONG) == {
         "group features": f"{2 * MAX_LAG:,} messages behind, with 2 members"
     }
@@ -121,10 +121,12 @@ async def test_a_replica_that_is_held_back_on_an_old_version_is_found_by_its_pro
     store = open_feature_store(store_settings)
 
     async def answering() -> dict[str, str | None]:
-        return {one.heartbeat.process: one.heartbeat.version for one in await store.seen() if one.heartbeat.version}
+        return {
+            one.heartbeat.process: one.heartbeat.version for one in await store.instances() if one.heartbeat.version
+        }
 
     async def settled(version: str, workers: int) -> bool:
-        return [*(await answering()).values()].count(version) == workers and len(await store.seen()) == 4
+        return [*(await answering()).values()].count(version) == workers and len(await store.instances()) == 4
 
     await wait_until(lambda: settled("first", 2), 60.0)
     assert "2 answer from first" in told(deployment)
@@ -238,7 +240,7 @@ async def test_a_registry_that_cannot_be_written_is_wrong_though_it_can_be_read(
 
 def test_a_process_that_met_a_damaged_record_is_named() -> None:
     damaged, well = Heartbeat("a:1", "serve", unreadable=3), Heartbeat("b:2", "serve")
-    assert list(damage([Seen(well, 1.0)])) == []
-    (finding,) = damage([Seen(well, 1.0), Seen(damaged, 1.0)])
+    assert list(damage([Instance(well, 1.0)])) == []
+    (finding,) = damage([Instance(well, 1.0), Instance(damaged, 1.0)])
     assert (finding.state, finding.section) == (State.NOTE, "unreadable-records")
     assert "a:1" in finding.found

@@ -53,7 +53,7 @@ def test_a_canary_is_started_watched_and_led_to_its_end(registry: IndexRegistry,
 
     async def mark(experiment: str) -> None:
         store = open_feature_store(store_settings)
-        await store.mark(
+        await store.record_outcomes(
             experiment, {Outcome.EXPOSED: range(0, 1 << 20, 100), Outcome.CONVERTED: range(0, 1 << 20, 500)}
         )
         await store.aclose()

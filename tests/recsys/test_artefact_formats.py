@@ -10,7 +10,7 @@ from recsys.errors import CorruptArtefact
 from recsys.index_registry.archive import import_version
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.index_version import FORMAT_VERSION, Manifest
-from recsys.recommendation import Query, FallbackLevel
+from recsys.recommendation import FallbackLevel, Query
 from recsys.recommender import Catalogue, Index, recommend
 from tests.versions import ITEMS, USERS
 

@@ -48,9 +48,9 @@ def simulated(rng: np.random.Generator, canary: Rates) -> Verdict:
         }
         for look in range(1, LOOKS + 1):
             seen = slice(None, look * PER_LOOK)
-            marks = {outcome: packed(exposed[seen][befell[seen]]) for outcome, befell in happened.items()}
-            marks[Outcome.EXPOSED] = packed(exposed[seen])
-            verdict = judge(state, 3600.0 * look / LOOKS, counts_of(marks, state.boundary))
+            outcomes = {outcome: packed(exposed[seen][befell[seen]]) for outcome, befell in happened.items()}
+            outcomes[Outcome.EXPOSED] = packed(exposed[seen])
+            verdict = judge(state, 3600.0 * look / LOOKS, counts_of(outcomes, state.boundary))
             if verdict.action is not Action.WAIT:
                 break
         if verdict.action is not Action.ADVANCE:
@@ -99,12 +99,12 @@ def test_a_shop_that_reports_no_conversions_is_judged_by_the_rest() -> None:
 
 
 def test_outcomes_count_for_exposed_users_alone_each_on_its_side() -> None:
-    marks = {
+    outcomes = {
         Outcome.EXPOSED: packed(np.array([0, 5, 9, 10, 11, UNITS - 1])),
         Outcome.CONVERTED: packed(np.array([5, 6, 11])),
         Outcome.SLOW: b"\xff",
     }
-    found = counts_of(marks, 10)
+    found = counts_of(outcomes, 10)
     assert found[Outcome.EXPOSED] == (3, 3)
     assert found[Outcome.CONVERTED] == (1, 1)
     assert found[Outcome.SLOW] == (0, 2)

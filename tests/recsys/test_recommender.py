@@ -19,7 +19,7 @@ from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.index_version import Manifest
 from recsys.item import Item
 from recsys.placement import SEEN_EVER, Boost, Candidates, Placement, Source
-from recsys.recommendation import Query, Recommendation, FallbackLevel
+from recsys.recommendation import FallbackLevel, Query, Recommendation
 from recsys.recommender import Catalogue, Index, Trace, recommend, recommend_many
 from recsys.recommender.explain import Explanation
 from recsys.recommender.factors import DAY_MS
@@ -165,12 +165,19 @@ def test_the_ladder_takes_the_best_rung_there_is(catalogue: Catalogue) -> None:
         return recommend(query, features, catalogue).fallback_level
 
     assert fallback_level(Query(user_id="u0"), stored) is FallbackLevel.EMBEDDING
-    assert fallback_level(Query(user_id="u0"), foreign) is FallbackLevel.FOLDED, "an embedding of another version is never used"
-    assert fallback_level(Query(user_id="u0", session_items=("i2",)), stored) is FallbackLevel.FOLDED, "this visit counts too"
+    assert fallback_level(Query(user_id="u0"), foreign) is FallbackLevel.FOLDED, (
+        "an embedding of another version is never used"
+    )
+    assert fallback_level(Query(user_id="u0", session_items=("i2",)), stored) is FallbackLevel.FOLDED, (
+        "this visit counts too"
+    )
     assert fallback_level(Query(user_id="u0"), None) is FallbackLevel.SNAPSHOT, "the store is down"
     assert fallback_level(Query(user_id="u0"), UserFeatures("u0")) is FallbackLevel.SNAPSHOT, "the store has forgotten"
     assert fallback_level(Query(user_id="u0"), known(())) is FallbackLevel.POPULAR, "an erased user is a stranger"
-    assert fallback_level(Query(user_id="stranger", session_items=("i2",)), UserFeatures("stranger")) is FallbackLevel.SESSION
+    assert (
+        fallback_level(Query(user_id="stranger", session_items=("i2",)), UserFeatures("stranger"))
+        is FallbackLevel.SESSION
+    )
     assert fallback_level(Query(user_id="stranger"), UserFeatures("stranger")) is FallbackLevel.POPULAR
     assert fallback_level(Query(session_items=("unheard-of",)), None) is FallbackLevel.POPULAR
 
@@ -239,7 +246,9 @@ def test_sources_share_the_places_as_configured(catalogue: Catalogue) -> None:
 
 
 def test_a_source_with_nothing_to_say_leaves_its_places_to_the_others(catalogue: Catalogue) -> None:
-    answer = recommend(Query(k=8, user_id="u1", placement=placed(Source.TOGETHER, Source.PERSONAL)), None, catalogue)
+    answer = recommend(
+        Query(k=8, user_id="u1", placement=placed(Source.CO_OCCURRENCE, Source.PERSONAL)), None, catalogue
+    )
     assert set(answer.sources) == {Source.PERSONAL}
     assert len(answer.rows) == 8
 

@@ -21,7 +21,7 @@ from recsys.user_features import (
     bounded,
     history_entry,
     join,
-    news,
+    new_events,
 )
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -99,39 +99,41 @@ def test_an_event_told_again_is_a_repeat_while_it_is_among_the_newest_of_the_win
         assert isinstance(record.message, Interaction)
         entry = history_entry(record.message)
         if entry.type != IMPRESSION:
-            assert news(features, [record]) == ([] if entry.event in told else [record])
+            assert new_events(features, [record]) == ([] if entry.event in told else [record])
             told[entry.event] = max(entry.at_ms, told.get(entry.event, entry.at_ms))
             told = dict(sorted(told.items(), key=lambda one: (one[1], one[0]))[-window:])
         features = apply(features, [record], SHORT, window)
-    assert len(features.past) <= PAST_BYTES * (window - SHORT)
+    assert len(features.dedup_window) <= PAST_BYTES * (window - SHORT)
 
 
 @given(topics(), st.integers(0, 16))
-def test_what_is_news_in_a_batch_is_what_is_news_one_by_one(records: list[Positioned], place: int) -> None:
+def test_the_new_events_of_a_batch_are_those_of_its_records_by_themselves(
+    records: list[Positioned], place: int
+) -> None:
     features, one_by_one = once(records[:place]), list[Positioned]()
     for record in records[place:]:
-        one_by_one += news(features, [record])
+        one_by_one += new_events(features, [record])
         features = apply(features, [record], SHORT)
-    assert news(once(records[:place]), records[place:]) == one_by_one
-    assert news(features, records) == []
+    assert new_events(once(records[:place]), records[place:]) == one_by_one
+    assert new_events(features, records) == []
 
 
 def test_an_event_the_history_has_no_room_for_is_still_told_apart() -> None:
     records = [Positioned("p-0", n, interaction(n, n)) for n in range(REPEAT_WINDOW + 1)]
     features = apply(EMPTY, records)
     told_later = [Positioned("p-0", 10_000 + n, interaction(n, 100_000 + n, "other")) for n in (0, 1)]
-    assert news(features, told_later) == told_later[:1], "the oldest has left the window"
+    assert new_events(features, told_later) == told_later[:1], "the oldest has left the window"
     again = apply(features, told_later[1:])
     assert again.history[-1].item_id == "other"
-    assert len(again.history) + len(again.past) // PAST_BYTES == REPEAT_WINDOW
+    assert len(again.history) + len(again.dedup_window) // PAST_BYTES == REPEAT_WINDOW
 
 
 def test_an_erasure_takes_what_told_events_apart() -> None:
     records = [Positioned("p-0", n, interaction(n, n)) for n in range(10)]
     erasure = Positioned("p-0", 10, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
-    assert apply(EMPTY, records, SHORT).past
-    assert apply(EMPTY, [*records, erasure], SHORT).past == b""
-    assert news(apply(EMPTY, [*records, erasure], SHORT), [Positioned("p-0", 11, interaction(3, 3))])
+    assert apply(EMPTY, records, SHORT).dedup_window
+    assert apply(EMPTY, [*records, erasure], SHORT).dedup_window == b""
+    assert new_events(apply(EMPTY, [*records, erasure], SHORT), [Positioned("p-0", 11, interaction(3, 3))])
 
 
 @given(topics())

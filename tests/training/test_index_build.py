@@ -14,25 +14,25 @@ def test_the_fastest_that_finds_enough_is_built() -> None:
     built = build_search_index(
         population.items, population.users, IndexSettings(sample=60), lambda *step: told.append(step)
     )
-    good = [one for one in built.tried if one.recall >= 0.98]
-    (chosen,) = [one for one in built.tried if one.chosen]
+    good = [one for one in built.trials if one.recall >= 0.98]
+    (chosen,) = [one for one in built.trials if one.chosen]
     assert chosen is min(good, key=lambda one: one.microseconds)
     assert chosen.spec == built.spec
-    kinds = {one.spec.kind.split(",")[0].rstrip("0123456789") for one in built.tried}
+    kinds = {one.spec.kind.split(",")[0].rstrip("0123456789") for one in built.trials}
     assert kinds == {"Flat", "IVF", "SQ", "HNSW"}
-    exact = built.tried[0]
+    exact = built.trials[0]
     assert (exact.spec.kind, exact.recall) == ("Flat", 1.0)
     index = SearchIndex(built.index, population.items, built.spec)
     truth = np.argsort(-(population.users[:60] @ population.items.T), axis=1)[:, :50]
     assert recall_of(index, population.users[:60], truth) >= 0.97
-    assert [one["spec"]["kind"] for one in built.parameters()["search_tried"]] == [o.spec.kind for o in built.tried]  # type: ignore[attr-defined]
+    assert [one["spec"]["kind"] for one in built.parameters()["search_tried"]] == [o.spec.kind for o in built.trials]  # type: ignore[attr-defined]
     assert told[-1][1] == told[-1][2]
 
 
 def test_a_small_catalogue_is_searched_exactly() -> None:
     population = Population.generate(500, 50, 8)
     built = build_search_index(population.items, population.users, IndexSettings())
-    assert [one.spec.kind for one in built.tried] == ["Flat"]
+    assert [one.spec.kind for one in built.trials] == ["Flat"]
 
 
 def test_without_users_the_search_is_exact() -> None:

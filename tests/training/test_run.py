@@ -14,7 +14,7 @@ from recsys.index_registry.aliases import promote
 from recsys.index_registry.memory import MemoryIndexRegistry
 from recsys.interaction_log import InteractionLog
 from recsys.item import Item
-from recsys.recommendation import Query, FallbackLevel
+from recsys.recommendation import FallbackLevel, Query
 from recsys.recommender import Catalogue, Index, recommend
 from tests.training.conftest import checkerboard, log_of
 from training.report import render

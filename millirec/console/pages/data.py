@@ -13,41 +13,41 @@ from millirec.settings import load_settings
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
-    from millirec.console.desk import Desk
+    from millirec.console.admin_store import AdminStore
 
 
 @page("/data", title="Data quality", icon="fact_check", key="d", order=50)
 async def data_quality(api: ApiClient) -> None:
-    await _with_desk(api, _quality)
+    await _with_admin_store(api, _quality)
 
 
 @page("/letters", title="Dead letters", icon="markunread_mailbox", key="l", order=60)
 async def dead_letters(api: ApiClient) -> None:
-    async def table(desk: "Desk") -> None:
-        if (path := desk.lacks_log()) is not None:
+    async def table(admin_store: "AdminStore") -> None:
+        if (path := admin_store.lacks_log()) is not None:
             advice = "The console looks at log.path; it is made when the first messages are consumed."
             empty(f"There is no interaction log at {path}", advice, "folder_off")
             return
         from millirec.console.letters_table import LettersTable
 
-        await LettersTable(desk, api).build()
+        await LettersTable(admin_store, api).build()
 
-    await _with_desk(api, table)
+    await _with_admin_store(api, table)
 
 
-async def _quality(desk: "Desk") -> None:
+async def _quality(admin_store: "AdminStore") -> None:
     from millirec.console.quality import checks_card, imports_card
 
     with ui.element("div").classes("m-grid"):
-        checks_card(await desk.newest_checks())
-    imports_card(await desk.imports())
+        checks_card(await admin_store.newest_checks())
+    imports_card(await admin_store.imports())
 
 
-async def _with_desk(api: ApiClient, show: "Callable[[Desk], Awaitable[None]]") -> None:
+async def _with_admin_store(api: ApiClient, show: "Callable[[AdminStore], Awaitable[None]]") -> None:
     """Both read the interaction log's own files, which a console far away from them cannot."""
     await may_administer(api)
     try:
-        await show(_desk())
+        await show(_admin_store())
     except ModuleNotFoundError as error:
         empty(f"This console is installed without {error.name}", "Install millirec[ingest] beside it.", "extension_off")
     except RecsysError as error:
@@ -56,7 +56,7 @@ async def _with_desk(api: ApiClient, show: "Callable[[Desk], Awaitable[None]]") 
 
 
 @cache
-def _desk() -> "Desk":
-    from millirec.console.desk import Desk
+def _admin_store() -> "AdminStore":
+    from millirec.console.admin_store import AdminStore
 
-    return Desk(load_settings())
+    return AdminStore(load_settings())

@@ -107,8 +107,13 @@ class Board:
         show(self._freshness, p50=lambda s: _ms(s.freshness, "p50"), p99=lambda s: _ms(s.freshness, "p99"))
         show(self._lags, features=lambda s: s.lag.get("features"), log=lambda s: s.lag.get("log"))
         show(self._refused, shed=lambda s: s.shed, failed=lambda s: s.failed)
-        shares = {fallback_level: points(lambda s, fallback_level=fallback_level: 100 * s.fallback_levels[fallback_level] if s.fallback_levels else None) for fallback_level in FALLBACK_LEVEL_NAMES}  # type: ignore[misc]
-        self._fallback_levels.show({fallback_level: drawn for fallback_level, drawn in shares.items() if any(value for _, value in drawn)})
+        shares = {
+            level: points(lambda s, level=level: 100 * s.fallback_levels[level] if s.fallback_levels else None)  # type: ignore[misc]
+            for level in FALLBACK_LEVEL_NAMES
+        }
+        self._fallback_levels.show(
+            {level: drawn for level, drawn in shares.items() if any(value for _, value in drawn)}
+        )
 
     def _tell(self, now: Sample) -> None:
         found = alarms(now)

@@ -7,9 +7,9 @@ from nicegui import ui
 
 from millirec.console.client import ApiClient, ApiProblem, may_administer
 from millirec.console.monitor import Monitor
-from millirec.console.moving import move
 from millirec.console.notices import banner, empty
 from millirec.console.registry import page
+from millirec.console.rollout_dialog import move
 from millirec.console.version_compare import compare
 from millirec.console.version_list import VersionList
 from millirec.console.version_plot import VersionPlot

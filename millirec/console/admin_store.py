@@ -23,7 +23,7 @@ WRITE_SECONDS = 60.0
 MAX_REPORTS = 20
 
 
-class Desk:
+class AdminStore:
     """Every call raises `LogUnavailable` or `RegistryUnavailable`."""
 
     def __init__(self, settings: Settings) -> None:

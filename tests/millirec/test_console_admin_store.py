@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from millirec.console.desk import Desk
+from millirec.console.admin_store import AdminStore
 from millirec.settings import Settings
 from recsys.errors import LogUnavailable
 from recsys.interaction_log import open_dead_letters
@@ -23,22 +23,22 @@ def settings(tmp_path: Path) -> Settings:
 
 
 async def test_a_letter_is_read_and_given_up_with_who_and_why(settings: Settings) -> None:
-    open_dead_letters(settings.log).bury([Refusal("is no JSON", "message", "p", 1, b"\xff", NOW)])
-    desk = Desk(settings)
-    [letter] = await desk.letters(LetterQuery())
-    content = await desk.content(letter)
+    open_dead_letters(settings.log).dead_letter([Refusal("is no JSON", "message", "p", 1, b"\xff", NOW)])
+    admin_store = AdminStore(settings)
+    [letter] = await admin_store.letters(LetterQuery())
+    content = await admin_store.content(letter)
     assert content is not None
     assert content.value == b"\xff"
-    await desk.discard([letter], "ada", "played")
-    [given_up] = await desk.letters(LetterQuery(Status.DISCARDED))
-    assert (given_up.by, given_up.why, await desk.content(given_up)) == ("ada", "played", None)
+    await admin_store.discard([letter], "ada", "played")
+    [discarded] = await admin_store.letters(LetterQuery(Status.DISCARDED))
+    assert (discarded.by, discarded.why, await admin_store.content(discarded)) == ("ada", "played", None)
 
 
 async def test_where_nothing_is_there_yet_nothing_is_told(settings: Settings) -> None:
-    desk = Desk(settings)
-    assert await desk.letters(LetterQuery()) == []
-    assert await desk.newest_checks() is None
-    assert desk.lacks_log() == settings.log.path
+    admin_store = AdminStore(settings)
+    assert await admin_store.letters(LetterQuery()) == []
+    assert await admin_store.newest_checks() is None
+    assert admin_store.lacks_log() == settings.log.path
 
 
 async def test_a_log_that_cannot_be_read_is_unavailable(settings: Settings, tmp_path: Path) -> None:
@@ -46,4 +46,4 @@ async def test_a_log_that_cannot_be_read_is_unavailable(settings: Settings, tmp_
     commit.parent.mkdir(parents=True)
     commit.write_text("no commit")
     with pytest.raises(LogUnavailable):
-        await Desk(settings).letters(LetterQuery())
+        await AdminStore(settings).letters(LetterQuery())
