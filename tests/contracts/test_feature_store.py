@@ -240,7 +240,7 @@ async def test_racing_item_updates_all_arrive(store: FeatureStore) -> None:
 # Notifications
 
 
-async def test_a_nudge_wakes_every_listener_of_its_channel(store: FeatureStore, wait_until: WaitUntil) -> None:
+async def test_a_notification_wakes_every_listener_of_its_channel(store: FeatureStore, wait_until: WaitUntil) -> None:
     assert await store.wait_for_notification("versions", 0.01) is None
     assert await store.wait_for_notification("items", 0.01) is None
     waiting = asyncio.create_task(store.wait_for_notification("versions", 10))
@@ -250,14 +250,14 @@ async def test_a_nudge_wakes_every_listener_of_its_channel(store: FeatureStore, 
     assert await store.wait_for_notification("items", 0.01) is None
 
 
-async def test_a_nudge_between_two_waits_is_kept(store: FeatureStore) -> None:
+async def test_a_notification_between_two_waits_is_kept(store: FeatureStore) -> None:
     await store.wait_for_notification("items", 0.01)
     await store.put_items([item("a")])
     assert await store.wait_for_notification("items", 10) is not None
     assert await store.wait_for_notification("items", 0.01) is None
 
 
-async def test_many_nudges_are_few_wakes(store: FeatureStore) -> None:
+async def test_many_notifications_are_few_wakes(store: FeatureStore) -> None:
     await store.wait_for_notification("items", 0.01)
     for n in range(50):
         await store.notify("items", str(n))

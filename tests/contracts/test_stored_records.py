@@ -70,7 +70,7 @@ def test_a_user_is_loaded_as_saved(store_settings: StoreSettings, backend: str, 
     assert (dict(found.offsets), found.dedup_window, found.revision) == (record.offsets, record.dedup_window, 1)
 
 
-async def test_a_presence_is_seen_as_it_was_reported(store: FeatureStore) -> None:
+async def test_a_heartbeat_is_read_as_it_was_reported(store: FeatureStore) -> None:
     heartbeat = Heartbeat("häst:1 2", "serve", "live", "v" * 64, tuple("abc"), lag=2**60, unreadable=7)
     await store.report(heartbeat)
     assert [one.heartbeat for one in await store.instances()] == [heartbeat]

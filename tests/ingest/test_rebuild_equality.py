@@ -128,7 +128,7 @@ def log(tmp_path: Path) -> InteractionLog:
     return open_interaction_log(LogSettings(path=str(tmp_path / "log")))
 
 
-async def test_on_servers_too_histories_pasts_offsets_departures_embeddings_and_trends_are_equal(
+async def test_on_servers_too_histories_windows_offsets_identity_changes_embeddings_and_trends_are_equal(
     log: InteractionLog, store_settings: StoreSettings, tmp_path: Path
 ) -> None:
     registry = RegistrySettings(url=str(tmp_path / "registry"), cache=tmp_path / "cache")

@@ -154,7 +154,7 @@ def test_explaining_agrees_with_the_answer_and_with_the_words_of_the_query(
         assert removed.stage in {"candidates", "min_score", "max_per_category", "k"}
 
 
-def test_the_ladder_takes_the_best_rung_there_is(catalogue: Catalogue) -> None:
+def test_the_best_fallback_level_is_taken(catalogue: Catalogue) -> None:
     history = (HistoryEntry(1, 1, "i1", "purchase"),)
     vector = catalogue.index.fold_in(history)
     assert vector is not None
