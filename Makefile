@@ -1,7 +1,7 @@
 # Each target does its own set-up, in .venv, and skips it when nothing changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up serve test test-slow test-browser attacks chaos check format audit digests bench bench-stream loadtest schemas lock clean
+.PHONY: help setup demo up serve test test-slow test-browser counts attacks chaos check format audit digests bench bench-stream loadtest schemas lock clean
 
 # The first of these that runs and is new enough is used; `make PYTHON=python3.12 setup` asks for one.
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
@@ -55,6 +55,9 @@ test-slow: .venv/.development ## Run the tests that take minutes
 test-browser: .venv/.development ## Click through the console in a real Chromium; pictures go to reports/screenshots
 	@{ $(call APT_INSTALL,chromium); } >/dev/null 2>&1 </dev/null || true
 	@$(RUN) -m pytest -m browser tests/browser $(ARGS)
+
+counts: .venv/.development ## Count how the code reads: sizes, vague names, docstrings (ARGS="app": where)
+	@$(RUN) -m tests.architecture.counts $(ARGS)
 
 attacks: .venv/.development ## Attack a running service in every way known, and print how others fared meanwhile
 	@$(RUN) -m pytest tests/attacks $(ARGS)
