@@ -55,7 +55,7 @@ class Counts:
         names = Counter(position.rsplit(" ", 1)[1] for position in self.vague)
         return "\n".join(
             [
-                f"files: {len(self.files)}, {sum(self.files.values())} lines; largest: {largest}, {self.files[largest]}",
+                f"files: {len(self.files)}, {sum(self.files.values())} lines, largest {largest} {self.files[largest]}",
                 f"files under {SMALL_FILE} lines: {100 * self.small_share:.1f} %",
                 f"functions: {len(self.functions)}, median {self.median_function:.0f} lines, "
                 f"longest {longest} ({self.functions[longest]})",
