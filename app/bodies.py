@@ -46,14 +46,14 @@ class Body:
         if declared_length(self._connection) > self._bodies.limit:
             raise BodyTooLarge(self._bodies.limit)
         parts: list[bytes] = []
-        more = True
-        while more:
+        more_body = True
+        while more_body:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             parts.append(message.get("body", b""))
             self._hold(len(parts[-1]))
-            more = message.get("more_body", False)
+            more_body = message.get("more_body", False)
         return b"".join(parts)
 
     async def receive(self) -> Message:

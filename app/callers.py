@@ -27,11 +27,11 @@ class RateLimit:
         self._room = (burst - 1) * self._pause
         self._full_at = 0.0
 
-    def wait(self, now: float) -> float:
+    def wait(self, now_seconds: float) -> float:
         """0 where a token could be had, else the seconds until there is one."""
-        full_at = max(self._full_at, now)
-        if full_at - now > self._room:
-            return full_at - now - self._room
+        full_at = max(self._full_at, now_seconds)
+        if full_at - now_seconds > self._room:
+            return full_at - now_seconds - self._room
         self._full_at = full_at + self._pause
         return NO_LIMIT
 
@@ -114,6 +114,6 @@ def _limit(key: ApiKey | None, serve: ServeSettings) -> RateLimit | None:
 
 def _lacking(caller: Caller, scopes: Sequence[Scope]) -> str:
     named = " or ".join(repr(scope.value) for scope in scopes)
-    told = f"the key of {caller.name!r} does not have the scope {named}"
+    detail = f"the key of {caller.name!r} does not have the scope {named}"
     narrowed = Scope.EVENTS in caller.scopes and not NARROWED.isdisjoint(scopes)
-    return f"{told}, which 'events' no longer includes" if narrowed else told
+    return f"{detail}, which 'events' no longer includes" if narrowed else detail

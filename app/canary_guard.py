@@ -35,13 +35,13 @@ class PendingOutcomes:
 
     def __init__(self, experiment: str) -> None:
         self.experiment = experiment
-        self._known = {outcome: bytearray(UNITS // 8) for outcome in Outcome}
+        self._bitmaps = {outcome: bytearray(UNITS // 8) for outcome in Outcome}
         self._news: dict[Outcome, set[int]] = {}
 
     def note(self, outcome: Outcome, unit: int) -> None:
-        known, bit = self._known[outcome], 0x80 >> (unit & 7)
-        if not known[unit >> 3] & bit:
-            known[unit >> 3] |= bit
+        bitmap, bit = self._bitmaps[outcome], 0x80 >> (unit & 7)
+        if not bitmap[unit >> 3] & bit:
+            bitmap[unit >> 3] |= bit
             self._news.setdefault(outcome, set()).add(unit)
 
     async def send(self, store: FeatureStore) -> None:
@@ -116,9 +116,11 @@ class CanaryGuard:
             await self._act(canary, Verdict(Action.REVERT, reason, ()))
             return
         verdict = await judged(self._store, canary.move, canary.rollout)
-        for one in verdict.findings:
+        for finding in verdict.findings:
             for bound in ("estimate", "low", "high"):
-                ROLLOUT_DIFFERENCE.labels(one.guardrail.outcome.value, bound).set(getattr(one.difference, bound))
+                ROLLOUT_DIFFERENCE.labels(finding.guardrail.outcome.value, bound).set(
+                    getattr(finding.difference, bound)
+                )
         if verdict.action is not Action.WAIT:
             await self._act(canary, verdict)
 

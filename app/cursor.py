@@ -104,8 +104,8 @@ class Cursors:
 
     def _seal(self, question: Question, ranking: bytes) -> bytes:
         # The question with the lengths of its parts in front, so that no two read the same.
-        asked = _encode((FORMAT, question.user_id, question.placement, question.filter))
-        return digest(self._secret, asked + ranking, "sha256")[:SEAL_BYTES]
+        question_bytes = _encode((FORMAT, question.user_id, question.placement, question.filter))
+        return digest(self._secret, question_bytes + ranking, "sha256")[:SEAL_BYTES]
 
 
 def secret_of(serve: ServeSettings) -> bytes:

@@ -61,8 +61,8 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    found: Services = request.app.state.services
-    return found
+    services: Services = request.app.state.services
+    return services
 
 
 async def _services(request: Request) -> Services:
@@ -146,10 +146,10 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
     raw = connection["query_string"]
     if raw.count(b"&") >= MAX_PARAMETERS:
         raise InvalidInput("query", f"has more than the {MAX_PARAMETERS} parameters allowed")
-    lists, known = _fields(documented or kind)
+    lists, field_names = _fields(documented or kind)
     values: dict[str, str | list[str]] = {}
     for name, value in _parameters(raw) if raw else ():
-        if name not in known:
+        if name not in field_names:
             raise InvalidInput(name[:64], "is not a parameter of this route")
         if name in lists:
             values.setdefault(name, []).extend(value.split(",") if name == "properties" else (value,))  # type: ignore[union-attr]
@@ -158,14 +158,14 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
         else:
             values[name] = value
     try:
-        found = msgspec.convert(values, kind, strict=False)
+        parameters = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise invalid_input(error, "query") from error
     for name in values:
         # Lenient conversion takes the text "null" for nothing at all.
-        if getattr(found, name) is None:
+        if getattr(parameters, name) is None:
             raise InvalidInput(name, "needs a value")
-    return found
+    return parameters
 
 
 def _parameters(raw: bytes) -> list[tuple[str, str]]:
@@ -189,8 +189,8 @@ def _parameter(part: str) -> tuple[str, str]:
 def _fields(kind: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the fields that are lists, and of all."""
     fields = msgspec.structs.fields(kind)
-    lists = {one.name for one in fields if "list[" in str(one.type)}
-    return frozenset(lists), frozenset(one.name for one in fields)
+    lists = {field.name for field in fields if "list[" in str(field.type)}
+    return frozenset(lists), frozenset(field.name for field in fields)
 
 
 def json_response(body: object, status: int = 200) -> Response:

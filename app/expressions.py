@@ -31,12 +31,14 @@ class Expressions:
         boosts = body.boosts if isinstance(body, RecommendBody) else None
         if boosts or body.filter:
             named = [("filter", body.filter)] if body.filter else []
-            named += [(f"boosts.{place}.when", boost.when) for place, boost in enumerate(boosts or ()) if boost.when]
+            named += [
+                (f"boosts.{position}.when", boost.when) for position, boost in enumerate(boosts or ()) if boost.when
+            ]
             check_lengths(named)
             if sum(len(text) for _, text in named) <= SHORT:
                 compile_named(named)
             else:
-                await self._compiled([one for one in named if one not in self._ready])
+                await self._compiled([expression for expression in named if expression not in self._ready])
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

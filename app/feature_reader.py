@@ -33,7 +33,7 @@ class FeatureReader:
             return [None] * len(user_ids)
         began = perf_counter()
         try:
-            found = await self._store.read(user_ids, version, shown=shown, batch=batch)
+            records = await self._store.read(user_ids, version, shown=shown, batch=batch)
         except Exception as error:  # noqa: BLE001  # a bug here must not cost anybody their answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()
@@ -52,4 +52,4 @@ class FeatureReader:
             FEATURE_READ_SECONDS.observe(perf_counter() - began)
         self._breaker.succeeded()
         # An unreadable record is no stranger: their snapshot may still speak for them.
-        return [features if features.revision >= 0 else None for features in found]
+        return [features if features.revision >= 0 else None for features in records]

@@ -154,10 +154,10 @@ class IndexWatcher:
                 return
 
     async def _serve_remembered(self) -> None:
-        found = await asyncio.to_thread(remembered, self._cache, self._alias)
-        if found is None:
+        entry = await asyncio.to_thread(remembered, self._cache, self._alias)
+        if entry is None:
             return
-        manifest, directory = found
+        manifest, directory = entry
         try:
             loaded = await self._loader.caught_up(await asyncio.to_thread(opened_version, directory, manifest))
         except CorruptArtefact as error:

@@ -54,26 +54,28 @@ class InteractionProducer:
 
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
         """One entry per message: `None` once it is safe, else why not."""
-        return [None if isinstance(one, Destination) else one for one in await self.keep(messages)]
+        return [None if isinstance(outcome, Destination) else outcome for outcome in await self.keep(messages)]
 
     async def keep(self, messages: Sequence[Message]) -> list[Destination | Exception]:
         """One entry per message: where it is safe now, else why it is not.
 
         `InvalidInput` for one so large that nobody would read it, `TopicUnavailable` for what is worth another try.
         """
-        outgoing = [Outgoing(key_of(one), encode(one), HEADERS) for one in messages]
-        size = sum(len(one.value) for one in outgoing)
+        outgoing = [Outgoing(key_of(message), encode(message), HEADERS) for message in messages]
+        size = sum(len(message.value) for message in outgoing)
         try:
             self.make_sure_of_room(size)
         except TopicUnavailable as busy:
             return [busy] * len(outgoing)
         self._bytes += size
         try:
-            readable = [one for one in outgoing if len(one.value) <= MAX_MESSAGE_BYTES]
-            kept = iter(await self._keep(readable) if readable else ())
+            readable = [message for message in outgoing if len(message.value) <= MAX_MESSAGE_BYTES]
+            outcomes = iter(await self._keep(readable) if readable else ())
         finally:
             self._bytes -= size
-        return [next(kept) if len(one.value) <= MAX_MESSAGE_BYTES else _too_large(one) for one in outgoing]
+        return [
+            next(outcomes) if len(message.value) <= MAX_MESSAGE_BYTES else _too_large(message) for message in outgoing
+        ]
 
     async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Destination | Exception]:
         spool = self.spool
@@ -85,18 +87,18 @@ class InteractionProducer:
         except TopicUnavailable as refusal:
             return [refusal] * len(outgoing)
         failures = await self._deliver_some(outgoing)
-        left = [one for one, failure in zip(outgoing, failures, strict=True) if failure]
-        kept: Destination | Exception = Destination.SPOOL
+        remainder = [message for message, failure in zip(outgoing, failures, strict=True) if failure]
+        outcome: Destination | Exception = Destination.SPOOL
         try:
-            if left:
-                await spool.keep(left)
+            if remainder:
+                await spool.keep(remainder)
         except TopicUnavailable as refusal:
-            kept = refusal
-        return [kept if failure else Destination.TOPIC for failure in failures]
+            outcome = refusal
+        return [outcome if failure else Destination.TOPIC for failure in failures]
 
     async def _deliver_some(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
         """The same as `_deliver`, of no more than half the bytes."""
-        size = sum(len(one.value) for one in outgoing)
+        size = sum(len(message.value) for message in outgoing)
         if self._on_the_way and self._on_the_way + size > self._max_bytes // 2:
             return [_busy(self._on_the_way)] * len(outgoing)
         self._on_the_way += size
@@ -129,5 +131,5 @@ def _busy(waiting: int) -> TopicUnavailable:
     return TopicUnavailable(f"{waiting} bytes wait for their acknowledgement")
 
 
-def _too_large(one: Outgoing) -> InvalidInput:
-    return InvalidInput("body", f"makes a message of {len(one.value)} bytes, {MAX_MESSAGE_BYTES} are allowed")
+def _too_large(message: Outgoing) -> InvalidInput:
+    return InvalidInput("body", f"makes a message of {len(message.value)} bytes, {MAX_MESSAGE_BYTES} are allowed")

@@ -50,8 +50,8 @@ class Fallback:
     detail: str
 
     def __str__(self) -> str:
-        what = "what is live" if self.version is None else f"version {self.version}"
-        return f"{what} cannot be loaded ({self.cause})"
+        subject = "what is live" if self.version is None else f"version {self.version}"
+        return f"{subject} cannot be loaded ({self.cause})"
 
 
 class LiveIndex:
@@ -72,12 +72,12 @@ class LiveIndex:
 
     def in_memory(self) -> list[LoadedVersion]:
         """Every version in memory, the live one first."""
-        found = (self.current, self.previous, *self.alternates.values())
-        return list({one.index.version: one for one in found if one is not None}.values())
+        versions = (self.current, self.previous, *self.alternates.values())
+        return list({loaded.index.version: loaded for loaded in versions if loaded is not None}.values())
 
     def loaded(self, version: str) -> LoadedVersion | None:
         """The named version, if it is in memory."""
-        return next((one for one in self.in_memory() if one.index.version == version), None)
+        return next((loaded for loaded in self.in_memory() if loaded.index.version == version), None)
 
     def swap(self, loaded: LoadedVersion) -> None:
         """Answer from `loaded` from the next request on; requests under way keep what they took."""

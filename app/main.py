@@ -208,7 +208,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
 
 
 def _heartbeat(alias: str, live_index: LiveIndex) -> Heartbeat:
-    versions = [one.index.version for one in live_index.in_memory()]
+    versions = [loaded.index.version for loaded in live_index.in_memory()]
     answering = live_index.current.index.version if live_index.current else None
     fallback = "" if live_index.fallback is None else str(live_index.fallback)
     return Heartbeat(

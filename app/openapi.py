@@ -99,7 +99,7 @@ def reads(parameters: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _present(schema: dict[str, Any]) -> dict[str, Any]:
     """Without the null that stands for a parameter left out, which a query string cannot say."""
-    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     return choices[0] if len(choices) == 1 else schema
 
 

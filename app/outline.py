@@ -22,10 +22,10 @@ def check_lists(raw: bytes | msgspec.Raw, kind: Any) -> None:
     if not limits:
         return
     body = decoder.decode(raw)
-    for name, most in limits.items():
+    for name, limit in limits.items():
         count = len(getattr(body, name))
-        if count > most:
-            raise InvalidInput(name, f"holds {count} ids, at most {most} are allowed")
+        if count > limit:
+            raise InvalidInput(name, f"holds {count} ids, at most {limit} are allowed")
 
 
 @cache

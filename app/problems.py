@@ -102,10 +102,10 @@ async def _bad_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     # The first place names the part of the request (query, path); the rest is the field.
     errors = [
-        FieldError(".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), one["msg"])
-        for one in error.errors()
+        FieldError(".".join(str(part) for part in entry["loc"][1:]) or str(entry["loc"][0]), entry["msg"])
+        for entry in error.errors()
     ]
-    detail = "; ".join(f"{one.field}: {one.reason}" for one in errors)
+    detail = "; ".join(f"{field_error.field}: {field_error.reason}" for field_error in errors)
     return problem_response(Problem("Invalid input", 422, detail, errors=errors))
 
 

@@ -169,7 +169,7 @@ def query_of(body: RecommendBody, placement: Placement, now_ms: int) -> Query:
     """The recommender's question: the placement with what the request changes of it."""
     boosts = placement.boosts if body.boosts is None else tuple(body.boosts)
     if boosts:
-        boosts = tuple(one for one in boosts if one.context.items() <= body.context.items())
+        boosts = tuple(boost for boost in boosts if boost.context.items() <= body.context.items())
     if body.diversity is not None or boosts != placement.boosts:
         diversity = placement.diversity if body.diversity is None else body.diversity
         placement = msgspec.structs.replace(placement, boosts=boosts, diversity=diversity)

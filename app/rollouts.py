@@ -94,32 +94,34 @@ class RolloutWatcher:
             LOAD_FAILURES.labels("registry_unavailable").inc()
             log_throttled(log, "warning", "the aliases cannot be read, serving on", error=str(error))
             return
-        wanted = {alias: move for alias, move in moves.items() if _is_beside(alias)}
+        targets = {alias: move for alias, move in moves.items() if _is_beside(alias)}
         # What is no longer wanted ends at once; what is newly wanted, when it is loaded.
-        self._take_over(wanted, self._known)
-        for version in {move.version for move in wanted.values()}:
-            if self._known(version) is None:
+        self._take_over(targets, self._in_memory)
+        for version in {move.version for move in targets.values()}:
+            if self._in_memory(version) is None:
                 loaded = await self._loader.load(version)
                 if loaded is not None:
                     self._live_index.alternates[version] = loaded
-        self._take_over(wanted, self._known)
+        self._take_over(targets, self._in_memory)
 
-    def _known(self, version: str) -> LoadedVersion | None:
+    def _in_memory(self, version: str) -> LoadedVersion | None:
         return self._live_index.loaded(version)
 
-    def _take_over(self, wanted: Mapping[str, AliasMove], known: Callable[[str], LoadedVersion | None]) -> None:
-        versions = {move.version for move in wanted.values()}
+    def _take_over(self, targets: Mapping[str, AliasMove], lookup: Callable[[str], LoadedVersion | None]) -> None:
+        versions = {move.version for move in targets.values()}
         # Also what is live or was: it may leave there while an alias here still names it.
-        self._live_index.alternates = {version: one for version in versions if (one := known(version)) is not None}
-        ready = {alias: move for alias, move in wanted.items() if move.version in self._live_index.alternates}
-        before = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
+        self._live_index.alternates = {
+            version: loaded for version in versions if (loaded := lookup(version)) is not None
+        }
+        ready = {alias: move for alias, move in targets.items() if move.version in self._live_index.alternates}
+        previous = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
         self._rollouts.canary, self._rollouts.shadow = (_running(ready.get(alias)) for alias in (CANARY, SHADOW))
         self._rollouts.pinned = {
             alias.removeprefix(PLACEMENT): move.version for alias, move in ready.items() if alias.startswith(PLACEMENT)
         }
         for alias, running in ((CANARY, self._rollouts.canary), (SHADOW, self._rollouts.shadow)):
             ROLLOUT_SHARE.labels(alias).set(running.rollout.share if running else 0.0)
-        if before != (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned):
+        if previous != (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned):
             log.info("rollouts changed", **{alias: move.version for alias, move in ready.items()})
 
 

@@ -30,13 +30,13 @@ class EventBody(Body, frozen=True):
     session_id: Id | None = None
     recommendation_id: Id | None = None
 
-    def to_interaction(self, event_id: str, now: datetime) -> Interaction:
+    def to_interaction(self, event_id: str, received_at: datetime) -> Interaction:
         return Interaction(
             event_id=event_id,
             user_id=self.user_id,
             item_id=self.item_id,
             type=self.type,
-            occurred_at=(self.occurred_at or now).astimezone(UTC),
+            occurred_at=(self.occurred_at or received_at).astimezone(UTC),
             quantity=self.quantity,
             price=self.price,
             session_id=self.session_id,
@@ -62,10 +62,10 @@ class ItemBody(Body, frozen=True):
     available: bool | None = None
     properties: Annotated[dict[PropertyName, PropertyValue], msgspec.Meta(max_length=64)] | None = None
 
-    def to_item(self, now: datetime) -> Item:
+    def to_item(self, received_at: datetime) -> Item:
         return Item(
             item_id=self.item_id,
-            updated_at=(self.updated_at or now).astimezone(UTC),
+            updated_at=(self.updated_at or received_at).astimezone(UTC),
             title=self.title,
             price=self.price,
             categories=self.categories,

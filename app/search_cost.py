@@ -37,15 +37,15 @@ class SearchCost:
     async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
         """`call` for `queries`, where it holds nobody up; `beside` the loop whatever it has cost so far."""
         kind = _kind(queries)
-        known = self._seconds.get(kind)
-        inline = not beside and known is not None and known * len(queries) < MAX_INLINE
+        estimate = self._seconds.get(kind)
+        inline = not beside and estimate is not None and estimate * len(queries) < MAX_INLINE
         self._calls += 1
-        if known is not None and self._calls % LOOK_EVERY:
+        if estimate is not None and self._calls % LOOK_EVERY:
             return call() if inline else await asyncio.to_thread(call)
         measured = _Measured(call)
         result = measured() if inline else await asyncio.to_thread(measured)
         seconds = measured.seconds / len(queries)
-        self._seconds[kind] = seconds if known is None else known + SMOOTHING * (seconds - known)
+        self._seconds[kind] = seconds if estimate is None else estimate + SMOOTHING * (seconds - estimate)
         return result
 
 

@@ -42,7 +42,7 @@ MAX_TURNS = 4
 
 
 T = TypeVar("T")
-Asked = tuple[Query, UserFeatures | None]
+QueryFeatures = tuple[Query, UserFeatures | None]
 Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
 """A query, and the version that is to answer it where that is not the live one."""
 
@@ -96,16 +96,16 @@ class Serving:
         """
         chosen = self._rollouts.choose(query.user_id, placement)
         if chosen is None:
-            found = await self._answered(query, None)
+            reply = await self._answered(query, None)
         else:
             began = perf_counter()
-            found = await self._answered(query, chosen.version)
-            found.variant = chosen.variant
+            reply = await self._answered(query, chosen.version)
+            reply.variant = chosen.variant
             seconds = perf_counter() - began
-            self._guard.note(chosen, found.result, seconds, degraded=found.degraded, stood_in=found.stood_in)
+            self._guard.note(chosen, reply.result, seconds, degraded=reply.degraded, stood_in=reply.stood_in)
         if self._rollouts.shadow is not None:
-            self._shadow.offer(query, found.result, found.live, found.seconds)
-        return found
+            self._shadow.offer(query, reply.result, reply.live, reply.seconds)
+        return reply
 
     async def _answered(self, query: Query, version: str | None) -> Served:
         live, loop = self.live(), self._loop
@@ -130,9 +130,9 @@ class Serving:
             while start < len(queries):
                 size = max(1, min(OF_BATCH, ITEMS_OF_PART // queries[start].k))
                 size = live.search_cost.fitting(queries[start : start + size])
-                asked = await self._with_features(queries[start : start + size], live, batch=True)
+                pairs = await self._with_features(queries[start : start + size], live, batch=True)
                 async with self._turn_of_batches:
-                    parts.append(encode(await self._answers(asked, live)))
+                    parts.append(encode(await self._answers(pairs, live)))
                     # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
                     await asyncio.sleep(0)
                 start += size
@@ -147,10 +147,10 @@ class Serving:
         """
         trace, chosen = Trace(), None if version else self._rollouts.choose(query.user_id, placement)
         beside = None if chosen is None or chosen.version is None else self._live_index.alternates.get(chosen.version)
-        asked = version or beside or self.live()
-        found = (await self._serve([query], asked, trace, counted=version is None))[0]
-        found.variant = None if chosen is None else chosen.variant
-        return found, trace
+        target = version or beside or self.live()
+        reply = (await self._serve([query], target, trace, counted=version is None))[0]
+        reply.variant = None if chosen is None else chosen.variant
+        return reply, trace
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._turns, return_exceptions=True)
@@ -180,11 +180,13 @@ class Serving:
 
     async def _turn(self, waiting: Sequence[Waiting]) -> None:
         """Queries that the same version answers go together."""
-        of_live = [one for one in waiting if one[1] is None]
+        of_live = [entry for entry in waiting if entry[1] is None]
         groups = [self._fulfil(of_live, None)] if of_live else []
         if len(of_live) < len(waiting):
             versions = {version for _, version, _ in waiting if version is not None}
-            groups += [self._fulfil([one for one in waiting if one[1] == version], version) for version in versions]
+            groups += [
+                self._fulfil([entry for entry in waiting if entry[1] == version], version) for version in versions
+            ]
         if len(groups) == 1:
             await groups[0]
         else:
@@ -201,9 +203,9 @@ class Serving:
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, _, answer), one in zip(waiting, answers, strict=True):
+        for (_, _, answer), reply in zip(waiting, answers, strict=True):
             if not answer.done():
-                answer.set_result(one)
+                answer.set_result(reply)
 
     async def _served_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
         """From `version` if it can, else from the live one: nobody shall suffer for an experiment."""
@@ -216,8 +218,8 @@ class Serving:
             event, cause = "a version beside the live one could not answer", type(error).__name__
             log_throttled(log, "error", event, cause=cause, version=version, exc_info=error)
             answers = await self._serve(queries, self.live())
-            for one in answers:
-                one.stood_in = True
+            for reply in answers:
+                reply.stood_in = True
             return answers
 
     async def _serve(
@@ -227,23 +229,23 @@ class Serving:
 
     async def _with_features(
         self, queries: Sequence[Query], live: LoadedVersion, *, batch: bool = False
-    ) -> Sequence[Asked]:
+    ) -> Sequence[QueryFeatures]:
         users = [query.user_id for query in queries if query.user_id is not None]
         shown = any(query.placement.rotate_hours for query in queries)
-        found = iter(await self._features.read(users, live.index.version, shown=shown, batch=batch))
-        return [(query, None if query.user_id is None else next(found)) for query in queries]
+        records = iter(await self._features.read(users, live.index.version, shown=shown, batch=batch))
+        return [(query, None if query.user_id is None else next(records)) for query in queries]
 
     async def _answers(
-        self, asked: Sequence[Asked], live: LoadedVersion, trace: Trace | None = None, *, counted: bool = True
+        self, pairs: Sequence[QueryFeatures], live: LoadedVersion, trace: Trace | None = None, *, counted: bool = True
     ) -> list[Served]:
         began = perf_counter()
-        queries = [query for query, _ in asked]
-        call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)
+        queries = [query for query, _ in pairs]
+        call = partial(recommend_many, pairs, live.catalogue, self._trends.current, trace)
         beside = not has_masks(queries, live.catalogue)
         results = await live.search_cost.run(queries, call, beside=beside)
-        seconds = (perf_counter() - began) / len(asked)
+        seconds = (perf_counter() - began) / len(pairs)
         SEARCH_SECONDS.observe(seconds)
-        degraded = [query.user_id is not None and features is None for query, features in asked]
+        degraded = [query.user_id is not None and features is None for query, features in pairs]
         if counted:
             for result, lacking in zip(results, degraded, strict=True):
                 FALLBACK_LEVELS[result.fallback_level, lacking].inc()

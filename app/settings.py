@@ -45,7 +45,10 @@ def _to_placements(value: object) -> dict[str, Placement]:
     """Raises `ValueError` naming the field: `home.sources.0.share: ...`."""
     if not isinstance(value, Mapping):
         raise ValueError(f"expected placements by name, got {type(value).__name__}")
-    return {_converted(name, PlacementName, name): _converted(one, Placement, name) for name, one in value.items()}
+    return {
+        _converted(name, PlacementName, name): _converted(placement, Placement, name)
+        for name, placement in value.items()
+    }
 
 
 def _converted(value: object, kind: Any, name: object) -> Any:
@@ -63,8 +66,8 @@ def _schema() -> dict[str, Any]:
     def inlined(node: Any) -> Any:
         if isinstance(node, dict):
             reference = definitions.get(node.get("$ref", ""), {})
-            return {key: inlined(one) for key, one in {**reference, **node}.items() if key != "$ref"}
-        return [inlined(one) for one in node] if isinstance(node, list | tuple) else node
+            return {key: inlined(child) for key, child in {**reference, **node}.items() if key != "$ref"}
+        return [inlined(child) for child in node] if isinstance(node, list | tuple) else node
 
     described: dict[str, Any] = inlined(schema)
     return described

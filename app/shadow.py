@@ -92,7 +92,7 @@ class Shadow:
         if self._counted_for != shadow.rollout.experiment:
             self._counts, self._counted_for = Counter(), shadow.rollout.experiment
         try:
-            other, seconds = await self._answered(query, loaded)
+            alternative, seconds = await self._answered(query, loaded)
         except Exception as error:  # noqa: BLE001  # whatever a candidate does wrong is what this is here to find out
             self._counts[FAILED] += 1
             SHADOW_FAILED.inc()
@@ -101,24 +101,27 @@ class Shadow:
                 log, "warning", "the shadow could not answer", cause=cause, version=shadow.version, error=repr(error)
             )
             return
-        ids, others = (one.ids(found.rows) for one, found in ((live.catalogue, result), (loaded.catalogue, other)))
+        ids, others = (
+            catalogue.ids(answer.rows)
+            for catalogue, answer in ((live.catalogue, result), (loaded.catalogue, alternative))
+        )
         overlap = len(set(ids) & set(others)) / max(len(ids), len(others), 1)
         SHADOW_COMPARED.inc()
         SHADOW_OVERLAP.observe(overlap)
         SHADOW_SECONDS.observe(seconds)
         self._counts.update({COMPARED: 1, OVERLAP: round(overlap * MILLIONTHS)})
         self._counts.update((time_counted("live", live_seconds), time_counted("shadow", seconds)))
-        for side, found in (("live", result), ("shadow", other)):
-            scores = found.scores[[source is Source.PERSONAL for source in found.sources]]
+        for side, answer in (("live", result), ("shadow", alternative)):
+            scores = answer.scores[[source is Source.PERSONAL for source in answer.sources]]
             total = round(float(np.sum(scores, dtype=np.float64)) * MILLIONTHS)
             self._counts.update({f"{side}:{SCORES}": total, f"{side}:{SCORES}:n": len(scores)})
 
     async def _answered(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
         users = [] if query.user_id is None else [query.user_id]
         shown = bool(query.placement.rotate_hours)
-        found = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
-        asked = [(query, found[0] if found else None)]
-        call = partial(recommend_many, asked, loaded.catalogue, self._trends.current)
+        records = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
+        pairs = [(query, records[0] if records else None)]
+        call = partial(recommend_many, pairs, loaded.catalogue, self._trends.current)
         began = perf_counter()
         results = await loaded.search_cost.run([query], call, beside=not has_masks([query], loaded.catalogue))
         return results[0], perf_counter() - began

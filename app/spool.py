@@ -172,12 +172,12 @@ class Spool:
         batch = await self._on_disk(self._folder.first, BATCH)
         if not batch:
             return True
-        results = await send([one.message for one in batch if one.message is not None])
-        taken = [one.number for one, failure in zip(batch, results, strict=True) if failure is None]
-        self._answering = len(taken) == len(batch)
-        if taken:
-            SPOOL_REPLAYED.inc(len(taken))
-            await self._on_disk(self._folder.remove, taken)
+        results = await send([entry.message for entry in batch if entry.message is not None])
+        numbers = [entry.number for entry, failure in zip(batch, results, strict=True) if failure is None]
+        self._answering = len(numbers) == len(batch)
+        if numbers:
+            SPOOL_REPLAYED.inc(len(numbers))
+            await self._on_disk(self._folder.remove, numbers)
         return self._answering
 
     def _open_door(self) -> None:

@@ -82,29 +82,29 @@ class SpoolFile:
             raise
 
     def recount(self) -> None:
-        self.count = self._one("SELECT count(*) FROM message")
+        self.count = self._scalar("SELECT count(*) FROM message")
 
     @property
     def bytes(self) -> int:
         """In use; the file itself does not shrink until it is discarded."""
-        return PAGE_BYTES * (self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count"))
+        return PAGE_BYTES * (self._scalar("PRAGMA page_count") - self._scalar("PRAGMA freelist_count"))
 
     @property
     def oldest_ms(self) -> int | None:
         query = "SELECT at_ms FROM message WHERE number > ? ORDER BY number LIMIT 1"
-        found = self._db.execute(query, (self._sent_to,)).fetchone()
-        return None if found is None else int(found[0])
+        row = self._db.execute(query, (self._sent_to,)).fetchone()
+        return None if row is None else int(row[0])
 
     def append(self, messages: Iterable[Outgoing]) -> None:
         """On the disk when this returns; all or none."""
-        now = time.time_ns() // 1_000_000
-        packed = (_pack((one.key, one.value, dict(one.headers))) for one in messages)
-        self.restore((now, one, crc32(one)) for one in packed)
+        now_ms = time.time_ns() // 1_000_000
+        packed = (_pack((message.key, message.value, dict(message.headers))) for message in messages)
+        self.restore((now_ms, blob, crc32(blob)) for blob in packed)
 
     def restore(self, rows: Iterable[Row]) -> None:
-        left, added = iter(rows), 0
+        remaining, added = iter(rows), 0
         with self._transaction():
-            while chunk := list(islice(left, ROWS)):
+            while chunk := list(islice(remaining, ROWS)):
                 values = ", ".join(["(?, ?, ?)"] * len(chunk))
                 columns = "INSERT INTO message (at_ms, packed, checksum) VALUES "
                 self._db.execute(columns + values, [value for row in chunk for value in row])
@@ -117,11 +117,11 @@ class SpoolFile:
             "FROM (SELECT * FROM message WHERE number > ? ORDER BY number LIMIT ?)",
             (self._sent_to, limit),
         ).fetchone()
-        found = [(number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows)]
-        self._offered = [number for number, _, _ in found]
+        entries = [(number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows)]
+        self._offered = [number for number, _, _ in entries]
         return [
             Spooled(number, packed, _message(packed, checksum))
-            for number, packed, checksum in found
+            for number, packed, checksum in entries
             if number not in self._sent
         ]
 
@@ -153,8 +153,8 @@ class SpoolFile:
             behind.extend(number for (number,) in rows)
         for number in reversed(behind):
             with suppress(sqlite3.DatabaseError):
-                found = "SELECT at_ms, packed, checksum FROM message WHERE number = ?"
-                yield self._db.execute(found, (number,)).fetchone()
+                query = "SELECT at_ms, packed, checksum FROM message WHERE number = ?"
+                yield self._db.execute(query, (number,)).fetchone()
 
     def close(self) -> None:
         self._db.close()
@@ -164,9 +164,9 @@ class SpoolFile:
         for end in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
 
-    def _one(self, query: str) -> int:
-        found: int = self._db.execute(query).fetchone()[0]
-        return found
+    def _scalar(self, query: str) -> int:
+        value: int = self._db.execute(query).fetchone()[0]
+        return value
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -51,16 +51,16 @@ class SpoolFolder:
 
     @property
     def count(self) -> int:
-        return sum(one.count for one in self._files)
+        return sum(file.count for file in self._files)
 
     def holding(self) -> Holding:
-        oldest = [at_ms for one in self._files if (at_ms := one.oldest_ms) is not None]
-        return Holding(self.count, sum(one.bytes for one in self._files), min(oldest, default=None))
+        oldest = [at_ms for file in self._files if (at_ms := file.oldest_ms) is not None]
+        return Holding(self.count, sum(file.bytes for file in self._files), min(oldest, default=None))
 
     def adopt(self) -> None:
         """Take over what nobody holds: a process that ends lets go of its files, however it ends."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours = {one.path for one in self._files}
+        ours = {spool_file.path for spool_file in self._files}
         for path in sorted(set(self._folder.glob(f"*{SUFFIX}")) - ours):
             file = self._opened(path)
             if file is not None:
@@ -87,20 +87,20 @@ class SpoolFolder:
         while self._files:
             file = self._files[0]
             try:
-                found = file.first(limit)
-                damaged = [one for one in found if one.message is None]
-                for one in damaged:
-                    self._quarantine(file, one)
+                entries = file.first(limit)
+                damaged = [entry for entry in entries if entry.message is None]
+                for entry in damaged:
+                    self._quarantine(file, entry)
                 if damaged:
-                    self._removed(file, [one.number for one in damaged])
+                    self._removed(file, [entry.number for entry in damaged])
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
                 self._set_aside(file, error)
                 continue
             self._source = file
-            if len(found) > len(damaged):
-                return [one for one in found if one.message is not None]
+            if len(entries) > len(damaged):
+                return [entry for entry in entries if entry.message is not None]
             self._discard_if_empty(file)
         return []
 
@@ -130,8 +130,8 @@ class SpoolFolder:
         self._complaint = complaint
 
     def close(self) -> None:
-        for one in self._files:
-            one.close()
+        for file in self._files:
+            file.close()
         self._files.clear()
 
     def _new(self) -> SpoolFile:
@@ -169,11 +169,11 @@ class SpoolFolder:
             self._files.remove(file)
             file.discard()
 
-    def _quarantine(self, file: SpoolFile, one: Spooled) -> None:
-        place = file.path.with_name(f"{file.path.stem}-{one.number}{DAMAGED}")
-        place.write_bytes(bytes(one.packed) if isinstance(one.packed, bytes) else str(one.packed).encode())
+    def _quarantine(self, file: SpoolFile, entry: Spooled) -> None:
+        path = file.path.with_name(f"{file.path.stem}-{entry.number}{DAMAGED}")
+        path.write_bytes(bytes(entry.packed) if isinstance(entry.packed, bytes) else str(entry.packed).encode())
         SPOOL_DAMAGED.inc()
-        log.error("a spooled message is damaged, it was set aside", path=str(place))
+        log.error("a spooled message is damaged, it was set aside", path=str(path))
 
     def _set_aside(self, file: SpoolFile, error: sqlite3.Error) -> None:
         """Go on with all that can still be read, in a new file."""
@@ -205,22 +205,22 @@ def _renamed(path: Path) -> Path:
 
 def free_bytes(folder: Path) -> int:
     """Of the disk that `folder` is on, or will be."""
-    place = folder.resolve()
-    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+    location = folder.resolve()
+    return shutil.disk_usage(next(path for path in (location, *location.parents) if path.exists())).free
 
 
 def unowned(folder: Path) -> dict[Path, int]:
     """Messages in files that no process holds, and 0 for what was set aside: for whoever looks from outside."""
-    found = dict.fromkeys(folder.glob(f"*{DAMAGED}"), 0)
+    counts = dict.fromkeys(folder.glob(f"*{DAMAGED}"), 0)
     for path in folder.glob(f"*{SUFFIX}"):
         try:
             file = SpoolFile(path, 0)
         except sqlite3.DatabaseError as error:
             if not is_held(error):
-                found[path] = 0
+                counts[path] = 0
             continue
         with suppress(sqlite3.DatabaseError):
             file.recount()
-        found[path] = file.count
+        counts[path] = file.count
         file.close()
-    return found
+    return counts

@@ -48,26 +48,26 @@ class TrendWatcher:
 
     async def look(self) -> None:
         """Read the hours that still change, all of them now and then. Raises `StoreUnavailable`."""
-        hour, before = hour_of(1000 * time()), self._live_trends.current
+        hour, previous = hour_of(1000 * time()), self._live_trends.current
         # An event may be a little ahead of the clock, and then in the hour to come.
         newest = range(hour - 1, hour + 2)
         every = monotonic() >= self._all_due
         counts = await self._store.trends(range(hour - TREND_HOURS + 1, hour + 2) if every else newest)
-        now = {one: counts[one] for one in newest}
-        if not every and hour == before.hour and now == self._newest:
+        newest_counts = {key: counts[key] for key in newest}
+        if not every and hour == previous.hour and newest_counts == self._newest:
             return
-        catalogues = [one.catalogue for one in self._live_index.in_memory()]
-        base = Trends() if every else before
-        self._live_trends.current = await asyncio.to_thread(_ready, base, before, hour, counts, catalogues)
-        self._newest = now
+        catalogues = [loaded.catalogue for loaded in self._live_index.in_memory()]
+        base = Trends() if every else previous
+        self._live_trends.current = await asyncio.to_thread(_ready, base, previous, hour, counts, catalogues)
+        self._newest = newest_counts
         if every:
             self._all_due = monotonic() + ALL_HOURS_EVERY
 
 
 def _ready(
-    base: Trends, before: Trends, hour: int, counts: Mapping[int, Mapping[str, int]], catalogues: list[Catalogue]
+    base: Trends, previous: Trends, hour: int, counts: Mapping[int, Mapping[str, int]], catalogues: list[Catalogue]
 ) -> Trends:
     trends = base.updated(hour, counts)
     for catalogue in catalogues:
-        trends.warm(catalogue, before)
+        trends.warm(catalogue, previous)
     return trends

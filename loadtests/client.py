@@ -25,10 +25,10 @@ class Record:
     milliseconds: list[float] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
 
-    def add(self, asked: float, status: int) -> None:
-        now = perf_counter()
-        self.times.append(now - self.began)
-        self.milliseconds.append((now - asked) * 1e3)
+    def add(self, sent_at: float, status: int) -> None:
+        ended_at = perf_counter()
+        self.times.append(ended_at - self.began)
+        self.milliseconds.append((ended_at - sent_at) * 1e3)
         self.statuses.append(status)
 
     def failed(self) -> int:
@@ -50,28 +50,28 @@ def asking(url: str, *, users: int, key: str, connections: int, placement: str) 
     assert address.port is not None
     host, port = address.hostname, address.port
 
-    async def one() -> None:
+    async def ask_repeatedly() -> None:
         reader, writer = await asyncio.open_connection(host, port)
         try:
             while not ended.is_set():
                 path = f"/recommend?k=10&user_id=user-{random.randrange(users)}&placement={placement}"
-                asked = perf_counter()
+                sent_at = perf_counter()
                 try:
                     writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {key}\r\n\r\n".encode())
                     status = await _answer(reader)
                 except (OSError, asyncio.IncompleteReadError):
-                    record.add(asked, BROKEN)
+                    record.add(sent_at, BROKEN)
                     writer.close()
                     reader, writer = await asyncio.open_connection(host, port)
                 else:
-                    record.add(asked, status)
+                    record.add(sent_at, status)
         finally:
             writer.close()
 
-    async def all_of_them() -> None:
-        await asyncio.gather(*(one() for _ in range(connections)))
+    async def ask_on_all() -> None:
+        await asyncio.gather(*(ask_repeatedly() for _ in range(connections)))
 
-    thread = threading.Thread(target=lambda: asyncio.run(all_of_them()))
+    thread = threading.Thread(target=lambda: asyncio.run(ask_on_all()))
     thread.start()
     try:
         yield record

@@ -66,7 +66,9 @@ def version(directory: Path, n: int) -> Index:
     factors = np.random.default_rng(0).normal(size=(n, DIMENSIONS)).astype(np.float32)
     index = faiss.IndexFlatIP(DIMENSIONS)
     index.add(factors)
-    contents = IndexContents([one.item_id for one in items], factors, np.ones(n, np.float32), ["u"], factors[:1], items)
+    contents = IndexContents(
+        [entry.item_id for entry in items], factors, np.ones(n, np.float32), ["u"], factors[:1], items
+    )
     write_artefact(directory, contents, index)
     timed("columns written", lambda: write_attributes(directory, items))
     size = sum(path.stat().st_size for path in directory.glob("attributes.*"))
@@ -93,12 +95,12 @@ def caught_up(catalogue: Catalogue, pages: list[list[bytes]]) -> Catalogue:
     return catalogue
 
 
-def pauses(stop: threading.Event, found: list[float]) -> None:
+def pauses(stop: threading.Event, delays: list[float]) -> None:
     """How much longer than asked a thread sleeps: what an event loop would stand still."""
     while not stop.is_set():
         started = time.perf_counter()
         time.sleep(0.001)
-        found.append(1e3 * (time.perf_counter() - started) - 1)
+        delays.append(1e3 * (time.perf_counter() - started) - 1)
 
 
 def main() -> None:
@@ -114,13 +116,13 @@ def main() -> None:
         pages = [feed[start : start + PAGE] for start in range(0, len(feed), PAGE)]
         gc.collect()
         gc.freeze()
-        stop, found = threading.Event(), list[float]()
-        watch = threading.Thread(target=pauses, args=(stop, found))
+        stop, delays = threading.Event(), list[float]()
+        watch = threading.Thread(target=pauses, args=(stop, delays))
         watch.start()
         changed = timed(f"{len(feed)} changes taken in", lambda: caught_up(catalogue, pages))
         stop.set()
         watch.join()
-        print(f"{max(found):10.2f} ms  longest pause of another thread meanwhile, p99 {np.percentile(found, 99):.2f}")
+        print(f"{max(delays):10.2f} ms  longest pause of another thread meanwhile, p99 {np.percentile(delays, 99):.2f}")
         masks("kept mask", changed)
         timed("new mask after them", lambda: changed.allowed((compile_expression("price > 9"),)))
         few = [item(row, TRAINED + timedelta(days=2)) for row in rows[:20]]

@@ -64,7 +64,7 @@ class Shopper(FastHttpUser):
             if not body["items"]:
                 response.failure(f"no items, status {response.status_code}")
                 return
-            self.shown = [one["item_id"] for one in body["items"]]
+            self.shown = [item["item_id"] for item in body["items"]]
             self.recommendation = body["recommendation_id"]
 
     @task(4)

@@ -56,26 +56,26 @@ class Measured:
 
 def contenders(bench: Bench, workers: list[int]) -> dict[str, Callable[[], Measured]]:
     """By name; each starts its server, warms it up, and measures."""
-    found: dict[str, Callable[[], Measured]] = {
+    measures: dict[str, Callable[[], Measured]] = {
         "empty": lambda: _measured(bench, baseline("loadtests.baseline.empty:app"), 1, ""),
         "lean": lambda: _measured(bench, baseline("loadtests.baseline.lean:app"), 1, ""),
     }
     for count in workers:
         name = "millirec" if count == 1 else f"millirec, {count} workers"
-        found[name] = lambda count=count: _measured(bench, MILLIREC, count, PLACEMENT)  # type: ignore[misc]
-    return found
+        measures[name] = lambda count=count: _measured(bench, MILLIREC, count, PLACEMENT)  # type: ignore[misc]
+    return measures
 
 
 def _measured(bench: Bench, command: list[str], workers: int, placement: str) -> Measured:
     with served(command, bench.environment, KEY, workers) as server:
         bench.drive(server, WARM_UP, placement)
-        before = server.usage()
+        start = server.usage()
         load = bench.drive(server, bench.seconds, placement)
-        after = server.usage()
+        end = server.usage()
         degraded = _degraded(server) if command is MILLIREC else 0.0
     requests = load.requests_per_second * bench.seconds
-    spent = (after.seconds - before.seconds) / requests * 1e6
-    return Measured(load, spent, after.resident, after.private, degraded)
+    spent = (end.seconds - start.seconds) / requests * 1e6
+    return Measured(load, spent, end.resident, end.private, degraded)
 
 
 def _degraded(server: Server) -> float:

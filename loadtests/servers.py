@@ -37,8 +37,8 @@ class Server:
 
     def usage(self) -> Usage:
         tree = [self.process, *self.process.children(recursive=True)]
-        seconds = sum(sum(one.cpu_times()[:2]) for one in tree)
-        memory = [_memory(one.pid) for one in tree]
+        seconds = sum(sum(process.cpu_times()[:2]) for process in tree)
+        memory = [_memory(process.pid) for process in tree]
         private = [anonymous for _, anonymous in memory]
         return Usage(seconds, sum(resident for resident, _ in memory), sum(private), max(private))
 

@@ -70,9 +70,9 @@ def compare(
             without.append(load(server, users, seconds, connections, pause_ms))
     said = [f"{name}: {compared / (rounds * seconds):,.0f} compared a second"]
     for figure in ("requests_per_second", "p50", "p99"):
-        off, on = (float(np.median([getattr(one, figure) for one in some])) for some in (without, beside))
+        off, on = (float(np.median([getattr(run, figure) for run in runs])) for runs in (without, beside))
         said.append(f"{figure} {off:,.2f} without, {on:,.2f} with ({on / off:.3f})")
-    said.append(f"{sum(one.failed for one in (*without, *beside))} failed")
+    said.append(f"{sum(run.failed for run in (*without, *beside))} failed")
     print("; ".join(said))
 
 

@@ -31,18 +31,18 @@ async def list_versions(services: Use, _: Administering) -> Response:
     return json_response(
         VersionsAnswer(
             serving=current.index.version if current else None,
-            loaded=[one.index.version for one in services.live_index.in_memory()],
+            loaded=[loaded.index.version for loaded in services.live_index.in_memory()],
             versions=[
                 VersionAnswer(
-                    version=one.version,
-                    created_at=one.created_at,
-                    algorithm=one.algorithm,
-                    items=one.items,
-                    users=one.users,
-                    aliases=sorted(alias for alias, version in aliases.items() if version == one.version),
-                    metrics=one.metrics,
+                    version=manifest.version,
+                    created_at=manifest.created_at,
+                    algorithm=manifest.algorithm,
+                    items=manifest.items,
+                    users=manifest.users,
+                    aliases=sorted(alias for alias, version in aliases.items() if version == manifest.version),
+                    metrics=manifest.metrics,
                 )
-                for one in manifests
+                for manifest in manifests
             ],
             fallback=None if fallback is None else f"{fallback}: {fallback.detail}",
         )

@@ -61,15 +61,15 @@ async def recommend_by_body(services: Services, _: Connection, body: bytes) -> b
 
 async def recommend_batch(services: Services, _: Connection, body: bytes) -> list[bytes]:
     """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
-    asked = decode(body, BatchBody)
-    placement = known_placement(services.placements(), asked.placement)
-    k, most = asked.k or placement.k, services.settings.max_batch_items
-    if k * len(asked.users) > most:
-        raise InvalidInput("users", f"{len(asked.users)} users with k={k} each: at most {most} items are allowed")
-    await services.expressions.ready(asked)
-    moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
-    queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in asked.users]
-    batch = _Batch(asked.users, names_of(asked, placement))
+    params = decode(body, BatchBody)
+    placement = known_placement(services.placements(), params.placement)
+    k, max_items = params.k or placement.k, services.settings.max_batch_items
+    if k * len(params.users) > max_items:
+        raise InvalidInput("users", f"{len(params.users)} users with k={k} each: at most {max_items} items are allowed")
+    await services.expressions.ready(params)
+    moment, condition, exclude = now_ms(), filter_of(params.filter), tuple(params.exclude)
+    queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in params.users]
+    batch = _Batch(params.users, names_of(params, placement))
     parts = await services.serving.recommend_all(queries, batch.encode)
     opening = msgspec.json.encode(BatchAnswer(recommendation_id(), batch.version, batch.degraded, []))
     return [opening[: -len(CLOSING)], *parts, CLOSING]
@@ -93,10 +93,10 @@ class _Batch:
         """The entries of the list for the next users."""
         begun, self._encoded = self._encoded, self._encoded + len(part)
         self.version = part[0].result.version
-        self.degraded |= any(found.degraded for found in part)
+        self.degraded |= any(reply.degraded for reply in part)
         answers = [
-            UserItems(user, found.result.fallback_level, items_of(found, self._names), found.result.short)
-            for user, found in zip(self._users[begun : self._encoded], part, strict=True)
+            UserItems(user, reply.result.fallback_level, items_of(reply, self._names), reply.result.short)
+            for user, reply in zip(self._users[begun : self._encoded], part, strict=True)
         ]
         return (b"," if begun else b"") + msgspec.json.encode(answers)[1:-1]
 
@@ -125,18 +125,20 @@ async def explain(services: Services, _: Connection, raw: bytes) -> bytes:
     """Why an item is in the answer to a question, or which stage removed it."""
     body = decode(raw, ExplainBody)
     await services.expressions.ready(body)
-    found, trace = await services.serving.trace(
+    reply, trace = await services.serving.trace(
         query_of(body, known_placement(services.placements(), body.placement), now_ms()), body.placement
     )
-    catalogue, result = found.live.catalogue, found.result
+    catalogue, result = reply.live.catalogue, reply.result
     row = int(catalogue.rows([body.item_id])[0])
     if row == UNKNOWN:
         raise NotFound("item", body.item_id)
     explanation = Explanation(trace, result, catalogue)
     removed = explanation.why_not(row)
     rank = None if removed else result.rows.tolist().index(row) + 1
-    why = None if rank is None else explanation.why()[rank - 1]
-    return msgspec.json.encode(ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, why, removed))
+    reason = None if rank is None else explanation.why()[rank - 1]
+    return msgspec.json.encode(
+        ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, reason, removed)
+    )
 
 
 HOT: Mapping[tuple[str, str], HotRoute] = {
@@ -162,8 +164,8 @@ async def similar(request: Request, services: Use, caller: Recommending, item_id
     with services.singles.slot(caller):
         if services.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
             raise NotFound("item", item_id)
-        found = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
-    return Response(found, media_type="application/json")
+        content = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
+    return Response(content, media_type="application/json")
 
 
 async def _list(services: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
@@ -184,9 +186,9 @@ async def _recommend(services: Services, body: RecommendBody) -> Answer:
     placement = known_placement(services.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
-        found, trace = await services.serving.trace(query, body.placement)
-        whys = Explanation(trace, found.result, found.live.catalogue).why()
-        return answer(found, names, whys=whys)
+        reply, trace = await services.serving.trace(query, body.placement)
+        whys = Explanation(trace, reply.result, reply.live.catalogue).why()
+        return answer(reply, names, whys=whys)
     question = Question(body.user_id, body.placement, body.filter)
     cursor_of = partial(services.cursors.cursor, question)
     if body.cursor is not None:

@@ -17,7 +17,7 @@ from recsys.shadow import report
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 MOVES = gives(MoveAnswer, 404, 409, 413, 422, 503)
-WHY = takes(MoveBody, example={"reason": "enough seen"})
+REASON_BODY = takes(MoveBody, example={"reason": "enough seen"})
 
 
 @router.get("", responses=gives(RolloutsAnswer, 503), response_class=Response)
@@ -32,16 +32,16 @@ async def rollouts(services: Use, _: Administering) -> Response:
         answer = msgspec.structs.replace(answer, canary=shown)
     if shadow is not None and shadow.rollout is not None:
         counts = await services.store.counters(shadow.rollout.experiment)
-        known = msgspec.structs.asdict(report(counts))
+        report_fields = msgspec.structs.asdict(report(counts))
         rollout = shadow.rollout
-        told = ShadowAnswer(
-            **known,
+        shadow_answer = ShadowAnswer(
+            **report_fields,
             version=shadow.version,
             share=rollout.share,
             started_at=rollout.started_at,
             loaded=_is_loaded(services, shadow),
         )
-        answer = msgspec.structs.replace(answer, shadow=told)
+        answer = msgspec.structs.replace(answer, shadow=shadow_answer)
     return json_response(answer)
 
 
@@ -70,7 +70,7 @@ async def begin_canary(services: Use, actor: Administering, request: Request) ->
     )
 
 
-@router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=WHY)
+@router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def further_canary(services: Use, actor: Administering, request: Request) -> Response:
     """On to the next step, whatever it waits for; after the last one the version is promoted."""
     body = await decode_body(request, MoveBody)
@@ -79,7 +79,7 @@ async def further_canary(services: Use, actor: Administering, request: Request) 
     return await moved(services, make, None if running is None else running.version)
 
 
-@router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
+@router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def end_canary(services: Use, actor: Administering, request: Request) -> Response:
     """Everybody gets the live version again."""
     return await _stopped(services, CANARY, actor, request)
@@ -98,7 +98,7 @@ async def begin_shadow(services: Use, actor: Administering, request: Request) ->
     return await moved(services, make, body.version)
 
 
-@router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
+@router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def end_shadow(services: Use, actor: Administering, request: Request) -> Response:
     return await _stopped(services, SHADOW, actor, request)
 

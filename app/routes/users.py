@@ -35,8 +35,8 @@ async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
             in_snapshot=live.index.snapshot(user_id) is not None,
             embedding_stored=live.index.version in features.embeddings,
             interactions=[
-                RememberedInteraction(one.item_id, one.type, from_epoch_ms(one.at_ms))
-                for one in reversed(features.history)
+                RememberedInteraction(entry.item_id, entry.type, from_epoch_ms(entry.at_ms))
+                for entry in reversed(features.history)
             ],
         )
     )
@@ -68,16 +68,16 @@ async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: Re
     interaction log are hidden from the moment the consumer reached the erasure; `rows` of them were deleted at
     `rows_deleted_at`, and the files of older versions that held them at `files_deleted_at`.
     """
-    found = await services.watcher.ask(services.receipts.of, receipt, user_id)
-    if found is None:
+    record = await services.watcher.ask(services.receipts.of, receipt, user_id)
+    if record is None:
         raise NotFound("erasure receipt", receipt)
-    if found.features_removed_at is None:
+    if record.features_removed_at is None:
         [features] = await services.store.load([user_id])
-        if forgotten(features, epoch_ms(found.requested_at)):
-            now = datetime.now(UTC)
-            await services.watcher.ask(services.receipts.note, "features", receipt, now)
-            found = msgspec.structs.replace(found, features_removed_at=now)
-    return json_response(found)
+        if forgotten(features, epoch_ms(record.requested_at)):
+            removed_at = datetime.now(UTC)
+            await services.watcher.ask(services.receipts.note, "features", receipt, removed_at)
+            record = msgspec.structs.replace(record, features_removed_at=removed_at)
+    return json_response(record)
 
 
 @router.post(
@@ -96,8 +96,10 @@ async def merge_user(services: Use, _: CaringForUsers, user_id: Id, request: Req
     body = await decode_body(request, MergeBody)
     if body.source == user_id:
         raise InvalidInput("from", "is the user itself")
-    now = datetime.now(UTC)
-    return await _send(services, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=now))
+    occurred_at = datetime.now(UTC)
+    return await _send(
+        services, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=occurred_at)
+    )
 
 
 async def _send(services: Services, message: Erasure | Merge) -> Response:
