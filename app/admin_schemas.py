@@ -26,6 +26,8 @@ class PlacementAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PlacementsAnswer(msgspec.Struct, frozen=True):
+    """The placements that requests can name."""
+
     placements: list[PlacementAnswer]
 
 
@@ -47,4 +49,6 @@ class ItemAnswer(msgspec.Struct, frozen=True):
 
 
 class ItemsAnswer(msgspec.Struct, frozen=True):
+    """The items asked for, as this replica knows them."""
+
     items: list[ItemAnswer]

@@ -31,6 +31,7 @@ class Refusal:
 
     @classmethod
     def of(cls, problem: Problem) -> "Refusal":
+        """The refusal that answers with `problem` as JSON and a Retry-After header."""
         body = msgspec.json.encode(problem)
         headers = [
             (b"content-type", b"application/problem+json"),
@@ -85,6 +86,7 @@ class Admission:
         self._inside += 1
 
     def leave(self, caller: str) -> None:
+        """Give the caller's slot back."""
         self._inside -= 1
         if self._held[caller] == 1:
             del self._held[caller]

@@ -34,6 +34,7 @@ def answer(
 
 
 def items_of(served: Served, properties: Sequence[str], whys: Sequence[Why] = ()) -> list[AnswerItem]:
+    """The items of a recommendation, best first, with the named `properties` and the reasons `whys`, if any."""
     sources = served.result.sources
     if not properties and not whys:
         return list(map(AnswerItem, served.ids, served.scores, sources))

@@ -64,6 +64,7 @@ class Body:
         return {"type": "http.request", "body": await self.read(), "more_body": False}
 
     def release(self) -> None:
+        """Give the bytes held by this body back to the others."""
         self._bodies.room += self._held
         self._held = 0
 

@@ -68,6 +68,7 @@ class Callers:
 
     @property
     def several(self) -> bool:
+        """Whether keys are configured for more than one caller."""
         return len({caller.name for caller in self.keyed}) > 1
 
     def of(self, presented: bytes) -> Caller | None:
@@ -89,7 +90,7 @@ class Callers:
                 401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"}
             )
         if caller.scopes.isdisjoint(scopes):
-            raise HTTPException(403, _lacking(caller, scopes))
+            raise HTTPException(403, _scope_problem(caller, scopes))
         caller.spend()
         return caller
 
@@ -112,7 +113,7 @@ def _limit(key: ApiKey | None, serve: ServeSettings) -> RateLimit | None:
     return RateLimit(per_second, (key and key.burst) or serve.burst or ceil(per_second))
 
 
-def _lacking(caller: Caller, scopes: Sequence[Scope]) -> str:
+def _scope_problem(caller: Caller, scopes: Sequence[Scope]) -> str:
     named = " or ".join(repr(scope.value) for scope in scopes)
     detail = f"the key of {caller.name!r} does not have the scope {named}"
     narrowed = Scope.EVENTS in caller.scopes and not NARROWED.isdisjoint(scopes)

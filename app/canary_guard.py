@@ -9,8 +9,8 @@ import structlog
 
 from app.live_index import LiveIndex
 from app.metrics import ROLLOUT_ANSWERS, ROLLOUT_DIFFERENCE, ROLLOUT_MOVES
-from app.rollouts import Assignment, LiveRollouts, Running
-from app.version_loader import PROOF_DEADLINE, answered
+from app.rollouts import Assignment, LiveRollouts, RunningRollout
+from app.version_loader import PROOF_DEADLINE, call_registry
 from recsys.background import Bounded
 from recsys.canary import Action, Verdict, counts_of, judge
 from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
@@ -39,6 +39,7 @@ class PendingOutcomes:
         self._news: dict[Outcome, set[int]] = {}
 
     def note(self, outcome: Outcome, unit: int) -> None:
+        """Remember that `outcome` happened to `unit`, to be sent unless it was noted before."""
         bitmap, bit = self._bitmaps[outcome], 0x80 >> (unit & 7)
         if not bitmap[unit >> 3] & bit:
             bitmap[unit >> 3] |= bit
@@ -124,13 +125,13 @@ class CanaryGuard:
         if verdict.action is not Action.WAIT:
             await self._act(canary, verdict)
 
-    async def _act(self, canary: Running, verdict: Verdict) -> None:
+    async def _act(self, canary: RunningRollout, verdict: Verdict) -> None:
         if verdict.action is Action.REVERT:
             act = partial(stop, self._registry, CANARY, canary.move, actor=GUARD, reason=verdict.reason)
         else:
             act = partial(advance_canary, self._registry, canary.move, actor=GUARD, reason=verdict.reason)
         try:
-            await answered(self._calls, PROOF_DEADLINE, act)
+            await call_registry(self._calls, PROOF_DEADLINE, act)
         except CorruptArtefact as error:
             reason = f"it cannot go on: {error}"
             await self._act(canary, Verdict(Action.REVERT, reason, verdict.findings))

@@ -68,6 +68,7 @@ class CircuitBreaker:
         return True
 
     def succeeded(self) -> None:
+        """The call was answered in time; after a probe the breaker closes."""
         if not self._opened:
             self._recent = self._recent << 1 & self._mask
         elif self._probing:

@@ -72,6 +72,7 @@ class Cursors:
         self._clock = clock
 
     def cursor(self, question: Question, recommendation_id: str, degraded: bool, rest: Recommendation) -> str:
+        """A signed cursor for `rest`, the part of a ranking that was not shown yet; valid for `LIFETIME` seconds."""
         ranking = _encode(
             Ranking(
                 recommendation_id,

@@ -57,10 +57,12 @@ class Services:
     receipts: ErasureReceipts
 
     def placements(self) -> Mapping[str, Placement]:
+        """The placements in force now, by name."""
         return self.placement_watcher.current
 
 
 def services_of(request: Request) -> Services:
+    """The services of the application that received `request`."""
     services: Services = request.app.state.services
     return services
 
@@ -130,6 +132,7 @@ async def decode_beside(request: Request, kind: type[T]) -> T:
 
 
 def decode(raw: bytes | msgspec.Raw, kind: type[T], prefix: str = "") -> T:
+    """The JSON document `raw` as `kind`. Raises `InvalidInput` naming the field below `prefix`."""
     try:
         if len(raw) > LARGE:
             check_lists(raw, kind)
@@ -194,4 +197,5 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str]]
 
 
 def json_response(body: object, status: int = 200) -> Response:
+    """A response with `body` as JSON."""
     return Response(msgspec.json.encode(body), status, media_type="application/json")

@@ -38,12 +38,13 @@ class Expressions:
             if sum(len(text) for _, text in named) <= SHORT:
                 compile_named(named)
             else:
-                await self._compiled([expression for expression in named if expression not in self._ready])
+                await self._compile([expression for expression in named if expression not in self._ready])
 
     def close(self) -> None:
+        """End the thread; expressions that still wait are not compiled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _compiled(self, fresh: Sequence[Named]) -> None:
+    async def _compile(self, fresh: Sequence[Named]) -> None:
         if not fresh:
             return
         if self._waiting >= MAX_WAITING:

@@ -59,6 +59,7 @@ def document(
     hot = routes[key]
 
     async def route(request: Request) -> Response:
+        """Answer with the endpoint, for applications without `HotRoutes`."""
         answer = await hot.endpoint(services_of(request), request.scope, await request.body())
         return Response(answer if isinstance(answer, bytes) else b"".join(answer), media_type="application/json")
 
@@ -91,7 +92,7 @@ class HotRoutes:
         self._bodies = bodies
         self._unsent: Counter[str] = Counter()
         self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in routes}
-        self._answered = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
+        self._ok_counts = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         key = (scope["method"], scope["path"]) if scope["type"] == "http" else None
@@ -111,7 +112,7 @@ class HotRoutes:
             if key[0] != "GET":
                 body = Body(self._bodies, scope, receive)
                 content = await body.read()
-            answer = await self._admitted(route, services, caller, scope, content, receive)
+            answer = await self._admit(route, services, caller, scope, content, receive)
         except Overloaded as error:
             refusal = error.refusal
             status, headers, parts = refusal.problem.status, refusal.headers, (refusal.body,)
@@ -126,7 +127,7 @@ class HotRoutes:
                 body.release()
         # Counted before it is sent, since a client may take its time, and nobody shall wait for that.
         if status == 200:
-            self._answered[key].inc()
+            self._ok_counts[key].inc()
         else:
             REQUESTS.labels(key[1], key[0], str(status)).inc()
         self._seconds[key].observe(perf_counter() - began)
@@ -146,7 +147,7 @@ class HotRoutes:
         finally:
             self._unsent[caller] -= size
 
-    async def _admitted(
+    async def _admit(
         self, route: HotRoute, services: Services, caller: str, scope: Connection, content: bytes, receive: Receive
     ) -> bytes | Parts:
         """Raises `Overloaded`."""

@@ -15,9 +15,9 @@ from app.version_loader import (
     READ_DEADLINE,
     Openings,
     VersionLoader,
-    answered,
+    call_registry,
     cause_of,
-    opened_version,
+    open_directory,
 )
 from recsys.background import Bounded
 from recsys.errors import CorruptArtefact, RegistryUnavailable, StoreUnavailable
@@ -54,7 +54,7 @@ class IndexWatcher:
         self._cache = settings.cache
         self._live_index = live_index
         self._loader = VersionLoader(registry, settings, store, poll_interval, openings)
-        self._asked = Bounded()
+        self._queries = Bounded()
         self._proving = Bounded()
         self._store = store
         self._alias = alias
@@ -91,17 +91,17 @@ class IndexWatcher:
 
     async def ask(self, call: Callable[..., T], *arguments: object) -> T:
         """What `call` of the registry returns, for an administrator who waits. Raises `RegistryUnavailable`."""
-        return await answered(self._asked, READ_DEADLINE, call, *arguments)
+        return await call_registry(self._queries, READ_DEADLINE, call, *arguments)
 
     async def prove(self, version: str) -> None:
         """Open `version` here before an alias is moved to it, with the time that takes; the move itself finds it done.
 
         Raises `CorruptArtefact`, `NotFound`, `RegistryUnavailable`.
         """
-        await answered(self._proving, PROOF_DEADLINE, self._registry.prove, version)
+        await call_registry(self._proving, PROOF_DEADLINE, self._registry.prove, version)
 
     async def _follow(self) -> None:
-        version = await self._wanted()
+        version = await self._new_target()
         while version is not None:
             began = perf_counter()
             loaded = self._live_index.loaded(version)
@@ -111,14 +111,14 @@ class IndexWatcher:
                     self._fall_back(version)
                     return
                 # Loading may take minutes, in which somebody may have thought better of it.
-                moved = await self._wanted(unless=version)
-                if moved != version:
-                    version = moved
+                target = await self._new_target(unless=version)
+                if target != version:
+                    version = target
                     continue
             await self._put_live(loaded, began)
             return
 
-    async def _wanted(self, unless: str | None = None) -> str | None:
+    async def _new_target(self, unless: str | None = None) -> str | None:
         """The version that the alias names and that is not live; `unless` while the registry cannot be read."""
         try:
             move = await self._loader.read(self._registry.alias, self._alias)
@@ -159,7 +159,7 @@ class IndexWatcher:
             return
         manifest, directory = entry
         try:
-            loaded = await self._loader.caught_up(await asyncio.to_thread(opened_version, directory, manifest))
+            loaded = await self._loader.catch_up(await asyncio.to_thread(open_directory, directory, manifest))
         except CorruptArtefact as error:
             log.error("the version served here last cannot be opened", version=manifest.version, error=str(error))
             return

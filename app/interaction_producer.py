@@ -122,6 +122,7 @@ class InteractionProducer:
         await self.spool.run(self._deliver)
 
     async def aclose(self) -> None:
+        """Close the spool and the connection to the topic."""
         if self.spool is not None:
             await self.spool.aclose()
         await self._stack.aclose()

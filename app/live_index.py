@@ -27,7 +27,7 @@ class LoadedVersion:
         return replace(self, catalogue=catalogue, item_revision=revision)
 
 
-async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
+async def catch_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
     """`loaded` with every item change there is, or `loaded` itself when there is none. Raises `StoreUnavailable`."""
     changes = await store.items_changed(loaded.item_revision)
     while changes.revision != loaded.item_revision:

@@ -82,6 +82,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Open the services at the start and close them at the end."""
         async with AsyncExitStack() as stack:
             app.state.services = await _open_services(settings, stack)
             yield
@@ -223,7 +224,10 @@ def _heartbeat(alias: str, live_index: LiveIndex) -> Heartbeat:
 
 
 class Watcher(Protocol):
-    async def run(self) -> None: ...
+    """Something that follows changes in the background."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
 
 
 async def _keep_running(watcher: Watcher) -> None:

@@ -62,6 +62,7 @@ def _components() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
 
 
 def schema_of(body: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON schema of a body: a reference to its component."""
     return _components()[0][_BODIES.index(body)]
 
 
@@ -144,6 +145,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     generate = app.openapi
 
     def document() -> dict[str, Any]:
+        """The OpenAPI document, with all components and the scopes of each operation."""
         described = generate()
         components = described.setdefault("components", {})
         components.setdefault("schemas", {}).update(_components()[1])

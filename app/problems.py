@@ -47,6 +47,7 @@ _HTTP_TITLES = {
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The response with `problem` as its body."""
     return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
 
 
@@ -126,6 +127,7 @@ def _allowed_methods(request: Request) -> list[str]:
     """Of every route at this path; the router alone names only the first one's."""
 
     def answers(method: str) -> bool:
+        """Whether a route at this path takes `method`."""
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
@@ -147,6 +149,7 @@ class LastResort:
         body = Body(self._bodies, scope, receive)
 
         async def watched_send(message: Message) -> None:
+            """Send `message`, and remember that the response has begun."""
             nonlocal started
             started = True
             await send(message)

@@ -53,6 +53,8 @@ class ListParams(AnswerOptions, frozen=True):
 
 
 class TrendingParams(ListParams, frozen=True, kw_only=True):
+    """The query string of `GET /trending`."""
+
     hours: Annotated[float, msgspec.Meta(ge=1, le=168, description="the window that ends now")] = 24.0
 
 
@@ -112,6 +114,8 @@ class PreviewBody(AnswerOptions, frozen=True, kw_only=True):
 
 
 class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One recommended item: its score, the source it came from, and what was asked for besides."""
+
     item_id: str
     score: float
     source: str
@@ -191,6 +195,7 @@ def filter_of(text: str) -> Expression | None:
 
 
 def known_placement(placements: Mapping[str, Placement], name: str) -> Placement:
+    """The placement called `name`. Raises `InvalidInput` naming `placement` if there is none."""
     placement = placements.get(name)
     if placement is None:
         raise InvalidInput("placement", f"{name!r} is not one of {', '.join(sorted(placements))}")

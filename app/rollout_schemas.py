@@ -86,11 +86,14 @@ class ShadowAnswer(ShadowReport, frozen=True, kw_only=True):
 
 
 class RolloutsAnswer(msgspec.Struct, frozen=True):
+    """The canary and the shadow; null where none runs."""
+
     canary: CanaryAnswer | None
     shadow: ShadowAnswer | None
 
 
 def canary_answer(move: AliasMove, rollout: Rollout, verdict: Verdict, *, loaded: bool) -> CanaryAnswer:
+    """The state of a canary after `move`, with each outcome of `verdict`; `loaded` on this replica."""
     return CanaryAnswer(
         version=move.version,
         control=rollout.control,

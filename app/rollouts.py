@@ -29,7 +29,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningRollout:
     """A canary or shadow that is loaded here."""
 
     move: AliasMove
@@ -37,6 +37,7 @@ class Running:
 
     @property
     def version(self) -> str:
+        """The version that is tried out."""
         return self.move.version
 
 
@@ -44,8 +45,8 @@ class LiveRollouts:
     """Lives on the event loop's thread only, like `LiveIndex`. Everything in it is loaded."""
 
     def __init__(self) -> None:
-        self.canary: Running | None = None
-        self.shadow: Running | None = None
+        self.canary: RunningRollout | None = None
+        self.shadow: RunningRollout | None = None
         self.pinned: Mapping[str, str] = {}
         """The version of a placement, by its name."""
 
@@ -115,7 +116,9 @@ class RolloutWatcher:
         }
         ready = {alias: move for alias, move in targets.items() if move.version in self._live_index.alternates}
         previous = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
-        self._rollouts.canary, self._rollouts.shadow = (_running(ready.get(alias)) for alias in (CANARY, SHADOW))
+        self._rollouts.canary, self._rollouts.shadow = (
+            _running_rollout(ready.get(alias)) for alias in (CANARY, SHADOW)
+        )
         self._rollouts.pinned = {
             alias.removeprefix(PLACEMENT): move.version for alias, move in ready.items() if alias.startswith(PLACEMENT)
         }
@@ -129,5 +132,5 @@ def _is_beside(alias: str) -> bool:
     return alias in (CANARY, SHADOW) or alias.startswith(PLACEMENT)
 
 
-def _running(move: AliasMove | None) -> Running | None:
-    return None if move is None or move.rollout is None else Running(move, move.rollout)
+def _running_rollout(move: AliasMove | None) -> RunningRollout | None:
+    return None if move is None or move.rollout is None else RunningRollout(move, move.rollout)

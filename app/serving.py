@@ -86,6 +86,7 @@ class Serving:
         return NO_VERSION if fallback is None else f"{fallback}, nor can any version that was live before it"
 
     def loaded(self, version: str) -> LoadedVersion | None:
+        """The named version, if it is in memory."""
         return self._live_index.loaded(version)
 
     async def recommend(self, query: Query, placement: str = "") -> Served:
@@ -96,10 +97,10 @@ class Serving:
         """
         chosen = self._rollouts.choose(query.user_id, placement)
         if chosen is None:
-            reply = await self._answered(query, None)
+            reply = await self._answer(query, None)
         else:
             began = perf_counter()
-            reply = await self._answered(query, chosen.version)
+            reply = await self._answer(query, chosen.version)
             reply.variant = chosen.variant
             seconds = perf_counter() - began
             self._guard.note(chosen, reply.result, seconds, degraded=reply.degraded, stood_in=reply.stood_in)
@@ -107,7 +108,7 @@ class Serving:
             self._shadow.offer(query, reply.result, reply.live, reply.seconds)
         return reply
 
-    async def _answered(self, query: Query, version: str | None) -> Served:
+    async def _answer(self, query: Query, version: str | None) -> Served:
         live, loop = self.live(), self._loop
         if self._arrived is None:
             # One timer for all that come in this turn of the event loop, which does no harm when they are done.
@@ -153,6 +154,7 @@ class Serving:
         return reply, trace
 
     async def aclose(self) -> None:
+        """Wait for the queries under way."""
         await asyncio.gather(*self._turns, return_exceptions=True)
 
     def _give_up(self, arrived: Sequence[Waiting], live: LoadedVersion) -> None:
@@ -172,9 +174,9 @@ class Serving:
             together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
             task = asyncio.create_task(self._turn(together))
             self._turns.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._end_turn)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end_turn(self, task: asyncio.Task[None]) -> None:
         self._turns.discard(task)
         self._flush()
 
@@ -195,7 +197,7 @@ class Serving:
     async def _fulfil(self, waiting: Sequence[Waiting], version: str | None) -> None:
         """Whatever happens, nobody is left waiting."""
         try:
-            answers = await self._served_by(version, [query for query, _, _ in waiting])
+            answers = await self._serve_by(version, [query for query, _, _ in waiting])
         except BaseException as error:
             for _, _, answer in waiting:
                 if not answer.done():
@@ -207,7 +209,7 @@ class Serving:
             if not answer.done():
                 answer.set_result(reply)
 
-    async def _served_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
+    async def _serve_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
         """From `version` if it can, else from the live one: nobody shall suffer for an experiment."""
         loaded = None if version is None else self._live_index.alternates.get(version)
         if loaded is None:

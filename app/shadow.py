@@ -12,7 +12,7 @@ import structlog
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import SHADOW_COMPARED, SHADOW_FAILED, SHADOW_OVERLAP, SHADOW_SECONDS, SHADOW_SKIPPED
-from app.rollouts import LiveRollouts, Running
+from app.rollouts import LiveRollouts, RunningRollout
 from app.trend_watcher import LiveTrends
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
@@ -32,7 +32,7 @@ More of it shows in the 99th percentile of those who are answered (docs/rollouts
 SEND_EVERY = 2.0
 """Seconds between sending of counts to the store."""
 
-Drawn = tuple[Query, Recommendation, LoadedVersion, float]
+Sample = tuple[Query, Recommendation, LoadedVersion, float]
 
 
 class Shadow:
@@ -51,7 +51,7 @@ class Shadow:
         self._features = features
         self._trends = trends
         self._store = store
-        self._waiting: deque[Drawn] = deque()
+        self._waiting: deque[Sample] = deque()
         self._drawn = asyncio.Event()
         self._counts: Counter[str] = Counter()
         self._counted_for = ""
@@ -84,7 +84,7 @@ class Shadow:
                 await asyncio.sleep((perf_counter() - began) * (1 / BUDGET - 1))
 
     async def _compare(
-        self, shadow: Running, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
+        self, shadow: RunningRollout, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
     ) -> None:
         loaded = self._live_index.alternates.get(shadow.version)
         if loaded is None or loaded.index is live.index:
@@ -92,7 +92,7 @@ class Shadow:
         if self._counted_for != shadow.rollout.experiment:
             self._counts, self._counted_for = Counter(), shadow.rollout.experiment
         try:
-            alternative, seconds = await self._answered(query, loaded)
+            alternative, seconds = await self._answer(query, loaded)
         except Exception as error:  # noqa: BLE001  # whatever a candidate does wrong is what this is here to find out
             self._counts[FAILED] += 1
             SHADOW_FAILED.inc()
@@ -101,11 +101,11 @@ class Shadow:
                 log, "warning", "the shadow could not answer", cause=cause, version=shadow.version, error=repr(error)
             )
             return
-        ids, others = (
+        live_ids, shadow_ids = (
             catalogue.ids(answer.rows)
             for catalogue, answer in ((live.catalogue, result), (loaded.catalogue, alternative))
         )
-        overlap = len(set(ids) & set(others)) / max(len(ids), len(others), 1)
+        overlap = len(set(live_ids) & set(shadow_ids)) / max(len(live_ids), len(shadow_ids), 1)
         SHADOW_COMPARED.inc()
         SHADOW_OVERLAP.observe(overlap)
         SHADOW_SECONDS.observe(seconds)
@@ -116,7 +116,7 @@ class Shadow:
             total = round(float(np.sum(scores, dtype=np.float64)) * MILLIONTHS)
             self._counts.update({f"{side}:{SCORES}": total, f"{side}:{SCORES}:n": len(scores)})
 
-    async def _answered(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
+    async def _answer(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
         users = [] if query.user_id is None else [query.user_id]
         shown = bool(query.placement.rotate_hours)
         records = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
@@ -126,7 +126,7 @@ class Shadow:
         results = await loaded.search_cost.run([query], call, beside=not has_masks([query], loaded.catalogue))
         return results[0], perf_counter() - began
 
-    async def _send(self, shadow: Running | None) -> None:
+    async def _send(self, shadow: RunningRollout | None) -> None:
         if shadow is None or not self._counts or perf_counter() - self._sent < SEND_EVERY:
             return
         counts, self._counts, self._sent = self._counts, Counter(), perf_counter()

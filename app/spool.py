@@ -82,11 +82,11 @@ class Spool:
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._kept_behind(messages)
+                return await self._keep_behind(messages)
         except TimeoutError as error:
             raise _too_slow(len(messages)) from error
 
-    async def _kept_behind(self, messages: Sequence[Outgoing]) -> bool:
+    async def _keep_behind(self, messages: Sequence[Outgoing]) -> bool:
         while True:
             while self._door is not None:
                 await asyncio.shield(self._door)
@@ -196,13 +196,14 @@ class Spool:
         SPOOL_OLDEST.set(self.holding.age())
 
     async def _on_disk(self, call: Callable[..., T], *arguments: object) -> T:
-        def called() -> T:
+        def call_and_count() -> T:
+            """Call, and update the number of messages on the disk."""
             try:
                 return call(*arguments)
             finally:
                 self._written = self._folder.count
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, called)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call_and_count)
 
     async def aclose(self) -> None:
         """What is still there stays on the disk, for the next process."""

@@ -82,6 +82,7 @@ class SpoolFile:
             raise
 
     def recount(self) -> None:
+        """Set `count` by reading the whole file."""
         self.count = self._scalar("SELECT count(*) FROM message")
 
     @property
@@ -91,6 +92,7 @@ class SpoolFile:
 
     @property
     def oldest_ms(self) -> int | None:
+        """When the oldest unsent message was spooled, in milliseconds since 1970; `None` without one."""
         query = "SELECT at_ms FROM message WHERE number > ? ORDER BY number LIMIT 1"
         row = self._db.execute(query, (self._sent_to,)).fetchone()
         return None if row is None else int(row[0])
@@ -102,6 +104,7 @@ class SpoolFile:
         self.restore((now_ms, blob, crc32(blob)) for blob in packed)
 
     def restore(self, rows: Iterable[Row]) -> None:
+        """Write rows as they are, checksums included; all or none."""
         remaining, added = iter(rows), 0
         with self._transaction():
             while chunk := list(islice(remaining, ROWS)):
@@ -112,6 +115,7 @@ class SpoolFile:
         self.count += added
 
     def first(self, limit: int) -> list[Spooled]:
+        """Up to `limit` of the oldest unsent messages, in order."""
         (rows,) = self._db.execute(
             "SELECT json_group_array(json_array(number, hex(packed), CAST(checksum AS INTEGER))) "
             "FROM (SELECT * FROM message WHERE number > ? ORDER BY number LIMIT ?)",
@@ -157,9 +161,11 @@ class SpoolFile:
                 yield self._db.execute(query, (number,)).fetchone()
 
     def close(self) -> None:
+        """Close the file; its messages stay."""
         self._db.close()
 
     def discard(self) -> None:
+        """Close and delete the file."""
         self.close()
         for end in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)

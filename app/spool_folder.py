@@ -51,9 +51,11 @@ class SpoolFolder:
 
     @property
     def count(self) -> int:
+        """The number of messages to be sent, over all files."""
         return sum(file.count for file in self._files)
 
     def holding(self) -> Holding:
+        """The number, the bytes and the age of the messages, over all files."""
         oldest = [at_ms for file in self._files if (at_ms := file.oldest_ms) is not None]
         return Holding(self.count, sum(file.bytes for file in self._files), min(oldest, default=None))
 
@@ -62,7 +64,7 @@ class SpoolFolder:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours = {spool_file.path for spool_file in self._files}
         for path in sorted(set(self._folder.glob(f"*{SUFFIX}")) - ours):
-            file = self._opened(path)
+            file = self._open(path)
             if file is not None:
                 self._files.append(file)
                 self._take_stock(file)
@@ -92,7 +94,7 @@ class SpoolFolder:
                 for entry in damaged:
                     self._quarantine(file, entry)
                 if damaged:
-                    self._removed(file, [entry.number for entry in damaged])
+                    self._remove(file, [entry.number for entry in damaged])
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
@@ -110,13 +112,13 @@ class SpoolFolder:
         if file is None or file not in self._files:
             return
         try:
-            self._removed(file, numbers)
+            self._remove(file, numbers)
         except sqlite3.DatabaseError as error:
             self._set_aside(file, error)
         else:
             self._discard_if_empty(file)
 
-    def _removed(self, file: SpoolFile, numbers: Sequence[int]) -> None:
+    def _remove(self, file: SpoolFile, numbers: Sequence[int]) -> None:
         """A disk without room for it does not keep what is behind from being sent. Raises what damage raises."""
         complaint = ""
         try:
@@ -130,6 +132,7 @@ class SpoolFolder:
         self._complaint = complaint
 
     def close(self) -> None:
+        """Close all files; their messages stay."""
         for file in self._files:
             file.close()
         self._files.clear()
@@ -139,13 +142,13 @@ class SpoolFolder:
         # Never a name that was there before: who still opens a file that was discarded must find nothing new in it.
         return SpoolFile(self._folder / f"{time.time_ns():020d}-{token_hex(4)}{SUFFIX}", self._limit)
 
-    def _opened(self, path: Path) -> SpoolFile | None:
+    def _open(self, path: Path) -> SpoolFile | None:
         try:
             return SpoolFile(path, self._limit)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 SPOOL_DAMAGED.inc()
-                aside = _renamed(path)
+                aside = _rename(path)
                 log.error("a file of the spool cannot be opened, it was set aside", path=str(aside), error=str(error))
             elif not is_held(error):
                 raise
@@ -185,7 +188,7 @@ class SpoolFolder:
             raise
         self._files[self._files.index(file)] = fresh
         file.close()
-        aside = _renamed(file.path)
+        aside = _rename(file.path)
         SPOOL_DAMAGED.inc()
         log.error(
             "a file of the spool is damaged, it was set aside",
@@ -194,7 +197,7 @@ class SpoolFolder:
         self._discard_if_empty(fresh)
 
 
-def _renamed(path: Path) -> Path:
+def _rename(path: Path) -> Path:
     """Nobody may hold it open: SQLite would find its write-ahead log by the old name."""
     for end in ("-wal", ""):
         with suppress(FileNotFoundError):

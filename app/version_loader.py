@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from app.live_index import LiveIndex, LoadedVersion, caught_up
+from app.live_index import LiveIndex, LoadedVersion, catch_up
 from app.metrics import LOAD_FAILURES
 from recsys.background import Bounded
 from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
@@ -44,7 +44,7 @@ class Openings:
             if ready is not None and ready.index.manifest == manifest:
                 self._ready = None
                 return ready
-            return opened_version(registry.fetch(version, self._cache), manifest)
+            return open_directory(registry.fetch(version, self._cache), manifest)
 
     def prove(self, registry: IndexRegistry, version: str) -> None:
         """A `Proof`: that the version is whole in the registry and opens; what is in memory did. For a thread."""
@@ -77,7 +77,7 @@ class VersionLoader:
 
     async def read(self, call: Callable[..., T], *arguments: object) -> T:
         """What `call` of the registry returns. Raises `RegistryUnavailable`."""
-        return await answered(self._calls, READ_DEADLINE, call, *arguments)
+        return await call_registry(self._calls, READ_DEADLINE, call, *arguments)
 
     async def load(self, version: str, deadline: float = LOAD_DEADLINE) -> LoadedVersion | None:
         """The version ready to serve, or `None` when it must not be (tried again later, ever more slowly)."""
@@ -85,8 +85,8 @@ class VersionLoader:
         if monotonic() < not_before:
             return None
         try:
-            opening = answered(self._calls, deadline, self._openings.open, self._registry, version)
-            loaded = await self.caught_up(await opening)
+            opening = call_registry(self._calls, deadline, self._openings.open, self._registry, version)
+            loaded = await self.catch_up(await opening)
         except (CorruptArtefact, NotFound, RegistryUnavailable) as error:
             self._refused[version] = (monotonic() + delay, min(2 * delay, MAX_BACKOFF))
             LOAD_FAILURES.labels(cause_of(error)).inc()
@@ -104,10 +104,10 @@ class VersionLoader:
         """Why the version was refused last."""
         return self._refusals.get(version)
 
-    async def caught_up(self, loaded: LoadedVersion) -> LoadedVersion:
+    async def catch_up(self, loaded: LoadedVersion) -> LoadedVersion:
         """With the item changes there are, if they can be read now."""
         try:
-            return await caught_up(loaded, self._store)
+            return await catch_up(loaded, self._store)
         except StoreUnavailable as error:
             log.warning("item changes cannot be read yet", version=loaded.index.version, error=str(error))
             return loaded
@@ -118,7 +118,7 @@ def cause_of(error: RecsysError) -> str:
     return {CorruptArtefact: "corrupt", NotFound: "missing"}.get(type(error), "registry_unavailable")
 
 
-async def answered(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
+async def call_registry(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
     """What `call` returns. Raises `RegistryUnavailable` when that takes longer than `deadline` seconds too."""
     try:
         return await calls.run(deadline, call, *arguments)
@@ -128,7 +128,7 @@ async def answered(calls: Bounded, deadline: float, call: Callable[..., T], *arg
         ) from error
 
 
-def opened_version(directory: Path, manifest: Manifest) -> LoadedVersion:
+def open_directory(directory: Path, manifest: Manifest) -> LoadedVersion:
     """The version in `directory`, warm. Raises `CorruptArtefact`."""
     catalogue = opened(directory, manifest)
     return LoadedVersion(catalogue.index, catalogue)

@@ -26,12 +26,14 @@ class Record:
     statuses: list[int] = field(default_factory=list)
 
     def add(self, sent_at: float, status: int) -> None:
+        """Record the answer to a request sent at `sent_at`, by `perf_counter`."""
         ended_at = perf_counter()
         self.times.append(ended_at - self.began)
         self.milliseconds.append((ended_at - sent_at) * 1e3)
         self.statuses.append(status)
 
     def failed(self) -> int:
+        """The number of requests without status 200."""
         return sum(status != 200 for status in self.statuses)
 
     def percentile(self, percent: float, start: float = 0.0, end: float = float("inf")) -> float:
@@ -51,6 +53,7 @@ def asking(url: str, *, users: int, key: str, connections: int, placement: str) 
     host, port = address.hostname, address.port
 
     async def ask_repeatedly() -> None:
+        """Send requests over one connection until the end."""
         reader, writer = await asyncio.open_connection(host, port)
         try:
             while not ended.is_set():
@@ -69,6 +72,7 @@ def asking(url: str, *, users: int, key: str, connections: int, placement: str) 
             writer.close()
 
     async def ask_on_all() -> None:
+        """Ask over all connections at the same time."""
         await asyncio.gather(*(ask_repeatedly() for _ in range(connections)))
 
     thread = threading.Thread(target=lambda: asyncio.run(ask_on_all()))

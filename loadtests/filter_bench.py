@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 
 def item(n: int, at: datetime = TRAINED) -> Item:
+    """Item number `n` with random properties, as of `at`."""
     return Item(
         item_id=f"item-{n}",
         updated_at=at,
@@ -55,6 +56,7 @@ def item(n: int, at: datetime = TRAINED) -> Item:
 
 
 def timed(name: str, work: Callable[[], T]) -> T:
+    """What `work` returns; prints how long it took."""
     started = time.perf_counter()
     result = work()
     print(f"{1e3 * (time.perf_counter() - started):10.2f} ms  {name}")
@@ -62,6 +64,7 @@ def timed(name: str, work: Callable[[], T]) -> T:
 
 
 def version(directory: Path, n: int) -> Index:
+    """A version with `n` random items, written to `directory` and opened."""
     items = [item(k) for k in range(n)]
     factors = np.random.default_rng(0).normal(size=(n, DIMENSIONS)).astype(np.float32)
     index = faiss.IndexFlatIP(DIMENSIONS)
@@ -83,11 +86,13 @@ def version(directory: Path, n: int) -> Index:
 
 
 def masks(name: str, catalogue: Catalogue) -> None:
+    """Print how long the mask of each filter takes."""
     for text in FILTERS:
         timed(f"{name}: {text}", lambda text=text: catalogue.allowed((compile_expression(text),)))  # type: ignore[misc]
 
 
 def caught_up(catalogue: Catalogue, pages: list[list[bytes]]) -> Catalogue:
+    """The catalogue after all `pages` of changes, each page warmed up."""
     decode = msgspec.json.Decoder(Item).decode
     for page in pages:
         changed = catalogue.newer([decode(raw) for raw in page])
@@ -104,6 +109,7 @@ def pauses(stop: threading.Event, delays: list[float]) -> None:
 
 
 def main() -> None:
+    """Print how long filters take before, during and after changes of items."""
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with TemporaryDirectory() as folder:
         index = version(Path(folder), n)

@@ -91,6 +91,7 @@ def main(items: Annotated[list[int], typer.Option(help="Larger catalogues.")] = 
 
 
 def microseconds(case: Case, catalogue: Catalogue, users: list[UserFeatures]) -> float:
+    """Microseconds of processor time per recommendation, of the best round."""
     pairs = [(_query(case, user), _features(case, position, users)) for position, user in enumerate(users)]
     best = float("inf")
     for _ in range(ROUNDS):

@@ -119,10 +119,12 @@ class Population:
 
 
 def item_id(row: int) -> str:
+    """The id of the item in a row of the factors."""
     return f"item-{row}"
 
 
 def user_id(row: int) -> str:
+    """The id of the user in a row of the factors."""
     return f"user-{row}"
 
 

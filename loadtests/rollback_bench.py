@@ -44,6 +44,7 @@ class Tally:
     last: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def wait_for(self, version: str) -> None:
+        """Wait until the last `IN_A_ROW` answers are all of `version`."""
         while True:
             others = max((position for name, (position, _) in self.last.items() if name != version), default=0)
             if version in self.last and self.answered - others >= IN_A_ROW:
@@ -96,6 +97,7 @@ def prepared(data: Path, items: int, users: int) -> dict[str, str]:
 def measure(
     server: Server, client: httpx.Client, environment: dict[str, str], users: int, connections: int, rounds: int
 ) -> None:
+    """Promote and roll back under load, and print when the last old answers came."""
     registry = open_index_registry(RegistrySettings(url=environment["MILLIREC_REGISTRY__URL"]))
     baseline = answers(client)
     since_call, since_move = [], []
@@ -122,6 +124,7 @@ def measure(
 
 
 def answers(client: httpx.Client) -> list[str]:
+    """The answers to the first `COMPARED` users, without their recommendation ids."""
     texts = []
     for row in range(COMPARED):
         response = client.get("/recommend", params={"user_id": user_id(row), "k": 10})
@@ -157,6 +160,7 @@ def asking(url: str, users: int, connections: int) -> Iterator[Tally]:
     host, port = urlsplit(url).hostname, urlsplit(url).port
 
     async def ask_repeatedly() -> None:
+        """Send requests over one connection, opened again after an error, until the end."""
         while not ended.is_set():
             reader, writer = await asyncio.open_connection(host, port)
             with suppress(OSError, asyncio.IncompleteReadError):
@@ -170,6 +174,7 @@ def asking(url: str, users: int, connections: int) -> Iterator[Tally]:
             writer.close()
 
     async def ask_on_all() -> None:
+        """Open the connections one after the other, and ask over all of them."""
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(ask_repeatedly())
@@ -186,6 +191,7 @@ def asking(url: str, users: int, connections: int) -> Iterator[Tally]:
 
 
 async def note(reader: asyncio.StreamReader, tally: Tally) -> None:
+    """Read one answer and count it in `tally`."""
     head = await reader.readuntil(b"\r\n\r\n")
     body = await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
     tally.answered += 1

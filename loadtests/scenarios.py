@@ -32,6 +32,7 @@ class Bench:
     index_megabytes: float
 
     def drive(self, server: Server, seconds: int, placement: str = PLACEMENT, batch: int = 0) -> Load:
+        """The load of `seconds` on `server`, as `loadtests.load.drive` measures it."""
         return drive(
             server.url,
             users=self.users,

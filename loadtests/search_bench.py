@@ -46,6 +46,7 @@ def microseconds(index: SearchIndex, vectors: Matrix, allowed: Allowed | None) -
 
 
 def main() -> None:
+    """Build and tune the index, and print its trials, recall and cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=64)

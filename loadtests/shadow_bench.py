@@ -55,6 +55,7 @@ def compare(
     connections: int,
     pause_ms: int,
 ) -> None:
+    """Print requests per second and latencies with and without a shadow, as medians of the rounds."""
     without, beside, compared = [], [], 0
     for turn in range(rounds):
         if turn % 2 == 0:
@@ -77,6 +78,7 @@ def compare(
 
 
 def load(server: Server, users: int, seconds: int, connections: int = CONNECTIONS, pause_ms: int = 0) -> Load:
+    """The load of `seconds` on `server`; each connection pauses `pause_ms` on average."""
     return drive(
         server.url, users=users, key=KEY, connections=connections, seconds=seconds, placement="", pause_ms=pause_ms
     )

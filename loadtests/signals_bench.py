@@ -66,6 +66,7 @@ def learned(items: dict[str, Item], split: Split, folder: Path) -> Catalogue:
 
 
 def silent(*_: object) -> None:
+    """Do nothing: for training without a progress bar."""
     return
 
 
@@ -82,6 +83,7 @@ def baskets(split: Split, catalogue: Catalogue) -> Iterator[tuple[int, Rows]]:
 
 
 def judge_together(split: Split, catalogue: Catalogue) -> None:
+    """Print how often each way finds the rest of a basket from one of its items."""
     samples = list(baskets(split, catalogue))
     print(f"{len(samples)} baskets of the last four weeks: one item given, are others of the basket in the first 10?")
     ways: dict[str, Find] = {
@@ -156,6 +158,7 @@ def among_cold(
 
 
 def recall(scores: NDArray[np.floating[Any]], targets: list[int]) -> float:
+    """The share of `targets` among the 20 columns with the highest scores."""
     return float(np.isin(np.argsort(-scores, kind="stable")[:20], targets).sum() / len(targets))
 
 
@@ -172,6 +175,7 @@ def words_in_common(version: Catalogue, users: list[HeldOutUser], cold: Rows) ->
 
 
 def main() -> None:
+    """Print what is found together, and how new items are ranked, over several seeds."""
     dataset = shop()
     split = split_by_time(dataset.interactions, TrainSettings().holdout_days)
     with TemporaryDirectory() as folder:

@@ -83,9 +83,11 @@ class Meter:
     process: psutil.Process
 
     def processor_seconds(self) -> float:
+        """Processor time of the process so far, in seconds."""
         return float(sum(self.process.cpu_times()[:2]))
 
     def applied(self) -> float:
+        """The number of events applied so far."""
         labels = {"group": self.group, "outcome": "applied"}
         return sum(value for _, own, value in self._samples("millirec_consumed_messages_total") if own == labels)
 
@@ -134,6 +136,7 @@ class Speed:
 
 
 def throughput(stream: Stream, group: str, events: int, users: int) -> Speed:
+    """The speed of one process of `group` on a backlog of `events`. Raises `RuntimeError` if it takes too long."""
     stream = stream.anew()
     asyncio.run(_produce(stream, events, users))
     samples: list[tuple[float, float, float]] = []

@@ -71,7 +71,7 @@ async def roll_back(services: Use, actor: Administering, request: Request) -> Re
     """Promote the version that was live before this one. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
     version = await services.watcher.ask(previous, services.registry)
-    return await moved(services, partial(rollback, services.registry, actor=actor, reason=body.reason), version)
+    return await make_move(services, partial(rollback, services.registry, actor=actor, reason=body.reason), version)
 
 
 @router.post(
@@ -87,7 +87,7 @@ async def promote_version(services: Use, actor: Administering, version: VersionI
     """
     body = await decode_body(request, PromoteBody)
     make = partial(promote, services.registry, version, actor=actor, reason=body.reason, alias=body.alias)
-    return await moved(services, make, version)
+    return await make_move(services, make, version)
 
 
 @router.post(
@@ -118,7 +118,7 @@ async def unpin_version(services: Use, actor: Administering, version: VersionId,
     )
 
 
-async def moved(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
+async def make_move(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
     """Make a move, to `version` if to any, and have every replica look, this one before the answer.
 
     Raises `CorruptArtefact`, with nothing moved, for a version that does not open.

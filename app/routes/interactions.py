@@ -58,6 +58,7 @@ async def post_events(services: Use, caller: Producing, request: Request) -> Res
     key = idempotency_key(request.scope["headers"], caller)
 
     def to_message(body: EventBody, position: int) -> Interaction:
+        """The interaction for one event; `position` is its place in the request."""
         event_id = body.event_id or derived_id(body, key, position) or str(uuid4())
         return body.to_interaction(event_id, received_at)
 
@@ -86,6 +87,7 @@ async def put_items(services: Use, _: Curating, request: Request) -> Response:
     catalogue = None if live is None else live.catalogue
 
     def to_item(body: ItemBody, position: int) -> Item:
+        """The change of one item; `position` is its place in the request."""
         # A time of its own: of two updates of one moment nobody could tell the later.
         return _with_room(body.to_item(received_at + timedelta(microseconds=position)), catalogue)
 

@@ -206,10 +206,12 @@ async def _recommend(services: Services, body: RecommendBody) -> Answer:
 
 
 def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:
+    """The names of the properties to answer with: those of the request, else those of the placement."""
     return placement.properties if params.properties is None else tuple(params.properties)
 
 
 def now_ms() -> int:
+    """The current time in milliseconds since 1970."""
     return int(time() * 1000)
 
 
