@@ -10,7 +10,7 @@ from recsys.placement import Placement, PlacementChange
 
 
 class MergeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose interactions the user takes over: the id of the visit before the login."""
+    """The user whose interactions move to another one: the id of the visit before the login."""
 
     source: Id = msgspec.field(name="from")
 
@@ -32,7 +32,7 @@ class PlacementsAnswer(msgspec.Struct, frozen=True):
 
 
 class PlacementHistory(msgspec.Struct, frozen=True):
-    """Changes oldest first; one without a placement took back what was set."""
+    """Changes, oldest first; one without a placement removed the operator's setting."""
 
     name: str
     changes: list[PlacementChange]

@@ -1,4 +1,4 @@
-"""What routes ask for: the services, a caller with the right scope, a decoded body."""
+"""Dependencies of routes: the services, a caller with the right scope, a decoded body."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -76,7 +76,7 @@ Use = Annotated[Services, Depends(_services)]
 
 
 def authorise(services: Services, connection: Connection, *scopes: Scope) -> Caller:
-    """Who calls, with any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
+    """The caller of the request, who has any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
     return services.callers.admit(presented_key(connection), scopes)
 
 
@@ -91,17 +91,17 @@ class _With:
 
 
 def caller_with(*scopes: Scope) -> Callable[..., Awaitable[str]]:
-    """The name of a caller with any of `scopes`."""
+    """A dependency that returns the name of a caller with any of `scopes`."""
     return _With(*scopes)
 
 
 def scopes_of(dependency: object) -> tuple[Scope, ...]:
-    """Any of which opens a route with this dependency; none where it asks for no key."""
+    """The scopes of which a route with this dependency needs any; empty if it needs no key."""
     return dependency.scopes if isinstance(dependency, _With) else ()
 
 
 def presented_key(connection: Connection) -> bytes:
-    """The first that is not empty, of `X-API-Key`, else of the bearer tokens; `app.openapi` documents them."""
+    """The key of a request: from `X-API-Key`, else the bearer token; empty without one."""
     token = b""
     for name, value in connection["headers"]:
         if name == b"x-api-key":
@@ -127,7 +127,7 @@ async def decode_body(request: Request, kind: type[T]) -> T:
 
 
 async def decode_beside(request: Request, kind: type[T]) -> T:
-    """The same beside the event loop, for bodies with placements, whose expressions take a while."""
+    """The body as `kind`, decoded in a thread: for placements, whose expressions take long to compile."""
     return await asyncio.to_thread(decode, await request.body(), kind)
 
 
@@ -172,7 +172,7 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
 
 
 def _parameters(raw: bytes) -> list[tuple[str, str]]:
-    """Raises `NotUtf8`."""
+    """The names and values in a query string. Raises `NotUtf8`."""
     try:
         return [_parameter(part) for part in raw.decode().split("&")]
     except UnicodeDecodeError:
@@ -181,7 +181,7 @@ def _parameters(raw: bytes) -> list[tuple[str, str]]:
 
 
 def _parameter(part: str) -> tuple[str, str]:
-    """Most values are plain; `urllib.parse` would take as long for them as for the others."""
+    """The name and the value of one parameter. Plain values skip `urllib.parse`, which is slow."""
     name, _, value = part.partition("=")
     return unquote_plus(name, errors="strict"), (
         unquote_plus(value, errors="strict") if "%" in value or "+" in value else value
@@ -190,7 +190,7 @@ def _parameter(part: str) -> tuple[str, str]:
 
 @cache
 def _fields(kind: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the fields that are lists, and of all."""
+    """The names of the fields that are lists, and of all fields."""
     fields = msgspec.structs.fields(kind)
     lists = {field.name for field in fields if "list[" in str(field.type)}
     return frozenset(lists), frozenset(field.name for field in fields)

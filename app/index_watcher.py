@@ -33,11 +33,11 @@ FALLBACKS = 10
 T = TypeVar("T")
 log = structlog.get_logger()
 FIRST_LOAD_DEADLINE = 30.0
-"""Seconds. The first load keeps the process from starting, and a version served before may stand in for it."""
+"""Seconds. The process starts only after the first load; after the deadline it serves an earlier version instead."""
 
 
 class IndexWatcher:
-    """Keeps the live index where the alias points. Whatever fails, what is served stays served."""
+    """Keeps the live index at the version that the alias names. After a failure the current one stays in service."""
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class IndexWatcher:
                 await self._serve_remembered()
 
     async def ask(self, call: Callable[..., T], *arguments: object) -> T:
-        """What `call` of the registry returns, for an administrator who waits. Raises `RegistryUnavailable`."""
+        """The result of `call` of the registry, for an administrator who waits. Raises `RegistryUnavailable`."""
         return await call_registry(self._queries, READ_DEADLINE, call, *arguments)
 
     async def prove(self, version: str) -> None:
-        """Open `version` here before an alias is moved to it, with the time that takes; the move itself finds it done.
+        """Open `version` here before an alias is moved to it, so that the move itself takes little time.
 
         Raises `CorruptArtefact`, `NotFound`, `RegistryUnavailable`.
         """
@@ -110,7 +110,7 @@ class IndexWatcher:
                 if loaded is None:
                     self._fall_back(version)
                     return
-                # Loading may take minutes, in which somebody may have thought better of it.
+                # Loading may take minutes, during which the alias may have moved again.
                 target = await self._new_target(unless=version)
                 if target != version:
                     version = target
@@ -140,7 +140,7 @@ class IndexWatcher:
             self._live_index.fall_back(Fallback(version, cause_of(refusal), str(refusal)))
 
     async def _serve_earlier(self) -> None:
-        """The newest version that the alias named before and that can be loaded."""
+        """Serve the newest version that the alias named earlier and that can be loaded."""
         try:
             versions = await self._loader.read(earlier, self._registry, self._alias)
         except RegistryUnavailable:

@@ -1,5 +1,5 @@
-"""InteractionProducer: puts messages on the topic and waits; connects when it can, so that a topic that
-is down keeps nobody from starting or from recommending. With a spool, what the topic does not take waits there."""
+"""InteractionProducer: sends messages to the topic and waits for their acknowledgement. It connects on first
+use, so that the service starts and recommends while the topic is down. A spool, if any, keeps undelivered messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ log = structlog.get_logger()
 
 
 class Destination(StrEnum):
-    """Where a message is safe."""
+    """Where a message is stored safely."""
 
     TOPIC = "topic"
     SPOOL = "spool"
 
 
 class InteractionProducer:
-    """`max_bytes` bounds what waits to be kept, so that a topic that hangs does not fill the memory.
+    """Sends messages to the topic or the spool. At most `max_bytes` wait, so that a hanging topic does not fill memory.
 
-    Half of it may wait for the topic where there is a spool, which then has the other half to work with.
+    With a spool, at most half of them wait for the topic; the other half is for the spool.
     """
 
     def __init__(self, topic: InteractionTopic, max_bytes: int, spool: Spool | None = None) -> None:
@@ -48,18 +48,18 @@ class InteractionProducer:
             return self._producer
 
     def make_sure_of_room(self, size: int) -> None:
-        """Raises `TopicUnavailable` while so much waits already that `size` bytes are too many."""
+        """Raises `TopicUnavailable` if `size` more bytes are too many."""
         if self._bytes and self._bytes + size > self._max_bytes:
             raise _busy(self._bytes)
 
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
-        """One entry per message: `None` once it is safe, else why not."""
+        """One entry per message: `None` if it is stored safely, else the error."""
         return [None if isinstance(outcome, Destination) else outcome for outcome in await self.keep(messages)]
 
     async def keep(self, messages: Sequence[Message]) -> list[Destination | Exception]:
-        """One entry per message: where it is safe now, else why it is not.
+        """One entry per message: where it is stored, else the error.
 
-        `InvalidInput` for one so large that nobody would read it, `TopicUnavailable` for what is worth another try.
+        The error is `InvalidInput` for a message that is too large, `TopicUnavailable` if a retry may succeed.
         """
         outgoing = [Outgoing(key_of(message), encode(message), HEADERS) for message in messages]
         size = sum(len(message.value) for message in outgoing)
@@ -97,7 +97,7 @@ class InteractionProducer:
         return [outcome if failure else Destination.TOPIC for failure in failures]
 
     async def _deliver_some(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
-        """The same as `_deliver`, of no more than half the bytes."""
+        """Deliver like `_deliver`, unless more than half the bytes would be on the way."""
         size = sum(len(message.value) for message in outgoing)
         if self._on_the_way and self._on_the_way + size > self._max_bytes // 2:
             return [_busy(self._on_the_way)] * len(outgoing)
@@ -108,7 +108,7 @@ class InteractionProducer:
             self._on_the_way -= size
 
     async def _deliver(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
-        """One entry per message: `None` once the topic has acknowledged it, else why it has not."""
+        """One entry per message: `None` if the topic has acknowledged it, else the error."""
         try:
             producer = self._producer or await self.connect()
         except TopicUnavailable as error:
@@ -117,7 +117,7 @@ class InteractionProducer:
         return await producer.send(outgoing)
 
     async def run(self) -> None:
-        """Bring the spool, which there must be, to the topic whenever it takes something."""
+        """Send the messages of the spool, which must exist, to the topic until cancelled."""
         assert self.spool is not None  # noqa: S101
         await self.spool.run(self._deliver)
 

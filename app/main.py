@@ -121,7 +121,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
 
 
 def _documents(app: FastAPI, settings: AppSettings) -> dict[str, Document]:
-    """By path."""
+    """The documents to serve, by path."""
     documents = {"/metrics": Document(CONTENT_TYPE_LATEST, metrics.exposition, settings.serve.metrics_interval)}
     if settings.serve.docs:
         topic = settings.topic.name
@@ -132,7 +132,7 @@ def _documents(app: FastAPI, settings: AppSettings) -> dict[str, Document]:
 
 
 class Service(FastAPI):
-    """FastAPI with a door of its own: what stands at the entrance is asked before all of FastAPI's middleware."""
+    """FastAPI with an `entrance`: the ASGI application that gets each request before FastAPI's own middleware."""
 
     def __init__(self, **described: Any) -> None:
         super().__init__(**described)
@@ -231,7 +231,7 @@ class Watcher(Protocol):
 
 
 async def _keep_running(watcher: Watcher) -> None:
-    """A bug in a watcher must neither stop what is served nor go unnoticed until the next promote does nothing."""
+    """Run a watcher, and start it again after an error, which is logged and counted; serving goes on."""
     WATCHER_FAILURES.labels(type(watcher).__name__)
     while True:
         try:

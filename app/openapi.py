@@ -74,7 +74,7 @@ def takes(*bodies: type[msgspec.Struct], example: Any) -> dict[str, Any]:
 
 
 def heeds(name: str, length: int, description: str) -> dict[str, Any]:
-    """`openapi_extra` of a route that a header of up to `length` characters says something to."""
+    """`openapi_extra` of a route that reads an optional header of up to `length` characters."""
     schema = {"type": "string", "minLength": 1, "maxLength": length, "pattern": "^[ -~]+$"}
     return {
         "parameters": [{"name": name, "in": "header", "required": False, "schema": schema, "description": description}]
@@ -99,7 +99,7 @@ def reads(parameters: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _present(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without the null that stands for a parameter left out, which a query string cannot say."""
+    """The schema without null: a query string leaves a parameter out instead."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     return choices[0] if len(choices) == 1 else schema
 
@@ -136,7 +136,7 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
 
 
 def _scopes(route: APIRoute) -> tuple[Scope, ...]:
-    """Any of which opens the route."""
+    """The scopes of which the route needs any."""
     return next(filter(None, (scopes_of(part.call) for part in route.dependant.dependencies)), ())
 
 

@@ -22,7 +22,7 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class NotUtf8(InvalidInput):
-    """A percent-encoded part of the URL is no UTF-8: it names nothing that anybody could mean."""
+    """A percent-encoded part of the URL is not valid UTF-8."""
 
     def __init__(self, field: str) -> None:
         super().__init__(field, "is not valid UTF-8")
@@ -59,7 +59,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem_of(error: Exception, path: str) -> Response:
-    """The answer to any error; one that nobody expected is logged and becomes a 500."""
+    """The response to any error; an unexpected one is logged and becomes a 500."""
     if isinstance(error, RecsysError):
         return _of_domain(error)
     if isinstance(error, HTTPException):
@@ -70,14 +70,14 @@ def problem_of(error: Exception, path: str) -> Response:
         detail = f"the body is larger than the {error.limit} bytes allowed"
         return problem_response(Problem("Body too large", 413, detail))
     if isinstance(error, ClientGone):
-        # For the metrics: nobody reads it.
+        # For the metrics: the client does not read it.
         return problem_response(Problem("Client gone", GONE, "the client hung up before it was answered"))
     log_throttled(log, "error", "unhandled error", cause=type(error).__name__, path=path, exc_info=error)
     return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
 
 
 class NotAllKept(Unavailable):
-    """Of a request's messages not all could be kept; `receipts` say which."""
+    """Some messages of a request could not be stored; `receipts` say which."""
 
     def __init__(self, message: str, retry_after: float, receipts: list[Receipt]) -> None:
         super().__init__(message, retry_after)
@@ -124,7 +124,7 @@ def _of_http(error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of every route at this path; the router alone names only the first one's."""
+    """The methods of all routes at this path; the router only names those of the first."""
 
     def answers(method: str) -> bool:
         """Whether a route at this path takes `method`."""
@@ -135,7 +135,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 class LastResort:
-    """Outermost: a bug becomes a logged 500 problem, and a body over the limit a 413."""
+    """The outermost middleware: an error becomes a logged 500 problem, a body over the limit a 413."""
 
     def __init__(self, app: ASGIApp, bodies: Bodies) -> None:
         self._app = app

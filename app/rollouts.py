@@ -1,4 +1,4 @@
-"""LiveRollouts: who is answered by another version than the live one, and the watcher that keeps it so."""
+"""LiveRollouts: which requests another version than the live one answers, and the watcher that updates this."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ class LiveRollouts:
         """The version of a placement, by its name."""
 
     def choose(self, user_id: str | None, placement: str) -> Assignment | None:
-        """`None` for whatever is live: a placement's own version comes first, then the user's side of a canary."""
+        """Which version answers, `None` for the live one: a placement's own, else by the user's side of a canary."""
         if placement in self.pinned:
             return Assignment(self.pinned[placement])
         if self.canary is None or user_id is None:
@@ -64,7 +64,7 @@ class LiveRollouts:
 
 
 class RolloutWatcher:
-    """Loads what the aliases name beside the live version, and lets go of what they do not name any more."""
+    """Loads the versions that other aliases name beside the live one, and drops those that they no longer name."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class RolloutWatcher:
             await self._looked.wait()
 
     async def check(self) -> None:
-        """Take over where the aliases point; while the registry cannot be read, what was known holds."""
+        """Follow the aliases; while the registry cannot be read, the last known ones hold."""
         try:
             moves = await self._loader.read(self._registry.aliases)
         except RegistryUnavailable as error:

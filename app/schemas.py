@@ -17,7 +17,7 @@ class EventBody(Body, frozen=True):
     """One interaction. `event_id` makes a repeat harmless: send the same one again after a doubt.
 
     Without it the id is made of the request's `Idempotency-Key` and the place in it, else of all that the event says
-    if it says `occurred_at`. With none of the three a retry is another event: the receipt names the id to services.
+    if it says `occurred_at`. With none of the three a retry is another event: the receipt names the id to use.
     """
 
     user_id: Id
@@ -85,9 +85,9 @@ class ItemsBody(Body, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`.
+    """The result for one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`.
 
-    `id` is the event's id in services, its own or a derived one: an event sent again with it counts once.
+    `id` is the event's id, its own or a derived one: an event sent again with it counts once.
     `spooled`: accepted while the topic was down, and on its way there from a disk.
     """
 

@@ -1,4 +1,4 @@
-"""SearchCost: whether to recommend on the event loop or beside it, by what it has cost so far."""
+"""SearchCost: decides whether to recommend on the event loop or in a thread, by the measured processor time."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -31,11 +31,11 @@ class SearchCost:
         self._calls = 0
 
     def fitting(self, queries: Sequence[Query]) -> int:
-        """How many of them, at least one, hold the event loop no longer than it may be held, by what is known."""
+        """How many of `queries`, at least one, fit into the time for which the event loop may be held."""
         return max(1, min(len(queries), int(MAX_INLINE / self._seconds.get(_kind(queries), MAX_INLINE))))
 
     async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
-        """`call` for `queries`, where it holds nobody up; `beside` the loop whatever it has cost so far."""
+        """The result of `call`, run on the event loop if it is short for `queries`; with `beside` always in a thread."""
         kind = _kind(queries)
         estimate = self._seconds.get(kind)
         inline = not beside and estimate is not None and estimate * len(queries) < MAX_INLINE

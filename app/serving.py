@@ -48,7 +48,7 @@ Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
 
 
 class Serving:
-    """Answers queries from whatever is in memory and in the feature store right now. Made on its event loop."""
+    """Answers queries from the versions in memory and the feature store. Create it on its event loop."""
 
     def __init__(
         self,
@@ -121,10 +121,10 @@ class Serving:
         return await answer
 
     async def recommend_all(self, queries: Sequence[Query], encode: Callable[[Sequence[Served]], T]) -> list[T]:
-        """The same for queries that belong together: all from one version, in their order and in no hurry.
+        """Answers to the queries of a batch, all from one version and in order, without a deadline.
 
-        Part by part, each as `encode` returns it. Parts of all batches take turns with each other and with the rest
-        of the event loop; whoever is cancelled ends with the part at hand.
+        They come in parts, each as `encode` returns it. Parts of all batches take turns with each other and with other
+        work of the event loop; a cancelled batch ends with the current part.
         """
         live, parts, start = self.live(), list[T](), 0
         async with self._batches:
@@ -134,7 +134,7 @@ class Serving:
                 pairs = await self._with_features(queries[start : start + size], live, batch=True)
                 async with self._turn_of_batches:
                     parts.append(encode(await self._answers(pairs, live)))
-                    # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
+                    # The next batch gets its turn in the next round of the loop, after other work.
                     await asyncio.sleep(0)
                 start += size
         return parts
@@ -142,9 +142,9 @@ class Serving:
     async def trace(
         self, query: Query, placement: str = "", version: LoadedVersion | None = None
     ) -> tuple[Served, Trace]:
-        """`recommend` with a record of every stage; alone, since it is asked for by people, and no part of a rollout.
+        """`recommend` with a record of every stage, one query at a time, without recording outcomes of a rollout.
 
-        With `version`, what that one would answer: an operator's question, not counted as traffic.
+        With `version`, the answer of that version for an operator, not counted as traffic.
         """
         trace, chosen = Trace(), None if version else self._rollouts.choose(query.user_id, placement)
         beside = None if chosen is None or chosen.version is None else self._live_index.alternates.get(chosen.version)
@@ -158,7 +158,7 @@ class Serving:
         await asyncio.gather(*self._turns, return_exceptions=True)
 
     def _give_up(self, arrived: Sequence[Waiting], live: LoadedVersion) -> None:
-        """The deadline is over, whatever it was that took so long: what needs neither features nor a search."""
+        """Answer what is unanswered at the deadline with popular items, which need neither features nor a search."""
         for query, _, answer in arrived:
             if not answer.done():
                 impersonal = replace(
@@ -181,7 +181,7 @@ class Serving:
         self._flush()
 
     async def _turn(self, waiting: Sequence[Waiting]) -> None:
-        """Queries that the same version answers go together."""
+        """Answer queries, those for the same version together."""
         of_live = [entry for entry in waiting if entry[1] is None]
         groups = [self._fulfil(of_live, None)] if of_live else []
         if len(of_live) < len(waiting):
@@ -195,7 +195,7 @@ class Serving:
             await asyncio.gather(*groups)
 
     async def _fulfil(self, waiting: Sequence[Waiting], version: str | None) -> None:
-        """Whatever happens, nobody is left waiting."""
+        """Set the answer of every query, or the error."""
         try:
             answers = await self._serve_by(version, [query for query, _, _ in waiting])
         except BaseException as error:
@@ -210,7 +210,7 @@ class Serving:
                 answer.set_result(reply)
 
     async def _serve_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
-        """From `version` if it can, else from the live one: nobody shall suffer for an experiment."""
+        """The answers of `version`; those of the live version if it is not loaded or fails."""
         loaded = None if version is None else self._live_index.alternates.get(version)
         if loaded is None:
             return await self._serve(queries, self.live())

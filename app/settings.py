@@ -42,7 +42,7 @@ class ApiKey(Section):
 
 
 def _to_placements(value: object) -> dict[str, Placement]:
-    """Raises `ValueError` naming the field: `home.sources.0.share: ...`."""
+    """Placements by name. Raises `ValueError` naming the field: `home.sources.0.share: ...`."""
     if not isinstance(value, Mapping):
         raise ValueError(f"expected placements by name, got {type(value).__name__}")
     return {
@@ -59,7 +59,7 @@ def _convert(value: object, kind: Any, name: object) -> Any:
 
 
 def _schema() -> dict[str, Any]:
-    """Whole in itself: pydantic's document has no place for the definitions of others."""
+    """The JSON schema of placements without references, since pydantic's document cannot hold their definitions."""
     (schema,), definitions = msgspec.json.schema_components([dict[PlacementName, Placement]], ref_template="{name}")
 
     def inline(node: Any) -> Any:

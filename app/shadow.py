@@ -27,7 +27,7 @@ WAITING = 64
 BUDGET = 0.02
 """The part of the time that is spent on it, waiting included: after each comparison comes a pause 49 times as long.
 
-More of it shows in the 99th percentile of those who are answered (docs/rollouts.md).
+A larger part shows in the 99th percentile of latencies (docs/rollouts.md).
 """
 SEND_EVERY = 2.0
 """Seconds between sending of counts to the store."""
@@ -36,7 +36,7 @@ Sample = tuple[Query, Recommendation, LoadedVersion, float]
 
 
 class Shadow:
-    """Requests wait for it in a bounded queue; what finds no room is counted and let go."""
+    """Compares answers with those of the shadow. Requests wait in a bounded queue; the excess is counted."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Shadow:
         self._sent = 0.0
 
     def offer(self, query: Query, result: Recommendation, live: LoadedVersion, seconds: float) -> None:
-        """`result` is what was answered, in `seconds` of the recommender."""
+        """Take a share of the requests for comparison; the live version answered `result` in `seconds`."""
         shadow = self._rollouts.shadow
         if shadow is None or random() >= shadow.rollout.share:  # noqa: S311
             return
@@ -93,7 +93,7 @@ class Shadow:
             self._counts, self._counted_for = Counter(), shadow.rollout.experiment
         try:
             alternative, seconds = await self._answer(query, loaded)
-        except Exception as error:  # noqa: BLE001  # whatever a candidate does wrong is what this is here to find out
+        except Exception as error:  # noqa: BLE001  # finding errors of a candidate is the purpose
             self._counts[FAILED] += 1
             SHADOW_FAILED.inc()
             cause = type(error).__name__

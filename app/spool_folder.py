@@ -21,7 +21,7 @@ DAMAGED = ".corrupt"
 
 
 class Holding(NamedTuple):
-    """How much waits here, in bytes on disk, and since when (milliseconds since 1970)."""
+    """The number of waiting messages, their bytes on disk and the time of the oldest (milliseconds since 1970)."""
 
     messages: int = 0
     bytes: int = 0
@@ -33,9 +33,9 @@ class Holding(NamedTuple):
 
 
 class SpoolFolder:
-    """Not thread-safe. Methods raise `sqlite3.Error` and `OSError` where the disk does not do its part.
+    """The spool's files. Not thread-safe. Methods raise `sqlite3.Error` and `OSError` if the disk fails.
 
-    A file lives from the first message it takes until it is empty, so that in peace there is none.
+    A file exists from its first message until it is empty: normally there is none.
     """
 
     def __init__(self, folder: Path, limit: int, reserve: int = 0) -> None:
@@ -60,7 +60,7 @@ class SpoolFolder:
         return Holding(self.count, sum(file.bytes for file in self._files), min(oldest, default=None))
 
     def adopt(self) -> None:
-        """Take over what nobody holds: a process that ends lets go of its files, however it ends."""
+        """Take over the files that no process holds; a process that ends releases its files."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours = {spool_file.path for spool_file in self._files}
         for path in sorted(set(self._folder.glob(f"*{SUFFIX}")) - ours):
@@ -70,7 +70,7 @@ class SpoolFolder:
                 self._take_stock(file)
 
     def append(self, messages: Sequence[Outgoing]) -> None:
-        """On the disk when this returns; all or none."""
+        """Write `messages` to the disk before returning, all or none."""
         if self._reserve and free_bytes(self._folder) < self._reserve:
             raise OSError(errno.ENOSPC, f"less than {self._reserve} bytes are free", str(self._folder))
         if not self._files:
@@ -107,7 +107,7 @@ class SpoolFolder:
         return []
 
     def remove(self, numbers: Sequence[int]) -> None:
-        """What `first` gave, now that the topic has it. In a file that was damaged meanwhile it is sent again."""
+        """Remove messages that `first` returned and the topic has. After damage to the file they are sent again."""
         file = self._source
         if file is None or file not in self._files:
             return
@@ -119,7 +119,7 @@ class SpoolFolder:
             self._discard_if_empty(file)
 
     def _remove(self, file: SpoolFile, numbers: Sequence[int]) -> None:
-        """A disk without room for it does not keep what is behind from being sent. Raises what damage raises."""
+        """Remove messages; a full disk is only logged, so that later messages are still sent. Raises on damage."""
         complaint = ""
         try:
             file.remove(numbers)
@@ -139,7 +139,7 @@ class SpoolFolder:
 
     def _new(self) -> SpoolFile:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Never a name that was there before: who still opens a file that was discarded must find nothing new in it.
+        # Always a new name: a process that still opens a discarded file must find nothing new in it.
         return SpoolFile(self._folder / f"{time.time_ns():020d}-{token_hex(4)}{SUFFIX}", self._limit)
 
     def _open(self, path: Path) -> SpoolFile | None:
@@ -179,7 +179,7 @@ class SpoolFolder:
         log.error("a spooled message is damaged, it was set aside", path=str(path))
 
     def _set_aside(self, file: SpoolFile, error: sqlite3.Error) -> None:
-        """Go on with all that can still be read, in a new file."""
+        """Copy all readable messages to a new file, and rename the damaged one."""
         fresh = self._new()
         try:
             fresh.restore(file.readable())
@@ -198,7 +198,7 @@ class SpoolFolder:
 
 
 def _rename(path: Path) -> Path:
-    """Nobody may hold it open: SQLite would find its write-ahead log by the old name."""
+    """Rename a file and return its new path. It must be closed: SQLite finds the write-ahead log by the old name."""
     for end in ("-wal", ""):
         with suppress(FileNotFoundError):
             aside = path.with_name(f"{path.name}{DAMAGED}{end}")
@@ -207,13 +207,13 @@ def _rename(path: Path) -> Path:
 
 
 def free_bytes(folder: Path) -> int:
-    """Of the disk that `folder` is on, or will be."""
+    """Free bytes of the disk of `folder`, which need not exist yet."""
     location = folder.resolve()
     return shutil.disk_usage(next(path for path in (location, *location.parents) if path.exists())).free
 
 
 def unowned(folder: Path) -> dict[Path, int]:
-    """Messages in files that no process holds, and 0 for what was set aside: for whoever looks from outside."""
+    """The number of messages per file that no process holds; 0 for damaged files that were set aside."""
     counts = dict.fromkeys(folder.glob(f"*{DAMAGED}"), 0)
     for path in folder.glob(f"*{SUFFIX}"):
         try:

@@ -1,4 +1,4 @@
-"""TrendWatcher: what is counted of the events reaches the trending list within seconds."""
+"""TrendWatcher: brings the counts of events to the trending list within seconds."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from recsys.trend import TREND_HOURS, hour_of
 log = structlog.get_logger()
 
 ALL_HOURS_EVERY = 3600.0
-"""Seconds between readings of every hour: late events may change one that is long past."""
+"""Seconds between readings of every hour: late events may change any of them."""
 
 
 class LiveTrends:
-    """Lives on the event loop's thread only, like `LiveIndex`."""
+    """The current trends; only the event loop changes them, as in `LiveIndex`."""
 
     def __init__(self) -> None:
         self.current = Trends()
 
 
 class TrendWatcher:
-    """Keeps the trends as they are counted. While the store is away, those known last stay."""
+    """Keeps the trends up to date; while the store cannot be read, the last ones stay."""
 
     def __init__(self, live_trends: LiveTrends, live_index: LiveIndex, store: FeatureStore, interval: float) -> None:
         self._live_trends = live_trends

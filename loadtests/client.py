@@ -1,4 +1,4 @@
-"""A client that keeps every latency with its time and status: for what a summary at the end cannot tell."""
+"""A client that records every latency with its time and status, for statistics over parts of a run."""
 
 import asyncio
 import random
@@ -37,7 +37,7 @@ class Record:
         return sum(status != 200 for status in self.statuses)
 
     def percentile(self, percent: float, start: float = 0.0, end: float = float("inf")) -> float:
-        """Of the accepted requests that were answered between two times."""
+        """A percentile of latencies in milliseconds, of requests answered with 200 between two times in seconds."""
         times, values = np.array(self.times), np.array(self.milliseconds)
         inside: NDArray[np.bool_] = (times >= start) & (times < end) & (np.array(self.statuses) == 200)
         return float(np.percentile(values[inside], percent)) if inside.any() else float("nan")
@@ -85,7 +85,7 @@ def asking(url: str, *, users: int, key: str, connections: int, placement: str) 
 
 
 async def _answer(reader: asyncio.StreamReader) -> int:
-    """The status; the body is read and passed over."""
+    """The status of the next response; its body is skipped."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
     await reader.readexactly(int(length))

@@ -101,7 +101,7 @@ def caught_up(catalogue: Catalogue, pages: list[list[bytes]]) -> Catalogue:
 
 
 def pauses(stop: threading.Event, delays: list[float]) -> None:
-    """How much longer than asked a thread sleeps: what an event loop would stand still."""
+    """Append by how many milliseconds short sleeps are late: an event loop would stand still for as long."""
     while not stop.is_set():
         started = time.perf_counter()
         time.sleep(0.001)

@@ -36,7 +36,7 @@ DISCOVER = READY_MADE["discover"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked of the recommender; `folded` without a stored embedding."""
+    """One kind of query to measure; `folded` without a stored embedding."""
 
     items: int = 10_000
     dimensions: int = 64

@@ -1,4 +1,4 @@
-"""How long after a rollback the last old answer comes: several workers under load, told of by the notification alone.
+"""How long after a rollback the last old answer comes: several workers under load learn of it by notification only.
 
 python -m loadtests.rollback_bench prints what docs/versions.md quotes. No worker looks at the alias unasked while this
 runs, and features are waited for, so that a busy machine changes no answer.
@@ -37,7 +37,7 @@ COMPARED = 200
 
 @dataclass(slots=True)
 class Tally:
-    """Answers so far, those that failed, and per version how many there were before its last one and when that came."""
+    """Answers and failures so far, and per version the position and the time of its last answer."""
 
     answered: int = 0
     failed: int = 0
@@ -59,7 +59,7 @@ def main(
     connections: int = 64,
     rounds: Annotated[int, typer.Option(help="Promotes, each rolled back.")] = 10,
 ) -> None:
-    """Promote and roll back by one call each, and say when the last answer of the version before came."""
+    """Promote and roll back, and print when the last answer of the old version came."""
     with tempfile.TemporaryDirectory(prefix="millirec-rollback-") as folder:
         data = Path(folder)
         with standalone.embedded_store(data):
@@ -75,7 +75,7 @@ def main(
 
 
 def prepared(data: Path, items: int, users: int) -> dict[str, str]:
-    """`bench` is live, `other` has the same items in another order of liking."""
+    """The environment of a server with the live version `bench`, and `other` with the same items and other factors."""
     settings = standalone.environment(data)
     population = Population.generate(items, users, 64)
     publish(data, settings, population, ["bench"])
@@ -140,7 +140,7 @@ def ready(server: Server) -> int:
 
 
 def per_worker(server: Server) -> list[int]:
-    """Of each process that has any."""
+    """The number of open connections of each process that has any, sorted."""
     port = urlsplit(server.url).port
     counts = []
     for process in (server.process, *server.process.children(recursive=True)):

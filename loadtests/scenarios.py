@@ -56,7 +56,7 @@ class Measured:
 
 
 def contenders(bench: Bench, workers: list[int]) -> dict[str, Callable[[], Measured]]:
-    """By name; each starts its server, warms it up, and measures."""
+    """The measurement of each contender by name; each starts its server, warms it up and measures."""
     measures: dict[str, Callable[[], Measured]] = {
         "empty": lambda: _measured(bench, baseline("loadtests.baseline.empty:app"), 1, ""),
         "lean": lambda: _measured(bench, baseline("loadtests.baseline.lean:app"), 1, ""),
@@ -80,7 +80,7 @@ def _measured(bench: Bench, command: list[str], workers: int, placement: str) ->
 
 
 def _degraded(server: Server) -> float:
-    """Share of recommendations made without the user's features: they are cheaper, so they must be told."""
+    """Share of recommendations made without the user's features: they are cheaper, so they are reported."""
     counts = {"true": 0.0, "false": 0.0}
     for line in httpx.get(f"{server.url}/metrics").text.splitlines():
         if line.startswith("millirec_recommendations_total"):
@@ -105,7 +105,7 @@ def batch(bench: Bench, single: Load) -> dict[str, float]:
 
 
 def overload(bench: Bench) -> dict[str, float]:
-    """Twice the capacity asked for, while a few others measure what those let in get."""
+    """Offer twice the capacity, while a few clients measure the latency of accepted requests."""
     with served(MILLIREC, bench.environment, KEY) as server:
         bench.drive(server, WARM_UP)
         with asking(server.url, users=bench.users, key=KEY, connections=PROBES, placement=PLACEMENT) as beside:

@@ -1,4 +1,4 @@
-"""Builds and tunes the search index over made or saved factors, prints what was tried and what searches cost.
+"""Builds and tunes the search index over random or saved factors, prints the trials and the cost of searches.
 
 One BLAS thread, as the service has: OPENBLAS_NUM_THREADS=1 python -m loadtests.search_bench ...
 
@@ -27,7 +27,7 @@ TASTES = 50
 
 
 def filters(items: Matrix) -> dict[str, Allowed | None]:
-    """Half of the items by chance, and by taste: a category leaves some users with nothing near to them."""
+    """Filters by name: half of the items at random or by taste; a taste leaves some users without near items."""
     tastes = faiss.Kmeans(items.shape[1], TASTES, niter=5, seed=1, min_points_per_centroid=1)
     tastes.train(items)
     nearest = tastes.index.search(items, 1)[1][:, 0]
@@ -36,7 +36,7 @@ def filters(items: Matrix) -> dict[str, Allowed | None]:
 
 
 def microseconds(index: SearchIndex, vectors: Matrix, allowed: Allowed | None) -> float:
-    """Per query, of the best round."""
+    """Microseconds per query, of the best round."""
     best = float("inf")
     for _ in range(ROUNDS):
         began = perf_counter()

@@ -47,7 +47,7 @@ class Server:
 
 
 def baseline(application: str) -> list[str]:
-    """uvicorn as `millirec serve` runs it."""
+    """The command that runs `application` on uvicorn as `millirec serve` does."""
     command = [sys.executable, "-m", "uvicorn", application, "--port", "{port}", "--workers", "{workers}"]
     return [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 

@@ -71,7 +71,7 @@ def silent(*_: object) -> None:
 
 
 def baskets(split: Split, catalogue: Catalogue) -> Iterator[tuple[int, Rows]]:
-    """Of each user and day to come one item by chance, and what else was bought."""
+    """For each user and day of the future: one random item, and the other items bought."""
     chance = np.random.default_rng(0)
     days = split.future.group_by("user_id", pl.col("occurred_at").dt.date(), maintain_order=True)
     for (items,) in days.agg(pl.col("item_id").unique().sort()).select("item_id").iter_rows():
@@ -99,7 +99,7 @@ def judge_together(split: Split, catalogue: Catalogue) -> None:
 
 
 def judge_cold(split: Split, dataset: data.Dataset, whole: Catalogue, seed: int) -> dict[str, float]:
-    """A tenth of the items lose their past: are the right ones found among them, and do others suffer?"""
+    """Metrics of recommendations when a tenth of the items has no past: for those items and for all."""
     item_ids = split.past["item_id"].unique().sort().to_list()
     hidden = set(np.random.default_rng(seed).choice(item_ids, int(len(item_ids) * HIDDEN), replace=False).tolist())
     past = split.past.filter(~pl.col("item_id").is_in(list(hidden)))

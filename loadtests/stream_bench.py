@@ -108,7 +108,7 @@ def _best(stream: Stream, group: str, events: int, rounds: int) -> list[dict[str
 
 
 def _growth(data: Path, name: str, items: int, batch: int) -> dict[int, dict[str, float]]:
-    """The speed of the features group alone, by the value of one parameter, the others as they usually are."""
+    """The speed of the features group alone by the value of one parameter; the others have usual values."""
     speeds = {}
     table = Table(title=f"features group alone, batches of {batch}, by {name}")
     table.add_column(name, justify="right")

@@ -55,7 +55,7 @@ class Stream:
     items: int
 
     def anew(self) -> "Stream":
-        """The same on a topic that nobody has used."""
+        """The same stream on a new topic."""
         topic = self.topic.model_copy(update={"name": f"bench-{next(_numbers)}"})
         environment = {**self.environment, "MILLIREC_TOPIC__NAME": topic.name}
         return Stream(environment, topic, self.store, self.registry, self.items)
@@ -92,7 +92,7 @@ class Meter:
         return sum(value for _, own, value in self._samples("millirec_consumed_messages_total") if own == labels)
 
     def freshness(self) -> dict[float, float]:
-        """How many events took effect within so many seconds."""
+        """The number of events that took effect, by their time limit in seconds."""
         samples = self._samples("millirec_freshness_seconds_bucket")
         return {float(labels["le"]): value for _, labels, value in samples if labels["group"] == self.group}
 
@@ -206,7 +206,7 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
 
 
 async def fill_histories(stream: Stream, store: FeatureStore, users: int, history: int) -> None:
-    """Every user with `history` views, whatever was known before."""
+    """Give every user exactly `history` views."""
     rows = np.random.default_rng(5).integers(stream.items, size=(users, history))
     at = epoch_ms(datetime(2026, 1, 1, tzinfo=UTC))
     for positions in batched(range(users), 1000):
@@ -234,7 +234,7 @@ async def _produce(stream: Stream, events: int, users: int) -> None:
 
 
 async def _produce_steadily(stream: Stream, rate: int, seconds: int, users: int, first: int = 0) -> float:
-    """Each event in a call of its own, as the service sends them; the rate that came of it."""
+    """Send each event in its own call, as the service does; the achieved rate in events per second."""
     async with open_interaction_topic(stream.topic, stream.store).producer() as producer:
         began = perf_counter()
         ticks = batched(stream.messages(rate * seconds, users, first), max(1, round(rate * TICK)))

@@ -119,7 +119,7 @@ async def unpin_version(services: Use, actor: Administering, version: VersionId,
 
 
 async def make_move(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
-    """Make a move, to `version` if to any, and have every replica look, this one before the answer.
+    """Move an alias, to `version` if given, and notify every replica; this one follows before it answers.
 
     Raises `CorruptArtefact`, with nothing moved, for a version that does not open.
     """

@@ -88,14 +88,14 @@ async def put_items(services: Use, _: Curating, request: Request) -> Response:
 
     def to_item(body: ItemBody, position: int) -> Item:
         """The change of one item; `position` is its place in the request."""
-        # A time of its own: of two updates of one moment nobody could tell the later.
+        # Each item gets a different time, so that of two updates the later one is known.
         return _with_room(body.to_item(received_at + timedelta(microseconds=position)), catalogue)
 
     return await _publish(services, request, "items", ItemBody, to_item, span_at_door(services.bounds, received_at))
 
 
 def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
-    """`update`, if it fits what is known of the item here. Raises `InvalidInput`."""
+    """`update`, if its properties fit into the item as known here. Raises `InvalidInput`."""
     if update.properties and catalogue is not None:
         row = int(catalogue.rows([update.item_id])[0])
         merged(None if row == UNKNOWN else catalogue.item(row), update)
@@ -130,7 +130,7 @@ async def _publish(
 
 
 def _valid(body: msgspec.Struct, to_message: Callable[[], Message], span: TimeSpan, prefix: str) -> Message:
-    """By the rule that whoever reads the topic goes by: what is accepted here is not refused there."""
+    """The message, checked by the same rules as the consumers'. Raises `InvalidInput`."""
     try:
         message = to_message()
         validate(message, span)

@@ -50,12 +50,12 @@ PAGE_DEPTH = 10
 
 
 async def recommend(services: Services, scope: Connection, _: bytes) -> bytes:
-    """Personal items for a user, best first; what is trending or popular where nothing is known of them."""
+    """Personal items for a user, best first; trending or popular items for an unknown user."""
     return msgspec.json.encode(await _recommend(services, query_parameters(scope, RecommendBody, RecommendParams)))
 
 
 async def recommend_by_body(services: Services, _: Connection, body: bytes) -> bytes:
-    """The same with a body, for long lists, context and boosts."""
+    """Personal items for a user, asked for with a body: for long lists, context and boosts."""
     return msgspec.json.encode(await _recommend(services, decode(body, RecommendBody)))
 
 
@@ -80,7 +80,7 @@ CLOSING = b"]}"
 
 
 class _Batch:
-    """Answers to the users of a batch: as JSON they take a fraction of the memory of what they say."""
+    """Encodes the answers of a batch part by part: JSON takes a fraction of the memory of the objects."""
 
     def __init__(self, users: Sequence[str], names: tuple[str, ...]) -> None:
         self._users = users
@@ -106,18 +106,18 @@ SIMILAR = Placement(sources=(Candidates(Source.SIMILAR),), fallback=())
 
 
 async def popular(services: Services, scope: Connection, _: bytes) -> bytes:
-    """What most people want now, the same for everybody."""
+    """The items most in demand now, the same for every user."""
     return await _list(services, query_parameters(scope, ListParams), POPULAR)
 
 
 async def trending(services: Services, scope: Connection, _: bytes) -> bytes:
-    """What is wanted more than usual within a window; of one category with `filter`."""
+    """Items more in demand than usual within a window of time; of one category with `filter`."""
     params = query_parameters(scope, TrendingParams)
     return await _list(services, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
 
 
 async def new(services: Services, scope: Connection, _: bytes) -> bytes:
-    """Items nobody has touched yet, the latest first; `placement=new` ranks them for a user."""
+    """Items without interactions, the latest first; `placement=new` ranks them for a user."""
     return await _list(services, query_parameters(scope, ListParams), READY_MADE["new"])
 
 

@@ -72,7 +72,7 @@ async def begin_canary(services: Use, actor: Administering, request: Request) ->
 
 @router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def further_canary(services: Use, actor: Administering, request: Request) -> Response:
-    """On to the next step, whatever it waits for; after the last one the version is promoted."""
+    """Go on to the next step without waiting; after the last one the version is promoted."""
     body = await decode_body(request, MoveBody)
     running = await services.watcher.ask(services.registry.alias, CANARY)
     make = partial(advance_canary, services.registry, actor=actor, reason=body.reason)
@@ -81,7 +81,7 @@ async def further_canary(services: Use, actor: Administering, request: Request) 
 
 @router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def end_canary(services: Use, actor: Administering, request: Request) -> Response:
-    """Everybody gets the live version again."""
+    """Stop the canary: the live version answers all users again."""
     return await _stop_rollout(services, CANARY, actor, request)
 
 
@@ -92,7 +92,7 @@ async def end_canary(services: Use, actor: Administering, request: Request) -> R
     openapi_extra=takes(ShadowBody, example={"version": "20111209-125000-4c1d2e", "reason": "how different is it?"}),
 )
 async def begin_shadow(services: Use, actor: Administering, request: Request) -> Response:
-    """Have a version answer a share of the requests too, which nobody sees but the report."""
+    """Have a version answer a share of the requests too; its answers only go into the report."""
     body = await decode_body(request, ShadowBody)
     make = partial(start_shadow, services.registry, body.version, actor=actor, reason=body.reason, share=body.share)
     return await make_move(services, make, body.version)

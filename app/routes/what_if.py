@@ -1,4 +1,4 @@
-"""What another version or another placement would answer, for operators: nothing is saved, nothing is counted."""
+"""Answers of another version or another placement, for operators: nothing is saved or counted."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -68,7 +68,7 @@ async def _answer(services: Services, body: RecommendBody, placement: Placement,
 
 
 def _in_memory(services: Services, version: str) -> LoadedVersion:
-    """Raises `NotFound` naming those that are."""
+    """The version in memory. Raises `NotFound` naming those that are."""
     loaded = services.live_index.loaded(version)
     if loaded is None:
         names = ", ".join(candidate.index.version for candidate in services.live_index.in_memory())
