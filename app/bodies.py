@@ -42,7 +42,7 @@ class Body:
         self._read = False
 
     async def read(self) -> bytes:
-        """The whole body. Raises `BodyTooLarge` (at once, if Content-Length says so), `Unavailable` and `ClientGone`."""
+        """The whole body. Raises `BodyTooLarge` (at once, if Content-Length says so), `Unavailable`, `ClientGone`."""
         if declared_length(self._connection) > self._bodies.limit:
             raise BodyTooLarge(self._bodies.limit)
         parts: list[bytes] = []

@@ -35,7 +35,7 @@ class SearchCost:
         return max(1, min(len(queries), int(MAX_INLINE / self._seconds.get(_kind(queries), MAX_INLINE))))
 
     async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
-        """The result of `call`, run on the event loop if it is short for `queries`; with `beside` always in a thread."""
+        """The result of `call`, on the event loop if it is short for `queries`; with `beside` always in a thread."""
         kind = _kind(queries)
         estimate = self._seconds.get(kind)
         inline = not beside and estimate is not None and estimate * len(queries) < MAX_INLINE
