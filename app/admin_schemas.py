@@ -10,7 +10,7 @@ from recsys.placement import Placement, PlacementChange
 
 
 class MergeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose interactions the user takes over: the id of the visit before the login."""
+    """The user whose interactions move to another one: the id of the visit before the login."""
 
     source: Id = msgspec.field(name="from")
 
@@ -26,11 +26,13 @@ class PlacementAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PlacementsAnswer(msgspec.Struct, frozen=True):
+    """The placements that requests can name."""
+
     placements: list[PlacementAnswer]
 
 
 class PlacementHistory(msgspec.Struct, frozen=True):
-    """Changes oldest first; one without a placement took back what was set."""
+    """Changes, oldest first; one without a placement removed the operator's setting."""
 
     name: str
     changes: list[PlacementChange]
@@ -47,4 +49,6 @@ class ItemAnswer(msgspec.Struct, frozen=True):
 
 
 class ItemsAnswer(msgspec.Struct, frozen=True):
+    """The items asked for, as this replica knows them."""
+
     items: list[ItemAnswer]

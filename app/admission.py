@@ -1,4 +1,4 @@
-"""Admission: as many requests as can be answered in time; the others are told at once to come back.
+"""Admission: accepts as many requests as can be answered in time; the rest get 503 at once.
 
 A queue that grows makes every answer late, and late answers are work done for nobody. With one thread, the time a
 request waits is the number of those in front of it times what one of them costs, so that a bound on the number is a
@@ -23,7 +23,7 @@ RESERVE = 4
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A whole answer, built once: turning somebody away must cost next to nothing."""
+    """A complete response, built once, since refusing a request must be cheap."""
 
     problem: Problem
     body: bytes
@@ -31,6 +31,7 @@ class Refusal:
 
     @classmethod
     def of(cls, problem: Problem) -> "Refusal":
+        """The refusal that answers with `problem` as JSON and a Retry-After header."""
         body = msgspec.json.encode(problem)
         headers = [
             (b"content-type", b"application/problem+json"),
@@ -50,7 +51,7 @@ UNREAD = Refusal.of(
 
 
 class Overloaded(Exception):
-    """There is no room for the caller."""
+    """No slot is free for the caller."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.problem.detail)
@@ -58,7 +59,7 @@ class Overloaded(Exception):
 
 
 class Admission:
-    """The slots of this process, by caller. Not for threads: it lives on the event loop.
+    """The slots of this process, by caller. Not thread-safe: for the event loop only.
 
     Where there are several callers, the last quarter of the slots is for those with less than a fair share: of n
     callers with requests under way, each has a share of 1/(n + 1), so that there is room for a newcomer.
@@ -71,7 +72,7 @@ class Admission:
         self._held: dict[str, int] = {}
 
     def enter(self, caller: str) -> None:
-        """Who gets in must `leave`, however it ends. Raises `Overloaded`."""
+        """Take a slot, to be given back with `leave` in any case. Raises `Overloaded`."""
         held = self._held
         mine = held.get(caller, 0)
         if self._inside >= self._open:
@@ -85,6 +86,7 @@ class Admission:
         self._inside += 1
 
     def leave(self, caller: str) -> None:
+        """Give the caller's slot back."""
         self._inside -= 1
         if self._held[caller] == 1:
             del self._held[caller]
@@ -93,7 +95,7 @@ class Admission:
 
     @contextmanager
     def slot(self, caller: str) -> Iterator[None]:
-        """One slot for as long as the block takes. Raises `Overloaded`."""
+        """Hold one slot during the block. Raises `Overloaded`."""
         self.enter(caller)
         try:
             yield

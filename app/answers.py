@@ -1,4 +1,4 @@
-"""From what is served to the body of an answer."""
+"""Bodies of answers, made from recommendations."""
 
 from collections.abc import Callable, Sequence
 from random import getrandbits
@@ -22,7 +22,7 @@ def answer(
     cursor_of: CursorOf | None = None,
     whys: Sequence[Why] = (),
 ) -> Answer:
-    """The body; with `page`, only so many items and a cursor for the rest by `cursor_of`."""
+    """The body of an answer; with `page`, only so many items, and a cursor for the rest made by `cursor_of`."""
     identifier, result = identifier or recommendation_id(), served.result
     items, short, cursor = items_of(served, properties, whys), result.short, None
     if page is not None and cursor_of is not None and len(items) > page:
@@ -34,6 +34,7 @@ def answer(
 
 
 def items_of(served: Served, properties: Sequence[str], whys: Sequence[Why] = ()) -> list[AnswerItem]:
+    """The items of a recommendation, best first, with the named `properties` and the reasons `whys`, if any."""
     sources = served.result.sources
     if not properties and not whys:
         return list(map(AnswerItem, served.ids, served.scores, sources))

@@ -1,4 +1,4 @@
-"""Bodies: read whole or not at all, bounded each and together. How long one may take is the server's to say."""
+"""Bodies of requests, read as a whole; their sizes are bounded one by one and together. The server sets time limits."""
 
 from contextlib import suppress
 
@@ -20,11 +20,11 @@ class BodyTooLarge(Exception):
 
 
 class ClientGone(Exception):
-    """The client hung up: nobody waits for the answer."""
+    """The client closed the connection and does not wait for the answer."""
 
 
 class Bodies:
-    """Those of the requests under way in this process: each of `limit` bytes at most, together of `room`."""
+    """The bodies of the requests under way in this process: at most `limit` bytes each, and `room` bytes together."""
 
     def __init__(self, limit: int, room: int) -> None:
         self.limit = limit
@@ -32,7 +32,7 @@ class Bodies:
 
 
 class Body:
-    """The body of a request; `release` when it is answered."""
+    """The body of a request; call `release` when the request is answered."""
 
     def __init__(self, bodies: Bodies, connection: Connection, receive: Receive) -> None:
         self._bodies = bodies
@@ -42,28 +42,29 @@ class Body:
         self._read = False
 
     async def read(self) -> bytes:
-        """Raises `BodyTooLarge`, before a byte is read if the head says so, `Unavailable` and `ClientGone`."""
+        """The whole body. Raises `BodyTooLarge` (at once, if Content-Length says so), `Unavailable`, `ClientGone`."""
         if declared_length(self._connection) > self._bodies.limit:
             raise BodyTooLarge(self._bodies.limit)
         parts: list[bytes] = []
-        more = True
-        while more:
+        more_body = True
+        while more_body:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             parts.append(message.get("body", b""))
             self._hold(len(parts[-1]))
-            more = message.get("more_body", False)
+            more_body = message.get("more_body", False)
         return b"".join(parts)
 
     async def receive(self) -> Message:
-        """In the place of the server's own: the whole body as one message."""
+        """An ASGI `receive` that gives the whole body as one message."""
         if self._read:
             return await self._receive()
         self._read = True
         return {"type": "http.request", "body": await self.read(), "more_body": False}
 
     def release(self) -> None:
+        """Give the bytes held by this body back to the others."""
         self._bodies.room += self._held
         self._held = 0
 
@@ -77,7 +78,7 @@ class Body:
 
 
 def declared_length(connection: Connection) -> int:
-    """`Content-Length`; 0 without one."""
+    """The value of `Content-Length`; 0 without one."""
     for name, value in connection["headers"]:
         if name == b"content-length":
             with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Callers: whose key a request carries, what it may do and how often."""
+"""Callers: who sent a request, by its key; what they may do and how often."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -27,17 +27,17 @@ class RateLimit:
         self._room = (burst - 1) * self._pause
         self._full_at = 0.0
 
-    def wait(self, now: float) -> float:
-        """0 where a token could be had, else the seconds until there is one."""
-        full_at = max(self._full_at, now)
-        if full_at - now > self._room:
-            return full_at - now - self._room
+    def wait(self, now_seconds: float) -> float:
+        """Take a token and return 0, or return the seconds until there is one; `now_seconds` by `perf_counter`."""
+        full_at = max(self._full_at, now_seconds)
+        if full_at - now_seconds > self._room:
+            return full_at - now_seconds - self._room
         self._full_at = full_at + self._pause
         return NO_LIMIT
 
 
 class Caller:
-    """A configured key, or everybody where none is configured."""
+    """The holder of a configured key; without configured keys, all clients together."""
 
     __slots__ = ("_limit", "digest", "name", "scopes")
 
@@ -48,7 +48,7 @@ class Caller:
         self._limit = limit
 
     def spend(self) -> None:
-        """One request. Raises 429 where the caller is over its rate."""
+        """Count one request. Raises 429 if the caller is over its rate limit."""
         if self._limit is None:
             return
         seconds = self._limit.wait(perf_counter())
@@ -60,7 +60,7 @@ class Caller:
 
 
 class Callers:
-    """Everybody whom this process knows."""
+    """The callers that this process knows."""
 
     def __init__(self, serve: ServeSettings) -> None:
         self.keyed = tuple(Caller(key.name, key.sha256, key.scopes, _limit(key, serve)) for key in serve.keys)
@@ -68,10 +68,11 @@ class Callers:
 
     @property
     def several(self) -> bool:
+        """Whether keys are configured for more than one caller."""
         return len({caller.name for caller in self.keyed}) > 1
 
     def of(self, presented: bytes) -> Caller | None:
-        """Whose key this is; takes as long for a wrong key as for the last right one."""
+        """The caller with this key, if any. It takes equally long for right and wrong keys."""
         if not self.keyed:
             return self.anybody
         digest = sha256(presented).hexdigest()
@@ -82,19 +83,19 @@ class Callers:
         return holder
 
     def admit(self, presented: bytes, scopes: Sequence[Scope]) -> Caller:
-        """Who sent it. Raises 401 without a valid key, 403 without any of `scopes`, 429 over the rate limit."""
+        """The caller with this key. Raises 401 for no valid key, 403 without any of `scopes`, 429 over the rate."""
         caller = self.of(presented)
         if caller is None:
             raise HTTPException(
                 401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"}
             )
         if caller.scopes.isdisjoint(scopes):
-            raise HTTPException(403, _lacking(caller, scopes))
+            raise HTTPException(403, _scope_problem(caller, scopes))
         caller.spend()
         return caller
 
     def warn(self) -> None:
-        """What an operator should know of the keys, once."""
+        """Log what an operator should know about the keys."""
         narrow = [caller.name for caller in self.keyed if caller.scopes == {Scope.EVENTS}]
         if not self.keyed:
             log.warning("authentication is off: no API keys are configured (make one with: millirec key)")
@@ -112,8 +113,8 @@ def _limit(key: ApiKey | None, serve: ServeSettings) -> RateLimit | None:
     return RateLimit(per_second, (key and key.burst) or serve.burst or ceil(per_second))
 
 
-def _lacking(caller: Caller, scopes: Sequence[Scope]) -> str:
+def _scope_problem(caller: Caller, scopes: Sequence[Scope]) -> str:
     named = " or ".join(repr(scope.value) for scope in scopes)
-    told = f"the key of {caller.name!r} does not have the scope {named}"
+    detail = f"the key of {caller.name!r} does not have the scope {named}"
     narrowed = Scope.EVENTS in caller.scopes and not NARROWED.isdisjoint(scopes)
-    return f"{told}, which 'events' no longer includes" if narrowed else told
+    return f"{detail}, which 'events' no longer includes" if narrowed else detail

@@ -1,4 +1,4 @@
-"""CanaryGuard: notes what came of a canary's answers, and moves it on or takes it back."""
+"""CanaryGuard: records the outcomes of a canary, and advances it or stops it."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,8 +9,8 @@ import structlog
 
 from app.live_index import LiveIndex
 from app.metrics import ROLLOUT_ANSWERS, ROLLOUT_DIFFERENCE, ROLLOUT_MOVES
-from app.rollouts import Assignment, LiveRollouts, Running
-from app.version_loader import PROOF_DEADLINE, answered
+from app.rollouts import Assignment, LiveRollouts, RunningRollout
+from app.version_loader import PROOF_DEADLINE, call_registry
 from recsys.background import Bounded
 from recsys.canary import Action, Verdict, counts_of, judge
 from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
@@ -28,24 +28,25 @@ IMPERSONAL = frozenset({FallbackLevel.TRENDING, FallbackLevel.POPULAR})
 
 
 class PendingOutcomes:
-    """Outcomes of one experiment that this process has seen: those sent already, and those to send.
+    """Outcomes of one experiment in this process, both sent and still to be sent.
 
     Both are bounded by the number of units.
     """
 
     def __init__(self, experiment: str) -> None:
         self.experiment = experiment
-        self._known = {outcome: bytearray(UNITS // 8) for outcome in Outcome}
+        self._bitmaps = {outcome: bytearray(UNITS // 8) for outcome in Outcome}
         self._news: dict[Outcome, set[int]] = {}
 
     def note(self, outcome: Outcome, unit: int) -> None:
-        known, bit = self._known[outcome], 0x80 >> (unit & 7)
-        if not known[unit >> 3] & bit:
-            known[unit >> 3] |= bit
+        """Remember that `outcome` happened to `unit`, to be sent unless it was noted before."""
+        bitmap, bit = self._bitmaps[outcome], 0x80 >> (unit & 7)
+        if not bitmap[unit >> 3] & bit:
+            bitmap[unit >> 3] |= bit
             self._news.setdefault(outcome, set()).add(unit)
 
     async def send(self, store: FeatureStore) -> None:
-        """Raises `StoreUnavailable`, with nothing forgotten."""
+        """Send the new outcomes. Raises `StoreUnavailable`; then they are sent next time."""
         news, self._news = self._news, {}
         if not news:
             return
@@ -58,7 +59,7 @@ class PendingOutcomes:
 
 
 class CanaryGuard:
-    """Every worker has one. They see the same outcomes, and of two that act on them the registry lets one."""
+    """Judges the canary. Each worker has one; all see the same outcomes, and the registry accepts only one move."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class CanaryGuard:
     def note(
         self, chosen: Assignment, result: Recommendation, seconds: float, *, degraded: bool, stood_in: bool
     ) -> None:
-        """What came of one answer to a user on either side of the canary."""
+        """Record the outcome of one answer, for the canary or its control."""
         if chosen.rollout is None or chosen.variant is None:
             return
         if self._pending is None or self._pending.experiment != chosen.rollout.experiment:
@@ -95,9 +96,9 @@ class CanaryGuard:
             note(Outcome.SLOW, unit)
 
     async def run(self) -> None:
-        """Note and judge until cancelled."""
+        """Send and judge outcomes until cancelled."""
         while True:
-            # Workers that look at the same moment only find each other in the way.
+            # Workers that look at the same time would compete for the same move.
             await asyncio.sleep(uniform(0.5, 1.5) * self._interval)  # noqa: S311
             try:
                 await self.look()
@@ -105,7 +106,7 @@ class CanaryGuard:
                 log_throttled(log, "warning", "the canary cannot be judged now", error=str(error))
 
     async def look(self) -> None:
-        """Send what is news, and act on what is known. Raises `StoreUnavailable`, `RegistryUnavailable`."""
+        """Send new outcomes, judge all, and act on the verdict. Raises `StoreUnavailable`, `RegistryUnavailable`."""
         if self._pending is not None:
             await self._pending.send(self._store)
         canary, live = self._rollouts.canary, self._live_index.current
@@ -116,19 +117,21 @@ class CanaryGuard:
             await self._act(canary, Verdict(Action.REVERT, reason, ()))
             return
         verdict = await judged(self._store, canary.move, canary.rollout)
-        for one in verdict.findings:
+        for finding in verdict.findings:
             for bound in ("estimate", "low", "high"):
-                ROLLOUT_DIFFERENCE.labels(one.guardrail.outcome.value, bound).set(getattr(one.difference, bound))
+                ROLLOUT_DIFFERENCE.labels(finding.guardrail.outcome.value, bound).set(
+                    getattr(finding.difference, bound)
+                )
         if verdict.action is not Action.WAIT:
             await self._act(canary, verdict)
 
-    async def _act(self, canary: Running, verdict: Verdict) -> None:
+    async def _act(self, canary: RunningRollout, verdict: Verdict) -> None:
         if verdict.action is Action.REVERT:
             act = partial(stop, self._registry, CANARY, canary.move, actor=GUARD, reason=verdict.reason)
         else:
             act = partial(advance_canary, self._registry, canary.move, actor=GUARD, reason=verdict.reason)
         try:
-            await answered(self._calls, PROOF_DEADLINE, act)
+            await call_registry(self._calls, PROOF_DEADLINE, act)
         except CorruptArtefact as error:
             reason = f"it cannot go on: {error}"
             await self._act(canary, Verdict(Action.REVERT, reason, verdict.findings))
@@ -144,7 +147,7 @@ class CanaryGuard:
 
 
 async def judged(store: FeatureStore, move: AliasMove, rollout: Rollout) -> Verdict:
-    """How the step of `move` stands. Raises `StoreUnavailable`."""
+    """The verdict on the current step of `rollout`, begun by `move`. Raises `StoreUnavailable`."""
     outcomes = await store.outcomes(rollout.experiment)
     seconds = (datetime.now(UTC) - move.moved_at).total_seconds()
     return await asyncio.to_thread(lambda: judge(rollout, seconds, counts_of(outcomes, rollout.boundary)))

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from app.live_index import LiveIndex, caught_up
+from app.live_index import LiveIndex, catch_up
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import ITEMS_CHANNEL, FeatureStore
 from recsys.throttle import log_throttled
@@ -13,6 +13,8 @@ log = structlog.get_logger()
 
 
 class CatalogueWatcher:
+    """Applies changes of items to every version in memory; while the store is away, the items stay as they are."""
+
     def __init__(self, live_index: LiveIndex, store: FeatureStore, poll_interval: float) -> None:
         self._live_index = live_index
         self._store = store
@@ -23,7 +25,7 @@ class CatalogueWatcher:
         while True:
             try:
                 for loaded in self._live_index.in_memory():
-                    self._live_index.change_items(await caught_up(loaded, self._store))
+                    self._live_index.change_items(await catch_up(loaded, self._store))
                 await self._store.wait_for_notification(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
                 log_throttled(log, "warning", "item changes cannot be read, serving on", error=str(error))

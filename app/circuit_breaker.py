@@ -1,4 +1,4 @@
-"""CircuitBreaker: stop asking a store that does not answer, and notice when it does again.
+"""CircuitBreaker: stops calls of a store that fails, and probes whether it has recovered.
 
 The three states are those of Nygard, Release It! (2007). Pure: the clock and the chance are passed in.
 """
@@ -54,11 +54,11 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are refused, but for probes."""
+        """Whether calls other than probes are refused."""
         return self._opened > 0
 
     def allow(self) -> bool:
-        """Whether the call may be made; when open, one at a time may, once the open time is over."""
+        """Whether the call may be made; while the breaker is open, one probe at a time after the open time."""
         if not self._opened:
             return True
         if self._clock() < self._not_before:
@@ -68,6 +68,7 @@ class CircuitBreaker:
         return True
 
     def succeeded(self) -> None:
+        """The call was answered in time; after a probe the breaker closes."""
         if not self._opened:
             self._recent = self._recent << 1 & self._mask
         elif self._probing:
@@ -100,7 +101,7 @@ class CircuitBreaker:
         log.warning("the feature store fails, answering without it", failures=self._recent.bit_count())
 
     def _wait(self) -> None:
-        """No call until the open time is over."""
+        """Refuse calls until the open time is over."""
         longest = self._policy.longest_open
         # The exponent is bounded so that an outage of days does not overflow.
         open_time = min(longest, self._policy.first_open * 2.0 ** min(self._opened - 1, 60))

@@ -1,8 +1,8 @@
 """Cursors: the rest of a ranking, carried by the client, so that any worker can serve the next page.
 
-A page never repeats or reorders what the pages before it showed, whatever happens to the user, the version in
-service or the worker meanwhile; what has become unavailable is left out. A cursor is signed together with what it
-was asked for and until when it is good; nothing in it is secret.
+A page never repeats or reorders items of the pages before it, even if the user, the version in service or the
+worker changes between them; items that have become unavailable are left out. A cursor is signed together with the
+question it continues and its expiry; nothing in it is secret.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -29,7 +29,7 @@ FORGED = "is not one that this service gave out for this user, placement and fil
 
 
 class Ranking(msgspec.Struct, frozen=True, array_like=True):
-    """What was not shown yet of the answer `recommendation_id`: int32 rows, float32 scores, a byte per source."""
+    """The rest of the answer `recommendation_id`: int32 rows, float32 scores, one byte per source."""
 
     recommendation_id: str
     version: str
@@ -42,7 +42,7 @@ class Ranking(msgspec.Struct, frozen=True, array_like=True):
     format: int
 
     def recommendation(self) -> Recommendation:
-        """Raises `ValueError` where the parts do not belong together."""
+        """The ranking as a recommendation. Raises `ValueError` if its parts do not fit together."""
         rows, scores = np.frombuffer(self.rows, "<i4").astype(np.int64), np.frombuffer(self.scores, "<f4")
         if not len(rows) == len(scores) == len(self.sources) <= MAX_K or not np.isfinite(scores).all():
             raise ValueError
@@ -53,7 +53,7 @@ class Ranking(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a cursor continues, and nothing else: whose it is, by which placement and filter."""
+    """The question that a cursor continues: the user, the placement and the filter."""
 
     user_id: str | None
     placement: str
@@ -72,6 +72,7 @@ class Cursors:
         self._clock = clock
 
     def cursor(self, question: Question, recommendation_id: str, degraded: bool, rest: Recommendation) -> str:
+        """A signed cursor for `rest`, the part of a ranking that was not shown yet; valid for `LIFETIME` seconds."""
         ranking = _encode(
             Ranking(
                 recommendation_id,
@@ -88,7 +89,7 @@ class Cursors:
         return urlsafe_b64encode(self._seal(question, ranking) + ranking).decode().rstrip("=")
 
     def ranking(self, question: Question, cursor: str) -> tuple[Ranking, Recommendation]:
-        """Raises `InvalidInput` naming `cursor`."""
+        """The ranking in a cursor, and its rest. Raises `InvalidInput` naming `cursor` if it is forged or expired."""
         try:
             raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
             seal, encoded = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
@@ -104,12 +105,12 @@ class Cursors:
 
     def _seal(self, question: Question, ranking: bytes) -> bytes:
         # The question with the lengths of its parts in front, so that no two read the same.
-        asked = _encode((FORMAT, question.user_id, question.placement, question.filter))
-        return digest(self._secret, asked + ranking, "sha256")[:SEAL_BYTES]
+        question_bytes = _encode((FORMAT, question.user_id, question.placement, question.filter))
+        return digest(self._secret, question_bytes + ranking, "sha256")[:SEAL_BYTES]
 
 
 def secret_of(serve: ServeSettings) -> bytes:
-    """The configured one, or one made of what every replica is configured with and no client has: all the keys."""
+    """The secret that signs cursors: the configured one, else one derived from the hashes of all keys."""
     own = serve.cursor_secret
     text = ",".join(sorted(key.sha256 for key in serve.keys)) if own is None else own.get_secret_value()
     return sha256(b"millirec cursors\0" + text.encode()).digest()

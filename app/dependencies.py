@@ -1,4 +1,4 @@
-"""What routes ask for: the services, a caller with the right scope, a decoded body."""
+"""Dependencies of routes: the services, a caller with the right scope, a decoded body."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -57,12 +57,14 @@ class Services:
     receipts: ErasureReceipts
 
     def placements(self) -> Mapping[str, Placement]:
+        """The placements in force now, by name."""
         return self.placement_watcher.current
 
 
 def services_of(request: Request) -> Services:
-    found: Services = request.app.state.services
-    return found
+    """The services of the application that received `request`."""
+    services: Services = request.app.state.services
+    return services
 
 
 async def _services(request: Request) -> Services:
@@ -74,7 +76,7 @@ Use = Annotated[Services, Depends(_services)]
 
 
 def authorise(services: Services, connection: Connection, *scopes: Scope) -> Caller:
-    """Who calls, with any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
+    """The caller of the request, who has any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
     return services.callers.admit(presented_key(connection), scopes)
 
 
@@ -89,17 +91,17 @@ class _With:
 
 
 def caller_with(*scopes: Scope) -> Callable[..., Awaitable[str]]:
-    """The name of a caller with any of `scopes`."""
+    """A dependency that returns the name of a caller with any of `scopes`."""
     return _With(*scopes)
 
 
 def scopes_of(dependency: object) -> tuple[Scope, ...]:
-    """Any of which opens a route with this dependency; none where it asks for no key."""
+    """The scopes of which a route with this dependency needs any; empty if it needs no key."""
     return dependency.scopes if isinstance(dependency, _With) else ()
 
 
 def presented_key(connection: Connection) -> bytes:
-    """The first that is not empty, of `X-API-Key`, else of the bearer tokens; `app.openapi` documents them."""
+    """The key of a request: from `X-API-Key`, else the bearer token; empty without one."""
     token = b""
     for name, value in connection["headers"]:
         if name == b"x-api-key":
@@ -125,11 +127,12 @@ async def decode_body(request: Request, kind: type[T]) -> T:
 
 
 async def decode_beside(request: Request, kind: type[T]) -> T:
-    """The same beside the event loop, for bodies with placements, whose expressions take a while."""
+    """The body as `kind`, decoded in a thread: for placements, whose expressions take long to compile."""
     return await asyncio.to_thread(decode, await request.body(), kind)
 
 
 def decode(raw: bytes | msgspec.Raw, kind: type[T], prefix: str = "") -> T:
+    """The JSON document `raw` as `kind`. Raises `InvalidInput` naming the field below `prefix`."""
     try:
         if len(raw) > LARGE:
             check_lists(raw, kind)
@@ -146,10 +149,10 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
     raw = connection["query_string"]
     if raw.count(b"&") >= MAX_PARAMETERS:
         raise InvalidInput("query", f"has more than the {MAX_PARAMETERS} parameters allowed")
-    lists, known = _fields(documented or kind)
+    lists, field_names = _fields(documented or kind)
     values: dict[str, str | list[str]] = {}
     for name, value in _parameters(raw) if raw else ():
-        if name not in known:
+        if name not in field_names:
             raise InvalidInput(name[:64], "is not a parameter of this route")
         if name in lists:
             values.setdefault(name, []).extend(value.split(",") if name == "properties" else (value,))  # type: ignore[union-attr]
@@ -158,18 +161,18 @@ def query_parameters(connection: Connection, kind: type[S], documented: type[msg
         else:
             values[name] = value
     try:
-        found = msgspec.convert(values, kind, strict=False)
+        parameters = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise invalid_input(error, "query") from error
     for name in values:
         # Lenient conversion takes the text "null" for nothing at all.
-        if getattr(found, name) is None:
+        if getattr(parameters, name) is None:
             raise InvalidInput(name, "needs a value")
-    return found
+    return parameters
 
 
 def _parameters(raw: bytes) -> list[tuple[str, str]]:
-    """Raises `NotUtf8`."""
+    """The names and values in a query string. Raises `NotUtf8`."""
     try:
         return [_parameter(part) for part in raw.decode().split("&")]
     except UnicodeDecodeError:
@@ -178,7 +181,7 @@ def _parameters(raw: bytes) -> list[tuple[str, str]]:
 
 
 def _parameter(part: str) -> tuple[str, str]:
-    """Most values are plain; `urllib.parse` would take as long for them as for the others."""
+    """The name and the value of one parameter. Plain values skip `urllib.parse`, which is slow."""
     name, _, value = part.partition("=")
     return unquote_plus(name, errors="strict"), (
         unquote_plus(value, errors="strict") if "%" in value or "+" in value else value
@@ -187,11 +190,12 @@ def _parameter(part: str) -> tuple[str, str]:
 
 @cache
 def _fields(kind: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the fields that are lists, and of all."""
+    """The names of the fields that are lists, and of all fields."""
     fields = msgspec.structs.fields(kind)
-    lists = {one.name for one in fields if "list[" in str(one.type)}
-    return frozenset(lists), frozenset(one.name for one in fields)
+    lists = {field.name for field in fields if "list[" in str(field.type)}
+    return frozenset(lists), frozenset(field.name for field in fields)
 
 
 def json_response(body: object, status: int = 200) -> Response:
+    """A response with `body` as JSON."""
     return Response(msgspec.json.encode(body), status, media_type="application/json")

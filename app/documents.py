@@ -1,4 +1,4 @@
-"""Documents: what the service says about itself, made once or now and then, and answered before FastAPI's machinery."""
+"""Documents: metrics and API descriptions, built at intervals and served without FastAPI's machinery."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from app.schemas import Problem
 READERS = 16
 """Of one document at a time, in one process."""
 PART = 65_536
-"""Bytes of a document that are handed over at a time; whoever reads slowly holds no more of it in memory."""
+"""Bytes of a document sent at a time: a client that reads slowly holds no more in memory."""
 METHODS = frozenset({"GET", "HEAD"})
 NOT_ALLOWED = problem_response(
     Problem("Method not allowed", 405, "this document can only be read"), {"Allow": "GET, HEAD"}
@@ -35,7 +35,7 @@ class Copy:
 
 
 class Document:
-    """What `build` makes, in a thread. A copy is read for `interval` seconds, by all who ask meanwhile."""
+    """The result of `build`, which runs in a thread; a copy is served for `interval` seconds."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Document:
 
 
 class Documents:
-    """ASGI, before `app`. Each document has an admission of its own: a flood of readers turns away readers only."""
+    """ASGI application before `app`. Each document has its own admission, so that many readers block nothing else."""
 
     def __init__(self, app: ASGIApp, documents: Mapping[str, Document]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The id of an event that came without one, such that the same event sent again has the same id wherever that can be.
+"""Ids for events sent without one: the same event sent again gets the same id, if it can be recognised.
 
 Of two requests that say the same, without ids, times or a key, nobody can tell whether the second is a retry.
 """

@@ -1,7 +1,7 @@
 """Expressions: the filters and boosts of requests, compiled beside the event loop.
 
-A long one takes ten milliseconds, and a request may bring several. One thread compiles them in their order, and what
-was compiled lately is ready at once.
+A long one takes ten milliseconds, and a request may have several. One thread compiles them in order; recently
+compiled ones are ready at once.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from recsys.errors import Unavailable
 from recsys.expression import CACHED, Named, check_lengths, compile_named
 
 SHORT = 128
-"""Characters, of all that a request brings: compiled in less time than a thread takes to be heard."""
+"""Characters of all expressions of a request: so few compile faster than a thread starts to work."""
 MAX_WAITING = 64
 """Requests in the queue of the thread."""
 
 
 class Expressions:
-    """Those of this process; lives on the event loop."""
+    """The compiled expressions of this process. Not thread-safe: for the event loop only."""
 
     def __init__(self) -> None:
         self._ready: dict[Named, None] = {}
@@ -27,21 +27,24 @@ class Expressions:
         self._waiting = 0
 
     async def ready(self, body: ListParams) -> None:
-        """Until what `body` brings is compiled. Raises `InvalidInput` naming the field, and `Unavailable`."""
+        """Compile the filter and the boosts of `body`. Raises `InvalidInput` naming the field, and `Unavailable`."""
         boosts = body.boosts if isinstance(body, RecommendBody) else None
         if boosts or body.filter:
             named = [("filter", body.filter)] if body.filter else []
-            named += [(f"boosts.{place}.when", boost.when) for place, boost in enumerate(boosts or ()) if boost.when]
+            named += [
+                (f"boosts.{position}.when", boost.when) for position, boost in enumerate(boosts or ()) if boost.when
+            ]
             check_lengths(named)
             if sum(len(text) for _, text in named) <= SHORT:
                 compile_named(named)
             else:
-                await self._compiled([one for one in named if one not in self._ready])
+                await self._compile([expression for expression in named if expression not in self._ready])
 
     def close(self) -> None:
+        """End the thread; expressions that still wait are not compiled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _compiled(self, fresh: Sequence[Named]) -> None:
+    async def _compile(self, fresh: Sequence[Named]) -> None:
         if not fresh:
             return
         if self._waiting >= MAX_WAITING:

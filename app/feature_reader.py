@@ -1,4 +1,4 @@
-"""FeatureReader: the serving read of many users, behind a circuit breaker; never an exception."""
+"""FeatureReader: reads the features of many users for serving, behind a circuit breaker; never raises."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class FeatureReader:
-    """Reads through `store`, within its `read_timeout`, unless the breaker says that it is of no services."""
+    """Reads from `store`, within its `read_timeout`, unless the breaker is open."""
 
     def __init__(self, store: FeatureStore, breaker: CircuitBreaker) -> None:
         self._store = store
@@ -25,7 +25,7 @@ class FeatureReader:
     async def read(
         self, user_ids: Sequence[str], version: str, *, shown: bool, batch: bool = False
     ) -> list[UserFeatures | None]:
-        """Features with the embedding of `version` per user, `None` where the store cannot say."""
+        """The features of each user with the embedding of `version`; `None` where they cannot be read."""
         if not user_ids:
             return []
         if not self._breaker.allow():
@@ -33,8 +33,8 @@ class FeatureReader:
             return [None] * len(user_ids)
         began = perf_counter()
         try:
-            found = await self._store.read(user_ids, version, shown=shown, batch=batch)
-        except Exception as error:  # noqa: BLE001  # a bug here must not cost anybody their answer
+            records = await self._store.read(user_ids, version, shown=shown, batch=batch)
+        except Exception as error:  # noqa: BLE001  # a bug here must not cost a user the answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()
             expected = isinstance(error, StoreUnavailable)
@@ -51,5 +51,5 @@ class FeatureReader:
         finally:
             FEATURE_READ_SECONDS.observe(perf_counter() - began)
         self._breaker.succeeded()
-        # An unreadable record is no stranger: their snapshot may still speak for them.
-        return [features if features.revision >= 0 else None for features in found]
+        # A user with an unreadable record is not a new user: the snapshot may still describe them.
+        return [features if features.revision >= 0 else None for features in records]

@@ -82,7 +82,7 @@ class Gate:
         return FOREIGN_PAGE if site in (b"cross-site", b"same-site") and not _follows_a_link(scope) else None
 
     def _is_ours(self, host: bytes) -> bool:
-        """Another name than ours may be one that somebody bent to this address; an address cannot be bent."""
+        """Whether the Host header names this service. A foreign name may come from DNS rebinding; an address cannot."""
         try:
             name = urlsplit(b"//" + host).hostname or b""
         except ValueError:
@@ -111,14 +111,14 @@ async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -
 
 
 def _follows_a_link(scope: Scope) -> bool:
-    """A person goes to a page of ours: what it shows is theirs to read, and not the other page's."""
+    """Whether a person navigates to a page of this service: the page that linked to it cannot read the answer."""
     headers = dict(scope["headers"])
     opens = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     return opens and scope["method"] == "GET"
 
 
 def _authority(origin: bytes) -> bytes:
-    """Without the scheme, which a proxy that ends TLS changes."""
+    """The origin without its scheme, which a proxy that ends TLS changes."""
     return origin.partition(b"://")[2]
 
 

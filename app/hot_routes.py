@@ -1,7 +1,7 @@
 """HotRoutes: the routes that are called a thousand times a second, answered before FastAPI's own machinery.
 
-FastAPI documents them and checks nothing else of theirs: its routing, dependencies and parameters take three
-times as long as the answer. Whatever is not one of them passes through.
+FastAPI only documents them: its routing, dependencies and parameters take three times as long as the answer.
+Other requests pass through.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from app.settings import Scope
 
 T = TypeVar("T")
 Parts = Sequence[bytes]
-"""An answer in parts, none of them empty: the next is sent once the client has read enough of those before."""
+"""An answer in parts, none of them empty; a part is sent once the client has read enough of the earlier ones."""
 Endpoint = Callable[[Services, Connection, bytes], Coroutine[Any, Any, bytes | Parts]]
 """Answers with JSON; raises what `problem_of` knows. Its caller has the scope."""
 
@@ -54,11 +54,12 @@ def document(
     responses: dict[int | str, Any],
     described: dict[str, Any],
 ) -> None:
-    """Have FastAPI document an endpoint, and answer with it where no `HotRoutes` stands before."""
+    """Add an endpoint to FastAPI: for its documentation, and for applications without `HotRoutes`."""
     method, path = key
     hot = routes[key]
 
     async def route(request: Request) -> Response:
+        """Answer with the endpoint, for applications without `HotRoutes`."""
         answer = await hot.endpoint(services_of(request), request.scope, await request.body())
         return Response(answer if isinstance(answer, bytes) else b"".join(answer), media_type="application/json")
 
@@ -76,7 +77,7 @@ def document(
 
 
 class HotRoutes:
-    """Stands before `app`. `services` once the lifespan has opened them."""
+    """ASGI application before `app`. `services` returns what the lifespan has opened."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class HotRoutes:
         self._bodies = bodies
         self._unsent: Counter[str] = Counter()
         self._seconds = {key: REQUEST_SECONDS.labels(key[1]) for key in routes}
-        self._answered = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
+        self._ok_counts = {key: REQUESTS.labels(key[1], key[0], "200") for key in routes}
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         key = (scope["method"], scope["path"]) if scope["type"] == "http" else None
@@ -104,14 +105,14 @@ class HotRoutes:
         parts: Parts
         caller = ""
         try:
-            # In this order: nobody without a key is waited for, and nobody who is waited for takes up room.
+            # In this order: a request without a key is refused before its body is read; only then is a slot taken.
             services = self._services()
             caller = authorise(services, scope, route.scope).name
             content = b""
             if key[0] != "GET":
                 body = Body(self._bodies, scope, receive)
                 content = await body.read()
-            answer = await self._admitted(route, services, caller, scope, content, receive)
+            answer = await self._admit(route, services, caller, scope, content, receive)
         except Overloaded as error:
             refusal = error.refusal
             status, headers, parts = refusal.problem.status, refusal.headers, (refusal.body,)
@@ -124,9 +125,9 @@ class HotRoutes:
         finally:
             if body is not None:
                 body.release()
-        # Counted before it is sent, since a client may take its time, and nobody shall wait for that.
+        # Counted before it is sent, since a client may read slowly, and the metrics must not wait for that.
         if status == 200:
-            self._answered[key].inc()
+            self._ok_counts[key].inc()
         else:
             REQUESTS.labels(key[1], key[0], str(status)).inc()
         self._seconds[key].observe(perf_counter() - began)
@@ -138,7 +139,7 @@ class HotRoutes:
     async def _respond_at_leisure(
         self, caller: str, send: Send, status: int, headers: list[tuple[bytes, bytes]], parts: Parts
     ) -> None:
-        """Its slot is free again; the memory is not, while the client reads."""
+        """Send the answer to a batch: its slot is free already; its memory counts until the client has read it."""
         size = sum(map(len, parts))
         self._unsent[caller] += size
         try:
@@ -146,10 +147,10 @@ class HotRoutes:
         finally:
             self._unsent[caller] -= size
 
-    async def _admitted(
+    async def _admit(
         self, route: HotRoute, services: Services, caller: str, scope: Connection, content: bytes, receive: Receive
     ) -> bytes | Parts:
-        """Raises `Overloaded`."""
+        """The answer of the endpoint, with a slot taken while it works. Raises `Overloaded`."""
         if route.batch and self._unsent[caller] > MAX_UNSENT:
             REFUSED.labels(caller, "unread").inc()
             raise Overloaded(UNREAD)
@@ -163,7 +164,7 @@ class HotRoutes:
 
 
 async def _until_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """What the work returns. Raises `ClientGone` where the client hangs up before, with the work cancelled."""
+    """The result of `work`. If the client hangs up first, the work is cancelled and `ClientGone` raised."""
     task, hang_up = asyncio.create_task(work), asyncio.create_task(_hang_up(receive))
     try:
         await asyncio.wait((task, hang_up), return_when=asyncio.FIRST_COMPLETED)
@@ -177,7 +178,7 @@ async def _until_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
 
 
 async def _hang_up(receive: Receive) -> None:
-    """Until the client has gone; its body was read before."""
+    """Wait until the client closes the connection; its body was read before."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -15,9 +15,9 @@ from app.version_loader import (
     READ_DEADLINE,
     Openings,
     VersionLoader,
-    answered,
+    call_registry,
     cause_of,
-    opened_version,
+    open_directory,
 )
 from recsys.background import Bounded
 from recsys.errors import CorruptArtefact, RegistryUnavailable, StoreUnavailable
@@ -33,11 +33,11 @@ FALLBACKS = 10
 T = TypeVar("T")
 log = structlog.get_logger()
 FIRST_LOAD_DEADLINE = 30.0
-"""Seconds. The first load keeps the process from starting, and a version served before may stand in for it."""
+"""Seconds. The process starts only after the first load; after the deadline it serves an earlier version instead."""
 
 
 class IndexWatcher:
-    """Keeps the live index where the alias points. Whatever fails, what is served stays served."""
+    """Keeps the live index at the version that the alias names. After a failure the current one stays in service."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class IndexWatcher:
         self._cache = settings.cache
         self._live_index = live_index
         self._loader = VersionLoader(registry, settings, store, poll_interval, openings)
-        self._asked = Bounded()
+        self._queries = Bounded()
         self._proving = Bounded()
         self._store = store
         self._alias = alias
@@ -90,18 +90,18 @@ class IndexWatcher:
                 await self._serve_remembered()
 
     async def ask(self, call: Callable[..., T], *arguments: object) -> T:
-        """What `call` of the registry returns, for an administrator who waits. Raises `RegistryUnavailable`."""
-        return await answered(self._asked, READ_DEADLINE, call, *arguments)
+        """The result of `call` of the registry, for an administrator who waits. Raises `RegistryUnavailable`."""
+        return await call_registry(self._queries, READ_DEADLINE, call, *arguments)
 
     async def prove(self, version: str) -> None:
-        """Open `version` here before an alias is moved to it, with the time that takes; the move itself finds it done.
+        """Open `version` here before an alias is moved to it, so that the move itself takes little time.
 
         Raises `CorruptArtefact`, `NotFound`, `RegistryUnavailable`.
         """
-        await answered(self._proving, PROOF_DEADLINE, self._registry.prove, version)
+        await call_registry(self._proving, PROOF_DEADLINE, self._registry.prove, version)
 
     async def _follow(self) -> None:
-        version = await self._wanted()
+        version = await self._new_target()
         while version is not None:
             began = perf_counter()
             loaded = self._live_index.loaded(version)
@@ -110,15 +110,15 @@ class IndexWatcher:
                 if loaded is None:
                     self._fall_back(version)
                     return
-                # Loading may take minutes, in which somebody may have thought better of it.
-                moved = await self._wanted(unless=version)
-                if moved != version:
-                    version = moved
+                # Loading may take minutes, during which the alias may have moved again.
+                target = await self._new_target(unless=version)
+                if target != version:
+                    version = target
                     continue
             await self._put_live(loaded, began)
             return
 
-    async def _wanted(self, unless: str | None = None) -> str | None:
+    async def _new_target(self, unless: str | None = None) -> str | None:
         """The version that the alias names and that is not live; `unless` while the registry cannot be read."""
         try:
             move = await self._loader.read(self._registry.alias, self._alias)
@@ -140,7 +140,7 @@ class IndexWatcher:
             self._live_index.fall_back(Fallback(version, cause_of(refusal), str(refusal)))
 
     async def _serve_earlier(self) -> None:
-        """The newest version that the alias named before and that can be loaded."""
+        """Serve the newest version that the alias named earlier and that can be loaded."""
         try:
             versions = await self._loader.read(earlier, self._registry, self._alias)
         except RegistryUnavailable:
@@ -154,12 +154,12 @@ class IndexWatcher:
                 return
 
     async def _serve_remembered(self) -> None:
-        found = await asyncio.to_thread(remembered, self._cache, self._alias)
-        if found is None:
+        entry = await asyncio.to_thread(remembered, self._cache, self._alias)
+        if entry is None:
             return
-        manifest, directory = found
+        manifest, directory = entry
         try:
-            loaded = await self._loader.caught_up(await asyncio.to_thread(opened_version, directory, manifest))
+            loaded = await self._loader.catch_up(await asyncio.to_thread(open_directory, directory, manifest))
         except CorruptArtefact as error:
             log.error("the version served here last cannot be opened", version=manifest.version, error=str(error))
             return

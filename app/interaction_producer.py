@@ -1,5 +1,5 @@
-"""InteractionProducer: puts messages on the topic and waits; connects when it can, so that a topic that
-is down keeps nobody from starting or from recommending. With a spool, what the topic does not take waits there."""
+"""InteractionProducer: sends messages to the topic and waits for their acknowledgement. It connects on first
+use, so that the service starts and recommends while the topic is down. A spool, if any, keeps undelivered messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ log = structlog.get_logger()
 
 
 class Destination(StrEnum):
-    """Where a message is safe."""
+    """Where a message is stored safely."""
 
     TOPIC = "topic"
     SPOOL = "spool"
 
 
 class InteractionProducer:
-    """`max_bytes` bounds what waits to be kept, so that a topic that hangs does not fill the memory.
+    """Sends messages to the topic or the spool. At most `max_bytes` wait, so that a hanging topic does not fill memory.
 
-    Half of it may wait for the topic where there is a spool, which then has the other half to work with.
+    With a spool, at most half of them wait for the topic; the other half is for the spool.
     """
 
     def __init__(self, topic: InteractionTopic, max_bytes: int, spool: Spool | None = None) -> None:
@@ -48,32 +48,34 @@ class InteractionProducer:
             return self._producer
 
     def make_sure_of_room(self, size: int) -> None:
-        """Raises `TopicUnavailable` while so much waits already that `size` bytes are too many."""
+        """Raises `TopicUnavailable` if `size` more bytes are too many."""
         if self._bytes and self._bytes + size > self._max_bytes:
             raise _busy(self._bytes)
 
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
-        """One entry per message: `None` once it is safe, else why not."""
-        return [None if isinstance(one, Destination) else one for one in await self.keep(messages)]
+        """One entry per message: `None` if it is stored safely, else the error."""
+        return [None if isinstance(outcome, Destination) else outcome for outcome in await self.keep(messages)]
 
     async def keep(self, messages: Sequence[Message]) -> list[Destination | Exception]:
-        """One entry per message: where it is safe now, else why it is not.
+        """One entry per message: where it is stored, else the error.
 
-        `InvalidInput` for one so large that nobody would read it, `TopicUnavailable` for what is worth another try.
+        The error is `InvalidInput` for a message that is too large, `TopicUnavailable` if a retry may succeed.
         """
-        outgoing = [Outgoing(key_of(one), encode(one), HEADERS) for one in messages]
-        size = sum(len(one.value) for one in outgoing)
+        outgoing = [Outgoing(key_of(message), encode(message), HEADERS) for message in messages]
+        size = sum(len(message.value) for message in outgoing)
         try:
             self.make_sure_of_room(size)
         except TopicUnavailable as busy:
             return [busy] * len(outgoing)
         self._bytes += size
         try:
-            readable = [one for one in outgoing if len(one.value) <= MAX_MESSAGE_BYTES]
-            kept = iter(await self._keep(readable) if readable else ())
+            readable = [message for message in outgoing if len(message.value) <= MAX_MESSAGE_BYTES]
+            outcomes = iter(await self._keep(readable) if readable else ())
         finally:
             self._bytes -= size
-        return [next(kept) if len(one.value) <= MAX_MESSAGE_BYTES else _too_large(one) for one in outgoing]
+        return [
+            next(outcomes) if len(message.value) <= MAX_MESSAGE_BYTES else _too_large(message) for message in outgoing
+        ]
 
     async def _keep(self, outgoing: Sequence[Outgoing]) -> Sequence[Destination | Exception]:
         spool = self.spool
@@ -85,18 +87,18 @@ class InteractionProducer:
         except TopicUnavailable as refusal:
             return [refusal] * len(outgoing)
         failures = await self._deliver_some(outgoing)
-        left = [one for one, failure in zip(outgoing, failures, strict=True) if failure]
-        kept: Destination | Exception = Destination.SPOOL
+        remainder = [message for message, failure in zip(outgoing, failures, strict=True) if failure]
+        outcome: Destination | Exception = Destination.SPOOL
         try:
-            if left:
-                await spool.keep(left)
+            if remainder:
+                await spool.keep(remainder)
         except TopicUnavailable as refusal:
-            kept = refusal
-        return [kept if failure else Destination.TOPIC for failure in failures]
+            outcome = refusal
+        return [outcome if failure else Destination.TOPIC for failure in failures]
 
     async def _deliver_some(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
-        """The same as `_deliver`, of no more than half the bytes."""
-        size = sum(len(one.value) for one in outgoing)
+        """Deliver like `_deliver`, unless more than half the bytes would be on the way."""
+        size = sum(len(message.value) for message in outgoing)
         if self._on_the_way and self._on_the_way + size > self._max_bytes // 2:
             return [_busy(self._on_the_way)] * len(outgoing)
         self._on_the_way += size
@@ -106,7 +108,7 @@ class InteractionProducer:
             self._on_the_way -= size
 
     async def _deliver(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
-        """One entry per message: `None` once the topic has acknowledged it, else why it has not."""
+        """One entry per message: `None` if the topic has acknowledged it, else the error."""
         try:
             producer = self._producer or await self.connect()
         except TopicUnavailable as error:
@@ -115,11 +117,12 @@ class InteractionProducer:
         return await producer.send(outgoing)
 
     async def run(self) -> None:
-        """Bring the spool, which there must be, to the topic whenever it takes something."""
+        """Send the messages of the spool, which must exist, to the topic until cancelled."""
         assert self.spool is not None  # noqa: S101
         await self.spool.run(self._deliver)
 
     async def aclose(self) -> None:
+        """Close the spool and the connection to the topic."""
         if self.spool is not None:
             await self.spool.aclose()
         await self._stack.aclose()
@@ -129,5 +132,5 @@ def _busy(waiting: int) -> TopicUnavailable:
     return TopicUnavailable(f"{waiting} bytes wait for their acknowledgement")
 
 
-def _too_large(one: Outgoing) -> InvalidInput:
-    return InvalidInput("body", f"makes a message of {len(one.value)} bytes, {MAX_MESSAGE_BYTES} are allowed")
+def _too_large(message: Outgoing) -> InvalidInput:
+    return InvalidInput("body", f"makes a message of {len(message.value)} bytes, {MAX_MESSAGE_BYTES} are allowed")

@@ -21,14 +21,14 @@ class LoadedVersion:
     search_cost: SearchCost = field(default_factory=SearchCost, compare=False)
 
     def with_changes(self, items: Sequence[Item], revision: int) -> "LoadedVersion":
-        """With those of `items` that the trainer did not know; for a thread: it may be thousands."""
+        """The version with those of `items` that are newer than its own. Call it in a thread: they may be thousands."""
         newer = self.catalogue.newer(items)
         catalogue = self.catalogue.updated(newer).warmed(self.catalogue) if newer else self.catalogue
         return replace(self, catalogue=catalogue, item_revision=revision)
 
 
-async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
-    """`loaded` with every item change there is, or `loaded` itself when there is none. Raises `StoreUnavailable`."""
+async def catch_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
+    """`loaded` with all item changes so far, or `loaded` itself if there are none. Raises `StoreUnavailable`."""
     changes = await store.items_changed(loaded.item_revision)
     while changes.revision != loaded.item_revision:
         loaded = await asyncio.to_thread(loaded.with_changes, changes.items, changes.revision)
@@ -40,9 +40,9 @@ async def caught_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """The alias names `version`, which cannot be loaded, or `None` where the registry does not say what it names.
+    """Why the version that the alias names cannot be loaded; `version` is `None` if the registry cannot be read.
 
-    `cause` is a word for everybody, `detail` for whoever may read the log.
+    `cause` is one word and public; `detail` is for the log.
     """
 
     version: str | None
@@ -50,34 +50,34 @@ class Fallback:
     detail: str
 
     def __str__(self) -> str:
-        what = "what is live" if self.version is None else f"version {self.version}"
-        return f"{what} cannot be loaded ({self.cause})"
+        subject = "what is live" if self.version is None else f"version {self.version}"
+        return f"{subject} cannot be loaded ({self.cause})"
 
 
 class LiveIndex:
-    """Lives on the event loop's thread, but for looks at what is in memory; so a swap is one assignment, no lock."""
+    """The versions in memory. Only the event loop changes them, so that a swap is one assignment without a lock."""
 
     def __init__(self) -> None:
         self.current: LoadedVersion | None = None
         self.previous: LoadedVersion | None = None
         self.alternates: dict[str, LoadedVersion] = {}
-        """By version: those that answer some, or in somebody's stead (`LiveRollouts`)."""
+        """By version: those that answer some of the requests beside the live one (`LiveRollouts`)."""
 
         self.fallback: Fallback | None = None
 
     def fall_back(self, fallback: Fallback | None) -> None:
-        """Say that what the alias names cannot be loaded, or with `None` that it is what answers."""
+        """Note why the version that the alias names cannot be loaded; `None` if it is in service."""
         self.fallback = fallback
         INDEX_FALLBACK.set(fallback is not None)
 
     def in_memory(self) -> list[LoadedVersion]:
         """Every version in memory, the live one first."""
-        found = (self.current, self.previous, *self.alternates.values())
-        return list({one.index.version: one for one in found if one is not None}.values())
+        versions = (self.current, self.previous, *self.alternates.values())
+        return list({loaded.index.version: loaded for loaded in versions if loaded is not None}.values())
 
     def loaded(self, version: str) -> LoadedVersion | None:
         """The named version, if it is in memory."""
-        return next((one for one in self.in_memory() if one.index.version == version), None)
+        return next((loaded for loaded in self.in_memory() if loaded.index.version == version), None)
 
     def swap(self, loaded: LoadedVersion) -> None:
         """Answer from `loaded` from the next request on; requests under way keep what they took."""
@@ -89,7 +89,7 @@ class LiveIndex:
         SWAPS.inc()
 
     def change_items(self, changed: LoadedVersion) -> None:
-        """Put a version's newer catalogue in its place; a version that left meanwhile is passed over."""
+        """Replace the catalogue of a version by a newer one, if the version is still in memory."""
         if self.current is not None and self.current.index is changed.index:
             self.current = changed
         if self.previous is not None and self.previous.index is changed.index:

@@ -82,6 +82,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Open the services at the start and close them at the end."""
         async with AsyncExitStack() as stack:
             app.state.services = await _open_services(settings, stack)
             yield
@@ -120,7 +121,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
 
 
 def _documents(app: FastAPI, settings: AppSettings) -> dict[str, Document]:
-    """By path."""
+    """The documents to serve, by path."""
     documents = {"/metrics": Document(CONTENT_TYPE_LATEST, metrics.exposition, settings.serve.metrics_interval)}
     if settings.serve.docs:
         topic = settings.topic.name
@@ -131,7 +132,7 @@ def _documents(app: FastAPI, settings: AppSettings) -> dict[str, Document]:
 
 
 class Service(FastAPI):
-    """FastAPI with a door of its own: what stands at the entrance is asked before all of FastAPI's middleware."""
+    """FastAPI with an `entrance`: the ASGI application that gets each request before FastAPI's own middleware."""
 
     def __init__(self, **described: Any) -> None:
         super().__init__(**described)
@@ -208,7 +209,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
 
 
 def _heartbeat(alias: str, live_index: LiveIndex) -> Heartbeat:
-    versions = [one.index.version for one in live_index.in_memory()]
+    versions = [loaded.index.version for loaded in live_index.in_memory()]
     answering = live_index.current.index.version if live_index.current else None
     fallback = "" if live_index.fallback is None else str(live_index.fallback)
     return Heartbeat(
@@ -223,11 +224,14 @@ def _heartbeat(alias: str, live_index: LiveIndex) -> Heartbeat:
 
 
 class Watcher(Protocol):
-    async def run(self) -> None: ...
+    """Something that follows changes in the background."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
 
 
 async def _keep_running(watcher: Watcher) -> None:
-    """A bug in a watcher must neither stop what is served nor go unnoticed until the next promote does nothing."""
+    """Run a watcher, and start it again after an error, which is logged and counted; serving goes on."""
     WATCHER_FAILURES.labels(type(watcher).__name__)
     while True:
         try:

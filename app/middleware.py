@@ -23,6 +23,7 @@ class RequestMetrics:
         status = 500
 
         async def watched_send(message: Message) -> None:
+            """Send `message`, and remember the status."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

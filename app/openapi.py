@@ -62,6 +62,7 @@ def _components() -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
 
 
 def schema_of(body: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON schema of a body: a reference to its component."""
     return _components()[0][_BODIES.index(body)]
 
 
@@ -73,7 +74,7 @@ def takes(*bodies: type[msgspec.Struct], example: Any) -> dict[str, Any]:
 
 
 def heeds(name: str, length: int, description: str) -> dict[str, Any]:
-    """`openapi_extra` of a route that a header of up to `length` characters says something to."""
+    """`openapi_extra` of a route that reads an optional header of up to `length` characters."""
     schema = {"type": "string", "minLength": 1, "maxLength": length, "pattern": "^[ -~]+$"}
     return {
         "parameters": [{"name": name, "in": "header", "required": False, "schema": schema, "description": description}]
@@ -98,8 +99,8 @@ def reads(parameters: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _present(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without the null that stands for a parameter left out, which a query string cannot say."""
-    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    """The schema without null: a query string leaves a parameter out instead."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     return choices[0] if len(choices) == 1 else schema
 
 
@@ -135,7 +136,7 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
 
 
 def _scopes(route: APIRoute) -> tuple[Scope, ...]:
-    """Any of which opens the route."""
+    """The scopes of which the route needs any."""
     return next(filter(None, (scopes_of(part.call) for part in route.dependant.dependencies)), ())
 
 
@@ -144,6 +145,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     generate = app.openapi
 
     def document() -> dict[str, Any]:
+        """The OpenAPI document, with all components and the scopes of each operation."""
         described = generate()
         components = described.setdefault("components", {})
         components.setdefault("schemas", {}).update(_components()[1])

@@ -1,4 +1,4 @@
-"""Outline: how long a body's lists of ids are, found out before every id is looked at.
+"""Outline: checks the lengths of the lists of ids in a body before its ids are validated.
 
 The decoder checks an entry when it meets it, and the length of a list at its end: a hundred milliseconds for a
 megabyte of ids, of which a thousand would have been allowed.
@@ -13,7 +13,7 @@ from msgspec import inspect
 from recsys.errors import InvalidInput
 
 LARGE = 16_384
-"""Bytes of a body that is worth a look."""
+"""Bytes; only larger bodies are checked."""
 
 
 def check_lists(raw: bytes | msgspec.Raw, kind: Any) -> None:
@@ -22,15 +22,15 @@ def check_lists(raw: bytes | msgspec.Raw, kind: Any) -> None:
     if not limits:
         return
     body = decoder.decode(raw)
-    for name, most in limits.items():
+    for name, limit in limits.items():
         count = len(getattr(body, name))
-        if count > most:
-            raise InvalidInput(name, f"holds {count} ids, at most {most} are allowed")
+        if count > limit:
+            raise InvalidInput(name, f"holds {count} ids, at most {limit} are allowed")
 
 
 @cache
 def _outline(kind: Any) -> tuple[msgspec.json.Decoder[msgspec.Struct], dict[str, int]]:
-    """A decoder of the lists alone, without a look at what their entries are like, and how long each may be."""
+    """A decoder of the lists alone that does not validate their entries, and the maximal length of each."""
     described = inspect.type_info(kind)
     fields = described.fields if isinstance(described, inspect.StructType) else ()
     limits = {

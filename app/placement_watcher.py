@@ -1,4 +1,4 @@
-"""PlacementWatcher: what operators set reaches every replica within a second; whatever fails, the last known holds."""
+"""PlacementWatcher: brings operators' placements to each replica within a second; on failure the last ones hold."""
 
 import asyncio
 import os

@@ -22,7 +22,7 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class NotUtf8(InvalidInput):
-    """A percent-encoded part of the URL is no UTF-8: it names nothing that anybody could mean."""
+    """A percent-encoded part of the URL is not valid UTF-8."""
 
     def __init__(self, field: str) -> None:
         super().__init__(field, "is not valid UTF-8")
@@ -47,6 +47,7 @@ _HTTP_TITLES = {
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The response with `problem` as its body."""
     return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
 
 
@@ -58,7 +59,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem_of(error: Exception, path: str) -> Response:
-    """The answer to any error; one that nobody expected is logged and becomes a 500."""
+    """The response to any error; an unexpected one is logged and becomes a 500."""
     if isinstance(error, RecsysError):
         return _of_domain(error)
     if isinstance(error, HTTPException):
@@ -69,14 +70,14 @@ def problem_of(error: Exception, path: str) -> Response:
         detail = f"the body is larger than the {error.limit} bytes allowed"
         return problem_response(Problem("Body too large", 413, detail))
     if isinstance(error, ClientGone):
-        # For the metrics: nobody reads it.
+        # For the metrics: the client does not read it.
         return problem_response(Problem("Client gone", GONE, "the client hung up before it was answered"))
     log_throttled(log, "error", "unhandled error", cause=type(error).__name__, path=path, exc_info=error)
     return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
 
 
 class NotAllKept(Unavailable):
-    """Of a request's messages not all could be kept; `receipts` say which."""
+    """Some messages of a request could not be stored; `receipts` say which."""
 
     def __init__(self, message: str, retry_after: float, receipts: list[Receipt]) -> None:
         super().__init__(message, retry_after)
@@ -102,10 +103,10 @@ async def _bad_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     # The first place names the part of the request (query, path); the rest is the field.
     errors = [
-        FieldError(".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), one["msg"])
-        for one in error.errors()
+        FieldError(".".join(str(part) for part in entry["loc"][1:]) or str(entry["loc"][0]), entry["msg"])
+        for entry in error.errors()
     ]
-    detail = "; ".join(f"{one.field}: {one.reason}" for one in errors)
+    detail = "; ".join(f"{field_error.field}: {field_error.reason}" for field_error in errors)
     return problem_response(Problem("Invalid input", 422, detail, errors=errors))
 
 
@@ -123,9 +124,10 @@ def _of_http(error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of every route at this path; the router alone names only the first one's."""
+    """The methods of all routes at this path; the router only names those of the first."""
 
     def answers(method: str) -> bool:
+        """Whether a route at this path takes `method`."""
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
@@ -133,7 +135,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 class LastResort:
-    """Outermost: a bug becomes a logged 500 problem, and a body over the limit a 413."""
+    """The outermost middleware: an error becomes a logged 500 problem, a body over the limit a 413."""
 
     def __init__(self, app: ASGIApp, bodies: Bodies) -> None:
         self._app = app
@@ -147,6 +149,7 @@ class LastResort:
         body = Body(self._bodies, scope, receive)
 
         async def watched_send(message: Message) -> None:
+            """Send `message`, and remember that the response has begun."""
             nonlocal started
             started = True
             await send(message)

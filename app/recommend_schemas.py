@@ -45,7 +45,7 @@ class AnswerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ListParams(AnswerOptions, frozen=True):
-    """What every list of items can be asked for in a query string."""
+    """The query string of every list of items."""
 
     k: K | None = None
     filter: FilterText = ""
@@ -53,6 +53,8 @@ class ListParams(AnswerOptions, frozen=True):
 
 
 class TrendingParams(ListParams, frozen=True, kw_only=True):
+    """The query string of `GET /trending`."""
+
     hours: Annotated[float, msgspec.Meta(ge=1, le=168, description="the window that ends now")] = 24.0
 
 
@@ -71,7 +73,7 @@ class RecommendParams(ListParams, frozen=True, kw_only=True):
 
 
 class RecommendBody(RecommendParams, frozen=True, kw_only=True):
-    """What `POST /recommend` takes. Without user, session and cart the answer is what is trending or popular."""
+    """The body of `POST /recommend`. Without user, session and cart the answer has trending or popular items."""
 
     boosts: Annotated[list[Boost], msgspec.Meta(max_length=16)] | None = None
     context: Context = {}
@@ -84,7 +86,7 @@ class ItemsParams(AnswerOptions, frozen=True, kw_only=True):
 
 
 class BatchBody(ListParams, frozen=True, kw_only=True):
-    """One question about many users, asked in one go."""
+    """One question about many users."""
 
     users: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MAX_USERS)]
     placement: PlacementName = "default"
@@ -98,7 +100,7 @@ class ExplainBody(RecommendBody, frozen=True, kw_only=True):
 
 
 class PreviewBody(AnswerOptions, frozen=True, kw_only=True):
-    """A placement to try out, and whom to answer by it; what is left out is as in `POST /recommend`."""
+    """A placement to try out and the user to answer; defaults are those of `POST /recommend`."""
 
     placement: Placement
     version: VersionId | None = None
@@ -112,6 +114,8 @@ class PreviewBody(AnswerOptions, frozen=True, kw_only=True):
 
 
 class AnswerItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One recommended item: its score, the source it came from, and what was asked for besides."""
+
     item_id: str
     score: float
     source: str
@@ -146,7 +150,7 @@ class UserItems(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
-    """In the order of `users`."""
+    """The answers, in the order of `users`."""
 
     recommendation_id: str
     index_version: str
@@ -166,10 +170,10 @@ class ExplainAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def query_of(body: RecommendBody, placement: Placement, now_ms: int) -> Query:
-    """The recommender's question: the placement with what the request changes of it."""
+    """The query for the recommender: the placement with the changes that the request makes."""
     boosts = placement.boosts if body.boosts is None else tuple(body.boosts)
     if boosts:
-        boosts = tuple(one for one in boosts if one.context.items() <= body.context.items())
+        boosts = tuple(boost for boost in boosts if boost.context.items() <= body.context.items())
     if body.diversity is not None or boosts != placement.boosts:
         diversity = placement.diversity if body.diversity is None else body.diversity
         placement = msgspec.structs.replace(placement, boosts=boosts, diversity=diversity)
@@ -186,11 +190,12 @@ def query_of(body: RecommendBody, placement: Placement, now_ms: int) -> Query:
 
 
 def filter_of(text: str) -> Expression | None:
-    """Raises `InvalidInput` naming `filter`."""
+    """The compiled filter, `None` for an empty text. Raises `InvalidInput` naming `filter`."""
     return compile_expression(text) if text else None
 
 
 def known_placement(placements: Mapping[str, Placement], name: str) -> Placement:
+    """The placement called `name`. Raises `InvalidInput` naming `placement` if there is none."""
     placement = placements.get(name)
     if placement is None:
         raise InvalidInput("placement", f"{name!r} is not one of {', '.join(sorted(placements))}")

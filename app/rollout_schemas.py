@@ -86,11 +86,14 @@ class ShadowAnswer(ShadowReport, frozen=True, kw_only=True):
 
 
 class RolloutsAnswer(msgspec.Struct, frozen=True):
+    """The canary and the shadow; null where none runs."""
+
     canary: CanaryAnswer | None
     shadow: ShadowAnswer | None
 
 
 def canary_answer(move: AliasMove, rollout: Rollout, verdict: Verdict, *, loaded: bool) -> CanaryAnswer:
+    """The state of a canary after `move`, with each outcome of `verdict`; `loaded` on this replica."""
     return CanaryAnswer(
         version=move.version,
         control=rollout.control,
@@ -99,22 +102,22 @@ def canary_answer(move: AliasMove, rollout: Rollout, verdict: Verdict, *, loaded
         started_at=rollout.started_at,
         step_since=move.moved_at,
         loaded=loaded,
-        outcomes=[_outcome(one) for one in verdict.findings],
+        outcomes=[_outcome(finding) for finding in verdict.findings],
         verdict=verdict.reason,
     )
 
 
-def _outcome(found: Finding) -> OutcomeAnswer:
-    low, high = (bound if math.isfinite(bound) else None for bound in (found.difference.low, found.difference.high))
+def _outcome(finding: Finding) -> OutcomeAnswer:
+    low, high = (bound if math.isfinite(bound) else None for bound in (finding.difference.low, finding.difference.high))
     return OutcomeAnswer(
-        name=found.guardrail.outcome.value,
-        harm="fewer" if found.guardrail.fewer else "more",
-        control_users=found.control.n,
-        control_rate=found.control.mean,
-        canary_users=found.canary.n,
-        canary_rate=found.canary.mean,
-        difference=found.difference.estimate,
+        name=finding.guardrail.outcome.value,
+        harm="fewer" if finding.guardrail.fewer else "more",
+        control_users=finding.control.n,
+        control_rate=finding.control.mean,
+        canary_users=finding.canary.n,
+        canary_rate=finding.canary.mean,
+        difference=finding.difference.estimate,
         low=low,
         high=high,
-        breached=found.is_breached,
+        breached=finding.is_breached,
     )

@@ -1,4 +1,4 @@
-"""LiveRollouts: who is answered by another version than the live one, and the watcher that keeps it so."""
+"""LiveRollouts: which requests another version than the live one answers, and the watcher that updates this."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningRollout:
     """A canary or shadow that is loaded here."""
 
     move: AliasMove
@@ -37,6 +37,7 @@ class Running:
 
     @property
     def version(self) -> str:
+        """The version that is tried out."""
         return self.move.version
 
 
@@ -44,13 +45,13 @@ class LiveRollouts:
     """Lives on the event loop's thread only, like `LiveIndex`. Everything in it is loaded."""
 
     def __init__(self) -> None:
-        self.canary: Running | None = None
-        self.shadow: Running | None = None
+        self.canary: RunningRollout | None = None
+        self.shadow: RunningRollout | None = None
         self.pinned: Mapping[str, str] = {}
         """The version of a placement, by its name."""
 
     def choose(self, user_id: str | None, placement: str) -> Assignment | None:
-        """`None` for whatever is live: a placement's own version comes first, then the user's side of a canary."""
+        """Which version answers, `None` for the live one: a placement's own, else by the user's side of a canary."""
         if placement in self.pinned:
             return Assignment(self.pinned[placement])
         if self.canary is None or user_id is None:
@@ -63,7 +64,7 @@ class LiveRollouts:
 
 
 class RolloutWatcher:
-    """Loads what the aliases name beside the live version, and lets go of what they do not name any more."""
+    """Loads the versions that other aliases name beside the live one, and drops those that they no longer name."""
 
     def __init__(
         self,
@@ -87,39 +88,43 @@ class RolloutWatcher:
             await self._looked.wait()
 
     async def check(self) -> None:
-        """Take over where the aliases point; while the registry cannot be read, what was known holds."""
+        """Follow the aliases; while the registry cannot be read, the last known ones hold."""
         try:
             moves = await self._loader.read(self._registry.aliases)
         except RegistryUnavailable as error:
             LOAD_FAILURES.labels("registry_unavailable").inc()
             log_throttled(log, "warning", "the aliases cannot be read, serving on", error=str(error))
             return
-        wanted = {alias: move for alias, move in moves.items() if _is_beside(alias)}
+        targets = {alias: move for alias, move in moves.items() if _is_beside(alias)}
         # What is no longer wanted ends at once; what is newly wanted, when it is loaded.
-        self._take_over(wanted, self._known)
-        for version in {move.version for move in wanted.values()}:
-            if self._known(version) is None:
+        self._take_over(targets, self._in_memory)
+        for version in {move.version for move in targets.values()}:
+            if self._in_memory(version) is None:
                 loaded = await self._loader.load(version)
                 if loaded is not None:
                     self._live_index.alternates[version] = loaded
-        self._take_over(wanted, self._known)
+        self._take_over(targets, self._in_memory)
 
-    def _known(self, version: str) -> LoadedVersion | None:
+    def _in_memory(self, version: str) -> LoadedVersion | None:
         return self._live_index.loaded(version)
 
-    def _take_over(self, wanted: Mapping[str, AliasMove], known: Callable[[str], LoadedVersion | None]) -> None:
-        versions = {move.version for move in wanted.values()}
+    def _take_over(self, targets: Mapping[str, AliasMove], lookup: Callable[[str], LoadedVersion | None]) -> None:
+        versions = {move.version for move in targets.values()}
         # Also what is live or was: it may leave there while an alias here still names it.
-        self._live_index.alternates = {version: one for version in versions if (one := known(version)) is not None}
-        ready = {alias: move for alias, move in wanted.items() if move.version in self._live_index.alternates}
-        before = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
-        self._rollouts.canary, self._rollouts.shadow = (_running(ready.get(alias)) for alias in (CANARY, SHADOW))
+        self._live_index.alternates = {
+            version: loaded for version in versions if (loaded := lookup(version)) is not None
+        }
+        ready = {alias: move for alias, move in targets.items() if move.version in self._live_index.alternates}
+        previous = (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned)
+        self._rollouts.canary, self._rollouts.shadow = (
+            _running_rollout(ready.get(alias)) for alias in (CANARY, SHADOW)
+        )
         self._rollouts.pinned = {
             alias.removeprefix(PLACEMENT): move.version for alias, move in ready.items() if alias.startswith(PLACEMENT)
         }
         for alias, running in ((CANARY, self._rollouts.canary), (SHADOW, self._rollouts.shadow)):
             ROLLOUT_SHARE.labels(alias).set(running.rollout.share if running else 0.0)
-        if before != (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned):
+        if previous != (self._rollouts.canary, self._rollouts.shadow, self._rollouts.pinned):
             log.info("rollouts changed", **{alias: move.version for alias, move in ready.items()})
 
 
@@ -127,5 +132,5 @@ def _is_beside(alias: str) -> bool:
     return alias in (CANARY, SHADOW) or alias.startswith(PLACEMENT)
 
 
-def _running(move: AliasMove | None) -> Running | None:
-    return None if move is None or move.rollout is None else Running(move, move.rollout)
+def _running_rollout(move: AliasMove | None) -> RunningRollout | None:
+    return None if move is None or move.rollout is None else RunningRollout(move, move.rollout)

@@ -17,7 +17,7 @@ class EventBody(Body, frozen=True):
     """One interaction. `event_id` makes a repeat harmless: send the same one again after a doubt.
 
     Without it the id is made of the request's `Idempotency-Key` and the place in it, else of all that the event says
-    if it says `occurred_at`. With none of the three a retry is another event: the receipt names the id to services.
+    if it says `occurred_at`. With none of the three a retry is another event: the receipt names the id to use.
     """
 
     user_id: Id
@@ -30,13 +30,14 @@ class EventBody(Body, frozen=True):
     session_id: Id | None = None
     recommendation_id: Id | None = None
 
-    def to_interaction(self, event_id: str, now: datetime) -> Interaction:
+    def to_interaction(self, event_id: str, received_at: datetime) -> Interaction:
+        """The event as an interaction in UTC; it occurred at `received_at` unless it says when."""
         return Interaction(
             event_id=event_id,
             user_id=self.user_id,
             item_id=self.item_id,
             type=self.type,
-            occurred_at=(self.occurred_at or now).astimezone(UTC),
+            occurred_at=(self.occurred_at or received_at).astimezone(UTC),
             quantity=self.quantity,
             price=self.price,
             session_id=self.session_id,
@@ -45,6 +46,8 @@ class EventBody(Body, frozen=True):
 
 
 class EventsBody(Body, frozen=True):
+    """A list of events."""
+
     events: list[EventBody]
 
 
@@ -62,10 +65,11 @@ class ItemBody(Body, frozen=True):
     available: bool | None = None
     properties: Annotated[dict[PropertyName, PropertyValue], msgspec.Meta(max_length=64)] | None = None
 
-    def to_item(self, now: datetime) -> Item:
+    def to_item(self, received_at: datetime) -> Item:
+        """The change as an item in UTC, as of `received_at` unless it says when."""
         return Item(
             item_id=self.item_id,
-            updated_at=(self.updated_at or now).astimezone(UTC),
+            updated_at=(self.updated_at or received_at).astimezone(UTC),
             title=self.title,
             price=self.price,
             categories=self.categories,
@@ -75,13 +79,15 @@ class ItemBody(Body, frozen=True):
 
 
 class ItemsBody(Body, frozen=True):
+    """A list of items."""
+
     items: list[ItemBody]
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`.
+    """The result for one event or item: `accepted`, `rejected` (see `field` and `reason`) or `unavailable`.
 
-    `id` is the event's id in services, its own or a derived one: an event sent again with it counts once.
+    `id` is the event's id, its own or a derived one: an event sent again with it counts once.
     `spooled`: accepted while the topic was down, and on its way there from a disk.
     """
 
@@ -93,12 +99,16 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Receipts(msgspec.Struct, frozen=True):
+    """The number of messages accepted and rejected, and one receipt per message in the order of the request."""
+
     accepted: int
     rejected: int
     receipts: list[Receipt]
 
 
 class RememberedInteraction(msgspec.Struct, frozen=True):
+    """An interaction in the user's online history."""
+
     item_id: str
     type: str
     occurred_at: datetime
@@ -116,6 +126,8 @@ class UserAnswer(msgspec.Struct, frozen=True):
 
 
 class VersionAnswer(msgspec.Struct, frozen=True):
+    """One index version with the aliases that point to it and its metrics from training."""
+
     version: str
     created_at: datetime
     algorithm: str
@@ -138,6 +150,8 @@ class VersionsAnswer(msgspec.Struct, frozen=True):
 
 
 class MoveBody(Body, frozen=True):
+    """The reason for moving an alias; it is kept in the history."""
+
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
@@ -177,6 +191,8 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FieldError(msgspec.Struct, frozen=True):
+    """A field of the request, and what is wrong with it."""
+
     field: str
     reason: str
 

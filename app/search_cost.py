@@ -1,4 +1,4 @@
-"""SearchCost: whether to recommend on the event loop or beside it, by what it has cost so far."""
+"""SearchCost: decides whether to recommend on the event loop or in a thread, by the measured processor time."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -31,21 +31,21 @@ class SearchCost:
         self._calls = 0
 
     def fitting(self, queries: Sequence[Query]) -> int:
-        """How many of them, at least one, hold the event loop no longer than it may be held, by what is known."""
+        """How many of `queries`, at least one, fit into the time for which the event loop may be held."""
         return max(1, min(len(queries), int(MAX_INLINE / self._seconds.get(_kind(queries), MAX_INLINE))))
 
     async def run(self, queries: Sequence[Query], call: Callable[[], T], *, beside: bool = False) -> T:
-        """`call` for `queries`, where it holds nobody up; `beside` the loop whatever it has cost so far."""
+        """The result of `call`, on the event loop if it is short for `queries`; with `beside` always in a thread."""
         kind = _kind(queries)
-        known = self._seconds.get(kind)
-        inline = not beside and known is not None and known * len(queries) < MAX_INLINE
+        estimate = self._seconds.get(kind)
+        inline = not beside and estimate is not None and estimate * len(queries) < MAX_INLINE
         self._calls += 1
-        if known is not None and self._calls % LOOK_EVERY:
+        if estimate is not None and self._calls % LOOK_EVERY:
             return call() if inline else await asyncio.to_thread(call)
         measured = _Measured(call)
         result = measured() if inline else await asyncio.to_thread(measured)
         seconds = measured.seconds / len(queries)
-        self._seconds[kind] = seconds if known is None else known + SMOOTHING * (seconds - known)
+        self._seconds[kind] = seconds if estimate is None else estimate + SMOOTHING * (seconds - estimate)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Served: recommendations on their way to the answer, with what is shown of them made for a whole batch at once."""
+"""Served: recommendations with the ids and scores to show, looked up for a whole batch at once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -42,13 +42,13 @@ MAX_TURNS = 4
 
 
 T = TypeVar("T")
-Asked = tuple[Query, UserFeatures | None]
+QueryFeatures = tuple[Query, UserFeatures | None]
 Waiting = tuple[Query, str | None, "asyncio.Future[Served]"]
 """A query, and the version that is to answer it where that is not the live one."""
 
 
 class Serving:
-    """Answers queries from whatever is in memory and in the feature store right now. Made on its event loop."""
+    """Answers queries from the versions in memory and the feature store. Create it on its event loop."""
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Serving:
         return NO_VERSION if fallback is None else f"{fallback}, nor can any version that was live before it"
 
     def loaded(self, version: str) -> LoadedVersion | None:
+        """The named version, if it is in memory."""
         return self._live_index.loaded(version)
 
     async def recommend(self, query: Query, placement: str = "") -> Served:
@@ -96,18 +97,18 @@ class Serving:
         """
         chosen = self._rollouts.choose(query.user_id, placement)
         if chosen is None:
-            found = await self._answered(query, None)
+            reply = await self._answer(query, None)
         else:
             began = perf_counter()
-            found = await self._answered(query, chosen.version)
-            found.variant = chosen.variant
+            reply = await self._answer(query, chosen.version)
+            reply.variant = chosen.variant
             seconds = perf_counter() - began
-            self._guard.note(chosen, found.result, seconds, degraded=found.degraded, stood_in=found.stood_in)
+            self._guard.note(chosen, reply.result, seconds, degraded=reply.degraded, stood_in=reply.stood_in)
         if self._rollouts.shadow is not None:
-            self._shadow.offer(query, found.result, found.live, found.seconds)
-        return found
+            self._shadow.offer(query, reply.result, reply.live, reply.seconds)
+        return reply
 
-    async def _answered(self, query: Query, version: str | None) -> Served:
+    async def _answer(self, query: Query, version: str | None) -> Served:
         live, loop = self.live(), self._loop
         if self._arrived is None:
             # One timer for all that come in this turn of the event loop, which does no harm when they are done.
@@ -120,20 +121,20 @@ class Serving:
         return await answer
 
     async def recommend_all(self, queries: Sequence[Query], encode: Callable[[Sequence[Served]], T]) -> list[T]:
-        """The same for queries that belong together: all from one version, in their order and in no hurry.
+        """Answers to the queries of a batch, all from one version and in order, without a deadline.
 
-        Part by part, each as `encode` returns it. Parts of all batches take turns with each other and with the rest
-        of the event loop; whoever is cancelled ends with the part at hand.
+        They come in parts, each as `encode` returns it. Parts of all batches take turns with each other and with other
+        work of the event loop; a cancelled batch ends with the current part.
         """
         live, parts, start = self.live(), list[T](), 0
         async with self._batches:
             while start < len(queries):
                 size = max(1, min(OF_BATCH, ITEMS_OF_PART // queries[start].k))
                 size = live.search_cost.fitting(queries[start : start + size])
-                asked = await self._with_features(queries[start : start + size], live, batch=True)
+                pairs = await self._with_features(queries[start : start + size], live, batch=True)
                 async with self._turn_of_batches:
-                    parts.append(encode(await self._answers(asked, live)))
-                    # Whoever waits for the turn has it in the next round of the loop, when others had theirs.
+                    parts.append(encode(await self._answers(pairs, live)))
+                    # The next batch gets its turn in the next round of the loop, after other work.
                     await asyncio.sleep(0)
                 start += size
         return parts
@@ -141,22 +142,23 @@ class Serving:
     async def trace(
         self, query: Query, placement: str = "", version: LoadedVersion | None = None
     ) -> tuple[Served, Trace]:
-        """`recommend` with a record of every stage; alone, since it is asked for by people, and no part of a rollout.
+        """`recommend` with a record of every stage, one query at a time, without recording outcomes of a rollout.
 
-        With `version`, what that one would answer: an operator's question, not counted as traffic.
+        With `version`, the answer of that version for an operator, not counted as traffic.
         """
         trace, chosen = Trace(), None if version else self._rollouts.choose(query.user_id, placement)
         beside = None if chosen is None or chosen.version is None else self._live_index.alternates.get(chosen.version)
-        asked = version or beside or self.live()
-        found = (await self._serve([query], asked, trace, counted=version is None))[0]
-        found.variant = None if chosen is None else chosen.variant
-        return found, trace
+        target = version or beside or self.live()
+        reply = (await self._serve([query], target, trace, counted=version is None))[0]
+        reply.variant = None if chosen is None else chosen.variant
+        return reply, trace
 
     async def aclose(self) -> None:
+        """Wait for the queries under way."""
         await asyncio.gather(*self._turns, return_exceptions=True)
 
     def _give_up(self, arrived: Sequence[Waiting], live: LoadedVersion) -> None:
-        """The deadline is over, whatever it was that took so long: what needs neither features nor a search."""
+        """Answer what is unanswered at the deadline with popular items, which need neither features nor a search."""
         for query, _, answer in arrived:
             if not answer.done():
                 impersonal = replace(
@@ -172,28 +174,30 @@ class Serving:
             together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
             task = asyncio.create_task(self._turn(together))
             self._turns.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._end_turn)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end_turn(self, task: asyncio.Task[None]) -> None:
         self._turns.discard(task)
         self._flush()
 
     async def _turn(self, waiting: Sequence[Waiting]) -> None:
-        """Queries that the same version answers go together."""
-        of_live = [one for one in waiting if one[1] is None]
+        """Answer queries, those for the same version together."""
+        of_live = [entry for entry in waiting if entry[1] is None]
         groups = [self._fulfil(of_live, None)] if of_live else []
         if len(of_live) < len(waiting):
             versions = {version for _, version, _ in waiting if version is not None}
-            groups += [self._fulfil([one for one in waiting if one[1] == version], version) for version in versions]
+            groups += [
+                self._fulfil([entry for entry in waiting if entry[1] == version], version) for version in versions
+            ]
         if len(groups) == 1:
             await groups[0]
         else:
             await asyncio.gather(*groups)
 
     async def _fulfil(self, waiting: Sequence[Waiting], version: str | None) -> None:
-        """Whatever happens, nobody is left waiting."""
+        """Set the answer of every query, or the error."""
         try:
-            answers = await self._served_by(version, [query for query, _, _ in waiting])
+            answers = await self._serve_by(version, [query for query, _, _ in waiting])
         except BaseException as error:
             for _, _, answer in waiting:
                 if not answer.done():
@@ -201,12 +205,12 @@ class Serving:
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, _, answer), one in zip(waiting, answers, strict=True):
+        for (_, _, answer), reply in zip(waiting, answers, strict=True):
             if not answer.done():
-                answer.set_result(one)
+                answer.set_result(reply)
 
-    async def _served_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
-        """From `version` if it can, else from the live one: nobody shall suffer for an experiment."""
+    async def _serve_by(self, version: str | None, queries: Sequence[Query]) -> list[Served]:
+        """The answers of `version`; those of the live version if it is not loaded or fails."""
         loaded = None if version is None else self._live_index.alternates.get(version)
         if loaded is None:
             return await self._serve(queries, self.live())
@@ -216,8 +220,8 @@ class Serving:
             event, cause = "a version beside the live one could not answer", type(error).__name__
             log_throttled(log, "error", event, cause=cause, version=version, exc_info=error)
             answers = await self._serve(queries, self.live())
-            for one in answers:
-                one.stood_in = True
+            for reply in answers:
+                reply.stood_in = True
             return answers
 
     async def _serve(
@@ -227,23 +231,23 @@ class Serving:
 
     async def _with_features(
         self, queries: Sequence[Query], live: LoadedVersion, *, batch: bool = False
-    ) -> Sequence[Asked]:
+    ) -> Sequence[QueryFeatures]:
         users = [query.user_id for query in queries if query.user_id is not None]
         shown = any(query.placement.rotate_hours for query in queries)
-        found = iter(await self._features.read(users, live.index.version, shown=shown, batch=batch))
-        return [(query, None if query.user_id is None else next(found)) for query in queries]
+        records = iter(await self._features.read(users, live.index.version, shown=shown, batch=batch))
+        return [(query, None if query.user_id is None else next(records)) for query in queries]
 
     async def _answers(
-        self, asked: Sequence[Asked], live: LoadedVersion, trace: Trace | None = None, *, counted: bool = True
+        self, pairs: Sequence[QueryFeatures], live: LoadedVersion, trace: Trace | None = None, *, counted: bool = True
     ) -> list[Served]:
         began = perf_counter()
-        queries = [query for query, _ in asked]
-        call = partial(recommend_many, asked, live.catalogue, self._trends.current, trace)
+        queries = [query for query, _ in pairs]
+        call = partial(recommend_many, pairs, live.catalogue, self._trends.current, trace)
         beside = not has_masks(queries, live.catalogue)
         results = await live.search_cost.run(queries, call, beside=beside)
-        seconds = (perf_counter() - began) / len(asked)
+        seconds = (perf_counter() - began) / len(pairs)
         SEARCH_SECONDS.observe(seconds)
-        degraded = [query.user_id is not None and features is None for query, features in asked]
+        degraded = [query.user_id is not None and features is None for query, features in pairs]
         if counted:
             for result, lacking in zip(results, degraded, strict=True):
                 FALLBACK_LEVELS[result.fallback_level, lacking].inc()

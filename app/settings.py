@@ -42,13 +42,15 @@ class ApiKey(Section):
 
 
 def _to_placements(value: object) -> dict[str, Placement]:
-    """Raises `ValueError` naming the field: `home.sources.0.share: ...`."""
+    """Placements by name. Raises `ValueError` naming the field: `home.sources.0.share: ...`."""
     if not isinstance(value, Mapping):
         raise ValueError(f"expected placements by name, got {type(value).__name__}")
-    return {_converted(name, PlacementName, name): _converted(one, Placement, name) for name, one in value.items()}
+    return {
+        _convert(name, PlacementName, name): _convert(placement, Placement, name) for name, placement in value.items()
+    }
 
 
-def _converted(value: object, kind: Any, name: object) -> Any:
+def _convert(value: object, kind: Any, name: object) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -57,16 +59,17 @@ def _converted(value: object, kind: Any, name: object) -> Any:
 
 
 def _schema() -> dict[str, Any]:
-    """Whole in itself: pydantic's document has no place for the definitions of others."""
+    """The JSON schema of placements without references, since pydantic's document cannot hold their definitions."""
     (schema,), definitions = msgspec.json.schema_components([dict[PlacementName, Placement]], ref_template="{name}")
 
-    def inlined(node: Any) -> Any:
+    def inline(node: Any) -> Any:
+        """`node` with each reference replaced by its definition."""
         if isinstance(node, dict):
             reference = definitions.get(node.get("$ref", ""), {})
-            return {key: inlined(one) for key, one in {**reference, **node}.items() if key != "$ref"}
-        return [inlined(one) for one in node] if isinstance(node, list | tuple) else node
+            return {key: inline(child) for key, child in {**reference, **node}.items() if key != "$ref"}
+        return [inline(child) for child in node] if isinstance(node, list | tuple) else node
 
-    described: dict[str, Any] = inlined(schema)
+    described: dict[str, Any] = inline(schema)
     return described
 
 

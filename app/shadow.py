@@ -12,7 +12,7 @@ import structlog
 from app.feature_reader import FeatureReader
 from app.live_index import LiveIndex, LoadedVersion
 from app.metrics import SHADOW_COMPARED, SHADOW_FAILED, SHADOW_OVERLAP, SHADOW_SECONDS, SHADOW_SKIPPED
-from app.rollouts import LiveRollouts, Running
+from app.rollouts import LiveRollouts, RunningRollout
 from app.trend_watcher import LiveTrends
 from recsys.errors import StoreUnavailable
 from recsys.feature_store import FeatureStore
@@ -27,16 +27,16 @@ WAITING = 64
 BUDGET = 0.02
 """The part of the time that is spent on it, waiting included: after each comparison comes a pause 49 times as long.
 
-More of it shows in the 99th percentile of those who are answered (docs/rollouts.md).
+A larger part shows in the 99th percentile of latencies (docs/rollouts.md).
 """
 SEND_EVERY = 2.0
 """Seconds between sending of counts to the store."""
 
-Drawn = tuple[Query, Recommendation, LoadedVersion, float]
+Sample = tuple[Query, Recommendation, LoadedVersion, float]
 
 
 class Shadow:
-    """Requests wait for it in a bounded queue; what finds no room is counted and let go."""
+    """Compares answers with those of the shadow. Requests wait in a bounded queue; the excess is counted."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class Shadow:
         self._features = features
         self._trends = trends
         self._store = store
-        self._waiting: deque[Drawn] = deque()
+        self._waiting: deque[Sample] = deque()
         self._drawn = asyncio.Event()
         self._counts: Counter[str] = Counter()
         self._counted_for = ""
         self._sent = 0.0
 
     def offer(self, query: Query, result: Recommendation, live: LoadedVersion, seconds: float) -> None:
-        """`result` is what was answered, in `seconds` of the recommender."""
+        """Take a share of the requests for comparison; the live version answered `result` in `seconds`."""
         shadow = self._rollouts.shadow
         if shadow is None or random() >= shadow.rollout.share:  # noqa: S311
             return
@@ -84,7 +84,7 @@ class Shadow:
                 await asyncio.sleep((perf_counter() - began) * (1 / BUDGET - 1))
 
     async def _compare(
-        self, shadow: Running, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
+        self, shadow: RunningRollout, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
     ) -> None:
         loaded = self._live_index.alternates.get(shadow.version)
         if loaded is None or loaded.index is live.index:
@@ -92,8 +92,8 @@ class Shadow:
         if self._counted_for != shadow.rollout.experiment:
             self._counts, self._counted_for = Counter(), shadow.rollout.experiment
         try:
-            other, seconds = await self._answered(query, loaded)
-        except Exception as error:  # noqa: BLE001  # whatever a candidate does wrong is what this is here to find out
+            alternative, seconds = await self._answer(query, loaded)
+        except Exception as error:  # noqa: BLE001  # finding errors of a candidate is the purpose
             self._counts[FAILED] += 1
             SHADOW_FAILED.inc()
             cause = type(error).__name__
@@ -101,29 +101,32 @@ class Shadow:
                 log, "warning", "the shadow could not answer", cause=cause, version=shadow.version, error=repr(error)
             )
             return
-        ids, others = (one.ids(found.rows) for one, found in ((live.catalogue, result), (loaded.catalogue, other)))
-        overlap = len(set(ids) & set(others)) / max(len(ids), len(others), 1)
+        live_ids, shadow_ids = (
+            catalogue.ids(answer.rows)
+            for catalogue, answer in ((live.catalogue, result), (loaded.catalogue, alternative))
+        )
+        overlap = len(set(live_ids) & set(shadow_ids)) / max(len(live_ids), len(shadow_ids), 1)
         SHADOW_COMPARED.inc()
         SHADOW_OVERLAP.observe(overlap)
         SHADOW_SECONDS.observe(seconds)
         self._counts.update({COMPARED: 1, OVERLAP: round(overlap * MILLIONTHS)})
         self._counts.update((time_counted("live", live_seconds), time_counted("shadow", seconds)))
-        for side, found in (("live", result), ("shadow", other)):
-            scores = found.scores[[source is Source.PERSONAL for source in found.sources]]
+        for side, answer in (("live", result), ("shadow", alternative)):
+            scores = answer.scores[[source is Source.PERSONAL for source in answer.sources]]
             total = round(float(np.sum(scores, dtype=np.float64)) * MILLIONTHS)
             self._counts.update({f"{side}:{SCORES}": total, f"{side}:{SCORES}:n": len(scores)})
 
-    async def _answered(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
+    async def _answer(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
         users = [] if query.user_id is None else [query.user_id]
         shown = bool(query.placement.rotate_hours)
-        found = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
-        asked = [(query, found[0] if found else None)]
-        call = partial(recommend_many, asked, loaded.catalogue, self._trends.current)
+        records = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
+        pairs = [(query, records[0] if records else None)]
+        call = partial(recommend_many, pairs, loaded.catalogue, self._trends.current)
         began = perf_counter()
         results = await loaded.search_cost.run([query], call, beside=not has_masks([query], loaded.catalogue))
         return results[0], perf_counter() - began
 
-    async def _send(self, shadow: Running | None) -> None:
+    async def _send(self, shadow: RunningRollout | None) -> None:
         if shadow is None or not self._counts or perf_counter() - self._sent < SEND_EVERY:
             return
         counts, self._counts, self._sent = self._counts, Counter(), perf_counter()

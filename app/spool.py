@@ -41,11 +41,11 @@ LOOK_ROUND = 5.0
 
 
 class SpoolFull(TopicUnavailable):
-    """There is no room for it on the disk, or on what the spool may take of it."""
+    """The disk, or the part of it that the spool may use, is full."""
 
 
 class Spool:
-    """One per worker process; all that touches the disk happens in one thread of its own."""
+    """The spool of one worker process; one thread does all work on the disk."""
 
     def __init__(self, folder: Path, limit: int, reserve: int = 0) -> None:
         self._place = folder
@@ -55,7 +55,7 @@ class Spool:
         self._committing: asyncio.Task[None] | None = None
         self._written = self._unwritten = 0
         self._door: asyncio.Future[None] | None = None
-        """Closed while the topic takes the last of what is here: done when it opens."""
+        """Closed while the last messages are being sent; the future is done when it opens."""
         self._answering = False
         self._attempted = asyncio.Event()
         """A batch was sent, or was to be."""
@@ -70,23 +70,23 @@ class Spool:
 
     @property
     def idle(self) -> bool:
-        """Nothing is there, and nothing is on its way from here to the topic."""
+        """Whether the spool is empty and sends nothing to the topic."""
         return not self.depth and self._door is None
 
     async def keep_behind(self, messages: Sequence[Outgoing]) -> bool:
-        """Put `messages` behind what is there, or nothing and False where nothing is: then they may go to the topic.
+        """Append `messages` if the spool holds any; return False if it is empty: then they may go to the topic.
 
-        So an empty spool costs nothing, and one that is not keeps the order of each user. While the topic takes the
-        last of it whoever comes waits for the outcome: under steady load it would never become empty otherwise. So does
-        whoever finds it full while the topic takes what is in it: soon it has room, or nothing to stand behind.
+        So an empty spool costs nothing, and a filled one keeps the order of each user. While its last messages are
+        being sent, new ones wait for the outcome: under steady load it would never become empty otherwise. They also
+        wait if the spool is full while the topic accepts its messages.
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._kept_behind(messages)
+                return await self._keep_behind(messages)
         except TimeoutError as error:
             raise _too_slow(len(messages)) from error
 
-    async def _kept_behind(self, messages: Sequence[Outgoing]) -> bool:
+    async def _keep_behind(self, messages: Sequence[Outgoing]) -> bool:
         while True:
             while self._door is not None:
                 await asyncio.shield(self._door)
@@ -103,7 +103,7 @@ class Spool:
             await self._attempted.wait()
 
     async def keep(self, messages: Sequence[Outgoing]) -> None:
-        """On the disk when this returns. Raises `TopicUnavailable` where there is no room or the disk fails."""
+        """Write `messages` to the disk before returning. Raises `TopicUnavailable` if it is full or fails."""
         written = asyncio.get_running_loop().create_future()
         self._group.append((messages, written))
         self._unwritten += len(messages)
@@ -116,9 +116,9 @@ class Spool:
             raise _too_slow(len(messages)) from error
 
     async def _commit(self) -> None:
-        """One transaction, and so one fsync, for all who came in one turn of the loop or during the last one.
+        """Write waiting messages, those of one turn of the loop or of the last write in one transaction with one fsync.
 
-        Unless they are so many that the first would wait long for the last.
+        A transaction takes about `COMMIT` messages, so that the first ones do not wait long.
         """
         while self._group:
             messages: list[Outgoing] = []
@@ -140,7 +140,7 @@ class Spool:
         self._filled.set()
 
     async def run(self, send: Send) -> None:
-        """Send what is there, oldest first, and look for what other processes left, until cancelled."""
+        """Send the messages, oldest first, and adopt the files of processes that ended, until cancelled."""
         pause, look_again = 0.0, 0.0
         while True:
             progress = False
@@ -166,18 +166,18 @@ class Spool:
                     await self._filled.wait()
 
     async def _replay(self, send: Send) -> bool:
-        """Send one batch; whether there is a reason to go on at once."""
+        """Send one batch; return whether to go on at once."""
         if self._answering and self.depth <= BATCH and self._door is None:
             self._door = asyncio.get_running_loop().create_future()
         batch = await self._on_disk(self._folder.first, BATCH)
         if not batch:
             return True
-        results = await send([one.message for one in batch if one.message is not None])
-        taken = [one.number for one, failure in zip(batch, results, strict=True) if failure is None]
-        self._answering = len(taken) == len(batch)
-        if taken:
-            SPOOL_REPLAYED.inc(len(taken))
-            await self._on_disk(self._folder.remove, taken)
+        results = await send([entry.message for entry in batch if entry.message is not None])
+        numbers = [entry.number for entry, failure in zip(batch, results, strict=True) if failure is None]
+        self._answering = len(numbers) == len(batch)
+        if numbers:
+            SPOOL_REPLAYED.inc(len(numbers))
+            await self._on_disk(self._folder.remove, numbers)
         return self._answering
 
     def _open_door(self) -> None:
@@ -196,16 +196,17 @@ class Spool:
         SPOOL_OLDEST.set(self.holding.age())
 
     async def _on_disk(self, call: Callable[..., T], *arguments: object) -> T:
-        def called() -> T:
+        def call_and_count() -> T:
+            """Call, and update the number of messages on the disk."""
             try:
                 return call(*arguments)
             finally:
                 self._written = self._folder.count
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, called)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call_and_count)
 
     async def aclose(self) -> None:
-        """What is still there stays on the disk, for the next process."""
+        """Close the files; messages not yet sent stay on the disk for the next process."""
         if self._committing is not None:
             await asyncio.wait([self._committing], timeout=PATIENCE)
         await self._on_disk(self._folder.close)

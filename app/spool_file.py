@@ -4,11 +4,11 @@ One connection with an exclusive lock, which the system takes back from a proces
 of the write-ahead log; a tail that was torn off is recognised by the checksums of its frames and was never
 acknowledged. Each message has a checksum of its own besides, since SQLite has none in the pages of the file itself.
 
-Removal needs room on the disk as well. Where there is none, what the topic has is only passed over, in memory, and the
-file goes as a whole once all of it was sent: that needs no room.
+Removal needs room on the disk as well. Without room, sent messages are only skipped, in memory, and the file is
+deleted as a whole once all of it was sent: that needs no room.
 
-Statements take and give hundreds of messages at once: Python lets go of its global lock for every step of a statement,
-and under load a thread that wants it back waits for milliseconds.
+Statements handle hundreds of messages at once: Python releases its global lock for every step of a statement, and
+under load a thread waits milliseconds to get it back.
 """
 
 import errno
@@ -41,7 +41,7 @@ Row = tuple[int, bytes, int]
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """One message of a file, or what is left of it: then `message` is missing."""
+    """One message of a file; `message` is `None` if it is damaged."""
 
     number: int
     packed: bytes
@@ -55,12 +55,12 @@ class SpoolFile:
         """Open or create; `limit` is in bytes. Refused while another process holds the file."""
         self.path = path
         self.count = 0
-        """Messages to be sent; of a file that was there before only after `recount`, which reads all of it."""
+        """Messages to be sent; for an existing file known only after `recount`, which reads all of it."""
         self._offered: list[int] = []
         self._sent_to = 0
-        """Up to this number all are sent."""
+        """All messages up to this number are sent."""
         self._sent: set[int] = set()
-        """Of those behind it."""
+        """Sent messages with higher numbers."""
         self._db = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (
@@ -82,29 +82,32 @@ class SpoolFile:
             raise
 
     def recount(self) -> None:
-        self.count = self._one("SELECT count(*) FROM message")
+        """Set `count` by reading the whole file."""
+        self.count = self._scalar("SELECT count(*) FROM message")
 
     @property
     def bytes(self) -> int:
-        """In use; the file itself does not shrink until it is discarded."""
-        return PAGE_BYTES * (self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count"))
+        """Bytes in use; the file itself does not shrink until it is discarded."""
+        return PAGE_BYTES * (self._scalar("PRAGMA page_count") - self._scalar("PRAGMA freelist_count"))
 
     @property
     def oldest_ms(self) -> int | None:
+        """When the oldest unsent message was spooled, in milliseconds since 1970; `None` without one."""
         query = "SELECT at_ms FROM message WHERE number > ? ORDER BY number LIMIT 1"
-        found = self._db.execute(query, (self._sent_to,)).fetchone()
-        return None if found is None else int(found[0])
+        row = self._db.execute(query, (self._sent_to,)).fetchone()
+        return None if row is None else int(row[0])
 
     def append(self, messages: Iterable[Outgoing]) -> None:
-        """On the disk when this returns; all or none."""
-        now = time.time_ns() // 1_000_000
-        packed = (_pack((one.key, one.value, dict(one.headers))) for one in messages)
-        self.restore((now, one, crc32(one)) for one in packed)
+        """Write `messages` to the disk before returning, all or none."""
+        now_ms = time.time_ns() // 1_000_000
+        packed = (_pack((message.key, message.value, dict(message.headers))) for message in messages)
+        self.restore((now_ms, blob, crc32(blob)) for blob in packed)
 
     def restore(self, rows: Iterable[Row]) -> None:
-        left, added = iter(rows), 0
+        """Write rows as they are, checksums included; all or none."""
+        remaining, added = iter(rows), 0
         with self._transaction():
-            while chunk := list(islice(left, ROWS)):
+            while chunk := list(islice(remaining, ROWS)):
                 values = ", ".join(["(?, ?, ?)"] * len(chunk))
                 columns = "INSERT INTO message (at_ms, packed, checksum) VALUES "
                 self._db.execute(columns + values, [value for row in chunk for value in row])
@@ -112,21 +115,22 @@ class SpoolFile:
         self.count += added
 
     def first(self, limit: int) -> list[Spooled]:
+        """Up to `limit` of the oldest unsent messages, in order."""
         (rows,) = self._db.execute(
             "SELECT json_group_array(json_array(number, hex(packed), CAST(checksum AS INTEGER))) "
             "FROM (SELECT * FROM message WHERE number > ? ORDER BY number LIMIT ?)",
             (self._sent_to, limit),
         ).fetchone()
-        found = [(number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows)]
-        self._offered = [number for number, _, _ in found]
+        entries = [(number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows)]
+        self._offered = [number for number, _, _ in entries]
         return [
             Spooled(number, packed, _message(packed, checksum))
-            for number, packed, checksum in found
+            for number, packed, checksum in entries
             if number not in self._sent
         ]
 
     def remove(self, numbers: Sequence[int]) -> None:
-        """Some of what `first` gave. Where this fails they are passed over all the same, and removed with the next."""
+        """Remove messages that `first` returned. If this fails they are skipped, and removed with the next ones."""
         self.count -= len(numbers)
         self._sent.update(numbers)
         unsent = next((number for number in self._offered if number not in self._sent), None)
@@ -141,7 +145,7 @@ class SpoolFile:
                 self._db.execute(f"DELETE FROM message WHERE number IN ({marks})", chunk)  # noqa: S608
 
     def readable(self) -> Iterator[Row]:
-        """What a damaged file still gives, in order: from the front to the damage, and from the end back to it."""
+        """The readable rows of a damaged file, in order: those before the damage and those behind it."""
         last = -1
         with suppress(sqlite3.DatabaseError):
             for number, *row in self._db.execute("SELECT * FROM message ORDER BY number"):
@@ -153,20 +157,22 @@ class SpoolFile:
             behind.extend(number for (number,) in rows)
         for number in reversed(behind):
             with suppress(sqlite3.DatabaseError):
-                found = "SELECT at_ms, packed, checksum FROM message WHERE number = ?"
-                yield self._db.execute(found, (number,)).fetchone()
+                query = "SELECT at_ms, packed, checksum FROM message WHERE number = ?"
+                yield self._db.execute(query, (number,)).fetchone()
 
     def close(self) -> None:
+        """Close the file; its messages stay."""
         self._db.close()
 
     def discard(self) -> None:
+        """Close and delete the file."""
         self.close()
         for end in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
 
-    def _one(self, query: str) -> int:
-        found: int = self._db.execute(query).fetchone()[0]
-        return found
+    def _scalar(self, query: str) -> int:
+        value: int = self._db.execute(query).fetchone()[0]
+        return value
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -189,19 +195,19 @@ def _message(packed: bytes, checksum: int) -> Outgoing | None:
 
 
 def is_held(error: sqlite3.Error) -> bool:
-    """Another process has the file."""
+    """Whether another process holds the file."""
     return _code(error) == sqlite3.SQLITE_BUSY
 
 
 def is_full(error: Exception) -> bool:
-    """The limit of the file is reached, or the disk is full."""
+    """Whether the limit of the file is reached or the disk is full."""
     if isinstance(error, sqlite3.Error):
         return _code(error) == sqlite3.SQLITE_FULL
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """What is on the disk is not what was written."""
+    """Whether the file is damaged."""
     return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 

@@ -21,7 +21,7 @@ DAMAGED = ".corrupt"
 
 
 class Holding(NamedTuple):
-    """How much waits here, in bytes on disk, and since when (milliseconds since 1970)."""
+    """The number of waiting messages, their bytes on disk and the time of the oldest (milliseconds since 1970)."""
 
     messages: int = 0
     bytes: int = 0
@@ -33,9 +33,9 @@ class Holding(NamedTuple):
 
 
 class SpoolFolder:
-    """Not thread-safe. Methods raise `sqlite3.Error` and `OSError` where the disk does not do its part.
+    """The spool's files. Not thread-safe. Methods raise `sqlite3.Error` and `OSError` if the disk fails.
 
-    A file lives from the first message it takes until it is empty, so that in peace there is none.
+    A file exists from its first message until it is empty: normally there is none.
     """
 
     def __init__(self, folder: Path, limit: int, reserve: int = 0) -> None:
@@ -51,24 +51,26 @@ class SpoolFolder:
 
     @property
     def count(self) -> int:
-        return sum(one.count for one in self._files)
+        """The number of messages to be sent, over all files."""
+        return sum(file.count for file in self._files)
 
     def holding(self) -> Holding:
-        oldest = [at_ms for one in self._files if (at_ms := one.oldest_ms) is not None]
-        return Holding(self.count, sum(one.bytes for one in self._files), min(oldest, default=None))
+        """The number, the bytes and the age of the messages, over all files."""
+        oldest = [at_ms for file in self._files if (at_ms := file.oldest_ms) is not None]
+        return Holding(self.count, sum(file.bytes for file in self._files), min(oldest, default=None))
 
     def adopt(self) -> None:
-        """Take over what nobody holds: a process that ends lets go of its files, however it ends."""
+        """Take over the files that no process holds; a process that ends releases its files."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours = {one.path for one in self._files}
+        ours = {spool_file.path for spool_file in self._files}
         for path in sorted(set(self._folder.glob(f"*{SUFFIX}")) - ours):
-            file = self._opened(path)
+            file = self._open(path)
             if file is not None:
                 self._files.append(file)
                 self._take_stock(file)
 
     def append(self, messages: Sequence[Outgoing]) -> None:
-        """On the disk when this returns; all or none."""
+        """Write `messages` to the disk before returning, all or none."""
         if self._reserve and free_bytes(self._folder) < self._reserve:
             raise OSError(errno.ENOSPC, f"less than {self._reserve} bytes are free", str(self._folder))
         if not self._files:
@@ -87,37 +89,37 @@ class SpoolFolder:
         while self._files:
             file = self._files[0]
             try:
-                found = file.first(limit)
-                damaged = [one for one in found if one.message is None]
-                for one in damaged:
-                    self._quarantine(file, one)
+                entries = file.first(limit)
+                damaged = [entry for entry in entries if entry.message is None]
+                for entry in damaged:
+                    self._quarantine(file, entry)
                 if damaged:
-                    self._removed(file, [one.number for one in damaged])
+                    self._remove(file, [entry.number for entry in damaged])
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
                 self._set_aside(file, error)
                 continue
             self._source = file
-            if len(found) > len(damaged):
-                return [one for one in found if one.message is not None]
+            if len(entries) > len(damaged):
+                return [entry for entry in entries if entry.message is not None]
             self._discard_if_empty(file)
         return []
 
     def remove(self, numbers: Sequence[int]) -> None:
-        """What `first` gave, now that the topic has it. In a file that was damaged meanwhile it is sent again."""
+        """Remove messages that `first` returned and the topic has. After damage to the file they are sent again."""
         file = self._source
         if file is None or file not in self._files:
             return
         try:
-            self._removed(file, numbers)
+            self._remove(file, numbers)
         except sqlite3.DatabaseError as error:
             self._set_aside(file, error)
         else:
             self._discard_if_empty(file)
 
-    def _removed(self, file: SpoolFile, numbers: Sequence[int]) -> None:
-        """A disk without room for it does not keep what is behind from being sent. Raises what damage raises."""
+    def _remove(self, file: SpoolFile, numbers: Sequence[int]) -> None:
+        """Remove messages; a full disk is only logged, so that later messages are still sent. Raises on damage."""
         complaint = ""
         try:
             file.remove(numbers)
@@ -130,22 +132,23 @@ class SpoolFolder:
         self._complaint = complaint
 
     def close(self) -> None:
-        for one in self._files:
-            one.close()
+        """Close all files; their messages stay."""
+        for file in self._files:
+            file.close()
         self._files.clear()
 
     def _new(self) -> SpoolFile:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Never a name that was there before: who still opens a file that was discarded must find nothing new in it.
+        # Always a new name: a process that still opens a discarded file must find nothing new in it.
         return SpoolFile(self._folder / f"{time.time_ns():020d}-{token_hex(4)}{SUFFIX}", self._limit)
 
-    def _opened(self, path: Path) -> SpoolFile | None:
+    def _open(self, path: Path) -> SpoolFile | None:
         try:
             return SpoolFile(path, self._limit)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 SPOOL_DAMAGED.inc()
-                aside = _renamed(path)
+                aside = _rename(path)
                 log.error("a file of the spool cannot be opened, it was set aside", path=str(aside), error=str(error))
             elif not is_held(error):
                 raise
@@ -169,14 +172,14 @@ class SpoolFolder:
             self._files.remove(file)
             file.discard()
 
-    def _quarantine(self, file: SpoolFile, one: Spooled) -> None:
-        place = file.path.with_name(f"{file.path.stem}-{one.number}{DAMAGED}")
-        place.write_bytes(bytes(one.packed) if isinstance(one.packed, bytes) else str(one.packed).encode())
+    def _quarantine(self, file: SpoolFile, entry: Spooled) -> None:
+        path = file.path.with_name(f"{file.path.stem}-{entry.number}{DAMAGED}")
+        path.write_bytes(bytes(entry.packed) if isinstance(entry.packed, bytes) else str(entry.packed).encode())
         SPOOL_DAMAGED.inc()
-        log.error("a spooled message is damaged, it was set aside", path=str(place))
+        log.error("a spooled message is damaged, it was set aside", path=str(path))
 
     def _set_aside(self, file: SpoolFile, error: sqlite3.Error) -> None:
-        """Go on with all that can still be read, in a new file."""
+        """Copy all readable messages to a new file, and rename the damaged one."""
         fresh = self._new()
         try:
             fresh.restore(file.readable())
@@ -185,7 +188,7 @@ class SpoolFolder:
             raise
         self._files[self._files.index(file)] = fresh
         file.close()
-        aside = _renamed(file.path)
+        aside = _rename(file.path)
         SPOOL_DAMAGED.inc()
         log.error(
             "a file of the spool is damaged, it was set aside",
@@ -194,8 +197,8 @@ class SpoolFolder:
         self._discard_if_empty(fresh)
 
 
-def _renamed(path: Path) -> Path:
-    """Nobody may hold it open: SQLite would find its write-ahead log by the old name."""
+def _rename(path: Path) -> Path:
+    """Rename a file and return its new path. It must be closed: SQLite finds the write-ahead log by the old name."""
     for end in ("-wal", ""):
         with suppress(FileNotFoundError):
             aside = path.with_name(f"{path.name}{DAMAGED}{end}")
@@ -204,23 +207,23 @@ def _renamed(path: Path) -> Path:
 
 
 def free_bytes(folder: Path) -> int:
-    """Of the disk that `folder` is on, or will be."""
-    place = folder.resolve()
-    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+    """Free bytes of the disk of `folder`, which need not exist yet."""
+    location = folder.resolve()
+    return shutil.disk_usage(next(path for path in (location, *location.parents) if path.exists())).free
 
 
 def unowned(folder: Path) -> dict[Path, int]:
-    """Messages in files that no process holds, and 0 for what was set aside: for whoever looks from outside."""
-    found = dict.fromkeys(folder.glob(f"*{DAMAGED}"), 0)
+    """The number of messages per file that no process holds; 0 for damaged files that were set aside."""
+    counts = dict.fromkeys(folder.glob(f"*{DAMAGED}"), 0)
     for path in folder.glob(f"*{SUFFIX}"):
         try:
             file = SpoolFile(path, 0)
         except sqlite3.DatabaseError as error:
             if not is_held(error):
-                found[path] = 0
+                counts[path] = 0
             continue
         with suppress(sqlite3.DatabaseError):
             file.recount()
-        found[path] = file.count
+        counts[path] = file.count
         file.close()
-    return found
+    return counts

@@ -1,4 +1,4 @@
-"""TrendWatcher: what is counted of the events reaches the trending list within seconds."""
+"""TrendWatcher: brings the counts of events to the trending list within seconds."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from recsys.trend import TREND_HOURS, hour_of
 log = structlog.get_logger()
 
 ALL_HOURS_EVERY = 3600.0
-"""Seconds between readings of every hour: late events may change one that is long past."""
+"""Seconds between readings of every hour: late events may change any of them."""
 
 
 class LiveTrends:
-    """Lives on the event loop's thread only, like `LiveIndex`."""
+    """The current trends; only the event loop changes them, as in `LiveIndex`."""
 
     def __init__(self) -> None:
         self.current = Trends()
 
 
 class TrendWatcher:
-    """Keeps the trends as they are counted. While the store is away, those known last stay."""
+    """Keeps the trends up to date; while the store cannot be read, the last ones stay."""
 
     def __init__(self, live_trends: LiveTrends, live_index: LiveIndex, store: FeatureStore, interval: float) -> None:
         self._live_trends = live_trends
@@ -48,26 +48,26 @@ class TrendWatcher:
 
     async def look(self) -> None:
         """Read the hours that still change, all of them now and then. Raises `StoreUnavailable`."""
-        hour, before = hour_of(1000 * time()), self._live_trends.current
+        hour, previous = hour_of(1000 * time()), self._live_trends.current
         # An event may be a little ahead of the clock, and then in the hour to come.
         newest = range(hour - 1, hour + 2)
         every = monotonic() >= self._all_due
         counts = await self._store.trends(range(hour - TREND_HOURS + 1, hour + 2) if every else newest)
-        now = {one: counts[one] for one in newest}
-        if not every and hour == before.hour and now == self._newest:
+        newest_counts = {key: counts[key] for key in newest}
+        if not every and hour == previous.hour and newest_counts == self._newest:
             return
-        catalogues = [one.catalogue for one in self._live_index.in_memory()]
-        base = Trends() if every else before
-        self._live_trends.current = await asyncio.to_thread(_ready, base, before, hour, counts, catalogues)
-        self._newest = now
+        catalogues = [loaded.catalogue for loaded in self._live_index.in_memory()]
+        base = Trends() if every else previous
+        self._live_trends.current = await asyncio.to_thread(_ready, base, previous, hour, counts, catalogues)
+        self._newest = newest_counts
         if every:
             self._all_due = monotonic() + ALL_HOURS_EVERY
 
 
 def _ready(
-    base: Trends, before: Trends, hour: int, counts: Mapping[int, Mapping[str, int]], catalogues: list[Catalogue]
+    base: Trends, previous: Trends, hour: int, counts: Mapping[int, Mapping[str, int]], catalogues: list[Catalogue]
 ) -> Trends:
     trends = base.updated(hour, counts)
     for catalogue in catalogues:
-        trends.warm(catalogue, before)
+        trends.warm(catalogue, previous)
     return trends

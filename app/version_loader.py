@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from app.live_index import LiveIndex, LoadedVersion, caught_up
+from app.live_index import LiveIndex, LoadedVersion, catch_up
 from app.metrics import LOAD_FAILURES
 from recsys.background import Bounded
 from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
@@ -24,11 +24,11 @@ MAX_BACKOFF = 60.0
 READ_DEADLINE = 5.0
 LOAD_DEADLINE = 900.0
 PROOF_DEADLINE = 120.0
-"""Seconds. Before a move the version is copied to this machine and opened; somebody waits for that."""
+"""Seconds. Before a move the version is copied to this machine and opened, while an operator waits."""
 
 
 class Openings:
-    """Opens versions one at a time, and holds what a move was just proven with for the watcher that is to load it."""
+    """Opens versions one at a time, and keeps one opened to check a move for the watcher that loads it next."""
 
     def __init__(self, live_index: LiveIndex, cache: Path) -> None:
         self._live_index = live_index
@@ -37,17 +37,17 @@ class Openings:
         self._ready: LoadedVersion | None = None
 
     def open(self, registry: IndexRegistry, version: str) -> LoadedVersion:
-        """The version as the registry has it; for a thread. Raises `CorruptArtefact`, `NotFound`."""
+        """The version as the registry has it. Call it in a thread. Raises `CorruptArtefact`, `NotFound`."""
         manifest = registry.manifest(version)
         with self._opening:
             ready = self._ready
             if ready is not None and ready.index.manifest == manifest:
                 self._ready = None
                 return ready
-            return opened_version(registry.fetch(version, self._cache), manifest)
+            return open_directory(registry.fetch(version, self._cache), manifest)
 
     def prove(self, registry: IndexRegistry, version: str) -> None:
-        """A `Proof`: that the version is whole in the registry and opens; what is in memory did. For a thread."""
+        """Check that the version is complete in the registry and opens. Call it in a thread."""
         manifest = registry.manifest(version)
         loaded = self._live_index.loaded(version)
         if loaded is None or loaded.index.manifest != manifest:
@@ -56,7 +56,7 @@ class Openings:
 
 
 class VersionLoader:
-    """For one watcher: its calls of the registry go one after the other, beside the event loop."""
+    """Loads versions for one watcher; its calls of the registry run one at a time, in a thread."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class VersionLoader:
         self._refusals: dict[str, RecsysError] = {}
 
     async def read(self, call: Callable[..., T], *arguments: object) -> T:
-        """What `call` of the registry returns. Raises `RegistryUnavailable`."""
-        return await answered(self._calls, READ_DEADLINE, call, *arguments)
+        """The result of `call` of the registry. Raises `RegistryUnavailable`."""
+        return await call_registry(self._calls, READ_DEADLINE, call, *arguments)
 
     async def load(self, version: str, deadline: float = LOAD_DEADLINE) -> LoadedVersion | None:
         """The version ready to serve, or `None` when it must not be (tried again later, ever more slowly)."""
@@ -85,8 +85,8 @@ class VersionLoader:
         if monotonic() < not_before:
             return None
         try:
-            opening = answered(self._calls, deadline, self._openings.open, self._registry, version)
-            loaded = await self.caught_up(await opening)
+            opening = call_registry(self._calls, deadline, self._openings.open, self._registry, version)
+            loaded = await self.catch_up(await opening)
         except (CorruptArtefact, NotFound, RegistryUnavailable) as error:
             self._refused[version] = (monotonic() + delay, min(2 * delay, MAX_BACKOFF))
             LOAD_FAILURES.labels(cause_of(error)).inc()
@@ -101,25 +101,25 @@ class VersionLoader:
         return loaded
 
     def refusal(self, version: str) -> RecsysError | None:
-        """Why the version was refused last."""
+        """The error with which the version was last refused, if any."""
         return self._refusals.get(version)
 
-    async def caught_up(self, loaded: LoadedVersion) -> LoadedVersion:
-        """With the item changes there are, if they can be read now."""
+    async def catch_up(self, loaded: LoadedVersion) -> LoadedVersion:
+        """`loaded` with all item changes, or as it is if they cannot be read now."""
         try:
-            return await caught_up(loaded, self._store)
+            return await catch_up(loaded, self._store)
         except StoreUnavailable as error:
             log.warning("item changes cannot be read yet", version=loaded.index.version, error=str(error))
             return loaded
 
 
 def cause_of(error: RecsysError) -> str:
-    """The refusal in a word, as the metric has it."""
+    """The value of the metric's label for `error`."""
     return {CorruptArtefact: "corrupt", NotFound: "missing"}.get(type(error), "registry_unavailable")
 
 
-async def answered(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
-    """What `call` returns. Raises `RegistryUnavailable` when that takes longer than `deadline` seconds too."""
+async def call_registry(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
+    """The result of `call`. Raises `RegistryUnavailable`, also after `deadline` seconds."""
     try:
         return await calls.run(deadline, call, *arguments)
     except TimeoutError as error:
@@ -128,7 +128,7 @@ async def answered(calls: Bounded, deadline: float, call: Callable[..., T], *arg
         ) from error
 
 
-def opened_version(directory: Path, manifest: Manifest) -> LoadedVersion:
-    """The version in `directory`, warm. Raises `CorruptArtefact`."""
+def open_directory(directory: Path, manifest: Manifest) -> LoadedVersion:
+    """The version in `directory`, opened and warmed up. Raises `CorruptArtefact`."""
     catalogue = opened(directory, manifest)
     return LoadedVersion(catalogue.index, catalogue)

@@ -91,21 +91,21 @@ def _measure(
     result: dict[str, Any] = {
         "items": items,
         "index_mb": bench.index_megabytes,
-        "measured": {name: asdict(one) for name, one in best.items()},
+        "measured": {name: asdict(contender) for name, contender in best.items()},
     }
     single = best["millirec"].load
     if batch:
-        result["batch"] = _told(scenarios.batch(bench, single))
+        result["batch"] = _report(scenarios.batch(bench, single))
     if overload:
-        result["overload"] = _told(scenarios.overload(bench))
+        result["overload"] = _report(scenarios.overload(bench))
     if swap:
-        result["swap"] = _told(scenarios.swap(bench))
+        result["swap"] = _report(scenarios.swap(bench))
     return result
 
 
-def _told(found: dict[str, float]) -> dict[str, float]:
-    console.print(", ".join(f"{name} {value:,.2f}" for name, value in found.items()))
-    return found
+def _report(figures: dict[str, float]) -> dict[str, float]:
+    console.print(", ".join(f"{name} {value:,.2f}" for name, value in figures.items()))
+    return figures
 
 
 def _show(items: int, bench: Bench, best: dict[str, Measured]) -> None:
@@ -114,24 +114,25 @@ def _show(items: int, bench: Bench, best: dict[str, Measured]) -> None:
     heads = ("service", "requests/s", "x lean", "x empty", "p50 ms", "p95 ms", "p99 ms", "max ms", "failed", "degraded")
     for column in (*heads, "us CPU", "MB", "private MB"):
         table.add_column(column, justify="left" if column == "service" else "right")
-    for name, one in best.items():
-        load: Load = one.load
+    for name, contender in best.items():
+        load: Load = contender.load
         ratios = [
-            f"{load.requests_per_second / best[other].load.requests_per_second:.2f}" for other in ("lean", "empty")
+            f"{load.requests_per_second / best[baseline].load.requests_per_second:.2f}"
+            for baseline in ("lean", "empty")
         ]
         times = [f"{value:.2f}" for value in (load.p50, load.p95, load.p99, load.max)]
-        rest = [str(load.failed), f"{one.degraded:.2%}", f"{one.cpu_us:.0f}"]
-        memory = [f"{one.resident_mb:.0f}", f"{one.private_mb:.0f}"]
+        rest = [str(load.failed), f"{contender.degraded:.2%}", f"{contender.cpu_us:.0f}"]
+        memory = [f"{contender.resident_mb:.0f}", f"{contender.private_mb:.0f}"]
         table.add_row(name, f"{load.requests_per_second:,.0f}", *ratios, *times, *rest, *memory)
     console.print(table)
 
 
 def _store(results: list[dict[str, Any]], **parameters: int) -> None:
     RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
+    measured_at = datetime.now(UTC)
+    path = RESULTS / f"{measured_at:%Y%m%d-%H%M%S}.json"
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
-    document = {"measured_at": now.isoformat(), "machine": machine, **parameters, "results": results}
+    document = {"measured_at": measured_at.isoformat(), "machine": machine, **parameters, "results": results}
     path.write_text(json.dumps(document, indent=2) + "\n")
     console.print(f"stored in {path}")
 

@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 
 def item(n: int, at: datetime = TRAINED) -> Item:
+    """Item number `n` with random properties, as of `at`."""
     return Item(
         item_id=f"item-{n}",
         updated_at=at,
@@ -55,6 +56,7 @@ def item(n: int, at: datetime = TRAINED) -> Item:
 
 
 def timed(name: str, work: Callable[[], T]) -> T:
+    """What `work` returns; prints how long it took."""
     started = time.perf_counter()
     result = work()
     print(f"{1e3 * (time.perf_counter() - started):10.2f} ms  {name}")
@@ -62,11 +64,14 @@ def timed(name: str, work: Callable[[], T]) -> T:
 
 
 def version(directory: Path, n: int) -> Index:
+    """A version with `n` random items, written to `directory` and opened."""
     items = [item(k) for k in range(n)]
     factors = np.random.default_rng(0).normal(size=(n, DIMENSIONS)).astype(np.float32)
     index = faiss.IndexFlatIP(DIMENSIONS)
     index.add(factors)
-    contents = IndexContents([one.item_id for one in items], factors, np.ones(n, np.float32), ["u"], factors[:1], items)
+    contents = IndexContents(
+        [entry.item_id for entry in items], factors, np.ones(n, np.float32), ["u"], factors[:1], items
+    )
     write_artefact(directory, contents, index)
     timed("columns written", lambda: write_attributes(directory, items))
     size = sum(path.stat().st_size for path in directory.glob("attributes.*"))
@@ -81,11 +86,13 @@ def version(directory: Path, n: int) -> Index:
 
 
 def masks(name: str, catalogue: Catalogue) -> None:
+    """Print how long the mask of each filter takes."""
     for text in FILTERS:
         timed(f"{name}: {text}", lambda text=text: catalogue.allowed((compile_expression(text),)))  # type: ignore[misc]
 
 
 def caught_up(catalogue: Catalogue, pages: list[list[bytes]]) -> Catalogue:
+    """The catalogue after all `pages` of changes, each page warmed up."""
     decode = msgspec.json.Decoder(Item).decode
     for page in pages:
         changed = catalogue.newer([decode(raw) for raw in page])
@@ -93,15 +100,16 @@ def caught_up(catalogue: Catalogue, pages: list[list[bytes]]) -> Catalogue:
     return catalogue
 
 
-def pauses(stop: threading.Event, found: list[float]) -> None:
-    """How much longer than asked a thread sleeps: what an event loop would stand still."""
+def pauses(stop: threading.Event, delays: list[float]) -> None:
+    """Append by how many milliseconds short sleeps are late: an event loop would stand still for as long."""
     while not stop.is_set():
         started = time.perf_counter()
         time.sleep(0.001)
-        found.append(1e3 * (time.perf_counter() - started) - 1)
+        delays.append(1e3 * (time.perf_counter() - started) - 1)
 
 
 def main() -> None:
+    """Print how long filters take before, during and after changes of items."""
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with TemporaryDirectory() as folder:
         index = version(Path(folder), n)
@@ -114,13 +122,13 @@ def main() -> None:
         pages = [feed[start : start + PAGE] for start in range(0, len(feed), PAGE)]
         gc.collect()
         gc.freeze()
-        stop, found = threading.Event(), list[float]()
-        watch = threading.Thread(target=pauses, args=(stop, found))
+        stop, delays = threading.Event(), list[float]()
+        watch = threading.Thread(target=pauses, args=(stop, delays))
         watch.start()
         changed = timed(f"{len(feed)} changes taken in", lambda: caught_up(catalogue, pages))
         stop.set()
         watch.join()
-        print(f"{max(found):10.2f} ms  longest pause of another thread meanwhile, p99 {np.percentile(found, 99):.2f}")
+        print(f"{max(delays):10.2f} ms  longest pause of another thread meanwhile, p99 {np.percentile(delays, 99):.2f}")
         masks("kept mask", changed)
         timed("new mask after them", lambda: changed.allowed((compile_expression("price > 9"),)))
         few = [item(row, TRAINED + timedelta(days=2)) for row in rows[:20]]

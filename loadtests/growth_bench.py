@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.population import HISTORY, NOW, Population
+from loadtests.population import CREATED_AT, HISTORY, Population
 from recsys.expression import compile_expression
 from recsys.interaction import epoch_ms
 from recsys.placement import READY_MADE, Boost, Placement
@@ -36,7 +36,7 @@ DISCOVER = READY_MADE["discover"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked of the recommender; `folded` without a stored embedding."""
+    """One kind of query to measure; `folded` without a stored embedding."""
 
     items: int = 10_000
     dimensions: int = 64
@@ -76,11 +76,11 @@ def main(items: Annotated[list[int], typer.Option(help="Larger catalogues.")] = 
     console = Console(width=120)
     table = Table("one thing different at a time", "us per recommendation")
     faiss.omp_set_num_threads(1)
-    made: tuple[int, int] | None = None
+    shape: tuple[int, int] | None = None
     with TemporaryDirectory() as folder:
         for name, case in cases(items):
-            if made != (case.items, case.dimensions):
-                made = case.items, case.dimensions
+            if shape != (case.items, case.dimensions):
+                shape = case.items, case.dimensions
                 with console.status(f"building {case.items:,} items, d = {case.dimensions}"):
                     population = Population.generate(case.items, USERS, case.dimensions)
                     version = f"{case.items}-{case.dimensions}"
@@ -91,25 +91,28 @@ def main(items: Annotated[list[int], typer.Option(help="Larger catalogues.")] = 
 
 
 def microseconds(case: Case, catalogue: Catalogue, users: list[UserFeatures]) -> float:
-    asked = [(_query(case, one), _features(case, place, users)) for place, one in enumerate(users)]
+    """Microseconds of processor time per recommendation, of the best round."""
+    pairs = [(_query(case, user), _features(case, position, users)) for position, user in enumerate(users)]
     best = float("inf")
     for _ in range(ROUNDS):
-        began, remaining = thread_time(), iter(asked)
+        began, remaining = thread_time(), iter(pairs)
         while batch := list(islice(remaining, BATCH)):
             recommend_many(batch, catalogue)
         best = min(best, thread_time() - began)
-    return best / len(asked) * 1e6
+    return best / len(pairs) * 1e6
 
 
 def _query(case: Case, user: UserFeatures) -> Query:
     condition = compile_expression(case.filter) if case.filter else None
-    return Query(k=case.k, user_id=user.user_id, filter=condition, placement=case.placement, now_ms=epoch_ms(NOW))
+    return Query(
+        k=case.k, user_id=user.user_id, filter=condition, placement=case.placement, now_ms=epoch_ms(CREATED_AT)
+    )
 
 
-def _features(case: Case, place: int, users: list[UserFeatures]) -> UserFeatures:
+def _features(case: Case, position: int, users: list[UserFeatures]) -> UserFeatures:
     """A longer history is made of several users' histories."""
-    user = users[place]
-    entries = (entry for other in (users[place:] + users[:place]) for entry in other.history)
+    user = users[position]
+    entries = (entry for neighbour in (users[position:] + users[:position]) for entry in neighbour.history)
     history = tuple(sorted(islice(entries, case.history)))
     return replace(user, history=history, embeddings={} if case.folded else user.embeddings, revision=1)
 

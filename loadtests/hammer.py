@@ -14,10 +14,13 @@ def _options(parser: ArgumentParser) -> None:
 
 
 class Hammer(FastHttpUser):
+    """A client that asks again at once."""
+
     wait_time = constant(0)
 
     @task
     def recommend(self) -> None:
+        """Ask for ten items for a random user."""
         options = self.environment.parsed_options
         user = random.randrange(options.population)
         placement = f"&placement={options.placement}" if options.placement else ""

@@ -77,9 +77,9 @@ def _wrk(
         script.write_text(WRK_SCRIPT.format(users=users, key=key, path=path, batch=batch, pause=pause_ms))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
-    found = json.loads(output.rpartition("JSON ")[2])
-    rate = found["requests"] / found["seconds"]
-    return Load("wrk", rate, found["failed"], *(found[name] for name in ("p50", "p95", "p99", "max")))
+    summary = json.loads(output.rpartition("JSON ")[2])
+    rate = summary["requests"] / summary["seconds"]
+    return Load("wrk", rate, summary["failed"], *(summary[name] for name in ("p50", "p95", "p99", "max")))
 
 
 def _locust(url: str, users: int, key: str, connections: int, seconds: int, placement: str) -> Load:

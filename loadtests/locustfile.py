@@ -47,6 +47,7 @@ class Shopper(FastHttpUser):
     wait_time = between(0.5, 2.0)
 
     def on_start(self) -> None:
+        """Choose a random customer."""
         self.user = str(random.randint(12346, 18287))
         self.shown: list[str] = []
         self.recommendation: str | None = None
@@ -54,6 +55,7 @@ class Shopper(FastHttpUser):
 
     @task(10)
     def recommend(self) -> None:
+        """Ask for twelve items, and remember them."""
         with self.client.get(
             f"/recommend?user_id={self.user}&k=12&properties=title,price",
             name="/recommend",
@@ -64,21 +66,24 @@ class Shopper(FastHttpUser):
             if not body["items"]:
                 response.failure(f"no items, status {response.status_code}")
                 return
-            self.shown = [one["item_id"] for one in body["items"]]
+            self.shown = [item["item_id"] for item in body["items"]]
             self.recommendation = body["recommendation_id"]
 
     @task(4)
     def similar(self) -> None:
+        """Ask for items like one of those shown."""
         if self.shown:
             item = random.choice(self.shown)
             self.client.get(f"/items/{item}/similar?k=8", name="/items/{id}/similar", headers=self.headers)
 
     @task(2)
     def popular(self) -> None:
+        """Ask for popular items."""
         self.client.get("/popular?k=12", name="/popular", headers=self.headers)
 
     @task(2)
     def trending(self) -> None:
+        """Ask for the trend of the last week."""
         self.client.get("/trending?k=12&hours=168", name="/trending", headers=self.headers)
 
     @task(2)
@@ -104,10 +109,12 @@ class Shopper(FastHttpUser):
 
     @task(5)
     def view(self) -> None:
+        """Send one view."""
         self._post([self._event("view")])
 
     @task(1)
     def buy_a_cart(self) -> None:
+        """Send two to ten purchases."""
         self._post([self._event("purchase") for _ in range(random.randint(2, 10))])
 
     def _event(self, kind: str) -> dict[str, Any]:

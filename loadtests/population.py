@@ -29,7 +29,7 @@ from training.index_build import build_search_index
 from training.settings import IndexSettings
 
 T = TypeVar("T")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 TASTES = 50
 HISTORY = 30
 UNAVAILABLE = 200
@@ -70,7 +70,7 @@ class Population:
             items=[
                 Item(
                     item_id=item_id(row),
-                    updated_at=NOW,
+                    updated_at=CREATED_AT,
                     title=f"Item {row}",
                     price=row % 90 + 0.99,
                     available=row % UNAVAILABLE != 0,
@@ -79,16 +79,16 @@ class Population:
             ],
         )
         files = write_artefact(directory / version, contents, built.index)
-        confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=epoch_ms(NOW))
+        confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=epoch_ms(CREATED_AT))
         manifest = Manifest(
             version=version,
-            created_at=NOW,
+            created_at=CREATED_AT,
             algorithm="synthetic",
             dimensions=dimensions,
             items=count,
             users=0,
             log_version=-1,
-            watermark=NOW,
+            watermark=CREATED_AT,
             code_version="bench",
             files=file_entries(files),
             parameters={"confidence": msgspec.to_builtins(confidence), **built.parameters()},
@@ -101,11 +101,11 @@ class Population:
         rng = np.random.default_rng(seed)
         chance = self.popularity / self.popularity.sum()
         drawn = rng.choice(len(self.items), size=(len(self.users), HISTORY), p=chance)
-        at = epoch_ms(NOW)
+        at = epoch_ms(CREATED_AT)
         for row, vector in enumerate(self.users):
             history = tuple(
-                HistoryEntry(at - HISTORY + place, row * HISTORY + place, item_id(item), "view")
-                for place, item in enumerate(drawn[row].tolist())
+                HistoryEntry(at - HISTORY + position, row * HISTORY + position, item_id(item), "view")
+                for position, item in enumerate(drawn[row].tolist())
             )
             yield UserFeatures(user_id(row), history, {}, {version: vector})
 
@@ -119,10 +119,12 @@ class Population:
 
 
 def item_id(row: int) -> str:
+    """The id of the item in a row of the factors."""
     return f"item-{row}"
 
 
 def user_id(row: int) -> str:
+    """The id of the user in a row of the factors."""
     return f"user-{row}"
 
 
@@ -137,25 +139,25 @@ def publish(data: Path, settings: Mapping[str, str], population: Population, ver
     return sum(entry.size for entry in manifest.files.values())
 
 
-def fill(settings: Mapping[str, str], population: Population, told: Callable[[int], None]) -> float:
+def fill(settings: Mapping[str, str], population: Population, progress: Callable[[int], None]) -> float:
     """Users' features for millirec, and their vectors alone for the lean service; bytes of the store per user."""
     url = settings["MILLIREC_STORE__URL"]
     with redis.Redis.from_url(url) as client:
         empty = client.info("memory")["used_memory"]
-        asyncio.run(_fill(StoreSettings(url=SecretStr(url), timeout=30.0), population, told))
+        asyncio.run(_fill(StoreSettings(url=SecretStr(url), timeout=30.0), population, progress))
         filled = client.info("memory")["used_memory"]
         for batch in batched(enumerate(population.users), 5000):
             client.mset({f"lean:{user_id(row)}": np.asarray(vector).tobytes() for row, vector in batch})
     return float(filled - empty) / len(population.users)
 
 
-async def _fill(settings: StoreSettings, population: Population, told: Callable[[int], None]) -> None:
+async def _fill(settings: StoreSettings, population: Population, progress: Callable[[int], None]) -> None:
     store, done = open_feature_store(settings), 0
     try:
         for batch in batched(population.features("bench"), 2000):
             await store.save(batch)
             done += len(batch)
-            told(done)
+            progress(done)
     finally:
         await store.aclose()
 

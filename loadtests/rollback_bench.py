@@ -1,4 +1,4 @@
-"""How long after a rollback the last old answer comes: several workers under load, told of by the notification alone.
+"""How long after a rollback the last old answer comes: several workers under load learn of it by notification only.
 
 python -m loadtests.rollback_bench prints what docs/versions.md quotes. No worker looks at the alias unasked while this
 runs, and features are waited for, so that a busy machine changes no answer.
@@ -36,16 +36,17 @@ COMPARED = 200
 
 
 @dataclass(slots=True)
-class Seen:
-    """Answers so far, those that failed, and per version how many there were before its last one and when that came."""
+class Tally:
+    """Answers and failures so far, and per version the position and the time of its last answer."""
 
     answered: int = 0
     failed: int = 0
     last: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def wait_for(self, version: str) -> None:
+        """Wait until the last `IN_A_ROW` answers are all of `version`."""
         while True:
-            others = max((place for name, (place, _) in self.last.items() if name != version), default=0)
+            others = max((position for name, (position, _) in self.last.items() if name != version), default=0)
             if version in self.last and self.answered - others >= IN_A_ROW:
                 return
             sleep(0.01)
@@ -58,7 +59,7 @@ def main(
     connections: int = 64,
     rounds: Annotated[int, typer.Option(help="Promotes, each rolled back.")] = 10,
 ) -> None:
-    """Promote and roll back by one call each, and say when the last answer of the version before came."""
+    """Promote and roll back, and print when the last answer of the old version came."""
     with tempfile.TemporaryDirectory(prefix="millirec-rollback-") as folder:
         data = Path(folder)
         with standalone.embedded_store(data):
@@ -74,7 +75,7 @@ def main(
 
 
 def prepared(data: Path, items: int, users: int) -> dict[str, str]:
-    """`bench` is live, `other` has the same items in another order of liking."""
+    """The environment of a server with the live version `bench`, and `other` with the same items and other factors."""
     settings = standalone.environment(data)
     population = Population.generate(items, users, 64)
     publish(data, settings, population, ["bench"])
@@ -96,100 +97,109 @@ def prepared(data: Path, items: int, users: int) -> dict[str, str]:
 def measure(
     server: Server, client: httpx.Client, environment: dict[str, str], users: int, connections: int, rounds: int
 ) -> None:
+    """Promote and roll back under load, and print when the last old answers came."""
     registry = open_index_registry(RegistrySettings(url=environment["MILLIREC_REGISTRY__URL"]))
-    before = answers(client)
+    baseline = answers(client)
     since_call, since_move = [], []
     began = perf_counter()
-    with asking(server.url, users, connections) as seen:
-        seen.wait_for("bench")
+    with asking(server.url, users, connections) as tally:
+        tally.wait_for("bench")
         print("workers by their connections:", per_worker(server))
         for _ in range(rounds):
             client.post("/versions/other/promote", json={"reason": "bench"}).raise_for_status()
-            seen.wait_for("other")
+            tally.wait_for("other")
             called = time()
             client.post("/versions/rollback", json={"reason": "bench"}).raise_for_status()
-            seen.wait_for("bench")
-            last = seen.last["other"][1]
+            tally.wait_for("bench")
+            last = tally.last["other"][1]
             since_call.append(last - called)
             since_move.append(last - registry.history("live")[-1].moved_at.timestamp())
-    rate = seen.answered / (perf_counter() - began)
-    print(f"{seen.answered:,} answers, {rate:,.0f} a second, {seen.failed} failed")
-    for what, values in (("the call", since_call), ("the alias moved", since_move)):
-        median, most = np.median(values), max(values)
-        print(f"last old answer after {what}: median {median:.3f} s, at most {most:.3f} s, of {rounds} rollbacks")
-    same = sum(one == other for one, other in zip(before, answers(client), strict=True))
-    print(f"{same} of {len(before)} answers are what they were before, byte for byte but for their ids")
+    rate = tally.answered / (perf_counter() - began)
+    print(f"{tally.answered:,} answers, {rate:,.0f} a second, {tally.failed} failed")
+    for event, values in (("the call", since_call), ("the alias moved", since_move)):
+        median, maximum = np.median(values), max(values)
+        print(f"last old answer after {event}: median {median:.3f} s, at most {maximum:.3f} s, of {rounds} rollbacks")
+    same = sum(first == second for first, second in zip(baseline, answers(client), strict=True))
+    print(f"{same} of {len(baseline)} answers are what they were before, byte for byte but for their ids")
 
 
 def answers(client: httpx.Client) -> list[str]:
-    found = []
+    """The answers to the first `COMPARED` users, without their recommendation ids."""
+    texts = []
     for row in range(COMPARED):
         response = client.get("/recommend", params={"user_id": user_id(row), "k": 10})
         response.raise_for_status()
-        found.append(response.text.replace(response.json()["recommendation_id"], ""))
-    return found
+        texts.append(response.text.replace(response.json()["recommendation_id"], ""))
+    return texts
 
 
 def ready(server: Server) -> int:
     """Workers that have a version open; the first of them makes the server answer."""
     workers = server.process.children(recursive=True)
-    return sum(any(one.path.endswith("item_factors.npy") for one in worker.memory_maps()) for worker in workers)
+    return sum(any(region.path.endswith("item_factors.npy") for region in worker.memory_maps()) for worker in workers)
 
 
 def per_worker(server: Server) -> list[int]:
-    """Of each process that has any."""
+    """The number of open connections of each process that has any, sorted."""
     port = urlsplit(server.url).port
     counts = []
     for process in (server.process, *server.process.children(recursive=True)):
-        open_here = [one for one in process.net_connections() if one.laddr and one.laddr.port == port and one.raddr]
+        open_here = [
+            connection
+            for connection in process.net_connections()
+            if connection.laddr and connection.laddr.port == port and connection.raddr
+        ]
         counts += [len(open_here)] if open_here else []
     return sorted(counts)
 
 
 @contextmanager
-def asking(url: str, users: int, connections: int) -> Iterator[Seen]:
+def asking(url: str, users: int, connections: int) -> Iterator[Tally]:
     """GET /recommend for random users over keep-alive connections until the block ends."""
-    seen, ended = Seen(), threading.Event()
+    tally, ended = Tally(), threading.Event()
     host, port = urlsplit(url).hostname, urlsplit(url).port
 
-    async def one() -> None:
+    async def ask_repeatedly() -> None:
+        """Send requests over one connection, opened again after an error, until the end."""
         while not ended.is_set():
             reader, writer = await asyncio.open_connection(host, port)
             with suppress(OSError, asyncio.IncompleteReadError):
                 while not ended.is_set():
                     path = f"/recommend?k=10&user_id={user_id(random.randrange(users))}"
                     writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\n\r\n".encode())
-                    await note(reader, seen)
+                    await note(reader, tally)
                 writer.close()
                 return
-            seen.failed += 1
+            tally.failed += 1
             writer.close()
 
-    async def all_of_them() -> None:
+    async def ask_on_all() -> None:
+        """Open the connections one after the other, and ask over all of them."""
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
-                group.create_task(one())
+                group.create_task(ask_repeatedly())
                 # While others are being answered: idle workers all leave new connections to the same one.
                 await asyncio.sleep(0.02)
 
-    thread = threading.Thread(target=lambda: asyncio.run(all_of_them()))
+    thread = threading.Thread(target=lambda: asyncio.run(ask_on_all()))
     thread.start()
     try:
-        yield seen
+        yield tally
     finally:
         ended.set()
         thread.join()
 
 
-async def note(reader: asyncio.StreamReader, seen: Seen) -> None:
+async def note(reader: asyncio.StreamReader, tally: Tally) -> None:
+    """Read one answer and count it in `tally`."""
     head = await reader.readuntil(b"\r\n\r\n")
     body = await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
-    seen.answered += 1
+    tally.answered += 1
     if head[9:12] != b"200":
-        seen.failed += 1
+        tally.failed += 1
         return
     version = body.partition(b'"index_version":"')[2].partition(b'"')[0].decode()
-    seen.last[version] = seen.answered, time()
+    tally.last[version] = tally.answered, time()
 
 
 if __name__ == "__main__":

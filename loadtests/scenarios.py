@@ -32,6 +32,7 @@ class Bench:
     index_megabytes: float
 
     def drive(self, server: Server, seconds: int, placement: str = PLACEMENT, batch: int = 0) -> Load:
+        """The load of `seconds` on `server`, as `loadtests.load.drive` measures it."""
         return drive(
             server.url,
             users=self.users,
@@ -55,31 +56,31 @@ class Measured:
 
 
 def contenders(bench: Bench, workers: list[int]) -> dict[str, Callable[[], Measured]]:
-    """By name; each starts its server, warms it up, and measures."""
-    found: dict[str, Callable[[], Measured]] = {
+    """The measurement of each contender by name; each starts its server, warms it up and measures."""
+    measures: dict[str, Callable[[], Measured]] = {
         "empty": lambda: _measured(bench, baseline("loadtests.baseline.empty:app"), 1, ""),
         "lean": lambda: _measured(bench, baseline("loadtests.baseline.lean:app"), 1, ""),
     }
     for count in workers:
         name = "millirec" if count == 1 else f"millirec, {count} workers"
-        found[name] = lambda count=count: _measured(bench, MILLIREC, count, PLACEMENT)  # type: ignore[misc]
-    return found
+        measures[name] = lambda count=count: _measured(bench, MILLIREC, count, PLACEMENT)  # type: ignore[misc]
+    return measures
 
 
 def _measured(bench: Bench, command: list[str], workers: int, placement: str) -> Measured:
     with served(command, bench.environment, KEY, workers) as server:
         bench.drive(server, WARM_UP, placement)
-        before = server.usage()
+        start = server.usage()
         load = bench.drive(server, bench.seconds, placement)
-        after = server.usage()
+        end = server.usage()
         degraded = _degraded(server) if command is MILLIREC else 0.0
     requests = load.requests_per_second * bench.seconds
-    spent = (after.seconds - before.seconds) / requests * 1e6
-    return Measured(load, spent, after.resident, after.private, degraded)
+    spent = (end.seconds - start.seconds) / requests * 1e6
+    return Measured(load, spent, end.resident, end.private, degraded)
 
 
 def _degraded(server: Server) -> float:
-    """Share of recommendations made without the user's features: they are cheaper, so they must be told."""
+    """Share of recommendations made without the user's features: they are cheaper, so they are reported."""
     counts = {"true": 0.0, "false": 0.0}
     for line in httpx.get(f"{server.url}/metrics").text.splitlines():
         if line.startswith("millirec_recommendations_total"):
@@ -104,7 +105,7 @@ def batch(bench: Bench, single: Load) -> dict[str, float]:
 
 
 def overload(bench: Bench) -> dict[str, float]:
-    """Twice the capacity asked for, while a few others measure what those let in get."""
+    """Offer twice the capacity, while a few clients measure the latency of accepted requests."""
     with served(MILLIREC, bench.environment, KEY) as server:
         bench.drive(server, WARM_UP)
         with asking(server.url, users=bench.users, key=KEY, connections=PROBES, placement=PLACEMENT) as beside:

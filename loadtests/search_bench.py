@@ -1,4 +1,4 @@
-"""Builds and tunes the search index over made or saved factors, prints what was tried and what searches cost.
+"""Builds and tunes the search index over random or saved factors, prints the trials and the cost of searches.
 
 One BLAS thread, as the service has: OPENBLAS_NUM_THREADS=1 python -m loadtests.search_bench ...
 
@@ -27,7 +27,7 @@ TASTES = 50
 
 
 def filters(items: Matrix) -> dict[str, Allowed | None]:
-    """Half of the items by chance, and by taste: a category leaves some users with nothing near to them."""
+    """Filters by name: half of the items at random or by taste; a taste leaves some users without near items."""
     tastes = faiss.Kmeans(items.shape[1], TASTES, niter=5, seed=1, min_points_per_centroid=1)
     tastes.train(items)
     nearest = tastes.index.search(items, 1)[1][:, 0]
@@ -36,7 +36,7 @@ def filters(items: Matrix) -> dict[str, Allowed | None]:
 
 
 def microseconds(index: SearchIndex, vectors: Matrix, allowed: Allowed | None) -> float:
-    """Per query, of the best round."""
+    """Microseconds per query, of the best round."""
     best = float("inf")
     for _ in range(ROUNDS):
         began = perf_counter()
@@ -46,38 +46,39 @@ def microseconds(index: SearchIndex, vectors: Matrix, allowed: Allowed | None) -
 
 
 def main() -> None:
+    """Build and tune the index, and print its trials, recall and cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--factors", type=Path)
     parser.add_argument("--users", type=Path)
-    asked = parser.parse_args()
-    if asked.factors:
-        items, users = np.load(asked.factors), np.load(asked.users)[:500]
+    arguments = parser.parse_args()
+    if arguments.factors:
+        items, users = np.load(arguments.factors), np.load(arguments.users)[:500]
     else:
-        made = Population.generate(asked.items, 500, asked.dimensions)
-        items, users = made.items, made.users
+        population = Population.generate(arguments.items, 500, arguments.dimensions)
+        items, users = population.items, population.users
     began = perf_counter()
     built = build_search_index(items, users, IndexSettings())
     print(f"{items.shape}, tuned in {perf_counter() - began:.0f} s")
-    for one in built.trials:
-        effort = f"nprobe {one.spec.nprobe}, efSearch {one.spec.ef_search}, refine {one.spec.refine}"
-        cost = f"{one.microseconds:.0f} us, {one.megabytes:.1f} MB, built in {one.build_seconds:.1f} s"
-        print(f"  {one.spec.kind}: recall {one.recall:.4f}, {cost} ({effort}){', chosen' if one.chosen else ''}")
+    for trial in built.trials:
+        effort = f"nprobe {trial.spec.nprobe}, efSearch {trial.spec.ef_search}, refine {trial.spec.refine}"
+        cost = f"{trial.microseconds:.0f} us, {trial.megabytes:.1f} MB, built in {trial.build_seconds:.1f} s"
+        print(f"  {trial.spec.kind}: recall {trial.recall:.4f}, {cost} ({effort}){', chosen' if trial.chosen else ''}")
     flat = faiss.IndexFlatIP(items.shape[1])
     flat.add(items)
     exact, chosen = SearchIndex(flat, items, SearchSpec()), SearchIndex(built.index, items, built.spec)
     faiss.omp_set_num_threads(1)
-    some = np.ascontiguousarray(users[: max(BATCHES)])
+    queries = np.ascontiguousarray(users[: max(BATCHES)])
     for name, allowed in filters(items).items():
-        products = some @ items.T
+        products = queries @ items.T
         if allowed is not None:
             products[:, ~allowed.mask] = -np.inf
         truth = np.argsort(-products, axis=1, kind="stable")[:, :K]
         for kind, index in {"exact": exact, built.spec.kind: chosen}.items():
-            found = np.concatenate([index.search(one[None, :], K, allowed)[0] for one in some])
-            recalls = [np.isin(right, rows).mean() for right, rows in zip(truth, found, strict=True)]
-            costs = ", ".join(f"{microseconds(index, some[:q], allowed):.0f} by {q}" for q in BATCHES)
+            results = np.concatenate([index.search(query[None, :], K, allowed)[0] for query in queries])
+            recalls = [np.isin(right, rows).mean() for right, rows in zip(truth, results, strict=True)]
+            costs = ", ".join(f"{microseconds(index, queries[:q], allowed):.0f} by {q}" for q in BATCHES)
             print(f"{name}, {kind}: recall {np.mean(recalls):.3f}, worst {min(recalls):.2f}; us per query: {costs}")
 
 

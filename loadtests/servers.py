@@ -32,19 +32,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """A running server and its main process."""
+
     url: str
     process: psutil.Process
 
     def usage(self) -> Usage:
+        """What the server's processes use now."""
         tree = [self.process, *self.process.children(recursive=True)]
-        seconds = sum(sum(one.cpu_times()[:2]) for one in tree)
-        memory = [_memory(one.pid) for one in tree]
+        seconds = sum(sum(process.cpu_times()[:2]) for process in tree)
+        memory = [_memory(process.pid) for process in tree]
         private = [anonymous for _, anonymous in memory]
         return Usage(seconds, sum(resident for resident, _ in memory), sum(private), max(private))
 
 
 def baseline(application: str) -> list[str]:
-    """uvicorn as `millirec serve` runs it."""
+    """The command that runs `application` on uvicorn as `millirec serve` does."""
     command = [sys.executable, "-m", "uvicorn", application, "--port", "{port}", "--workers", "{workers}"]
     return [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 
@@ -65,6 +68,7 @@ def served(command: list[str], environment: Mapping[str, str], key: str, workers
 
 
 def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -72,6 +76,7 @@ def free_port() -> int:
 
 
 def cores() -> int:
+    """The number of processor cores, at least 1."""
     return os.cpu_count() or 1
 
 

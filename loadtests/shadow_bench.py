@@ -55,6 +55,7 @@ def compare(
     connections: int,
     pause_ms: int,
 ) -> None:
+    """Print requests per second and latencies with and without a shadow, as medians of the rounds."""
     without, beside, compared = [], [], 0
     for turn in range(rounds):
         if turn % 2 == 0:
@@ -70,13 +71,14 @@ def compare(
             without.append(load(server, users, seconds, connections, pause_ms))
     said = [f"{name}: {compared / (rounds * seconds):,.0f} compared a second"]
     for figure in ("requests_per_second", "p50", "p99"):
-        off, on = (float(np.median([getattr(one, figure) for one in some])) for some in (without, beside))
+        off, on = (float(np.median([getattr(run, figure) for run in runs])) for runs in (without, beside))
         said.append(f"{figure} {off:,.2f} without, {on:,.2f} with ({on / off:.3f})")
-    said.append(f"{sum(one.failed for one in (*without, *beside))} failed")
+    said.append(f"{sum(run.failed for run in (*without, *beside))} failed")
     print("; ".join(said))
 
 
 def load(server: Server, users: int, seconds: int, connections: int = CONNECTIONS, pause_ms: int = 0) -> Load:
+    """The load of `seconds` on `server`; each connection pauses `pause_ms` on average."""
     return drive(
         server.url, users=users, key=KEY, connections=connections, seconds=seconds, placement="", pause_ms=pause_ms
     )

@@ -47,21 +47,31 @@ def learned(items: dict[str, Item], split: Split, folder: Path) -> Catalogue:
     """A version as `millirec train` makes it, of the past only, in a shop with these `items`."""
     settings = TrainSettings()
     confidence = data.confidence_parameters(settings, split.cutoff)
-    made = data.confidence_matrix(split.past, confidence)
-    factors = fit(made.matrix, settings, silent).item_factors
+    confidences = data.confidence_matrix(split.past, confidence)
+    factors = fit(confidences.matrix, settings, silent).item_factors
     dataset = data.Dataset(split.past, items, 0, split.cutoff)
     manifest, _ = write_version(
-        folder, settings, dataset, split.past, confidence, made.item_ids, factors, metrics={}, notes={}, tune=False
+        folder,
+        settings,
+        dataset,
+        split.past,
+        confidence,
+        confidences.item_ids,
+        factors,
+        metrics={},
+        notes={},
+        tune=False,
     )
     return open_version(folder, manifest)
 
 
 def silent(*_: object) -> None:
+    """Do nothing: for training without a progress bar."""
     return
 
 
 def baskets(split: Split, catalogue: Catalogue) -> Iterator[tuple[int, Rows]]:
-    """Of each user and day to come one item by chance, and what else was bought."""
+    """For each user and day of the future: one random item, and the other items bought."""
     chance = np.random.default_rng(0)
     days = split.future.group_by("user_id", pl.col("occurred_at").dt.date(), maintain_order=True)
     for (items,) in days.agg(pl.col("item_id").unique().sort()).select("item_id").iter_rows():
@@ -73,38 +83,39 @@ def baskets(split: Split, catalogue: Catalogue) -> Iterator[tuple[int, Rows]]:
 
 
 def judge_together(split: Split, catalogue: Catalogue) -> None:
-    asked = list(baskets(split, catalogue))
-    print(f"{len(asked)} baskets of the last four weeks: one item given, are others of the basket in the first 10?")
+    """Print how often each way finds the rest of a basket from one of its items."""
+    samples = list(baskets(split, catalogue))
+    print(f"{len(samples)} baskets of the last four weeks: one item given, are others of the basket in the first 10?")
     ways: dict[str, Find] = {
         "popular items": lambda row: candidates.popular(catalogue, None, {row}, 10).rows,
         "cosine of ALS factors": lambda row: candidates.similar(catalogue, np.array([row]), None, {row}, 10).rows,
         "found together": lambda row: candidates.co_occurrence(catalogue, np.array([row]), None, {row}, 10).rows,
     }
     for name, way in ways.items():
-        found = [way(anchor) for anchor, _ in asked]
-        right = np.array([np.isin(rows, rest).sum() for rows, (_, rest) in zip(found, asked, strict=True)])
-        coverage = len(np.unique(np.concatenate(found))) / len(catalogue)
+        results = [way(anchor) for anchor, _ in samples]
+        right = np.array([np.isin(rows, rest).sum() for rows, (_, rest) in zip(results, samples, strict=True)])
+        coverage = len(np.unique(np.concatenate(results))) / len(catalogue)
         print(f"  {name:22} hit@10 {np.mean(right > 0):.3f}  precision@10 {right.mean() / 10:.3f}  {coverage=:.3f}")
 
 
 def judge_cold(split: Split, dataset: data.Dataset, whole: Catalogue, seed: int) -> dict[str, float]:
-    """A tenth of the items lose their past: are the right ones found among them, and do others suffer?"""
-    known = split.past["item_id"].unique().sort().to_list()
-    hidden = set(np.random.default_rng(seed).choice(known, int(len(known) * HIDDEN), replace=False).tolist())
+    """Metrics of recommendations when a tenth of the items has no past: for those items and for all."""
+    item_ids = split.past["item_id"].unique().sort().to_list()
+    hidden = set(np.random.default_rng(seed).choice(item_ids, int(len(item_ids) * HIDDEN), replace=False).tolist())
     past = split.past.filter(~pl.col("item_id").is_in(list(hidden)))
     reduced = Split(past, split.future, split.cutoff)
     users = held_out_users(reduced, TrainSettings().history_length, exclude_seen=False)
-    without = {item: dataset.items[item] for item in known if item not in hidden}
+    without = {item: dataset.items[item] for item in item_ids if item not in hidden}
     with TemporaryDirectory() as folder:
-        version = learned({item: dataset.items[item] for item in known}, reduced, Path(folder))
+        version = learned({item: dataset.items[item] for item in item_ids}, reduced, Path(folder))
         lists = evaluate_model("cold items", version, users, exclude_seen=False, progress=silent)
-        found = among_cold(version, whole, split, [one for one in users if one.wanted & hidden], seed)
+        figures = among_cold(version, whole, split, [user for user in users if user.wanted & hidden], seed)
     with TemporaryDirectory() as folder:
         version = learned(without, reduced, Path(folder))
-        before = evaluate_model("no cold items", version, users, exclude_seen=False, progress=silent)
+        baseline = evaluate_model("no cold items", version, users, exclude_seen=False, progress=silent)
     cold = lists.shown[-len(hidden) :]
-    return found | {
-        "all items, recall@20 without them": before.metrics["recall@20"],
+    return figures | {
+        "all items, recall@20 without them": baseline.metrics["recall@20"],
         "all items, recall@20 with them": lists.metrics["recall@20"],
         "their share of the lists": float(cold.sum() / lists.shown.sum()),
         "share of them that are shown": float((cold > 0).mean()),
@@ -118,15 +129,17 @@ def among_cold(
     cold = np.flatnonzero(version.index.cold)
     ids = version.ids(cold)
     rows = whole.rows(ids)
-    complete = {one.user_id: one for one in held_out_users(split, TrainSettings().history_length, exclude_seen=False)}
+    complete = {
+        user.user_id: user for user in held_out_users(split, TrainSettings().history_length, exclude_seen=False)
+    }
     vectors = np.stack(
-        [vector for one in users if (vector := version.index.fold_in_many([one.history])[0]) is not None]
+        [vector for user in users if (vector := version.index.fold_in_many([user.history])[0]) is not None]
     )
     knowing = np.stack(
         [
             vector
-            for one in users
-            if (vector := whole.index.fold_in_many([complete[one.user_id].history])[0]) is not None
+            for user in users
+            if (vector := whole.index.fold_in_many([complete[user.user_id].history])[0]) is not None
         ]
     )
     scores = {
@@ -136,24 +149,25 @@ def among_cold(
         "had they their past: popularity": np.tile(whole.index.popularity[rows], (len(users), 1)),
         "had they their past: ALS": knowing @ whole.vectors(rows).T,
     }
-    place = {item: at for at, item in enumerate(ids)}
-    wanted = [[place[item] for item in one.wanted if item in place] for one in users]
+    positions = {item: at for at, item in enumerate(ids)}
+    targets = [[positions[item] for item in user.wanted if item in positions] for user in users]
     return {"customers asked": float(len(users))} | {
-        f"recall@20 {name}": float(np.mean([recall(line, right) for line, right in zip(table, wanted, strict=True)]))
+        f"recall@20 {name}": float(np.mean([recall(line, right) for line, right in zip(table, targets, strict=True)]))
         for name, table in scores.items()
     }
 
 
-def recall(scores: NDArray[np.floating[Any]], wanted: list[int]) -> float:
-    return float(np.isin(np.argsort(-scores, kind="stable")[:20], wanted).sum() / len(wanted))
+def recall(scores: NDArray[np.floating[Any]], targets: list[int]) -> float:
+    """The share of `targets` among the 20 columns with the highest scores."""
+    return float(np.isin(np.argsort(-scores, kind="stable")[:20], targets).sum() / len(targets))
 
 
 def words_in_common(version: Catalogue, users: list[HeldOutUser], cold: Rows) -> NDArray[np.float64]:
     """(users, cold): how many words, rare ones weighing more, an item shares with each item the user had."""
-    made = features([item for row in range(len(version)) if (item := version.item(row)) is not None])
-    words = csr_matrix((made.weights, made.buckets, made.indptr), shape=(len(version), BUCKETS))
+    profiles = features([item for row in range(len(version)) if (item := version.item(row)) is not None])
+    words = csr_matrix((profiles.weights, profiles.buckets, profiles.indptr), shape=(len(version), BUCKETS))
     rarity = np.log(len(version) / (1.0 + np.diff(words.tocsc().indptr)))
-    had = [version.rows([entry.item_id for entry in one.history]) for one in users]
+    had = [version.rows([entry.item_id for entry in user.history]) for user in users]
     where = np.repeat(np.arange(len(users)), [len(rows) for rows in had])
     matrix = csr_matrix((np.ones(len(where)), (where, np.concatenate(had))), shape=(len(users), len(version)))
     common: NDArray[np.float64] = (matrix @ words.multiply(rarity**2).tocsr() @ words[cold].T).toarray()
@@ -161,6 +175,7 @@ def words_in_common(version: Catalogue, users: list[HeldOutUser], cold: Rows) ->
 
 
 def main() -> None:
+    """Print what is found together, and how new items are ranked, over several seeds."""
     dataset = shop()
     split = split_by_time(dataset.interactions, TrainSettings().holdout_days)
     with TemporaryDirectory() as folder:
@@ -169,7 +184,7 @@ def main() -> None:
         seeds = [judge_cold(split, dataset, whole, seed) for seed in SEEDS]
     print(f"a tenth of the items without their past, mean of {len(seeds)} such tenths (lowest to highest):")
     for name in seeds[0]:
-        values = [one[name] for one in seeds]
+        values = [run[name] for run in seeds]
         print(f"  {name:58} {np.mean(values):8.3f}  ({min(values):.3f} to {max(values):.3f})")
 
 

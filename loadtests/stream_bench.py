@@ -53,17 +53,17 @@ def main(
     """Measure throughput, freshness and growth of the consumer groups, and store the tables."""
     with tempfile.TemporaryDirectory(prefix="millirec-bench-") as folder, standalone.embedded_store(Path(folder)):
         with _prepared(Path(folder), items, dimensions, kafka) as stream:
-            found: dict[str, Any] = {"backend": stream.topic.backend.value}
+            results: dict[str, Any] = {"backend": stream.topic.backend.value}
             with console.status("filling the store"):
                 asyncio.run(_fill(stream, events, history))
-            found["features"] = _best(stream, "features", events, rounds)
-            found["log"] = _best(stream, "log", log_events, rounds)
+            results["features"] = _best(stream, "features", events, rounds)
+            results["log"] = _best(stream, "log", log_events, rounds)
             with console.status(f"{rate} events a second for {seconds} s"):
-                found["freshness"] = streaming.freshness(stream, "features", events, rate, seconds)
-            _show(found)
+                results["freshness"] = streaming.freshness(stream, "features", events, rate, seconds)
+            _show(results)
         if growth:
-            found["growth"] = {name: _growth(Path(folder), name, items, batch) for name in GROWTH}
-    _store(found, events=events, log_events=log_events, items=items, history=history, dimensions=dimensions)
+            results["growth"] = {name: _growth(Path(folder), name, items, batch) for name in GROWTH}
+    _store(results, events=events, log_events=log_events, items=items, history=history, dimensions=dimensions)
 
 
 @contextmanager
@@ -104,11 +104,11 @@ def _best(stream: Stream, group: str, events: int, rounds: int) -> list[dict[str
     for turn in range(rounds):
         with console.status(f"{group}: {events:,} events, round {turn + 1} of {rounds}"):
             speeds.append(streaming.throughput(stream, group, events, events))
-    return [asdict(speed) for speed in sorted(speeds, key=lambda one: -one.events_per_second)]
+    return [asdict(speed) for speed in sorted(speeds, key=lambda entry: -entry.events_per_second)]
 
 
 def _growth(data: Path, name: str, items: int, batch: int) -> dict[int, dict[str, float]]:
-    """The speed of the features group alone, by the value of one parameter, the others as they usually are."""
+    """The speed of the features group alone by the value of one parameter; the others have usual values."""
     speeds = {}
     table = Table(title=f"features group alone, batches of {batch}, by {name}")
     table.add_column(name, justify="right")
@@ -127,27 +127,27 @@ def _growth(data: Path, name: str, items: int, batch: int) -> dict[int, dict[str
     return speeds
 
 
-def _show(found: dict[str, Any]) -> None:
-    table = Table(title=f"one consumer process on {found['backend']}, all users distinct")
+def _show(results: dict[str, Any]) -> None:
+    table = Table(title=f"one consumer process on {results['backend']}, all users distinct")
     table.add_column("")
     table.add_column("best", justify="right")
     table.add_column("every round")
     for group in ("features", "log"):
         for name, unit in (("events_per_second", "events/s"), ("cpu_us_per_event", "us of processor per event")):
-            every = [f"{speed[name]:,.0f}" for speed in found[group]]
+            every = [f"{speed[name]:,.0f}" for speed in results[group]]
             table.add_row(f"{group}: {unit}", every[0], ", ".join(every))
-    fresh = found["freshness"]
+    fresh = results["freshness"]
     for name in ("p50", "p95", "p99"):
         table.add_row(f"freshness {name} at {fresh['events_per_second']:.0f} events/s", f"{fresh[name]:.1f} ms", "")
     console.print(table)
 
 
-def _store(found: dict[str, Any], **parameters: int) -> None:
+def _store(results: dict[str, Any], **parameters: int) -> None:
     RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"{now:%Y%m%d-%H%M%S}-stream.json"
+    measured_at = datetime.now(UTC)
+    path = RESULTS / f"{measured_at:%Y%m%d-%H%M%S}-stream.json"
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
-    document = {"measured_at": now.isoformat(), "machine": machine, **parameters, "results": found}
+    document = {"measured_at": measured_at.isoformat(), "machine": machine, **parameters, "results": results}
     path.write_text(json.dumps(document, indent=2) + "\n")
     console.print(f"stored in {path}")
 

@@ -55,7 +55,7 @@ class Stream:
     items: int
 
     def anew(self) -> "Stream":
-        """The same on a topic that nobody has used."""
+        """The same stream on a new topic."""
         topic = self.topic.model_copy(update={"name": f"bench-{next(_numbers)}"})
         environment = {**self.environment, "MILLIREC_TOPIC__NAME": topic.name}
         return Stream(environment, topic, self.store, self.registry, self.items)
@@ -83,20 +83,27 @@ class Meter:
     process: psutil.Process
 
     def processor_seconds(self) -> float:
+        """Processor time of the process so far, in seconds."""
         return float(sum(self.process.cpu_times()[:2]))
 
     def applied(self) -> float:
+        """The number of events applied so far."""
         labels = {"group": self.group, "outcome": "applied"}
         return sum(value for _, own, value in self._samples("millirec_consumed_messages_total") if own == labels)
 
     def freshness(self) -> dict[float, float]:
-        """How many events took effect within so many seconds."""
+        """The number of events that took effect, by their time limit in seconds."""
         samples = self._samples("millirec_freshness_seconds_bucket")
         return {float(labels["le"]): value for _, labels, value in samples if labels["group"] == self.group}
 
     def _samples(self, name: str) -> list[tuple[str, dict[str, str], float]]:
         families = text_string_to_metric_families(httpx.get(self.url).text)
-        return [(one.name, one.labels, one.value) for family in families for one in family.samples if one.name == name]
+        return [
+            (sample.name, sample.labels, sample.value)
+            for family in families
+            for sample in family.samples
+            if sample.name == name
+        ]
 
 
 @contextmanager
@@ -129,21 +136,24 @@ class Speed:
 
 
 def throughput(stream: Stream, group: str, events: int, users: int) -> Speed:
+    """The speed of one process of `group` on a backlog of `events`. Raises `RuntimeError` if it takes too long."""
     stream = stream.anew()
     asyncio.run(_produce(stream, events, users))
-    seen: list[tuple[float, float, float]] = []
+    samples: list[tuple[float, float, float]] = []
     with consuming(stream, group) as meter:
         deadline = monotonic() + PATIENCE
-        while not seen or seen[-1][1] < events:
+        while not samples or samples[-1][1] < events:
             if monotonic() > deadline:
-                raise RuntimeError(f"{group} applied {seen[-1][1] if seen else 0} of {events} events in {PATIENCE} s")
+                raise RuntimeError(
+                    f"{group} applied {samples[-1][1] if samples else 0} of {events} events in {PATIENCE} s"
+                )
             if applied := meter.applied():
-                seen.append((perf_counter(), applied, meter.processor_seconds()))
+                samples.append((perf_counter(), applied, meter.processor_seconds()))
             sleep(LOOK_EVERY)
-    (began, first, before), (ended, last, after) = seen[0], seen[-1]
+    (began, first, start_cpu), (ended, last, end_cpu) = samples[0], samples[-1]
     if last == first:
         raise RuntimeError(f"{events} events are too few to measure {group}: all were applied at the first look")
-    return Speed((last - first) / (ended - began), 1e6 * (after - before) / (last - first))
+    return Speed((last - first) / (ended - began), 1e6 * (end_cpu - start_cpu) / (last - first))
 
 
 def freshness(stream: Stream, group: str, users: int, rate: int, seconds: int) -> dict[str, float]:
@@ -152,11 +162,11 @@ def freshness(stream: Stream, group: str, users: int, rate: int, seconds: int) -
     with consuming(stream, group) as meter:
         asyncio.run(_produce_steadily(stream, rate, WARM_UP_SECONDS, users))
         sleep(1.0)
-        before = meter.freshness()
+        baseline = meter.freshness()
         achieved = asyncio.run(_produce_steadily(stream, rate, seconds, users, rate * WARM_UP_SECONDS))
         sleep(1.0)
-        after = meter.freshness()
-    within = {bound: after[bound] - before.get(bound, 0.0) for bound in sorted(after)}
+        counts = meter.freshness()
+    within = {bound: counts[bound] - baseline.get(bound, 0.0) for bound in sorted(counts)}
     quantiles = {f"p{percent:g}": 1000 * _quantile(within, percent / 100) for percent in (50, 95, 99)}
     return {"events_per_second": achieved, "events": max(within.values()), **quantiles}
 
@@ -173,7 +183,9 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
         await fill_histories(stream, store, users, history)
         in_service = VersionsInService(stream.registry, store, 60.0)
         registry, cache = open_index_registry(stream.registry), stream.registry.cache
-        in_service.indexes = tuple(Index.open(registry.fetch(one, cache), registry.manifest(one)) for one in versions)
+        in_service.indexes = tuple(
+            Index.open(registry.fetch(version, cache), registry.manifest(version)) for version in versions
+        )
         group, settings = FeaturesGroup(store, in_service, stream.store.history_length), IngestSettings()
         delivered = [
             Delivered("bench-0", offset, message.key, message.value, {}, 0)
@@ -183,9 +195,9 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
         gc.freeze()
         times = []
         for messages in batched(delivered, batch):
-            began, before = perf_counter(), process_time()
+            began, cpu_start = perf_counter(), process_time()
             await group.apply(decode_batch(messages, datetime.now(UTC), settings))
-            times.append((perf_counter() - began, process_time() - before))
+            times.append((perf_counter() - began, process_time() - cpu_start))
         wall, cpu = np.median(times[WARM_UP_BATCHES:], axis=0).tolist()
         return Speed(batch / wall, 1e6 * cpu / batch)
     finally:
@@ -194,19 +206,21 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
 
 
 async def fill_histories(stream: Stream, store: FeatureStore, users: int, history: int) -> None:
-    """Every user with `history` views, whatever was known before."""
+    """Give every user exactly `history` views."""
     rows = np.random.default_rng(5).integers(stream.items, size=(users, history))
     at = epoch_ms(datetime(2026, 1, 1, tzinfo=UTC))
-    for places in batched(range(users), 1000):
-        stored = await store.load([user_id(place) for place in places])
+    for positions in batched(range(users), 1000):
+        stored = await store.load([user_id(position) for position in positions])
         await store.save(
             [
                 UserFeatures(
-                    known.user_id,
-                    tuple(HistoryEntry(at + n, place * history + n, item_id(row), "view") for n, row in enumerate(own)),
-                    revision=known.revision,
+                    record.user_id,
+                    tuple(
+                        HistoryEntry(at + n, position * history + n, item_id(row), "view") for n, row in enumerate(own)
+                    ),
+                    revision=record.revision,
                 )
-                for known, place, own in zip(stored, places, rows[places].tolist(), strict=True)
+                for record, position, own in zip(stored, positions, rows[positions].tolist(), strict=True)
             ]
         )
 
@@ -220,7 +234,7 @@ async def _produce(stream: Stream, events: int, users: int) -> None:
 
 
 async def _produce_steadily(stream: Stream, rate: int, seconds: int, users: int, first: int = 0) -> float:
-    """Each event in a call of its own, as the service sends them; the rate that came of it."""
+    """Send each event in its own call, as the service does; the achieved rate in events per second."""
     async with open_interaction_topic(stream.topic, stream.store).producer() as producer:
         began = perf_counter()
         ticks = batched(stream.messages(rate * seconds, users, first), max(1, round(rate * TICK)))
@@ -234,11 +248,11 @@ async def _produce_steadily(stream: Stream, rate: int, seconds: int, users: int,
 
 def _quantile(within: Mapping[float, float], share: float) -> float:
     """Of cumulated counts by upper bound; between two bounds as if evenly spread."""
-    wanted = share * max(within.values())
+    target = share * max(within.values())
     below, reached = 0.0, 0.0
     for bound, counted in within.items():
-        if counted >= wanted:
-            return below + (bound - below) * (wanted - reached) / max(counted - reached, 1e-9)
+        if counted >= target:
+            return below + (bound - below) * (target - reached) / max(counted - reached, 1e-9)
         below, reached = bound, counted
     return below
 

@@ -31,18 +31,18 @@ async def list_versions(services: Use, _: Administering) -> Response:
     return json_response(
         VersionsAnswer(
             serving=current.index.version if current else None,
-            loaded=[one.index.version for one in services.live_index.in_memory()],
+            loaded=[loaded.index.version for loaded in services.live_index.in_memory()],
             versions=[
                 VersionAnswer(
-                    version=one.version,
-                    created_at=one.created_at,
-                    algorithm=one.algorithm,
-                    items=one.items,
-                    users=one.users,
-                    aliases=sorted(alias for alias, version in aliases.items() if version == one.version),
-                    metrics=one.metrics,
+                    version=manifest.version,
+                    created_at=manifest.created_at,
+                    algorithm=manifest.algorithm,
+                    items=manifest.items,
+                    users=manifest.users,
+                    aliases=sorted(alias for alias, version in aliases.items() if version == manifest.version),
+                    metrics=manifest.metrics,
                 )
-                for one in manifests
+                for manifest in manifests
             ],
             fallback=None if fallback is None else f"{fallback}: {fallback.detail}",
         )
@@ -71,7 +71,7 @@ async def roll_back(services: Use, actor: Administering, request: Request) -> Re
     """Promote the version that was live before this one. Effective on this replica before the answer."""
     body = await decode_body(request, MoveBody)
     version = await services.watcher.ask(previous, services.registry)
-    return await moved(services, partial(rollback, services.registry, actor=actor, reason=body.reason), version)
+    return await make_move(services, partial(rollback, services.registry, actor=actor, reason=body.reason), version)
 
 
 @router.post(
@@ -87,7 +87,7 @@ async def promote_version(services: Use, actor: Administering, version: VersionI
     """
     body = await decode_body(request, PromoteBody)
     make = partial(promote, services.registry, version, actor=actor, reason=body.reason, alias=body.alias)
-    return await moved(services, make, version)
+    return await make_move(services, make, version)
 
 
 @router.post(
@@ -118,8 +118,8 @@ async def unpin_version(services: Use, actor: Administering, version: VersionId,
     )
 
 
-async def moved(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
-    """Make a move, to `version` if to any, and have every replica look, this one before the answer.
+async def make_move(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
+    """Move an alias, to `version` if given, and notify every replica; this one follows before it answers.
 
     Raises `CorruptArtefact`, with nothing moved, for a version that does not open.
     """

@@ -54,14 +54,17 @@ async def post_events(services: Use, caller: Producing, request: Request) -> Res
     too much waits for it or the spool is full: send the same request again. What was taken before is not counted
     twice, if every event has an `event_id` or an `occurred_at`, or the request an `Idempotency-Key`.
     """
-    now = datetime.now(UTC)
+    received_at = datetime.now(UTC)
     key = idempotency_key(request.scope["headers"], caller)
 
     def to_message(body: EventBody, position: int) -> Interaction:
+        """The interaction for one event; `position` is its place in the request."""
         event_id = body.event_id or derived_id(body, key, position) or str(uuid4())
-        return body.to_interaction(event_id, now)
+        return body.to_interaction(event_id, received_at)
 
-    return await _publish(services, request, "events", EventBody, to_message, span_at_door(services.bounds, now))
+    return await _publish(
+        services, request, "events", EventBody, to_message, span_at_door(services.bounds, received_at)
+    )
 
 
 @router.put(
@@ -79,19 +82,20 @@ async def put_items(services: Use, _: Curating, request: Request) -> Response:
     properties than the item has room for is rejected, or becomes a dead letter where others were on their way;
     nothing of it is applied.
     """
-    now = datetime.now(UTC)
+    received_at = datetime.now(UTC)
     live = services.live_index.current
     catalogue = None if live is None else live.catalogue
 
     def to_item(body: ItemBody, position: int) -> Item:
-        # A time of its own: of two updates of one moment nobody could tell the later.
-        return _with_room(body.to_item(now + timedelta(microseconds=position)), catalogue)
+        """The change of one item; `position` is its place in the request."""
+        # Each item gets a different time, so that of two updates the later one is known.
+        return _with_room(body.to_item(received_at + timedelta(microseconds=position)), catalogue)
 
-    return await _publish(services, request, "items", ItemBody, to_item, span_at_door(services.bounds, now))
+    return await _publish(services, request, "items", ItemBody, to_item, span_at_door(services.bounds, received_at))
 
 
 def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
-    """`update`, if it fits what is known of the item here. Raises `InvalidInput`."""
+    """`update`, if its properties fit into the item as known here. Raises `InvalidInput`."""
     if update.properties and catalogue is not None:
         row = int(catalogue.rows([update.item_id])[0])
         merged(None if row == UNKNOWN else catalogue.item(row), update)
@@ -126,7 +130,7 @@ async def _publish(
 
 
 def _valid(body: msgspec.Struct, to_message: Callable[[], Message], span: TimeSpan, prefix: str) -> Message:
-    """By the rule that whoever reads the topic goes by: what is accepted here is not refused there."""
+    """The message, checked by the same rules as the consumers'. Raises `InvalidInput`."""
     try:
         message = to_message()
         validate(message, span)
@@ -143,26 +147,27 @@ def _path(prefix: str, field: str) -> str:
 
 
 async def _send(services: Services, decoded: list[Message | InvalidInput]) -> Response:
-    messages = [one for one in decoded if not isinstance(one, InvalidInput)]
+    messages = [message for message in decoded if not isinstance(message, InvalidInput)]
     outcomes = iter(await services.producer.keep(messages))
     receipts: list[Receipt] = []
     errors: list[InvalidInput] = []
     retry_after = 0.0
-    for one in decoded:
-        outcome = one if isinstance(one, InvalidInput) else next(outcomes)
+    for entry in decoded:
+        outcome = entry if isinstance(entry, InvalidInput) else next(outcomes)
         if isinstance(outcome, InvalidInput):
             errors.append(outcome)
             receipts.append(Receipt(None, "rejected", outcome.field, outcome.reason))
             continue
-        assert not isinstance(one, InvalidInput)  # noqa: S101
-        identifier = one.item_id if isinstance(one, Item) else one.event_id
+        assert not isinstance(entry, InvalidInput)  # noqa: S101
+        identifier = entry.item_id if isinstance(entry, Item) else entry.event_id
         if isinstance(outcome, Destination):
             receipts.append(Receipt(identifier, "accepted", spooled=outcome is Destination.SPOOL))
         else:
             receipts.append(Receipt(identifier, "unavailable"))
             retry_after = max(retry_after, getattr(outcome, "retry_after", 1.0))
     counts = {
-        status: sum(one.status == status for one in receipts) for status in ("accepted", "rejected", "unavailable")
+        status: sum(receipt.status == status for receipt in receipts)
+        for status in ("accepted", "rejected", "unavailable")
     }
     for status, count in counts.items():
         EVENTS.labels(status).inc(count)

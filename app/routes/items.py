@@ -19,7 +19,7 @@ router = APIRouter(tags=["recommendations"])
     "/items", responses=gives(ItemsAnswer, 400, 422, 503), response_class=Response, openapi_extra=reads(ItemsParams)
 )
 async def get_items(services: Use, _: ReadingItems, request: Request) -> Response:
-    """Items with every property, in the order asked for; one that nobody knows is left out."""
+    """Items with every property, in the order of the request; unknown ones are left out."""
     catalogue = services.serving.live().catalogue
     rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id)
     return json_response(ItemsAnswer([_answer(catalogue, row) for row in rows.tolist() if row != UNKNOWN]))

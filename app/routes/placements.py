@@ -59,7 +59,7 @@ async def put_placement(services: Use, actor: Administering, name: Name, request
 
 @router.delete("/{name}", responses=gives(PlacementChange, 404, 409, 422, 503), response_class=Response)
 async def delete_placement(services: Use, actor: Administering, name: Name) -> Response:
-    """Take back what was set: the configured or ready-made placement of this name answers again, if there is one."""
+    """Remove the operator's setting: the configured or ready-made placement of this name is in force again, if any."""
     last = (await services.watcher.ask(services.registry.placements)).get(name)
     if last is None or last.placement is None:
         raise NotFound("placement set at run time", name)

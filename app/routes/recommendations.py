@@ -50,26 +50,26 @@ PAGE_DEPTH = 10
 
 
 async def recommend(services: Services, scope: Connection, _: bytes) -> bytes:
-    """Personal items for a user, best first; what is trending or popular where nothing is known of them."""
+    """Personal items for a user, best first; trending or popular items for an unknown user."""
     return msgspec.json.encode(await _recommend(services, query_parameters(scope, RecommendBody, RecommendParams)))
 
 
 async def recommend_by_body(services: Services, _: Connection, body: bytes) -> bytes:
-    """The same with a body, for long lists, context and boosts."""
+    """Personal items for a user, asked for with a body: for long lists, context and boosts."""
     return msgspec.json.encode(await _recommend(services, decode(body, RecommendBody)))
 
 
 async def recommend_batch(services: Services, _: Connection, body: bytes) -> list[bytes]:
     """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
-    asked = decode(body, BatchBody)
-    placement = known_placement(services.placements(), asked.placement)
-    k, most = asked.k or placement.k, services.settings.max_batch_items
-    if k * len(asked.users) > most:
-        raise InvalidInput("users", f"{len(asked.users)} users with k={k} each: at most {most} items are allowed")
-    await services.expressions.ready(asked)
-    moment, condition, exclude = now_ms(), filter_of(asked.filter), tuple(asked.exclude)
-    queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in asked.users]
-    batch = _Batch(asked.users, names_of(asked, placement))
+    params = decode(body, BatchBody)
+    placement = known_placement(services.placements(), params.placement)
+    k, max_items = params.k or placement.k, services.settings.max_batch_items
+    if k * len(params.users) > max_items:
+        raise InvalidInput("users", f"{len(params.users)} users with k={k} each: at most {max_items} items are allowed")
+    await services.expressions.ready(params)
+    moment, condition, exclude = now_ms(), filter_of(params.filter), tuple(params.exclude)
+    queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in params.users]
+    batch = _Batch(params.users, names_of(params, placement))
     parts = await services.serving.recommend_all(queries, batch.encode)
     opening = msgspec.json.encode(BatchAnswer(recommendation_id(), batch.version, batch.degraded, []))
     return [opening[: -len(CLOSING)], *parts, CLOSING]
@@ -80,7 +80,7 @@ CLOSING = b"]}"
 
 
 class _Batch:
-    """Answers to the users of a batch: as JSON they take a fraction of the memory of what they say."""
+    """Encodes the answers of a batch part by part: JSON takes a fraction of the memory of the objects."""
 
     def __init__(self, users: Sequence[str], names: tuple[str, ...]) -> None:
         self._users = users
@@ -93,10 +93,10 @@ class _Batch:
         """The entries of the list for the next users."""
         begun, self._encoded = self._encoded, self._encoded + len(part)
         self.version = part[0].result.version
-        self.degraded |= any(found.degraded for found in part)
+        self.degraded |= any(reply.degraded for reply in part)
         answers = [
-            UserItems(user, found.result.fallback_level, items_of(found, self._names), found.result.short)
-            for user, found in zip(self._users[begun : self._encoded], part, strict=True)
+            UserItems(user, reply.result.fallback_level, items_of(reply, self._names), reply.result.short)
+            for user, reply in zip(self._users[begun : self._encoded], part, strict=True)
         ]
         return (b"," if begun else b"") + msgspec.json.encode(answers)[1:-1]
 
@@ -106,18 +106,18 @@ SIMILAR = Placement(sources=(Candidates(Source.SIMILAR),), fallback=())
 
 
 async def popular(services: Services, scope: Connection, _: bytes) -> bytes:
-    """What most people want now, the same for everybody."""
+    """The items most in demand now, the same for every user."""
     return await _list(services, query_parameters(scope, ListParams), POPULAR)
 
 
 async def trending(services: Services, scope: Connection, _: bytes) -> bytes:
-    """What is wanted more than usual within a window; of one category with `filter`."""
+    """Items more in demand than usual within a window of time; of one category with `filter`."""
     params = query_parameters(scope, TrendingParams)
     return await _list(services, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
 
 
 async def new(services: Services, scope: Connection, _: bytes) -> bytes:
-    """Items nobody has touched yet, the latest first; `placement=new` ranks them for a user."""
+    """Items without interactions, the latest first; `placement=new` ranks them for a user."""
     return await _list(services, query_parameters(scope, ListParams), READY_MADE["new"])
 
 
@@ -125,18 +125,20 @@ async def explain(services: Services, _: Connection, raw: bytes) -> bytes:
     """Why an item is in the answer to a question, or which stage removed it."""
     body = decode(raw, ExplainBody)
     await services.expressions.ready(body)
-    found, trace = await services.serving.trace(
+    reply, trace = await services.serving.trace(
         query_of(body, known_placement(services.placements(), body.placement), now_ms()), body.placement
     )
-    catalogue, result = found.live.catalogue, found.result
+    catalogue, result = reply.live.catalogue, reply.result
     row = int(catalogue.rows([body.item_id])[0])
     if row == UNKNOWN:
         raise NotFound("item", body.item_id)
     explanation = Explanation(trace, result, catalogue)
     removed = explanation.why_not(row)
     rank = None if removed else result.rows.tolist().index(row) + 1
-    why = None if rank is None else explanation.why()[rank - 1]
-    return msgspec.json.encode(ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, why, removed))
+    reason = None if rank is None else explanation.why()[rank - 1]
+    return msgspec.json.encode(
+        ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, reason, removed)
+    )
 
 
 HOT: Mapping[tuple[str, str], HotRoute] = {
@@ -162,8 +164,8 @@ async def similar(request: Request, services: Use, caller: Recommending, item_id
     with services.singles.slot(caller):
         if services.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
             raise NotFound("item", item_id)
-        found = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
-    return Response(found, media_type="application/json")
+        content = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
+    return Response(content, media_type="application/json")
 
 
 async def _list(services: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
@@ -184,9 +186,9 @@ async def _recommend(services: Services, body: RecommendBody) -> Answer:
     placement = known_placement(services.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
-        found, trace = await services.serving.trace(query, body.placement)
-        whys = Explanation(trace, found.result, found.live.catalogue).why()
-        return answer(found, names, whys=whys)
+        reply, trace = await services.serving.trace(query, body.placement)
+        whys = Explanation(trace, reply.result, reply.live.catalogue).why()
+        return answer(reply, names, whys=whys)
     question = Question(body.user_id, body.placement, body.filter)
     cursor_of = partial(services.cursors.cursor, question)
     if body.cursor is not None:
@@ -204,10 +206,12 @@ async def _recommend(services: Services, body: RecommendBody) -> Answer:
 
 
 def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:
+    """The names of the properties to answer with: those of the request, else those of the placement."""
     return placement.properties if params.properties is None else tuple(params.properties)
 
 
 def now_ms() -> int:
+    """The current time in milliseconds since 1970."""
     return int(time() * 1000)
 
 

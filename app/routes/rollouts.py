@@ -9,7 +9,7 @@ from app.canary_guard import judged
 from app.dependencies import Administering, Services, Use, decode_body, json_response
 from app.openapi import gives, takes
 from app.rollout_schemas import CanaryBody, RolloutsAnswer, ShadowAnswer, ShadowBody, canary_answer
-from app.routes.index_versions import moved
+from app.routes.index_versions import make_move
 from app.schemas import MoveAnswer, MoveBody
 from recsys.index_registry.rollouts import advance_canary, start_canary, start_shadow, stop
 from recsys.index_version import CANARY, SHADOW, AliasMove
@@ -17,7 +17,7 @@ from recsys.shadow import report
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 MOVES = gives(MoveAnswer, 404, 409, 413, 422, 503)
-WHY = takes(MoveBody, example={"reason": "enough seen"})
+REASON_BODY = takes(MoveBody, example={"reason": "enough seen"})
 
 
 @router.get("", responses=gives(RolloutsAnswer, 503), response_class=Response)
@@ -32,16 +32,16 @@ async def rollouts(services: Use, _: Administering) -> Response:
         answer = msgspec.structs.replace(answer, canary=shown)
     if shadow is not None and shadow.rollout is not None:
         counts = await services.store.counters(shadow.rollout.experiment)
-        known = msgspec.structs.asdict(report(counts))
+        report_fields = msgspec.structs.asdict(report(counts))
         rollout = shadow.rollout
-        told = ShadowAnswer(
-            **known,
+        shadow_answer = ShadowAnswer(
+            **report_fields,
             version=shadow.version,
             share=rollout.share,
             started_at=rollout.started_at,
             loaded=_is_loaded(services, shadow),
         )
-        answer = msgspec.structs.replace(answer, shadow=told)
+        answer = msgspec.structs.replace(answer, shadow=shadow_answer)
     return json_response(answer)
 
 
@@ -54,7 +54,7 @@ async def rollouts(services: Use, _: Administering) -> Response:
 async def begin_canary(services: Use, actor: Administering, request: Request) -> Response:
     """Have a version answer a small share of the users, and ever more of them while no guardrail is breached."""
     body = await decode_body(request, CanaryBody)
-    return await moved(
+    return await make_move(
         services,
         partial(
             start_canary,
@@ -70,19 +70,19 @@ async def begin_canary(services: Use, actor: Administering, request: Request) ->
     )
 
 
-@router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=WHY)
+@router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def further_canary(services: Use, actor: Administering, request: Request) -> Response:
-    """On to the next step, whatever it waits for; after the last one the version is promoted."""
+    """Go on to the next step without waiting; after the last one the version is promoted."""
     body = await decode_body(request, MoveBody)
     running = await services.watcher.ask(services.registry.alias, CANARY)
     make = partial(advance_canary, services.registry, actor=actor, reason=body.reason)
-    return await moved(services, make, None if running is None else running.version)
+    return await make_move(services, make, None if running is None else running.version)
 
 
-@router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
+@router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def end_canary(services: Use, actor: Administering, request: Request) -> Response:
-    """Everybody gets the live version again."""
-    return await _stopped(services, CANARY, actor, request)
+    """Stop the canary: the live version answers all users again."""
+    return await _stop_rollout(services, CANARY, actor, request)
 
 
 @router.post(
@@ -92,20 +92,21 @@ async def end_canary(services: Use, actor: Administering, request: Request) -> R
     openapi_extra=takes(ShadowBody, example={"version": "20111209-125000-4c1d2e", "reason": "how different is it?"}),
 )
 async def begin_shadow(services: Use, actor: Administering, request: Request) -> Response:
-    """Have a version answer a share of the requests too, which nobody sees but the report."""
+    """Have a version answer a share of the requests too; its answers only go into the report."""
     body = await decode_body(request, ShadowBody)
     make = partial(start_shadow, services.registry, body.version, actor=actor, reason=body.reason, share=body.share)
-    return await moved(services, make, body.version)
+    return await make_move(services, make, body.version)
 
 
-@router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=WHY)
+@router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
 async def end_shadow(services: Use, actor: Administering, request: Request) -> Response:
-    return await _stopped(services, SHADOW, actor, request)
+    """Stop the shadow: the version answers no more requests."""
+    return await _stop_rollout(services, SHADOW, actor, request)
 
 
-async def _stopped(services: Services, alias: str, actor: str, request: Request) -> Response:
+async def _stop_rollout(services: Services, alias: str, actor: str, request: Request) -> Response:
     body = await decode_body(request, MoveBody)
-    return await moved(services, partial(stop, services.registry, alias, actor=actor, reason=body.reason))
+    return await make_move(services, partial(stop, services.registry, alias, actor=actor, reason=body.reason))
 
 
 def _is_loaded(services: Services, move: AliasMove) -> bool:

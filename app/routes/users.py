@@ -24,7 +24,7 @@ router = APIRouter(prefix="/users", tags=["users"])
 
 @router.get("/{user_id}", responses=gives(UserAnswer, 422, 503), response_class=Response)
 async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
-    """What is known of a user online: remembered interactions, newest first. An unknown user is no error."""
+    """The online features of a user with their interactions, newest first. An unknown user is no error."""
     live = services.serving.live()
     features = (await services.store.read([user_id], live.index.version))[0]
     return json_response(
@@ -35,8 +35,8 @@ async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
             in_snapshot=live.index.snapshot(user_id) is not None,
             embedding_stored=live.index.version in features.embeddings,
             interactions=[
-                RememberedInteraction(one.item_id, one.type, from_epoch_ms(one.at_ms))
-                for one in reversed(features.history)
+                RememberedInteraction(entry.item_id, entry.type, from_epoch_ms(entry.at_ms))
+                for entry in reversed(features.history)
             ],
         )
     )
@@ -44,7 +44,7 @@ async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
 
 @router.delete("/{user_id}", status_code=202, responses=gives(Receipts, 422, 503, ok=202), response_class=Response)
 async def delete_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
-    """Forget a user: on the topic, behind everything they did before, so that nothing of it comes back.
+    """Erase a user. The erasure follows their earlier events on the topic, so that none of them comes back.
 
     202 means the request is safely kept; features go as soon as the consumer reaches it, the next index
     version learns nothing from them. The receipt's id is the erasure's event id: ask for it under
@@ -55,29 +55,29 @@ async def delete_user(services: Use, _: CaringForUsers, user_id: Id) -> Response
     try:
         await services.watcher.ask(services.receipts.request, erasure.event_id, user_id, erasure.occurred_at)
     except RegistryUnavailable as error:
-        # The erasure is on its way all the same, and whoever tidies the log makes up for the receipt.
+        # The erasure is on its way all the same; the maintenance of the log adds the receipt later.
         log.warning("the receipt of an erasure comes later", receipt=erasure.event_id, error=str(error))
     return answer
 
 
 @router.get("/{user_id}/erasures/{receipt}", responses=gives(ErasureReceipt, 404, 422, 503), response_class=Response)
 async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: ReceiptId) -> Response:
-    """What became of an erasure, and when: proof for the user who asked for it.
+    """The state of an erasure and its times: proof for the user who requested it.
 
     `features_removed_at` is when it was first seen that nothing from before the erasure is left online. Rows of the
     interaction log are hidden from the moment the consumer reached the erasure; `rows` of them were deleted at
     `rows_deleted_at`, and the files of older versions that held them at `files_deleted_at`.
     """
-    found = await services.watcher.ask(services.receipts.of, receipt, user_id)
-    if found is None:
+    record = await services.watcher.ask(services.receipts.of, receipt, user_id)
+    if record is None:
         raise NotFound("erasure receipt", receipt)
-    if found.features_removed_at is None:
+    if record.features_removed_at is None:
         [features] = await services.store.load([user_id])
-        if forgotten(features, epoch_ms(found.requested_at)):
-            now = datetime.now(UTC)
-            await services.watcher.ask(services.receipts.note, "features", receipt, now)
-            found = msgspec.structs.replace(found, features_removed_at=now)
-    return json_response(found)
+        if forgotten(features, epoch_ms(record.requested_at)):
+            removed_at = datetime.now(UTC)
+            await services.watcher.ask(services.receipts.note, "features", receipt, removed_at)
+            record = msgspec.structs.replace(record, features_removed_at=removed_at)
+    return json_response(record)
 
 
 @router.post(
@@ -88,7 +88,7 @@ async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: Re
     openapi_extra=takes(MergeBody, example={"from": "anonymous-8f3a"}),
 )
 async def merge_user(services: Use, _: CaringForUsers, user_id: Id, request: Request) -> Response:
-    """A visitor logged in: everything known of `from` becomes this user's, and `from` a stranger.
+    """Move all interactions of `from` to this user, after a login; `from` becomes an unknown user.
 
     It takes its place on the topic behind everything that `from` did before; what `from` does later stays with
     `from`, until the next merge. Safe to repeat. The receipt's id is the merge's event id.
@@ -96,8 +96,10 @@ async def merge_user(services: Use, _: CaringForUsers, user_id: Id, request: Req
     body = await decode_body(request, MergeBody)
     if body.source == user_id:
         raise InvalidInput("from", "is the user itself")
-    now = datetime.now(UTC)
-    return await _send(services, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=now))
+    occurred_at = datetime.now(UTC)
+    return await _send(
+        services, Merge(event_id=f"merge-{uuid4()}", user_id=body.source, into=user_id, occurred_at=occurred_at)
+    )
 
 
 async def _send(services: Services, message: Erasure | Merge) -> Response:

@@ -1,4 +1,4 @@
-"""What another version or another placement would answer, for operators: nothing is saved, nothing is counted."""
+"""Answers of another version or another placement, for operators: nothing is saved or counted."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -48,7 +48,7 @@ async def preview_placement(services: Use, caller: Administering, request: Reque
     """What a placement would answer, without saving it; by the live version or another one in memory."""
     body = await decode_beside(request, PreviewBody)
     version = services.serving.live() if body.version is None else _in_memory(services, body.version)
-    asked = RecommendBody(
+    question = RecommendBody(
         user_id=body.user_id,
         k=body.k,
         session_items=body.session_items,
@@ -58,7 +58,7 @@ async def preview_placement(services: Use, caller: Administering, request: Reque
         explain=body.explain,
     )
     with services.singles.slot(caller):
-        return json_response(await _answer(services, asked, body.placement, version))
+        return json_response(await _answer(services, question, body.placement, version))
 
 
 async def _answer(services: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
@@ -68,9 +68,9 @@ async def _answer(services: Services, body: RecommendBody, placement: Placement,
 
 
 def _in_memory(services: Services, version: str) -> LoadedVersion:
-    """Raises `NotFound` naming those that are."""
-    found = services.live_index.loaded(version)
-    if found is None:
-        names = ", ".join(one.index.version for one in services.live_index.in_memory())
+    """The version in memory. Raises `NotFound` naming those that are."""
+    loaded = services.live_index.loaded(version)
+    if loaded is None:
+        names = ", ".join(candidate.index.version for candidate in services.live_index.in_memory())
         raise NotFound("version in memory", version, f"those of this replica are {names}")
-    return found
+    return loaded

@@ -7,4 +7,5 @@ app = FastAPI()
 
 @app.get("/recommend")
 async def recommend() -> dict[str, str]:
+    """An empty object."""
     return {}

@@ -19,17 +19,22 @@ DIRECTORY = Path(os.environ["LEAN_DIRECTORY"])
 
 
 class RecommendedItem(BaseModel):
+    """One item and its score."""
+
     item_id: str
     score: float
 
 
 class RecommendationBody(BaseModel):
+    """The answer: items, best first."""
+
     user_id: str
     items: list[RecommendedItem]
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open the index and the store, and close the store at the end."""
     faiss.omp_set_num_threads(1)
     app.state.index = faiss.read_index(str(DIRECTORY / "items.faiss"))
     app.state.item_ids = json.loads((DIRECTORY / "item_ids.json").read_text())
@@ -43,6 +48,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/recommend")
 async def recommend(request: Request, user_id: str, k: int = Query(10, ge=1, le=500)) -> RecommendationBody:
+    """The `k` items nearest to the user's vector; none for an unknown user."""
     state = request.app.state
     stored = await state.redis.get(f"lean:{user_id}")
     if stored is None:
