@@ -46,8 +46,8 @@ class OneOf:
     @classmethod
     def of(cls, name: str, literals: Iterable[Literal]) -> "OneOf":
         literals = tuple(literals)
-        flags = frozenset(one for one in literals if isinstance(one, bool))
-        return cls(name, frozenset(one for one in literals if not isinstance(one, bool)), flags)
+        flags = frozenset(literal for literal in literals if isinstance(literal, bool))
+        return cls(name, frozenset(literal for literal in literals if not isinstance(literal, bool)), flags)
 
     def holds(self, item: Item | None) -> bool:
         value = value_of(item, self.name)
@@ -72,7 +72,7 @@ class Bound:
         if isinstance(limit, float):
             return isinstance(value, float | int) and not isinstance(value, bool) and compare(value, limit)
         if isinstance(value, list):
-            return any(compare(one, limit) for one in value)
+            return any(compare(element, limit) for element in value)
         return isinstance(value, str) and compare(value, limit)
 
 

@@ -102,8 +102,8 @@ def _fields(kind: type[Message]) -> Iterator[_Field]:
     for number, name in enumerate(NUMBERS[kind], 1):
         field = types[name]
         choices = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
-        given = next(one for one in choices if not isinstance(one, inspect.NoneType))
-        yield _Field(name, number, _TYPES[type(given)], not field.required)
+        field_type = next(choice for choice in choices if not isinstance(choice, inspect.NoneType))
+        yield _Field(name, number, _TYPES[type(field_type)], not field.required)
 
 
 @cache
@@ -120,8 +120,8 @@ def _message_class() -> Any:
         )
         _describe(file.message_type.add(name=name), kind)
     pool = descriptor_pool.DescriptorPool()
-    for known in (struct_pb2, timestamp_pb2):
-        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
+    for dependency in (struct_pb2, timestamp_pb2):
+        pool.AddSerializedFile(dependency.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.Message"))
 

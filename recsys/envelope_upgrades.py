@@ -58,7 +58,7 @@ def _moment(value: Any) -> Any:
 
 def _camel_case(name: str) -> str:
     first, *others = name.split("_")
-    return first + "".join(other.capitalize() for other in others)
+    return first + "".join(word.capitalize() for word in others)
 
 
 _NAMES = {field.name for field in chain.from_iterable(map(msgspec.structs.fields, get_args(Message)))}

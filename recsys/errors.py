@@ -38,9 +38,9 @@ class InvalidInput(RecsysError):
 class NotFound(RecsysError):
     """`what` (item, version, alias, user) named `name` does not exist; `hint` says what does."""
 
-    def __init__(self, what: str, name: str, hint: str = "") -> None:
-        super().__init__(f"{what} {name!r} does not exist{hint and '; '}{hint}")
-        self.what = what
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        super().__init__(f"{kind} {name!r} does not exist{hint and '; '}{hint}")
+        self.kind = kind
         self.name = name
 
 

@@ -146,7 +146,7 @@ def compile_expression(text: str) -> Expression:
     try:
         root: Condition = _parser.parse(text)  # type: ignore[assignment]  # lark does not know of the transformer's result
     except UnexpectedInput as error:
-        raise InvalidInput("filter", _told(error, text)) from None
+        raise InvalidInput("filter", _syntax_message(error, text)) from None
     if root.depth > MAX_DEPTH:
         raise InvalidInput("filter", f"nested deeper than {MAX_DEPTH}")
     leaves = list(comparisons(root))
@@ -192,15 +192,15 @@ def _check(leaf: OneOf | Bound) -> None:
             raise InvalidInput("filter", f"{name}: a number is too large")
 
 
-def _told(error: UnexpectedInput, text: str) -> str:
+def _syntax_message(error: UnexpectedInput, text: str) -> str:
     """Where it went wrong, and what could have stood there."""
     if isinstance(error, UnexpectedToken):
         at_end = error.token.type == "$END"
-        place = len(text) if at_end else error.pos_in_stream or 0
+        position = len(text) if at_end else error.pos_in_stream or 0
         accepts = error.accepts or error.expected
-        wanted = ", ".join(sorted(_SPOKEN.get(name, name) for name in accepts - {"QUOTED_NAME"}))
-        found = "the end" if at_end else repr(str(error.token))
-        return f"at column {place + 1}: expected {wanted}, found {found}"
-    place = error.pos_in_stream or 0
-    kind = "a text without its closing quote" if text[place] in "\"'`" else f"an odd character {text[place]!r}"
-    return f"at column {place + 1}: {kind}"
+        expected = ", ".join(sorted(_SPOKEN.get(name, name) for name in accepts - {"QUOTED_NAME"}))
+        token = "the end" if at_end else repr(str(error.token))
+        return f"at column {position + 1}: expected {expected}, found {token}"
+    position = error.pos_in_stream or 0
+    kind = "a text without its closing quote" if text[position] in "\"'`" else f"an odd character {text[position]!r}"
+    return f"at column {position + 1}: {kind}"

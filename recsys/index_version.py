@@ -87,14 +87,14 @@ def in_service(alias: str) -> bool:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested parameters by dotted names."""
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for name, value in values.items():
         nested = isinstance(value, Mapping) and value
-        found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return found
+        parameters |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return parameters
 
 
-def new_version_id(now: datetime | None = None) -> str:
+def new_version_id(created_at: datetime | None = None) -> str:
     """Sorts by time and does not collide: `20101209-134502-9f3a1c`."""
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    moment = (created_at or datetime.now(UTC)).astimezone(UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{token_hex(3)}"

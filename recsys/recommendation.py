@@ -72,5 +72,8 @@ class Recommendation:
         """These places of it, in this order."""
         chosen = np.arange(len(self.rows))[places].tolist()
         return replace(
-            self, rows=self.rows[chosen], scores=self.scores[chosen], sources=tuple(self.sources[one] for one in chosen)
+            self,
+            rows=self.rows[chosen],
+            scores=self.scores[chosen],
+            sources=tuple(self.sources[position] for position in chosen),
         )

@@ -87,10 +87,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 def checked_steps(steps: Sequence[float]) -> tuple[float, ...]:
     """Ascending shares up to 1. Raises `InvalidInput` naming `steps`."""
-    found = tuple(steps)
-    if not found or any(not 0 < one <= 1 for one in found) or list(found) != sorted(set(found)):
+    shares = tuple(steps)
+    if not shares or any(not 0 < share <= 1 for share in shares) or list(shares) != sorted(set(shares)):
         raise InvalidInput("steps", "are ascending shares of the users, above 0 and up to 1, such as 0.01, 0.1, 1")
-    whole = found if found[-1] == 1.0 else (*found, 1.0)
+    whole = shares if shares[-1] == 1.0 else (*shares, 1.0)
     if len(whole) > MAX_STEPS:
         raise InvalidInput("steps", f"are {len(whole)} with the last, 1: {MAX_STEPS} are allowed")
     return whole

@@ -52,7 +52,7 @@ def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
     return check
 
 
-Place = Annotated[
+StorageUrl = Annotated[
     str, AfterValidator(_url("", "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"))
 ]
 """A local folder, or a bucket."""
@@ -140,7 +140,7 @@ class LogSettings(Section):
     """The interaction log: a folder of Delta tables."""
 
     backend: Literal["delta", "memory"] = "delta"
-    path: Place = Field(
+    path: StorageUrl = Field(
         "var/log", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
     retention: float = Field(
@@ -155,7 +155,7 @@ class RegistrySettings(Section):
     """The index registry."""
 
     backend: Literal["object_store", "memory"] = "object_store"
-    url: Place = Field(
+    url: StorageUrl = Field(
         "var/registry", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
     cache: Path = Field(Path("var/cache"), description="where this machine keeps the versions it serves")

@@ -62,10 +62,10 @@ def _times(counts: Mapping[str, int], side: str) -> list[int]:
 
 def _quantile(times: Sequence[int], share: float) -> float | None:
     """The upper end of the bucket that it lies in."""
-    wanted, seen = share * sum(times), 0
+    threshold, cumulative = share * sum(times), 0
     for bucket, count in enumerate(times):
-        seen += count
-        if count and seen >= wanted:
+        cumulative += count
+        if count and cumulative >= threshold:
             return SECONDS[min(bucket, len(SECONDS) - 1)]
     return None
 

@@ -16,7 +16,7 @@ class TrendCounts:
     """Weights by hour (since 1970) and item of one partition's records above offset `after`, up to `reached`."""
 
     partition: str
-    after: int
+    base_offset: int
     reached: int
     hours: Mapping[int, Mapping[str, int]]
 

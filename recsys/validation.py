@@ -24,12 +24,12 @@ class TimeSpan:
     latest: datetime
 
 
-def span_at_door(bounds: TimeBounds, now: datetime) -> TimeSpan:
-    return TimeSpan(bounds.earliest, now + timedelta(seconds=bounds.future_tolerance))
+def span_at_door(bounds: TimeBounds, now_time: datetime) -> TimeSpan:
+    return TimeSpan(bounds.earliest, now_time + timedelta(seconds=bounds.future_tolerance))
 
 
-def span_on_topic(bounds: TimeBounds, now: datetime) -> TimeSpan:
-    return TimeSpan(bounds.earliest, now + timedelta(seconds=bounds.future_tolerance + CLOCK_SKEW))
+def span_on_topic(bounds: TimeBounds, now_time: datetime) -> TimeSpan:
+    return TimeSpan(bounds.earliest, now_time + timedelta(seconds=bounds.future_tolerance + CLOCK_SKEW))
 
 
 def validate(message: Message, span: TimeSpan) -> None:

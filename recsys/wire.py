@@ -70,15 +70,15 @@ def fields_of(value: bytes) -> dict[str, Any]:
 
 def message_of(fields: Mapping[str, Any]) -> Message:
     """The message of these fields; what is unknown of an interaction goes into its `extra`. Raises `InvalidInput`."""
-    known = fields
+    schema_fields = fields
     if fields.get("kind") == "interaction" and fields.keys() - _INTERACTION_FIELDS:
         extra = fields.get("extra")
         unknown = {name: value for name, value in fields.items() if name not in _INTERACTION_FIELDS}
-        known = {name: value for name, value in fields.items() if name in _INTERACTION_FIELDS}
+        schema_fields = {name: value for name, value in fields.items() if name in _INTERACTION_FIELDS}
         if extra is None or isinstance(extra, dict):
-            known["extra"] = {**(extra or {}), **unknown}
+            schema_fields["extra"] = {**(extra or {}), **unknown}
     try:
-        message: Message = msgspec.convert(known, Message)
+        message: Message = msgspec.convert(schema_fields, Message)
     except msgspec.ValidationError as error:
         raise invalid_input(error, "message") from error
     if isinstance(message, Interaction) and message.extra is not None:
@@ -92,9 +92,9 @@ def _check_depth(extra: dict[str, Any]) -> None:
     for _ in range(MAX_EXTRA_DEPTH):
         level = [
             inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
         ]
         if not level:
             return
@@ -107,8 +107,8 @@ def invalid_input(error: Exception, whole: str) -> InvalidInput:
         return InvalidInput(whole, "is nested too deeply")
     if not isinstance(error, msgspec.ValidationError):
         return InvalidInput(whole, f"is not valid JSON: {error}")
-    reason, _, place = str(error).partition(" - at `$")
-    path = re.sub(r"\[(\d+)\]", r".\1", place.rstrip("`").replace("[...]", "")).strip(".")
+    reason, _, location = str(error).partition(" - at `$")
+    path = re.sub(r"\[(\d+)\]", r".\1", location.rstrip("`").replace("[...]", "")).strip(".")
     own = OWN_FIELD.match(reason)
     if own:
         # What a struct finds out by itself is said with the field's name in front.

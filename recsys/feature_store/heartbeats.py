@@ -16,22 +16,24 @@ class Heartbeats:
         self._key = keys.heartbeats()
 
     async def report(self, heartbeat: Heartbeat) -> None:
-        told: list[Argument] = [heartbeat.process, msgspec.json.encode(heartbeat), round(1000 * FORGOTTEN_SECONDS)]
-        await self._exchange.scripted(scripts.REPORT, [([self._key], told)])
+        arguments: list[Argument] = [heartbeat.process, msgspec.json.encode(heartbeat), round(1000 * FORGOTTEN_SECONDS)]
+        await self._exchange.scripted(scripts.REPORT, [([self._key], arguments)])
 
     async def leave(self, process: str) -> None:
         checked(await self._exchange.retrying([("HDEL", self._key, process)]))
 
     async def instances(self) -> list[Instance]:
-        (seconds, microseconds), told = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
-        now = int(seconds) + int(microseconds) / 1e6
-        found = []
-        for one in told:
-            at, _, raw = one.partition(b" ")
+        (seconds, microseconds), reports = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
+        now_seconds = int(seconds) + int(microseconds) / 1e6
+        instances = []
+        for report in reports:
+            at, _, raw = report.partition(b" ")
             # What a process of another release says, and this one does not understand, is left out.
             with suppress(msgspec.DecodeError, ValueError):
-                found.append(Instance(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now - int(at) / 1000)))
+                instances.append(
+                    Instance(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now_seconds - int(at) / 1000))
+                )
         return sorted(
-            (one for one in found if one.age <= FORGOTTEN_SECONDS),
-            key=lambda one: (one.heartbeat.program, one.heartbeat.process),
+            (instance for instance in instances if instance.age <= FORGOTTEN_SECONDS),
+            key=lambda instance: (instance.heartbeat.program, instance.heartbeat.process),
         )

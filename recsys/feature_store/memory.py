@@ -47,24 +47,31 @@ class MemoryFeatureStore:
         shown: bool = False,
         batch: bool = False,  # noqa: ARG002  # memory does not keep anybody waiting
     ) -> list[UserFeatures]:
-        found = []
+        users = []
         for features in await self.load(user_ids):
             embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
-            seen = features.shown if shown else ()
-            found.append(
-                replace(features, offsets={}, embeddings=embeddings, identity_changes=(), shown=seen, dedup_window=b"")
+            shown_history = features.shown if shown else ()
+            users.append(
+                replace(
+                    features,
+                    offsets={},
+                    embeddings=embeddings,
+                    identity_changes=(),
+                    shown=shown_history,
+                    dedup_window=b"",
+                )
             )
-        return found
+        return users
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         return [self._users.get(user_id) or UserFeatures(user_id) for user_id in user_ids]
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
-        return [self._save(one) for one in features]
+        return [self._save(record) for record in features]
 
     def _save(self, features: UserFeatures) -> bool:
-        known = self._users.get(features.user_id)
-        if features.revision != (known.revision if known else 0):
+        stored = self._users.get(features.user_id)
+        if features.revision != (stored.revision if stored else 0):
             return False
         self._users[features.user_id] = replace(features, revision=features.revision + 1)
         return True
@@ -77,10 +84,10 @@ class MemoryFeatureStore:
     ) -> dict[int, InvalidInput]:
         changed, refused = False, dict[int, InvalidInput]()
         for item_id, updates in by_item(items).items():
-            known = self._items.get(item_id)
-            new, without = applied(known, updates)
+            stored = self._items.get(item_id)
+            new, without = applied(stored, updates)
             refused |= without
-            if new is None or new == known:
+            if new is None or new == stored:
                 continue
             changed = True
             self._revision += 1
@@ -95,8 +102,8 @@ class MemoryFeatureStore:
         return [self._items.get(item_id) for item_id in item_ids]
 
     async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
-        after = since if since <= self._revision else 0
-        news = [(revision, item_id) for item_id, revision in self._changed.items() if revision > after]
+        start = since if since <= self._revision else 0
+        news = [(revision, item_id) for item_id, revision in self._changed.items() if revision > start]
         page = news[:limit]
         return ItemChanges(
             revision=page[-1][0] if page else self._revision,
@@ -105,11 +112,11 @@ class MemoryFeatureStore:
         )
 
     async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
-        return [self._count(one) for one in counts]
+        return [self._count(entry) for entry in counts]
 
     def _count(self, counts: TrendCounts) -> int:
-        found = self._counted.get(counts.partition, -1)
-        if found == counts.after:
+        offset = self._counted.get(counts.partition, -1)
+        if offset == counts.base_offset:
             self._counted[counts.partition] = counts.reached
             for hour, weights in counts.hours.items():
                 counted = self._trends.setdefault(hour, Counter())
@@ -118,7 +125,7 @@ class MemoryFeatureStore:
                     self._trends[hour] = Counter(dict(counted.most_common(KEPT_ITEMS // 2)))
             for hour in sorted(self._trends)[:-TREND_HOURS]:
                 del self._trends[hour]
-        return found
+        return offset
 
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         return {hour: dict(self._trends.get(hour, ())) for hour in hours}
@@ -145,10 +152,10 @@ class MemoryFeatureStore:
         self._heartbeats.pop(process, None)
 
     async def instances(self) -> list[Instance]:
-        now = monotonic()
-        found = [Instance(heartbeat, now - at) for at, heartbeat in self._heartbeats.values()]
-        fresh = [one for one in found if one.age <= FORGOTTEN_SECONDS]
-        return sorted(fresh, key=lambda one: (one.heartbeat.program, one.heartbeat.process))
+        now_seconds = monotonic()
+        instances = [Instance(heartbeat, now_seconds - at) for at, heartbeat in self._heartbeats.values()]
+        fresh = [instance for instance in instances if instance.age <= FORGOTTEN_SECONDS]
+        return sorted(fresh, key=lambda instance: (instance.heartbeat.program, instance.heartbeat.process))
 
     async def notify(self, channel: str, payload: str = "") -> None:
         if channel in self._channels:

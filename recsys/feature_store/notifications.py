@@ -52,8 +52,8 @@ class Notifications:
         newest: bytes | None = None
         while True:
             # What came meanwhile is news once: drain it.
-            left = 0.0 if newest is not None else max(0.0, deadline - loop.time())
-            message = await listener.get_message(timeout=min(left, HEALTH_CHECK_INTERVAL))
+            remaining = 0.0 if newest is not None else max(0.0, deadline - loop.time())
+            message = await listener.get_message(timeout=min(remaining, HEALTH_CHECK_INTERVAL))
             if message is not None and message["type"] == "message":
                 newest = message["data"]
             elif newest is not None or loop.time() >= deadline:

@@ -30,8 +30,8 @@ class Outcomes:
 
     async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
         commands = [packed("GET", self._keys.outcome(experiment, outcome)) for outcome in Outcome]
-        found = checked(await self._exchange.retrying(commands))
-        return {outcome: bitmap for outcome, bitmap in zip(Outcome, found, strict=True) if bitmap is not None}
+        bitmaps = checked(await self._exchange.retrying(commands))
+        return {outcome: bitmap for outcome, bitmap in zip(Outcome, bitmaps, strict=True) if bitmap is not None}
 
     async def increment(self, name: str, counts: Mapping[str, int]) -> None:
         key = self._keys.counters(name)
@@ -39,9 +39,9 @@ class Outcomes:
         checked(await self._exchange.once([*commands, packed("EXPIRE", key, OUTCOME_TTL)], TALLY_TIMEOUT))
 
     async def counters(self, name: str) -> dict[str, int]:
-        (found,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.counters(name))]))
+        (fields,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.counters(name))]))
         counts: dict[str, int] = {}
-        for counted, count in zip(found[::2], found[1::2], strict=True):
+        for counted, count in zip(fields[::2], fields[1::2], strict=True):
             try:
                 counts[counted.decode()] = int(count)
             except ValueError as error:

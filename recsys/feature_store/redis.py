@@ -71,7 +71,7 @@ class RedisFeatureStore:
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         chunks = [user_ids[start : start + CHUNK] for start in range(0, len(user_ids), CHUNK)]
-        return [one for chunk in await asyncio.gather(*map(self._load, chunks)) for one in chunk]
+        return [record for chunk in await asyncio.gather(*map(self._load, chunks)) for record in chunk]
 
     async def _load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         command = packer(b"HGETALL", ())

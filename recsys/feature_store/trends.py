@@ -28,8 +28,8 @@ class TrendCounters:
         self._keys = keys
 
     async def count(self, counts: Sequence[TrendCounts]) -> list[int]:
-        found = await self._exchange.scripted(scripts.COUNT_TRENDS, [self._call(one) for one in counts])
-        return [int(offset) for offset in found]
+        offsets = await self._exchange.scripted(scripts.COUNT_TRENDS, [self._call(entry) for entry in counts])
+        return [int(offset) for offset in offsets]
 
     async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         (partitions,) = checked(await self._exchange.retrying([("HKEYS", self._keys.trends())]))
@@ -45,7 +45,7 @@ class TrendCounters:
 
     def _call(self, counts: TrendCounts) -> ScriptCall:
         keys = [self._keys.trends()]
-        arguments: list[Argument] = [counts.partition, counts.after, counts.reached, TREND_TTL_MS, KEPT_ITEMS]
+        arguments: list[Argument] = [counts.partition, counts.base_offset, counts.reached, TREND_TTL_MS, KEPT_ITEMS]
         for hour, weights in counts.hours.items():
             keys.append(self._keys.trend(counts.partition, hour))
             # One argument instead of thousands: the client takes a microsecond for each.
@@ -56,8 +56,8 @@ class TrendCounters:
 
 def _summed(ranges: Sequence[Sequence[Any]]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for found in ranges:
-        for item_id, weight in zip(found[::2], found[1::2], strict=True):
+    for members in ranges:
+        for item_id, weight in zip(members[::2], members[1::2], strict=True):
             # Above 10^17 the server writes an exponent.
             total[item_id.decode(errors="replace")] += int(float(weight))
     return dict(total)

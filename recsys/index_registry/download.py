@@ -51,7 +51,7 @@ def etag_of(path: Path) -> str:
         return ""
 
 
-def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
+def download(path: Path, entry: FileEntry, source: Source, label: str) -> None:
     """Write `path`; beside it `.{name}.etag` says what its beginning was read from.
 
     Raises `CorruptArtefact` when what came is not what `entry` promises.
@@ -61,32 +61,32 @@ def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
     note = etag_note(path)
     if path.is_file() and note.is_file() and 0 < path.stat().st_size < entry.size:
         try:
-            _write(path, entry, source(path.name, path.stat().st_size, note.read_text()), what, note)
+            _write(path, entry, source(path.name, path.stat().st_size, note.read_text()), label, note)
         except CorruptArtefact:
             # What was left behind may be what does not hold.
             pass
         else:
             return
-    _write(path, entry, source(path.name, 0, None), what, note)
+    _write(path, entry, source(path.name, 0, None), label, note)
 
 
-def _write(path: Path, entry: FileEntry, part: Part, what: str, note: Path) -> None:
+def _write(path: Path, entry: FileEntry, part: Part, label: str, note: Path) -> None:
     with path.open("r+b" if part.offset else "wb") as output:
         note.write_text(part.e_tag or "")
-        for chunk in verified(part.chunks, entry, what, output.read() if part.offset else b""):
+        for chunk in verified(part.chunks, entry, label, output.read() if part.offset else b""):
             output.write(chunk)
 
 
-def verified(chunks: Iterator[bytes], entry: FileEntry, what: str, beginning: bytes = b"") -> Iterator[bytes]:
+def verified(chunks: Iterator[bytes], entry: FileEntry, label: str, beginning: bytes = b"") -> Iterator[bytes]:
     """`chunks`, which go on from `beginning`. Raises `CorruptArtefact` where both are not what `entry` promises."""
     digest, size = sha256(beginning), len(beginning)
     for chunk in chunks:
         size += len(chunk)
         if size > entry.size:
-            raise CorruptArtefact(f"{what}: more than the {entry.size} bytes of the manifest")
+            raise CorruptArtefact(f"{label}: more than the {entry.size} bytes of the manifest")
         digest.update(chunk)
         yield chunk
     if size != entry.size:
-        raise CorruptArtefact(f"{what}: {size} bytes, but the manifest says {entry.size}")
+        raise CorruptArtefact(f"{label}: {size} bytes, but the manifest says {entry.size}")
     if digest.hexdigest() != entry.sha256:
-        raise CorruptArtefact(f"{what}: its checksum is not the manifest's")
+        raise CorruptArtefact(f"{label}: its checksum is not the manifest's")

@@ -20,7 +20,7 @@ from recsys.errors import Conflict, RegistryUnavailable
 from recsys.index_registry.objects import Objects, sequence_of
 from recsys.settings import RegistrySettings
 
-KEPT = 20
+KEPT_GRANTS = 20
 """Newest entries, so that one sees who held it."""
 
 log = structlog.get_logger()
@@ -73,8 +73,8 @@ class Lease:
         """Raises `Conflict` unless `grant` still holds: ask right before what only one may do."""
         newest = self._newest()
         if newest != grant or not self._holds(grant):
-            taken = "it expired" if newest == grant else f"it was taken by {newest.holder if newest else 'nobody'}"
-            raise Conflict(f"{self._folder} is not ours any more: {taken}")
+            cause = "it expired" if newest == grant else f"it was taken by {newest.holder if newest else 'nobody'}"
+            raise Conflict(f"{self._folder} is not ours any more: {cause}")
 
     def _holds(self, grant: Grant) -> bool:
         return not grant.released and self._clock() < grant.expires_at
@@ -82,16 +82,16 @@ class Lease:
     def _newest(self) -> Grant | None:
         return next(self._objects.newest_first(self._folder, Grant), None)
 
-    def _grant(self, after: Grant | None, holder: str, *, released: bool = False) -> Grant:
-        """The grant right after `after`, which somebody else may have made by now."""
-        token = after.token + 1 if after else 1
+    def _grant(self, predecessor: Grant | None, holder: str, *, released: bool = False) -> Grant:
+        """The grant right after `predecessor`, which somebody else may have made by now."""
+        token = predecessor.token + 1 if predecessor else 1
         grant = Grant(holder, token, self._clock() + self._ttl, released)
         created = self._objects.create(f"{self._folder}/{token:08d}.json", msgspec.json.encode(grant))
         # Who slept before creating it may have made an entry that others made and tidied away long ago.
         if not created or self._newest() != grant:
             raise Conflict(f"{self._folder} was taken by somebody else meanwhile")
         for entry in self._objects.entries(self._folder):
-            if sequence_of(entry["path"]) <= grant.token - KEPT:
+            if sequence_of(entry["path"]) <= grant.token - KEPT_GRANTS:
                 self._objects.delete(entry["path"])
         return grant
 

@@ -154,17 +154,17 @@ def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
     """Copies beyond the limit, the longest unused first, and what was interrupted long ago."""
     folders = sorted(((path.stat().st_mtime, path) for path in into.iterdir() if path.is_dir()), reverse=True)
     served = _served(into)
-    kept, size = 0, 0
+    copies, size = 0, 0
     for used_at, path in folders:
         if path.name.startswith("."):
             if used_at < time.time() - ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
             continue
         own = sum(file.stat().st_size for file in path.iterdir())
-        too_much = kept >= limit.versions or (limit.size is not None and size + own > limit.size)
+        too_much = copies >= limit.versions or (limit.size is not None and size + own > limit.size)
         if too_much and path != newest and path.name not in served and _evicted(path):
             continue
-        kept, size = kept + 1, size + own
+        copies, size = copies + 1, size + own
 
 
 def _evicted(path: Path) -> bool:

@@ -54,8 +54,10 @@ class ObjectStoreRegistry:
             raise Conflict(f"version {manifest.version} was published by somebody else meanwhile")
 
     def versions(self) -> list[Manifest]:
-        found = [self._manifest_at(entry) for entry in self._objects.entries("versions") if _is_manifest(entry["path"])]
-        return sorted(filter(None, found), key=lambda manifest: (manifest.created_at, manifest.version))
+        manifests = [
+            self._manifest_at(entry) for entry in self._objects.entries("versions") if _is_manifest(entry["path"])
+        ]
+        return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.version))
 
     def manifest(self, version: str) -> Manifest:
         path = f"{_folder(version)}/{MANIFEST}"
@@ -72,14 +74,14 @@ class ObjectStoreRegistry:
         manifest, folder = self.manifest(version), _folder(version)
         stored = {entry["path"]: entry for entry in self._objects.entries(folder)}
         for name, promised in manifest.files.items():
-            what, entry = f"version {version}, file {name}", stored.get(f"{folder}/{name}")
+            label, entry = f"version {version}, file {name}", stored.get(f"{folder}/{name}")
             if entry is None:
-                raise CorruptArtefact(f"{what}: it is missing")
+                raise CorruptArtefact(f"{label}: it is missing")
             if entry["size"] != promised.size:
-                raise CorruptArtefact(f"{what}: {entry['size']} bytes, but the manifest says {promised.size}")
+                raise CorruptArtefact(f"{label}: {entry['size']} bytes, but the manifest says {promised.size}")
             e_tag, copy = entry.get("e_tag"), copies / version / name
             if e_tag is None or e_tag != etag_of(copy):
-                for _ in verified(self._part(version, name, 0, None).chunks, promised, what):
+                for _ in verified(self._part(version, name, 0, None).chunks, promised, label):
                     pass
                 note_etag(copy, e_tag)
 
@@ -114,7 +116,7 @@ class ObjectStoreRegistry:
         actor: str,
         reason: str,
         rollout: Rollout | None = None,
-        after: int | None = None,
+        last_sequence: int | None = None,
     ) -> AliasMove:
         _check_id(alias, Alias, "alias")
         if alias.startswith(DELETED):
@@ -138,7 +140,7 @@ class ObjectStoreRegistry:
                 cleared=version is None,
                 rollout=rollout,
             ),
-            after,
+            last_sequence,
         )
 
     def placements(self) -> dict[str, PlacementChange]:
@@ -173,31 +175,31 @@ class ObjectStoreRegistry:
         for entry in self._objects.entries(folder):
             self._objects.delete(entry["path"])
 
-    def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
-        found: dict[str, list[ObjectMeta]] = {}
+    def collect(self, cutoff: datetime, *, dry_run: bool = False) -> list[str]:
+        objects_by_version: dict[str, list[ObjectMeta]] = {}
         for entry in self._objects.entries("versions"):
-            found.setdefault(entry["path"].split("/")[1], []).append(entry)
-        left = [
+            objects_by_version.setdefault(entry["path"].split("/")[1], []).append(entry)
+        leftovers = [
             version
-            for version, entries in found.items()
+            for version, entries in objects_by_version.items()
             if not any(_is_manifest(entry["path"]) for entry in entries)
-            and all(entry["last_modified"] < before for entry in entries)
+            and all(entry["last_modified"] < cutoff for entry in entries)
         ]
-        for version in [] if dry_run else left:
-            for entry in found[version]:
+        for version in [] if dry_run else leftovers:
+            for entry in objects_by_version[version]:
                 self._objects.delete(entry["path"])
-        return left
+        return leftovers
 
     def _note(self, version: str, actor: str, reason: str) -> None:
         """An entry of the history, in a place of its own: where aliases point is looked up every second."""
-        now = datetime.now(UTC)
+        deleted_at = datetime.now(UTC)
         self._objects.append(
             f"deletions/{version}",
             lambda sequence: AliasMove(
                 alias=f"{DELETED}{version}",
                 version=version,
                 sequence=sequence,
-                moved_at=now,
+                moved_at=deleted_at,
                 actor=actor,
                 reason=reason,
                 cleared=True,

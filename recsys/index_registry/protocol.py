@@ -72,12 +72,12 @@ class IndexRegistry(Protocol):
         actor: str,
         reason: str,
         rollout: Rollout | None = None,
-        after: int | None = None,
+        last_sequence: int | None = None,
     ) -> AliasMove:
         """Point `alias` at `version`, or nowhere with `None`; a pin apart, a version is proven first (`prove`).
 
         Raises `InvalidInput` for what is no alias that can be moved so, `NotFound`, or `Conflict` when another
-        move won, or there is one that is not the `after` (its sequence) which the caller has seen.
+        move won, or there is one that is not the `last_sequence` (its sequence) which the caller has seen.
         """
         ...
 
@@ -103,8 +103,8 @@ class IndexRegistry(Protocol):
         """
         ...
 
-    def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
-        """Remove what is left of versions without a manifest that nothing was written to since `before`.
+    def collect(self, cutoff: datetime, *, dry_run: bool = False) -> list[str]:
+        """Remove what is left of versions without a manifest that nothing was written to since `cutoff`.
 
         They are uploads or deletions that never came to their end; their names, sorted.
         """

@@ -60,11 +60,11 @@ class ErasureReceipts:
 
     def of(self, receipt: str, user_id: str) -> ErasureReceipt | None:
         """`None` where nobody asked for it, or somebody else did."""
-        found = self._stages(receipt, STAGES)
-        requested = found.get("requested")
+        stages = self._stages(receipt, STAGES)
+        requested = stages.get("requested")
         if requested is None or requested.user != hashed(user_id, receipt):
             return None
-        return _receipt(found)
+        return _receipt(stages)
 
     def reached(self) -> dict[str, set[str]]:
         """The stages that each erasure has reached, by the folder of its receipt (`folder_of`); in one listing."""
@@ -77,9 +77,9 @@ class ErasureReceipts:
     def all(self) -> Iterator[ErasureReceipt]:
         """Every receipt that can be read, in no order that means anything."""
         for folder, reached in self.reached().items():
-            found = self._stages(folder, [stage for stage in STAGES if stage in reached])
-            if "requested" in found:
-                yield _receipt(found)
+            stages = self._stages(folder, [stage for stage in STAGES if stage in reached])
+            if "requested" in stages:
+                yield _receipt(stages)
 
     def noted(self, stage: str, receipt: str) -> Stage | None:
         return self._stages(receipt, [stage]).get(stage)
@@ -88,8 +88,8 @@ class ErasureReceipts:
         self._objects.create(_path(receipt, stage), msgspec.json.encode(reached))
 
     def _stages(self, receipt: str, stages: Sequence[str]) -> dict[str, Stage]:
-        found = {stage: self._objects.read(_path(receipt, stage), Stage) for stage in stages}
-        return {stage: one for stage, one in found.items() if one is not None}
+        records = {stage: self._objects.read(_path(receipt, stage), Stage) for stage in stages}
+        return {stage: record for stage, record in records.items() if record is not None}
 
 
 def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
@@ -99,7 +99,7 @@ def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
 
 def forgotten(features: UserFeatures, erased_at_ms: int) -> bool:
     """Whether the record holds nothing from before an erasure: it knows of it, or of one later."""
-    return any(not one.into and one.at_ms >= erased_at_ms for one in features.identity_changes)
+    return any(not change.into and change.at_ms >= erased_at_ms for change in features.identity_changes)
 
 
 def hashed(user_id: str, receipt: str) -> str:
@@ -123,12 +123,12 @@ def _receipt(stages: Mapping[str, Stage]) -> ErasureReceipt:
     def at(stage: str) -> datetime | None:
         return stages[stage].at if stage in stages else None
 
-    found = stages.get("found")
+    counted = stages.get("found")
     return ErasureReceipt(
         stages["requested"].receipt,
         stages["requested"].at,
         at("features"),
-        None if found is None else found.rows,
+        None if counted is None else counted.rows,
         at("deleted"),
         at("vacuumed"),
     )

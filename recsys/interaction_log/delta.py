@@ -20,16 +20,16 @@ from recsys.interaction_log.delta_tables import (
     translated,
     version_at,
 )
-from recsys.interaction_log.identity_changes import PLACE, identity_change_rows, settled
+from recsys.interaction_log.identity_changes import POSITION_KEY, identity_change_rows, settled
 from recsys.interaction_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
     EVENT,
     admitted,
     each_event_once,
-    known,
     logged_item,
     merged_items,
     purge_plan,
+    reached_changes,
     shelved,
     snapshot,
     unseen,
@@ -143,7 +143,7 @@ class DeltaInteractionLog:
     def identity_changes(self) -> pl.DataFrame:
         with translated():
             tables = [rows_of(uri, IDENTITY_CHANGE_SCHEMA) for uri in (self._erasures, self._merges)]
-            return pl.concat(tables).unique(PLACE, keep="first", maintain_order=True)
+            return pl.concat(tables).unique(POSITION_KEY, keep="first", maintain_order=True)
 
     def size(self) -> LogSize:
         with translated():
@@ -157,7 +157,7 @@ class DeltaInteractionLog:
     def purge_plan(self) -> Purge:
         with translated():
             rows, watermarks, identity_changes = self._stored(opened(self._interactions))
-            return purge_plan(rows, known(identity_changes, watermarks))
+            return purge_plan(rows, reached_changes(identity_changes, watermarks))
 
     def purge(self, plan: Purge) -> int:
         with translated():
@@ -191,11 +191,13 @@ class DeltaInteractionLog:
     def _watermarks(table: DeltaTable, identity_changes: pl.DataFrame) -> dict[str, int]:
         written = pl.scan_delta(table).select("partition").unique().collect().get_column("partition")
         partitions = {*written, *identity_changes.get_column("partition")}
-        return {one: reached for one in sorted(partitions) if (reached := transaction(table, one)) >= 0}
+        return {
+            partition: reached for partition in sorted(partitions) if (reached := transaction(table, partition)) >= 0
+        }
 
     def _append_once(self, uri: str, rows: pl.DataFrame) -> None:
         """Rows of users at places that are not there yet."""
         with translated():
-            fresh = rows.join(rows_of(uri, rows.schema), on=PLACE, how="anti")
+            fresh = rows.join(rows_of(uri, rows.schema), on=POSITION_KEY, how="anti")
             if not fresh.is_empty():
                 appended(uri, fresh)

@@ -18,12 +18,12 @@ from recsys.interaction_log.letter_rows import (
     LETTER_SCHEMA,
     chosen,
     contents,
+    dead_letters_of,
     decision_rows,
     discarded,
     folded,
     near,
     refusal_rows,
-    told,
 )
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Refusal, Status
 
@@ -47,14 +47,14 @@ class DeltaDeadLetters:
         rows = refusal_rows(refusals)
         if rows.is_empty():
             return []
-        known = self._read(lambda kept: near(kept, rows).select(HAPPENING).collect())
-        fresh = rows.join(known, on=HAPPENING, how="anti")
+        recorded = self._read(lambda table_rows: near(table_rows, rows).select(HAPPENING).collect())
+        fresh = rows.join(recorded, on=HAPPENING, how="anti")
         self._append(fresh)
         new = set(fresh.select("letter", "times_seen").iter_rows())
-        return [one for one in refusals if (one.letter, one.times_seen) in new]
+        return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]
 
     def letters(self, query: LetterQuery) -> list[DeadLetter]:
-        return self._read(lambda rows: told(chosen(rows, query)))
+        return self._read(lambda rows: dead_letters_of(chosen(rows, query)))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
         return self._read(lambda rows: contents(rows, letters))
@@ -68,20 +68,20 @@ class DeltaDeadLetters:
     def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
         self._append(decision_rows(letters, Status.REPLAYED, at, by, None))
 
-    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+    def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
         # The decision first: were it lost, a letter without its message would wait for ever.
-        self._append(decision_rows(letters, Status.DISCARDED, at, by, why))
-        _again(self._erase)
+        self._append(decision_rows(letters, Status.DISCARDED, at, by, comment))
+        _retry(self._erase)
 
-    def expire(self, before: datetime) -> None:
+    def expire(self, cutoff: datetime) -> None:
         def erase() -> None:
             table = self._open()
             if table is not None:
-                table.delete(f"at < arrow_cast('{before.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
+                table.delete(f"at < arrow_cast('{cutoff.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
                 table.optimize.compact()
                 self._erase()
 
-        _again(erase)
+        _retry(erase)
 
     def _erase(self) -> None:
         """Empty what is discarded, and delete the files that still hold it."""
@@ -98,14 +98,14 @@ class DeltaDeadLetters:
     def _append(self, rows: pl.DataFrame) -> None:
         """Again where a discard or another creator of the table came first: a row that is there twice counts once."""
         if not rows.is_empty():
-            _again(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
+            _retry(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
         def rows() -> pl.LazyFrame:
             table = self._open()
             return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
 
-        return _again(lambda: look(rows()))
+        return _retry(lambda: look(rows()))
 
     def _open(self) -> DeltaTable | None:
         try:
@@ -128,7 +128,7 @@ class DeltaDeadLetters:
             return table
 
 
-def _again(call: Callable[[], T]) -> T:
+def _retry(call: Callable[[], T]) -> T:
     """Some more times, where another writer came first or a discard took away the files that were being read."""
     with _translated():
         for attempt in range(1, ATTEMPTS):

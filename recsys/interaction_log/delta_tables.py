@@ -60,7 +60,7 @@ def rows_of(uri: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         return pl.DataFrame(schema=schema)
     rows = pl.scan_delta(table)
     stored = rows.collect_schema().names()
-    columns = [pl.col(one) if one in stored else pl.lit(None, kind).alias(one) for one, kind in schema.items()]
+    columns = [pl.col(name) if name in stored else pl.lit(None, kind).alias(name) for name, kind in schema.items()]
     return rows.select(columns).collect()
 
 

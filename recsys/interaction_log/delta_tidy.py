@@ -52,7 +52,7 @@ def _by_date(changes: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 def _change(uri: str, changes: pl.DataFrame) -> int:
     gone = changes.select("partition", "offset", "date", "owner", "moved_at")
-    dates = ", ".join(f"DATE '{one}'" for one in gone.get_column("date").unique())
+    dates = ", ".join(f"DATE '{date}'" for date in gone.get_column("date").unique())
     for attempt in range(ATTEMPTS):
         merge = DeltaTable(uri).merge(gone, f"kept.date IN ({dates}) AND {SAME_ROW}", "gone", "kept")
         merge = merge.when_matched_delete("gone.owner IS NULL")
@@ -85,11 +85,11 @@ def vacuum(uri: str, retention: float) -> int:
     full = hours >= UNCOMMITTED_HOURS
     if not table.vacuum(hours, enforce_retention_duration=False, full=full):
         return 0
-    then = DeltaTable(uri)
-    then.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
+    retained = DeltaTable(uri)
+    retained.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
     _set(uri, {"delta.deletedFileRetentionDuration": f"interval {hours} hours"})
     nothing = pl.DataFrame(schema=pl.Schema(table.schema().to_arrow()))
-    oldest = max(oldest_version(table), then.version())
+    oldest = max(oldest_version(table), retained.version())
     refused = CommitProperties(app_transactions=[Transaction(OLDEST, oldest)])
     write_deltalake(DeltaTable(uri), nothing, mode="append", commit_properties=refused)
     deleted = DeltaTable(uri).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)

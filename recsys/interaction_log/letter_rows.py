@@ -59,14 +59,14 @@ def refusal_rows(refusals: Iterable[Refusal]) -> pl.DataFrame:
 
 
 def decision_rows(
-    letters: Sequence[DeadLetter], status: Status, at: datetime, by: str, why: str | None
+    letters: Sequence[DeadLetter], status: Status, at: datetime, by: str, comment: str | None
 ) -> pl.DataFrame:
-    by, why = _printable(by), None if why is None else _printable(why)
+    by, comment = _printable(by), None if comment is None else _printable(comment)
     rows = [
-        (one.letter, one.times_seen, status.value, at.astimezone(UTC), by, why)
-        + (one.reason, one.field, one.partition, one.offset, one.size)
+        (letter.letter, letter.times_seen, status.value, at.astimezone(UTC), by, comment)
+        + (letter.reason, letter.field, letter.partition, letter.offset, letter.size)
         + (None,) * len(CONTENT)
-        for one in letters
+        for letter in letters
     ]
     return pl.DataFrame(rows, schema=LETTER_SCHEMA, orient="row")
 
@@ -88,7 +88,9 @@ def chosen(rows: pl.LazyFrame, query: LetterQuery) -> pl.DataFrame:
     if query.since is not None:
         letters = letters.filter(pl.col("last_seen") >= query.since)
     if query.ids:
-        letters = letters.filter(pl.any_horizontal([pl.col("letter").str.starts_with(one) for one in query.ids]))
+        letters = letters.filter(
+            pl.any_horizontal([pl.col("letter").str.starts_with(beginning) for beginning in query.ids])
+        )
     if query.keys:
         letters = letters.filter(pl.col("key").is_in(list(query.keys)))
     newest = letters.sort("last_seen", "partition", "offset", descending=[True, False, False])
@@ -97,7 +99,7 @@ def chosen(rows: pl.LazyFrame, query: LetterQuery) -> pl.DataFrame:
 
 def folded(rows: pl.LazyFrame) -> pl.LazyFrame:
     """One row per letter: the last thing that happened to it as it was seen last."""
-    seen = pl.col("at").filter(status=Status.WAITING.value)
+    refused_at = pl.col("at").filter(status=Status.WAITING.value)
     decided = pl.col("status") != Status.WAITING.value
     return (
         rows.sort("times_seen", pl.col("status").cast(LIFE))
@@ -106,13 +108,13 @@ def folded(rows: pl.LazyFrame) -> pl.LazyFrame:
             pl.last("status", "reason", "field", "partition", "offset", "size", "times_seen"),
             pl.col("key", "by", "why").drop_nulls().last(),
             changed_at=pl.col("at").filter(decided).last(),
-            first_seen=pl.coalesce(seen.min(), pl.col("at").min()),
-            last_seen=pl.coalesce(seen.max(), pl.col("at").max()),
+            first_seen=pl.coalesce(refused_at.min(), pl.col("at").min()),
+            last_seen=pl.coalesce(refused_at.max(), pl.col("at").max()),
         )
     )
 
 
-def told(rows: pl.DataFrame) -> list[DeadLetter]:
+def dead_letters_of(rows: pl.DataFrame) -> list[DeadLetter]:
     """Folded rows as letters."""
     return [DeadLetter(**{**row, "status": Status(row["status"])}) for row in rows.iter_rows(named=True)]
 
@@ -120,16 +122,18 @@ def told(rows: pl.DataFrame) -> list[DeadLetter]:
 def contents(rows: pl.LazyFrame, letters: Sequence[DeadLetter]) -> dict[str, Content]:
     if not letters:
         return {}
-    wanted = pl.DataFrame({"letter": [one.letter for one in letters], "offset": [one.offset for one in letters]})
-    found = (
-        near(rows, wanted)
-        .filter(pl.col("value").is_not_null(), pl.col("letter").is_in(wanted.get_column("letter").to_list()))
+    places = pl.DataFrame(
+        {"letter": [letter.letter for letter in letters], "offset": [letter.offset for letter in letters]}
+    )
+    messages = (
+        near(rows, places)
+        .filter(pl.col("value").is_not_null(), pl.col("letter").is_in(places.get_column("letter").to_list()))
         .select("letter", *CONTENT)
         .unique("letter", keep="any")
         .collect()
     )
     decode = msgspec.json.Decoder(dict[str, bytes]).decode
-    return {letter: Content(key or "", decode(headers), value) for letter, key, headers, value in found.iter_rows()}
+    return {letter: Content(key or "", decode(headers), value) for letter, key, headers, value in messages.iter_rows()}
 
 
 def discarded(rows: pl.LazyFrame) -> pl.DataFrame:

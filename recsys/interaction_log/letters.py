@@ -130,18 +130,18 @@ class DeadLetters(Protocol):
         """Record that these letters, as often as they were seen by now, are on the topic again."""
         ...
 
-    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+    def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
         """Record that these letters are given up, and erase their messages for good. Idempotent."""
         ...
 
-    def expire(self, before: datetime) -> None:
+    def expire(self, cutoff: datetime) -> None:
         """Erase all that happened before then, and what is discarded and still there. Idempotent."""
         ...
 
 
 def _replayed(headers: Mapping[str, bytes]) -> tuple[int, tuple[str, int]] | None:
     """How often seen and first place, unless somebody else made up the header."""
-    found = _REPLAYED.fullmatch(headers.get(REPLAYED_HEADER, b""))
-    if found is None or int(found[3]) > _MAX_OFFSET or int(found[1]) < 2:
+    match = _REPLAYED.fullmatch(headers.get(REPLAYED_HEADER, b""))
+    if match is None or int(match[3]) > _MAX_OFFSET or int(match[1]) < 2:
         return None
-    return int(found[1]), (found[2].decode(errors="replace"), int(found[3]))
+    return int(match[1]), (match[2].decode(errors="replace"), int(match[3]))

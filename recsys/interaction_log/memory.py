@@ -13,9 +13,9 @@ from recsys.interaction_log.rows import (
     EVENT,
     admitted,
     each_event_once,
-    known,
     merged_items,
     purge_plan,
+    reached_changes,
     rewritten,
     snapshot,
     unseen,
@@ -59,7 +59,7 @@ class MemoryInteractionLog:
         return len(self._versions) - 1
 
     def version_at(self, moment: datetime) -> int:
-        return sum(one <= moment for one in self._moments) - 1
+        return sum(appended_at <= moment for appended_at in self._moments) - 1
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
         self._check(version)
@@ -77,7 +77,7 @@ class MemoryInteractionLog:
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
         with self._lock:
             ids = {item.item_id for item in items}
-            accepted, refused = admitted([one for one in self._updates if one.item_id in ids], items)
+            accepted, refused = admitted([update for update in self._updates if update.item_id in ids], items)
             self._updates.extend(accepted)
             return refused
 
@@ -101,7 +101,7 @@ class MemoryInteractionLog:
         """Nothing to do: there are no files."""
 
     def purge_plan(self) -> Purge:
-        return purge_plan(self._rows(None), known(self._identity_changes, self.watermarks()))
+        return purge_plan(self._rows(None), reached_changes(self._identity_changes, self.watermarks()))
 
     def purge(self, plan: Purge) -> int:
         with self._lock:
@@ -125,5 +125,7 @@ class MemoryInteractionLog:
 
     def _depart(self, records: Sequence[Positioned]) -> None:
         with self._lock:
-            known = pl.concat([self._identity_changes, identity_change_rows(records)])
-            self._identity_changes = known.unique(["user_id", "partition", "offset"], keep="first", maintain_order=True)
+            changes = pl.concat([self._identity_changes, identity_change_rows(records)])
+            self._identity_changes = changes.unique(
+                ["user_id", "partition", "offset"], keep="first", maintain_order=True
+            )

@@ -12,10 +12,10 @@ from recsys.interaction_log.letter_rows import (
     LETTER_SCHEMA,
     chosen,
     contents,
+    dead_letters_of,
     decision_rows,
     discarded,
     refusal_rows,
-    told,
 )
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Refusal, Status
 
@@ -32,10 +32,10 @@ class MemoryDeadLetters:
             fresh = refusal_rows(refusals).join(self._rows, on=HAPPENING, how="anti")
             self._rows = self._rows.vstack(fresh)
         new = set(fresh.select("letter", "times_seen").iter_rows())
-        return [one for one in refusals if (one.letter, one.times_seen) in new]
+        return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]
 
     def letters(self, query: LetterQuery) -> list[DeadLetter]:
-        return told(chosen(self._rows.lazy(), query))
+        return dead_letters_of(chosen(self._rows.lazy(), query))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
         return contents(self._rows.lazy(), letters)
@@ -47,14 +47,14 @@ class MemoryDeadLetters:
         with self._lock:
             self._rows = self._rows.vstack(decision_rows(letters, Status.REPLAYED, at, by, None))
 
-    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+    def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
         with self._lock:
-            rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, why))
+            rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, comment))
             gone = discarded(rows.lazy()).rename({"times_seen": "gone"})
             erased = pl.col("gone").is_not_null() & (pl.col("times_seen") <= pl.col("gone"))
             emptied = [pl.when(~erased).then(column).alias(column) for column in CONTENT]
             self._rows = rows.join(gone, on="letter", how="left").with_columns(emptied).select(LETTER_SCHEMA.keys())
 
-    def expire(self, before: datetime) -> None:
+    def expire(self, cutoff: datetime) -> None:
         with self._lock:
-            self._rows = self._rows.filter(pl.col("at") >= before)
+            self._rows = self._rows.filter(pl.col("at") >= cutoff)

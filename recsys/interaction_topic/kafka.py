@@ -68,8 +68,10 @@ class KafkaTopic:
                 try:
                     await client.start()
                     numbers = await client._client.fetch_all_metadata()
-                    found = numbers.partitions_for_topic(self._topic.name) or ()
-                    ends = await client.end_offsets([TopicPartition(self._topic.name, number) for number in found])
+                    partition_numbers = numbers.partitions_for_topic(self._topic.name) or ()
+                    ends = await client.end_offsets(
+                        [TopicPartition(self._topic.name, number) for number in partition_numbers]
+                    )
                 finally:
                     await client.stop()
         return {_name(partition): int(offset) for partition, offset in ends.items()}
@@ -99,13 +101,13 @@ class KafkaProducer:
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._topic.send_timeout
-        taken = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
-        waiting, failure = await self._hand_over(taken, deadline)
+        accepted = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
+        waiting, failure = await self._hand_over(accepted, deadline)
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, deadline - loop.time()))
-        results = [self._result(future) for future in waiting] + [failure] * (len(taken) - len(waiting))
+        results = [self._result(future) for future in waiting] + [failure] * (len(accepted) - len(waiting))
         busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
-        return results + [busy] * (len(messages) - len(taken))
+        return results + [busy] * (len(messages) - len(accepted))
 
     async def _hand_over(
         self, messages: Sequence[Outgoing], deadline: float

@@ -72,9 +72,9 @@ class MemoryTopic:
         partition = self._partitions[partition_of(message.key, len(self._partitions))]
         if len(partition.messages) >= self._settings.max_length:
             return TopicUnavailable(f"{partition.name} is full: {self._settings.max_length} messages wait")
-        now = round(time.time() * 1000)
+        now_ms = round(time.time() * 1000)
         headers = dict(message.headers)
-        partition.messages.append(Delivered(partition.name, partition.end, message.key, message.value, headers, now))
+        partition.messages.append(Delivered(partition.name, partition.end, message.key, message.value, headers, now_ms))
         self._wake()
         return None
 
@@ -88,9 +88,9 @@ class MemoryTopic:
         for rank, member in enumerate(group.members):
             share = share_of(rank, len(group.members), len(self._partitions))
             owned = {partition.name: partition for _, partition in zip(range(share), dealt, strict=False)}
-            kept = {name: member.position[name] for name in owned if name in member.position}
+            positions = {name: member.position[name] for name in owned if name in member.position}
             member.owned = owned
-            member.position = {name: kept.get(name, group.committed.get(name, -1)) for name in owned}
+            member.position = {name: positions.get(name, group.committed.get(name, -1)) for name in owned}
         self._wake()
 
     def _trim(self, partition: _Partition) -> None:
@@ -128,10 +128,10 @@ class _Member:
         start = self._turn % max(1, len(names))
         batch: list[Delivered] = []
         for name in names[start:] + names[:start]:
-            taken = self.owned[name].after(self.position[name], limit - len(batch))
-            if taken:
-                self.position[name] = taken[-1].offset
-                batch += taken
+            messages = self.owned[name].after(self.position[name], limit - len(batch))
+            if messages:
+                self.position[name] = messages[-1].offset
+                batch += messages
         return batch
 
     async def commit(self, offsets: Mapping[str, int]) -> None:

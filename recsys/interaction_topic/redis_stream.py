@@ -81,15 +81,15 @@ class StreamProducer:
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         room = max(0, self._topic.max_in_flight - self._in_flight)
-        taken = messages[:room]
-        self._in_flight += len(taken)
+        accepted = messages[:room]
+        self._in_flight += len(accepted)
         try:
-            results, failure = await self._send(taken)
+            results, failure = await self._send(accepted)
         finally:
-            self._in_flight -= len(taken)
-        results += [failure] * (len(taken) - len(results))
+            self._in_flight -= len(accepted)
+        results += [failure] * (len(accepted) - len(results))
         busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
-        return results + [busy] * (len(messages) - len(taken))
+        return results + [busy] * (len(messages) - len(accepted))
 
     async def _send(self, messages: Sequence[Outgoing]) -> tuple[list[Exception | None], Exception | None]:
         """What is known of the first messages, and what happened to the rest."""
@@ -109,8 +109,8 @@ class StreamProducer:
         places: dict[int, int] = {}
         for message in messages:
             partition = partition_of(message.key, self._topic.partitions)
-            place = places.setdefault(partition, len(places) + 1)
-            args += (place, 4 + 2 * len(message.headers), "key", message.key, "value", message.value)
+            position = places.setdefault(partition, len(places) + 1)
+            args += (position, 4 + 2 * len(message.headers), "key", message.key, "value", message.value)
             for name, value in message.headers.items():
                 args += (HEADER + name.encode(), value)
         streams = [self._keys.stream(partition) for partition in places]

@@ -144,9 +144,9 @@ class StreamMember:
                     self._active_at = loop.time()
                     if batch := await self._read(limit):
                         return batch
-                    if (left := deadline - loop.time()) <= 0:
+                    if (remaining := deadline - loop.time()) <= 0:
                         return []
-                    await self._wait(left)
+                    await self._wait(remaining)
         except TopicUnavailable:
             self._share = -1  # the leases may have run out meanwhile: ask first
             raise
@@ -265,9 +265,9 @@ async def next_offsets(client: "Redis", keys: StreamKeys, partitions: Sequence[i
     """By the name of each partition. An id is the server's time or follows the last, whichever is higher."""
     script = client.register_script(stream_scripts.NEXT)
     with translated():
-        now, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])
+        now_ms, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])
     return {
-        f"{keys.name}-{partition}": max(int(now) << SEQUENCE_BITS, _after(stream_id))
+        f"{keys.name}-{partition}": max(int(now_ms) << SEQUENCE_BITS, _after(stream_id))
         for partition, stream_id in zip(partitions, last, strict=True)
     }
 

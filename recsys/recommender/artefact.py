@@ -45,13 +45,13 @@ class Neighbours:
     def none(cls, n: int) -> "Neighbours":
         return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
-    def extended(self, more: int) -> "Neighbours":
-        """With `more` rows at the end that have none."""
-        return Neighbours(np.append(self.indptr, np.full(more, self.indptr[-1])), self.rows, self.scores)
+    def extended(self, count: int) -> "Neighbours":
+        """With `count` rows at the end that have none."""
+        return Neighbours(np.append(self.indptr, np.full(count, self.indptr[-1])), self.rows, self.scores)
 
     def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        place = slice(self.indptr[row], self.indptr[row + 1])
-        return self.rows[place], self.scores[place]
+        span = slice(self.indptr[row], self.indptr[row + 1])
+        return self.rows[span], self.scores[span]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ ItemAt = Callable[[int], Item | None]
 
 _NOWHERE = (0, 0)
 _PLACES: dict[str, Callable[[Span, Span], Span]] = {
-    "=": lambda _, found: found,
-    "<": lambda column, found: (column[0], found[0]),
-    "<=": lambda column, found: (column[0], found[1]),
-    ">": lambda column, found: (found[1], column[1]),
-    ">=": lambda column, found: (found[0], column[1]),
+    "=": lambda _, equal: equal,
+    "<": lambda column, equal: (column[0], equal[0]),
+    "<=": lambda column, equal: (column[0], equal[1]),
+    ">": lambda column, equal: (equal[1], column[1]),
+    ">=": lambda column, equal: (equal[0], column[1]),
 }
 
 

@@ -42,17 +42,17 @@ def without(ranked: Ranked, excluded: Set[int], count: int) -> Ranked:
     """The first `count` that are not excluded; for the few dozen rows of an answer a set beats np.isin."""
     if not excluded:
         return ranked.only(slice(count))
-    return ranked.only([place for place, row in enumerate(ranked.rows.tolist()) if row not in excluded][:count])
+    return ranked.only([position for position, row in enumerate(ranked.rows.tolist()) if row not in excluded][:count])
 
 
 def best(rows: Rows, scores: Scores, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
     """The `count` largest of `scores` (m,) among `rows` (m,) that may be shown; ties by row."""
     if allowed is not None:
-        kept = allowed.mask[rows]
-        rows, scores = rows[kept], scores[kept]
-    wanted = count + len(excluded)
-    if len(rows) > wanted:
-        top = np.argpartition(-scores, wanted)[: wanted + 1]
+        mask = allowed.mask[rows]
+        rows, scores = rows[mask], scores[mask]
+    limit = count + len(excluded)
+    if len(rows) > limit:
+        top = np.argpartition(-scores, limit)[: limit + 1]
         rows, scores = rows[top], scores[top]
     order = np.lexsort((rows, -scores))
     return without(Ranked(rows[order], scores[order]), excluded, count)
@@ -69,7 +69,7 @@ def first(ordered: Rows, allowed: Allowed | None, excluded: Set[int], count: int
         block = ordered[start : start + size]
         may = range(len(block)) if allowed is None else np.flatnonzero(allowed.mask[block]).tolist()
         rows = block.tolist()
-        places += [start + place for place in may if rows[place] not in excluded][: count - len(places)]
+        places += [start + offset for offset in may if rows[offset] not in excluded][: count - len(places)]
         start, size = start + size, 2 * size
     return np.array(places, dtype=np.int64)
 

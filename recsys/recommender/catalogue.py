@@ -48,15 +48,15 @@ class Catalogue:
     def updated(self, items: Iterable[Item]) -> "Catalogue":
         """This catalogue after `items` (whole states, as the store keeps them, the last of one id counts)."""
         latest = {item.item_id: item for item in items}
-        known = self.index.item_id.rows(latest)
+        rows = self.index.item_id.rows(latest)
         changed, appeared = {}, {}
-        for (item_id, item), row in zip(latest.items(), known.tolist(), strict=True):
+        for (item_id, item), row in zip(latest.items(), rows.tolist(), strict=True):
             if row == UNKNOWN:
                 appeared[item_id] = item
             else:
                 changed[row] = item
         hidden = self.hidden + sum((item.available is False) - self.is_hidden(row) for row, item in changed.items())
-        new, new_rows, touched = self.new, self.new_rows, known[known != UNKNOWN]
+        new, new_rows, touched = self.new, self.new_rows, rows[rows != UNKNOWN]
         if appeared:
             n = len(self.index)
             new, places = self.new.updated(appeared, self._place)
@@ -71,8 +71,8 @@ class Catalogue:
         """Those of `items` that changed after the trainer looked, and those the version does not know."""
         rows = self.index.item_id.rows(item.item_id for item in items)
         times = np.fromiter((item.updated_at.timestamp() for item in items), np.float64, len(items))
-        kept = (rows == UNKNOWN) | (times > self.index.attributes.updated[rows])
-        return [items[at] for at in np.flatnonzero(kept).tolist()]
+        mask = (rows == UNKNOWN) | (times > self.index.attributes.updated[rows])
+        return [items[at] for at in np.flatnonzero(mask).tolist()]
 
     def __len__(self) -> int:
         return len(self.index) + len(self.new)
@@ -89,12 +89,14 @@ class Catalogue:
 
     def shown(self, rows: Iterable[int], names: Iterable[str] | None) -> list[dict[str, PropertyValue]]:
         """The properties `names` (`None`: all) of each row; a property an item lacks is left out."""
-        wanted = None if names is None else tuple(names)
+        properties = None if names is None else tuple(names)
         answer = []
         for row in rows:
             item = self.item(row)
             values = item.shown() if item else {}
-            answer.append(values if wanted is None else {name: values[name] for name in wanted if name in values})
+            answer.append(
+                values if properties is None else {name: values[name] for name in properties if name in values}
+            )
         return answer
 
     def rows(self, ids: Iterable[str]) -> Rows:
@@ -106,8 +108,8 @@ class Catalogue:
         n = len(self.index)
         if not len(self.new) or not (rows >= n).any():
             return self.index.item_id.ids(rows)
-        known = iter(self.index.item_id.ids(rows[rows < n]))
-        return [next(known) if row < n else self.new.items[row - n].item_id for row in rows.tolist()]
+        version_ids = iter(self.index.item_id.ids(rows[rows < n]))
+        return [next(version_ids) if row < n else self.new.items[row - n].item_id for row in rows.tolist()]
 
     def vectors(self, rows: Rows) -> Matrix:
         """(m, d) item factors; those of new items as the version's content model places them."""
@@ -131,24 +133,24 @@ class Catalogue:
         """Which of all rows are available and pass every condition; `None` when none is hidden and none asked for."""
         if not conditions and not self.hidden:
             return None
-        kept = self._masks.get(conditions)
-        if kept is None:
+        cached = self._masks.get(conditions)
+        if cached is None:
             mask = self._mask(conditions)
-        elif len(kept.stale):
+        elif len(cached.stale):
             mask = np.zeros(len(self), np.bool_)
-            mask[: len(kept.allowed.mask)] = kept.allowed.mask
-            mask[kept.stale] = passing(map(self.item, kept.stale.tolist()), conditions)
+            mask[: len(cached.allowed.mask)] = cached.allowed.mask
+            mask[cached.stale] = passing(map(self.item, cached.stale.tolist()), conditions)
         else:
-            return kept.allowed
+            return cached.allowed
         return self._masks.put(conditions, Allowed.of(mask))
 
     def has_mask(self, conditions: Conditions) -> bool:
         """Whether `allowed` is a look-up or little more; otherwise it is work for a thread."""
         return (not conditions and not self.hidden) or self._masks.get(conditions) is not None
 
-    def warmed(self, before: "Catalogue") -> "Catalogue":
-        """This catalogue, with the masks that `before` had: so that no request waits for them after many changes."""
-        for conditions in before._masks.conditions():
+    def warmed(self, previous: "Catalogue") -> "Catalogue":
+        """This catalogue, with the masks that `previous` had: so that no request waits for them after many changes."""
+        for conditions in previous._masks.conditions():
             self.allowed(conditions)
         return self
 

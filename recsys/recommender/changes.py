@@ -51,8 +51,8 @@ class Changes:
         raw = self.raw.get(row)
         return None if raw is None else stored_item(raw)
 
-    def _item_at(self, rows: NDArray[np.int64], place: int) -> Item | None:
-        return self.item(int(rows[place]))
+    def _item_at(self, rows: NDArray[np.int64], position: int) -> Item | None:
+        return self.item(int(rows[position]))
 
     def updated(self, items: Mapping[int, Item]) -> "Changes":
         """With `items` by row."""

@@ -122,7 +122,7 @@ class Index:
         shape = (self.manifest.items, self.manifest.dimensions)
         per_item = (self.item_id, self.popularity, self.popular_rows, self.trending, self.cold, self.inverse_norms)
         sizes = {len(self.item_offsets) - 1, len(self.together.indptr) - 1, self.search_index.index.ntotal}
-        sizes |= {len(one) for one in per_item}
+        sizes |= {len(column) for column in per_item}
         if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.dimensions != shape[1]:
             raise CorruptArtefact(f"version {self.version}: arrays do not have the manifest's shape {shape}")
         if self.user_factors.shape != (len(self.user_id), shape[1]):
@@ -176,8 +176,8 @@ class Index:
         (places,) = np.nonzero(sizes)
         if len(places):
             solved = fold_in(self.normal, self.item_factors, distinct % len(self), confidence, sizes[places])
-            for place, vector in zip(places.tolist(), solved, strict=True):
-                vectors[place] = vector
+            for position, vector in zip(places.tolist(), solved, strict=True):
+                vectors[position] = vector
         return vectors
 
     def fold_in(self, history: Sequence[HistoryEntry]) -> Vector | None:

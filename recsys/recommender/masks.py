@@ -41,17 +41,17 @@ class Masks:
 
     def get(self, conditions: Conditions) -> CachedMask | None:
         with self._lock:
-            found = self._cached.get(conditions)
-            if found is not None:
+            cached = self._cached.get(conditions)
+            if cached is not None:
                 self._cached.move_to_end(conditions)
-            return found
+            return cached
 
     def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
-        most = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
+        limit = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
         with self._lock:
             self._cached[conditions] = CachedMask(allowed, _NO_ROWS)
             self._cached.move_to_end(conditions)
-            while len(self._cached) > most:
+            while len(self._cached) > limit:
                 self._cached.popitem(last=False)
         return allowed
 
@@ -62,17 +62,17 @@ class Masks:
     def after(self, rows: Rows) -> "Masks":
         """The same masks once `rows` changed."""
         with self._lock:
-            kept = dict(self._cached)
+            entries = dict(self._cached)
         # Masks made at the same time share what is stale in them.
         merged: dict[int, Rows] = {}
-        for one in kept.values():
-            if id(one.stale) not in merged:
-                merged[id(one.stale)] = np.union1d(one.stale, rows)
-        stale = {conditions: merged[id(one.stale)] for conditions, one in kept.items()}
+        for cached in entries.values():
+            if id(cached.stale) not in merged:
+                merged[id(cached.stale)] = np.union1d(cached.stale, rows)
+        stale = {conditions: merged[id(cached.stale)] for conditions, cached in entries.items()}
         return Masks(
             {
-                conditions: CachedMask(one.allowed, stale[conditions])
-                for conditions, one in kept.items()
+                conditions: CachedMask(cached.allowed, stale[conditions])
+                for conditions, cached in entries.items()
                 if len(stale[conditions]) <= MAX_STALE
             }
         )
