@@ -68,14 +68,14 @@ _fields = msgspec.json.Decoder(dict[str, Any]).decode
 _SET = {"title": str, "price": float, "categories": list[str]}
 
 
-def merged(stored: Item | None, update: Item) -> Item:
+def merged(current: Item | None, update: Item) -> Item:
     """The newer `updated_at` wins, whichever came first; of two at one time the later to come.
 
     Raises `InvalidInput` naming `properties` where the update's have no room: then all of it is refused.
     """
-    older, newer = (update, stored) if stored and update.updated_at < stored.updated_at else (stored, update)
+    older, newer = (update, current) if current and update.updated_at < current.updated_at else (current, update)
     if update.properties:
-        own = (stored.properties if stored else None) or {}
+        own = (current.properties if current else None) or {}
         _check_room(own, {**((older.properties if older else None) or {}), **(newer.properties or {})})
     return older.updated_by(newer) if older else newer
 

@@ -62,10 +62,10 @@ def _times(counts: Mapping[str, int], side: str) -> list[int]:
 
 def _quantile(times: Sequence[int], share: float) -> float | None:
     """The upper end of the bucket that it lies in."""
-    threshold, cumulative = share * sum(times), 0
+    threshold, cumulative_count = share * sum(times), 0
     for bucket, count in enumerate(times):
-        cumulative += count
-        if count and cumulative >= threshold:
+        cumulative_count += count
+        if count and cumulative_count >= threshold:
             return SECONDS[min(bucket, len(SECONDS) - 1)]
     return None
 

@@ -150,7 +150,7 @@ def new_events(features: UserFeatures, records: Sequence[Positioned]) -> list[Po
 def merged_in(
     features: UserFeatures, source: UserFeatures, departure: IdentityChange, at_ms: int, length: int = HISTORY_LENGTH
 ) -> UserFeatures:
-    """`features` with what `departure` took from `source`, as merged at `at_ms` (later than `departure` where it was passed on).
+    """`features` with what `departure` took from `source`, merged at `at_ms` (later where it was passed on).
 
     Idempotent; `features` itself when there is nothing new in it.
     """

@@ -100,8 +100,8 @@ class Exchange:
         unknown = [position for position, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             load = packed("SCRIPT", "LOAD", script)
-            _, *retried = await self.retrying([load, *(commands[position] for position in unknown)])
-            for position, reply in zip(unknown, retried, strict=True):
+            _, *retry_replies = await self.retrying([load, *(commands[position] for position in unknown)])
+            for position, reply in zip(unknown, retry_replies, strict=True):
                 replies[position] = reply
         return checked(replies)
 

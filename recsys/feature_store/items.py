@@ -99,11 +99,11 @@ class ItemCatalogue:
         for _ in range(ATTEMPTS):
             writes: list[tuple[str, bytes | None, bytes]] = []
             for item_id, raw in zip(items, await self._raw(list(items)), strict=True):
-                stored = _read(item_id, raw)
-                updates = items[item_id] if stored or not raw else _replacing(items[item_id], whole=whole)
-                new, refused = applied(stored, updates)
+                current = _read(item_id, raw)
+                updates = items[item_id] if current or not raw else _replacing(items[item_id], whole=whole)
+                new, refused = applied(current, updates)
                 put.refuse(items[item_id], refused)
-                if new is not None and new != stored:
+                if new is not None and new != current:
                     writes.append((item_id, raw, _encode(new)))
             if not writes:
                 return

@@ -70,8 +70,8 @@ class MemoryFeatureStore:
         return [self._save(record) for record in features]
 
     def _save(self, features: UserFeatures) -> bool:
-        stored = self._users.get(features.user_id)
-        if features.revision != (stored.revision if stored else 0):
+        record = self._users.get(features.user_id)
+        if features.revision != (record.revision if record else 0):
             return False
         self._users[features.user_id] = replace(features, revision=features.revision + 1)
         return True
@@ -84,10 +84,10 @@ class MemoryFeatureStore:
     ) -> dict[int, InvalidInput]:
         changed, refused = False, dict[int, InvalidInput]()
         for item_id, updates in by_item(items).items():
-            stored = self._items.get(item_id)
-            new, without = applied(stored, updates)
+            current = self._items.get(item_id)
+            new, without = applied(current, updates)
             refused |= without
-            if new is None or new == stored:
+            if new is None or new == current:
                 continue
             changed = True
             self._revision += 1

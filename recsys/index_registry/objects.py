@@ -105,9 +105,9 @@ class Objects:
     def read_once(self, entry: "ObjectMeta", kind: type[T]) -> T | None:
         """Nothing read by this ever changes, so nothing is read twice. `None` (and a warning) for the unreadable."""
         key = (entry["path"], entry.get("e_tag"))
-        cached = self._remembered.get(key)
-        if isinstance(cached, kind):
-            return cached
+        cached_value = self._remembered.get(key)
+        if isinstance(cached_value, kind):
+            return cached_value
         value = self.read(entry["path"], kind)
         if value is None:
             return None

@@ -14,11 +14,15 @@ def prunable(
 ) -> list[str]:
     """Versions, oldest first, that are not among the newest `keep`, were made more than `older_than` ago, and that no
     alias points at: none in service, none that a rollback would bring back, no candidate, none that is pinned."""
-    pointed_at = set(aliases_of(registry).values())
+    aliased_versions = set(aliases_of(registry).values())
     cutoff = (now_time or datetime.now(UTC)) - older_than
     manifests = registry.versions()
     old = manifests[: max(len(manifests) - keep, 0)]
-    return [manifest.version for manifest in old if manifest.created_at < cutoff and manifest.version not in pointed_at]
+    return [
+        manifest.version
+        for manifest in old
+        if manifest.created_at < cutoff and manifest.version not in aliased_versions
+    ]
 
 
 def prune(

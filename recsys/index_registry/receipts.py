@@ -123,12 +123,12 @@ def _receipt(stages: Mapping[str, Stage]) -> ErasureReceipt:
     def at(stage: str) -> datetime | None:
         return stages[stage].at if stage in stages else None
 
-    counted = stages.get("found")
+    rows_stage = stages.get("found")
     return ErasureReceipt(
         stages["requested"].receipt,
         stages["requested"].at,
         at("features"),
-        None if counted is None else counted.rows,
+        None if rows_stage is None else rows_stage.rows,
         at("deleted"),
         at("vacuumed"),
     )

@@ -52,8 +52,8 @@ def advance_canary(
 ) -> AliasMove:
     """On to the next step; after the last one the version is promoted and the canary over.
 
-    `judged_move` is the state that was judged. Raises `Conflict` where it is not the newest any more, `NotFound` without one,
-    and `CorruptArtefact`, with nothing moved, for a version that cannot be opened.
+    `judged_move` is the state that was judged. Raises `Conflict` where it is not the newest any more, `NotFound`
+    without one, and `CorruptArtefact`, with nothing moved, for a version that cannot be opened.
     """
     move = judged_move or _running(registry, CANARY)
     rollout = move.rollout

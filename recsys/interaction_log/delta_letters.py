@@ -47,8 +47,8 @@ class DeltaDeadLetters:
         rows = refusal_rows(refusals)
         if rows.is_empty():
             return []
-        recorded = self._read(lambda table_rows: near(table_rows, rows).select(HAPPENING).collect())
-        fresh = rows.join(recorded, on=HAPPENING, how="anti")
+        happenings = self._read(lambda table_rows: near(table_rows, rows).select(HAPPENING).collect())
+        fresh = rows.join(happenings, on=HAPPENING, how="anti")
         self._append(fresh)
         new = set(fresh.select("letter", "times_seen").iter_rows())
         return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]

@@ -85,11 +85,11 @@ def vacuum(uri: str, retention: float) -> int:
     full = hours >= UNCOMMITTED_HOURS
     if not table.vacuum(hours, enforce_retention_duration=False, full=full):
         return 0
-    retained = DeltaTable(uri)
-    retained.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
+    past_table = DeltaTable(uri)
+    past_table.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
     _set(uri, {"delta.deletedFileRetentionDuration": f"interval {hours} hours"})
     nothing = pl.DataFrame(schema=pl.Schema(table.schema().to_arrow()))
-    oldest = max(oldest_version(table), retained.version())
+    oldest = max(oldest_version(table), past_table.version())
     refused = CommitProperties(app_transactions=[Transaction(OLDEST, oldest)])
     write_deltalake(DeltaTable(uri), nothing, mode="append", commit_properties=refused)
     deleted = DeltaTable(uri).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)

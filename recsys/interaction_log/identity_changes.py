@@ -71,8 +71,8 @@ def unsettled(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFram
     """Where `settled` says otherwise than `rows`, as CHANGE_SCHEMA; identity changes are numbered as they stand."""
     if identity_changes.is_empty():
         return pl.LazyFrame(schema=CHANGE_SCHEMA)
-    misplaced = _with_fate(rows, identity_changes).filter(pl.col("identity_change").is_not_null())
-    return misplaced.select(CHANGE_SCHEMA.keys())
+    fates = _with_fate(rows, identity_changes).filter(pl.col("identity_change").is_not_null())
+    return fates.select(CHANGE_SCHEMA.keys())
 
 
 def _with_fate(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
@@ -125,8 +125,8 @@ def _by_moment(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFra
     leaving = _leaving(identity_changes)
 
     def number(row: dict[str, object]) -> int | None:
-        following = _next(leaving[str(row["user_id"])], int(str(row["since_ms"])))
-        return None if following is None else following[1]
+        next_change = _next(leaving[str(row["user_id"])], int(str(row["since_ms"])))
+        return None if next_change is None else next_change[1]
 
     moved = pl.struct("user_id", pl.col("since").dt.epoch("ms").alias("since_ms"))
     return rows.with_columns(identity_change=moved.map_elements(number, return_dtype=pl.UInt32()))

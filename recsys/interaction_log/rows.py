@@ -80,8 +80,8 @@ def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
 
     It sends again what was not acknowledged, and a repeat may carry another time: the door stamps each try anew.
     """
-    ordered = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort(TELLINGS)
-    return ordered.filter(pl.struct(EVENT).is_last_distinct()).sort("partition", "offset")
+    tellings = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort(TELLINGS)
+    return tellings.filter(pl.struct(EVENT).is_last_distinct()).sort("partition", "offset")
 
 
 def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -89,9 +89,9 @@ def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
 
     Without the last of a user's rows on each partition: it says how far that user's records go (`Snapshot.places`).
     """
-    ordered = rows.select(*EVENT, *TELLINGS, "date").sort(TELLINGS)
+    tellings = rows.select(*EVENT, *TELLINGS, "date").sort(TELLINGS)
     last = pl.col("offset") == pl.col("offset").max().over("user_id", "partition")
-    return ordered.filter(~pl.struct(EVENT).is_last_distinct() & ~last).select("partition", "offset", "date")
+    return tellings.filter(~pl.struct(EVENT).is_last_distinct() & ~last).select("partition", "offset", "date")
 
 
 def reached_changes(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:

@@ -101,13 +101,13 @@ class KafkaProducer:
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._topic.send_timeout
-        accepted = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
-        waiting, failure = await self._hand_over(accepted, deadline)
+        batch = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
+        waiting, failure = await self._hand_over(batch, deadline)
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, deadline - loop.time()))
-        results = [self._result(future) for future in waiting] + [failure] * (len(accepted) - len(waiting))
+        results = [self._result(future) for future in waiting] + [failure] * (len(batch) - len(waiting))
         busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
-        return results + [busy] * (len(messages) - len(accepted))
+        return results + [busy] * (len(messages) - len(batch))
 
     async def _hand_over(
         self, messages: Sequence[Outgoing], deadline: float

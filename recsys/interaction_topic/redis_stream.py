@@ -81,15 +81,15 @@ class StreamProducer:
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         room = max(0, self._topic.max_in_flight - self._in_flight)
-        accepted = messages[:room]
-        self._in_flight += len(accepted)
+        batch = messages[:room]
+        self._in_flight += len(batch)
         try:
-            results, failure = await self._send(accepted)
+            results, failure = await self._send(batch)
         finally:
-            self._in_flight -= len(accepted)
-        results += [failure] * (len(accepted) - len(results))
+            self._in_flight -= len(batch)
+        results += [failure] * (len(batch) - len(results))
         busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
-        return results + [busy] * (len(messages) - len(accepted))
+        return results + [busy] * (len(messages) - len(batch))
 
     async def _send(self, messages: Sequence[Outgoing]) -> tuple[list[Exception | None], Exception | None]:
         """What is known of the first messages, and what happened to the rest."""

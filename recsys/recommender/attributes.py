@@ -21,11 +21,11 @@ ItemAt = Callable[[int], Item | None]
 
 _NOWHERE = (0, 0)
 _PLACES: dict[str, Callable[[Span, Span], Span]] = {
-    "=": lambda _, equal: equal,
-    "<": lambda column, equal: (column[0], equal[0]),
-    "<=": lambda column, equal: (column[0], equal[1]),
-    ">": lambda column, equal: (equal[1], column[1]),
-    ">=": lambda column, equal: (equal[0], column[1]),
+    "=": lambda _, matches: matches,
+    "<": lambda column, matches: (column[0], matches[0]),
+    "<=": lambda column, matches: (column[0], matches[1]),
+    ">": lambda column, matches: (matches[1], column[1]),
+    ">=": lambda column, matches: (matches[0], column[1]),
 }
 
 

@@ -133,15 +133,15 @@ class Catalogue:
         """Which of all rows are available and pass every condition; `None` when none is hidden and none asked for."""
         if not conditions and not self.hidden:
             return None
-        cached = self._masks.get(conditions)
-        if cached is None:
+        cached_mask = self._masks.get(conditions)
+        if cached_mask is None:
             mask = self._mask(conditions)
-        elif len(cached.stale):
+        elif len(cached_mask.stale):
             mask = np.zeros(len(self), np.bool_)
-            mask[: len(cached.allowed.mask)] = cached.allowed.mask
-            mask[cached.stale] = passing(map(self.item, cached.stale.tolist()), conditions)
+            mask[: len(cached_mask.allowed.mask)] = cached_mask.allowed.mask
+            mask[cached_mask.stale] = passing(map(self.item, cached_mask.stale.tolist()), conditions)
         else:
-            return cached.allowed
+            return cached_mask.allowed
         return self._masks.put(conditions, Allowed.of(mask))
 
     def has_mask(self, conditions: Conditions) -> bool:

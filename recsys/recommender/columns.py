@@ -77,9 +77,9 @@ class Texts:
     def find(self, text: str, within: Span) -> Span:
         """Where in the column `within` the text is, or would be; UTF-8 sorts as code points do."""
         start, end = within
-        encoded = _encoded(text)
-        position = start + bisect_left(range(start, end), encoded, key=self._at)
-        return position, position + (position < end and self._at(position) == encoded)
+        needle = _encoded(text)
+        position = start + bisect_left(range(start, end), needle, key=self._at)
+        return position, position + (position < end and self._at(position) == needle)
 
     def rows_at(self, places: Span) -> Rows:
         return self.rows[self.starts[places[0]] : self.starts[places[1]]]

@@ -41,10 +41,10 @@ class Masks:
 
     def get(self, conditions: Conditions) -> CachedMask | None:
         with self._lock:
-            cached = self._cached.get(conditions)
-            if cached is not None:
+            entry = self._cached.get(conditions)
+            if entry is not None:
                 self._cached.move_to_end(conditions)
-            return cached
+            return entry
 
     def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
         limit = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
@@ -65,14 +65,14 @@ class Masks:
             entries = dict(self._cached)
         # Masks made at the same time share what is stale in them.
         merged: dict[int, Rows] = {}
-        for cached in entries.values():
-            if id(cached.stale) not in merged:
-                merged[id(cached.stale)] = np.union1d(cached.stale, rows)
-        stale = {conditions: merged[id(cached.stale)] for conditions, cached in entries.items()}
+        for entry in entries.values():
+            if id(entry.stale) not in merged:
+                merged[id(entry.stale)] = np.union1d(entry.stale, rows)
+        stale = {conditions: merged[id(entry.stale)] for conditions, entry in entries.items()}
         return Masks(
             {
-                conditions: CachedMask(cached.allowed, stale[conditions])
-                for conditions, cached in entries.items()
+                conditions: CachedMask(entry.allowed, stale[conditions])
+                for conditions, entry in entries.items()
                 if len(stale[conditions]) <= MAX_STALE
             }
         )

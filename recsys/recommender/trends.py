@@ -67,10 +67,10 @@ class Trends:
         Where too little was counted for that, what trended at the version's own watermark.
         """
         key = (catalogue.index.version, ceil(hours))
-        cached = self._ranked.get(key)
-        if cached is None or cached[0] is not catalogue:
-            cached = self._ranked[key] = (catalogue, self._rank(catalogue, ceil(hours)))
-        return cached[1]
+        ranking = self._ranked.get(key)
+        if ranking is None or ranking[0] is not catalogue:
+            ranking = self._ranked[key] = (catalogue, self._rank(catalogue, ceil(hours)))
+        return ranking[1]
 
     def warm(self, catalogue: Catalogue, previous: "Trends") -> None:
         """Rank now for every window that `previous` was asked for, so that no request waits for it."""
@@ -96,14 +96,16 @@ class Trends:
     def _score(self, index: Index, hours: int) -> _Scored:
         since = self.hour - hours
         recent = self._summed(hour for hour in self.hours if hour >= since)
-        earlier = self._summed(hour for hour in self.hours if hour < since)
+        earlier_weights = self._summed(hour for hour in self.hours if hour < since)
         enough = recent >= MIN_EVIDENCE
         names = list(compress(self.codes, enough.tolist()))
         if not names:
             return _Scored(NOTHING, (), np.empty(0, np.float32))
         rows = index.item_id.rows(names)
         popular = np.where(rows == UNKNOWN, 0.0, index.popularity[rows])
-        share = usual_share(earlier[enough], earlier.sum(), popular / (index.popularity.sum() or 1.0), recent.sum())
+        share = usual_share(
+            earlier_weights[enough], earlier_weights.sum(), popular / (index.popularity.sum() or 1.0), recent.sum()
+        )
         scores = above_usual(recent[enough], share * recent.sum())
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= MIN_SCORE]
@@ -124,18 +126,18 @@ class Trends:
         return summed
 
 
-def usual_share(earlier: Weights, total_earlier: float, popular: Weights, trust: float) -> Weights:
-    """Share of all that is wanted, per item, as counted `earlier` (m,) of `total_earlier`.
+def usual_share(earlier_weights: Weights, total_earlier: float, popular: Weights, trust: float) -> Weights:
+    """Share of all that is wanted, per item, as counted `earlier_weights` (m,) of `total_earlier`.
 
     Smoothed towards the share by popularity, which counts as much as `trust` more would (a Dirichlet prior): it
     is all there is when the service has just been started, and little after a week.
     """
-    return (earlier + trust * popular) / max(total_earlier + trust, 1e-9)
+    return (earlier_weights + trust * popular) / max(total_earlier + trust, 1e-9)
 
 
-def above_usual(observed: Weights, expected: Weights) -> NDArray[np.float32]:
-    """How far `observed` (m,) is above `expected` (m,), in standard deviations of a Poisson count of that mean.
+def above_usual(weights: Weights, expected: Weights) -> NDArray[np.float32]:
+    """How far `weights` (m,) is above `expected` (m,), in standard deviations of a Poisson count of that mean.
 
     One more in the root keeps a single event of what nobody ever wanted from counting as a wonder. 0: not above.
     """
-    return np.maximum((observed - expected) / np.sqrt(expected + 1.0), 0.0).astype(np.float32)
+    return np.maximum((weights - expected) / np.sqrt(expected + 1.0), 0.0).astype(np.float32)
