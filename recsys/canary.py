@@ -58,6 +58,8 @@ class Finding:
 
 
 class Action(StrEnum):
+    """What to do with a canary: leave it at its step, advance it, promote it, or revert to the live version."""
+
     WAIT = "wait"
     ADVANCE = "advance"
     PROMOTE = "promote"
@@ -66,6 +68,8 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """The action, the reason for it in words, and the findings that it rests on."""
+
     action: Action
     reason: str
     findings: tuple[Finding, ...]

@@ -34,6 +34,7 @@ def schema() -> list[dict[str, Any]]:
 
 
 def encode(message: Message) -> bytes:
+    """`message` in Avro's binary encoding. Raises `InvalidInput` where fastavro is not installed."""
     fields = msgspec.to_builtins(message, builtin_types=(datetime,))
     if fields.get("extra") is not None:
         fields["extra"] = msgspec.json.encode(fields["extra"]).decode()

@@ -80,6 +80,7 @@ def proto() -> str:
 
 
 def encode(message: Message) -> bytes:
+    """`message` as serialised Protobuf. Raises `InvalidInput` where protobuf is not installed."""
     fields = msgspec.to_builtins(message)
     written: bytes = _json_format().ParseDict({fields.pop("kind"): fields}, _message_class()()).SerializeToString()
     return written

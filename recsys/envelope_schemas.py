@@ -196,4 +196,5 @@ def _key(meaning: str) -> dict[str, Any]:
 
 
 def pretty(document: Any) -> str:
+    """`document` as JSON indented by two spaces, with a final line break."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

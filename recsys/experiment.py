@@ -28,6 +28,7 @@ class Arm:
 
     @property
     def mean(self) -> float:
+        """The mean value per user; 0.0 without users."""
         return self.total / self.n if self.n else 0.0
 
     @property

@@ -95,43 +95,56 @@ class _Tree(Transformer[Token, Condition]):
     """Makes the tree while the parser runs, from the leaves up; nothing here recurses."""
 
     def plain(self, token: Token) -> str:
+        """The name as it is written."""
         return str(token)
 
     def quoted(self, token: Token) -> str:
+        """The name or text without its quotes and escapes."""
         return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL)
 
     def number(self, token: Token) -> float:
+        """The number as a float."""
         return float(token)
 
     def flag(self, token: Token) -> bool:
+        """The value of `true` or `false`."""
         return token.lower() == "true"
 
     def list(self, *values: Literal) -> tuple[Literal, ...]:
+        """The literals of the list."""
         return values
 
     def is_true(self, name: str) -> Condition:
+        """The condition of a name that stands alone: the property is true."""
         return OneOf.of(name, (True,))
 
     def equal(self, name: str, relation: Token, value: Literal) -> Condition:
+        """The condition for `=`, or its negation for `!=`."""
         equal = OneOf.of(name, (value,))
         return equal if relation == "=" else self.negated(equal)
 
     def bound(self, name: str, relation: Token, limit: str | float) -> Condition:
+        """The condition for `<`, `<=`, `>` or `>=`."""
         return Bound(name, str(relation), limit)
 
     def one_of(self, name: str, values: tuple[Literal, ...]) -> Condition:
+        """The condition for `in`."""
         return OneOf.of(name, values)
 
     def none_of(self, name: str, values: tuple[Literal, ...]) -> Condition:
+        """The condition for `not in`."""
         return self.negated(OneOf.of(name, values))
 
     def negated(self, part: Condition) -> Condition:
+        """The condition for `not`."""
         return Not(part, part.depth + 1)
 
     def all(self, *parts: Condition) -> Condition:
+        """The condition for parts joined by `and`."""
         return All(parts, max(part.depth for part in parts) + 1)
 
     def some(self, *parts: Condition) -> Condition:
+        """The condition for parts joined by `or`."""
         return Some(parts, max(part.depth for part in parts) + 1)
 
 

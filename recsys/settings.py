@@ -36,6 +36,7 @@ def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
     expected = ", ".join(f"{scheme}://" for scheme in schemes if scheme) + " or a folder" * ("" in schemes)
 
     def check(value: str | SecretStr) -> Any:
+        """`value` itself. Raises `ValueError` for a URL of another scheme, or one that is malformed."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         scheme = text.partition("://")[0].lower() if "://" in text else ""
         if scheme not in schemes:
@@ -75,6 +76,8 @@ class TimeBounds(Section):
 
 
 class TopicBackend(StrEnum):
+    """What the interaction topic runs on."""
+
     KAFKA = "kafka"
     REDIS = "redis"
     MEMORY = "memory"

@@ -44,6 +44,7 @@ def time_counted(side: str, seconds: float) -> str:
 
 
 def report(counts: Mapping[str, int]) -> ShadowReport:
+    """The comparison of live and shadow answers that these running counts amount to."""
     compared = counts.get(COMPARED, 0)
     live, shadow = (_times(counts, side) for side in ("live", "shadow"))
     return ShadowReport(

@@ -23,11 +23,13 @@ class _StandardError:
     """
 
     def write(self, text: str) -> int:
+        """Write `text` where that is possible; the number of characters in any case."""
         with suppress(OSError):
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush where that is possible."""
         with suppress(OSError):
             sys.stderr.flush()
 

@@ -22,4 +22,5 @@ class TrendCounts:
 
 
 def hour_of(at_ms: float) -> int:
+    """The hour (since 1970) of a time in epoch milliseconds."""
     return int(at_ms // HOUR_MS)

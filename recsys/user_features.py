@@ -88,12 +88,14 @@ class UserFeatures:
 
 
 def history_entry(interaction: Interaction) -> HistoryEntry:
+    """The interaction as it is remembered."""
     return HistoryEntry(
         epoch_ms(interaction.occurred_at), event_key(interaction.event_id), interaction.item_id, interaction.type
     )
 
 
 def identity_change(message: Interaction | Erasure | Merge) -> IdentityChange:
+    """The change that an erasure or merge makes to its user."""
     return IdentityChange(epoch_ms(message.occurred_at), message.into if isinstance(message, Merge) else "")
 
 

@@ -25,10 +25,12 @@ class TimeSpan:
 
 
 def span_at_door(bounds: TimeBounds, now_time: datetime) -> TimeSpan:
+    """The times that the door accepts at `now_time`."""
     return TimeSpan(bounds.earliest, now_time + timedelta(seconds=bounds.future_tolerance))
 
 
 def span_on_topic(bounds: TimeBounds, now_time: datetime) -> TimeSpan:
+    """The times that a reader of the topic accepts at `now_time`: `CLOCK_SKEW` more than the door."""
     return TimeSpan(bounds.earliest, now_time + timedelta(seconds=bounds.future_tolerance + CLOCK_SKEW))
 
 

@@ -29,6 +29,7 @@ _INTERACTION_FIELDS = frozenset(field.name for field in msgspec.structs.fields(I
 
 
 def encode(message: Message) -> bytes:
+    """`message` as JSON."""
     return _encoder.encode(message)
 
 
@@ -56,6 +57,7 @@ def exact(value: bytes) -> Message | None:
 
 
 def check_size(value: bytes) -> None:
+    """Raises `InvalidInput` for more than `MAX_MESSAGE_BYTES`."""
     if len(value) > MAX_MESSAGE_BYTES:
         raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
 

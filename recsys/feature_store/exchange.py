@@ -106,6 +106,7 @@ class Exchange:
         return checked(replies)
 
     async def aclose(self) -> None:
+        """Close every connection of the pool."""
         await self.pool.disconnect()
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:

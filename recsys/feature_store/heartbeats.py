@@ -11,18 +11,23 @@ from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Instance
 
 
 class Heartbeats:
+    """The heartbeats of every running process. Every method raises `StoreUnavailable`."""
+
     def __init__(self, exchange: Exchange, keys: Keys) -> None:
         self._exchange = exchange
         self._key = keys.heartbeats()
 
     async def report(self, heartbeat: Heartbeat) -> None:
+        """Store `heartbeat` under the time of the server, and remove those that are too old."""
         arguments: list[Argument] = [heartbeat.process, msgspec.json.encode(heartbeat), round(1000 * FORGOTTEN_SECONDS)]
         await self._exchange.scripted(scripts.REPORT, [([self._key], arguments)])
 
     async def leave(self, process: str) -> None:
+        """Remove the heartbeat of `process`."""
         checked(await self._exchange.retrying([("HDEL", self._key, process)]))
 
     async def instances(self) -> list[Instance]:
+        """The last report of every process, sorted by program and name; ages by the server's clock."""
         (seconds, microseconds), reports = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
         now_seconds = int(seconds) + int(microseconds) / 1e6
         instances = []

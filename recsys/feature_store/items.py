@@ -59,12 +59,15 @@ class Put:
 
 
 class ItemCatalogue:
+    """Reads and merges items. Every method raises `StoreUnavailable`."""
+
     def __init__(self, exchange: Exchange, keys: Keys, ttl: float) -> None:
         self._exchange = exchange
         self._keys = keys
         self._ttl_ms = round(ttl * 1000)
 
     async def put(self, updates: Sequence[Item], *, whole: bool) -> Put:
+        """Merge `updates` into the stored items, in chunks; see `FeatureStore.put_items` for `whole`."""
         put = Put()
         items = iter(by_item(updates).items())
         while chunk := dict(islice(items, CHUNK)):
@@ -72,6 +75,7 @@ class ItemCatalogue:
         return put
 
     async def get(self, item_ids: Sequence[str]) -> list[Item | None]:
+        """The stored item per id, `None` where there is none, a hidden item where it cannot be read."""
         items: list[Item | None] = []
         for start in range(0, len(item_ids), CHUNK):
             chunk = item_ids[start : start + CHUNK]

@@ -41,34 +41,44 @@ class Keys:
     prefix: str
 
     def user(self, user_id: str) -> bytes:
+        """The key of the user's record."""
         return f"{self.prefix}user:{user_id}".encode("utf-8", "surrogatepass")
 
     def item(self, item_id: str) -> bytes:
+        """The key of the item."""
         return f"{self.prefix}item:{item_id}".encode("utf-8", "surrogatepass")
 
     def items_changed(self) -> bytes:
+        """The key of the feed of changed items."""
         return f"{self.prefix}items:changed".encode()
 
     def trends(self) -> bytes:
+        """The key of the highest offset counted per partition."""
         return f"{self.prefix}trends".encode()
 
     def trend(self, partition: str, hour: int) -> bytes:
+        """The key of the weights of one partition in one hour (since 1970)."""
         return f"{self.prefix}trend:{partition}:{hour}".encode()
 
     def outcome(self, experiment: str, outcome: str) -> bytes:
+        """The key of the bitmap of `outcome` in `experiment`."""
         return f"{self.prefix}outcome:{experiment}:{outcome}".encode()
 
     def counters(self, name: str) -> bytes:
+        """The key of the running counts kept under `name`."""
         return f"{self.prefix}counters:{name}".encode()
 
     def heartbeats(self) -> bytes:
+        """The key of the heartbeats of all processes."""
         return f"{self.prefix}heartbeats".encode()
 
     def notify(self, channel: str) -> bytes:
+        """The name of the pub/sub channel `channel`."""
         return f"{self.prefix}notify:{channel}".encode()
 
 
 def embedding_field(version: str) -> bytes:
+    """The hash field of the embedding for index version `version`."""
     return EMBEDDING + version.encode()
 
 
@@ -133,6 +143,7 @@ def from_reply(user_id: str, reply: Sequence[bytes | None], version: str | None,
 
 
 def serving_fields(version: str | None, *, shown: bool) -> list[bytes]:
+    """The hash fields of a serving read, in the order that `from_reply` expects."""
     return [REVISION, HISTORY, *([SHOWN] if shown else []), *([] if version is None else [embedding_field(version)])]
 
 

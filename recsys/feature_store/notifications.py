@@ -24,6 +24,7 @@ class Notifications:
         self._listening: dict[str, PubSub] = {}
 
     async def send(self, channel: str, payload: str) -> None:
+        """Publish `payload` on `channel`. Raises `StoreUnavailable`."""
         with translated():
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(self._keys.notify(channel), payload)
@@ -38,6 +39,7 @@ class Notifications:
             raise
 
     async def aclose(self) -> None:
+        """Close every subscription and the client."""
         for channel in list(self._listening):
             await self._close(channel)
         await self._client.aclose()

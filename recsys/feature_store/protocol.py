@@ -41,6 +41,8 @@ class ItemChanges:
 
 
 class FeatureStore(Protocol):
+    """What every feature store offers. Methods raise `StoreUnavailable` when the server does not answer in time."""
+
     async def read(
         self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
@@ -110,7 +112,9 @@ class FeatureStore(Protocol):
         """Add to the running counts kept under `name`. One that fails may or may not have counted."""
         ...
 
-    async def counters(self, name: str) -> dict[str, int]: ...
+    async def counters(self, name: str) -> dict[str, int]:
+        """The running counts under `name`; empty where there are none."""
+        ...
 
     async def report(self, heartbeat: Heartbeat) -> None:
         """What a process says of itself; forgotten when it is silent for `FORGOTTEN_SECONDS`."""
@@ -139,4 +143,6 @@ class FeatureStore(Protocol):
         """Raises `StoreUnavailable`."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...

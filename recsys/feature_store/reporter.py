@@ -10,6 +10,8 @@ from recsys.heartbeat import REPORT_SECONDS, Heartbeat
 
 
 class Reporter:
+    """Reports the heartbeat that `heartbeat()` returns, every `REPORT_SECONDS`."""
+
     def __init__(self, store: FeatureStore, heartbeat: Callable[[], Heartbeat]) -> None:
         self._store = store
         self._heartbeat = heartbeat

@@ -23,15 +23,19 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class TrendCounters:
+    """Counts and reads trends. Every method raises `StoreUnavailable`."""
+
     def __init__(self, exchange: Exchange, keys: Keys) -> None:
         self._exchange = exchange
         self._keys = keys
 
     async def count(self, counts: Sequence[TrendCounts]) -> list[int]:
+        """Add each of `counts` atomically; the offset that was stored for each, as in `FeatureStore.count_trends`."""
         offsets = await self._exchange.scripted(scripts.COUNT_TRENDS, [self._call(entry) for entry in counts])
         return [int(offset) for offset in offsets]
 
     async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Weights in thousandths by hour and item, summed over the partitions."""
         (partitions,) = checked(await self._exchange.retrying([("HKEYS", self._keys.trends())]))
         read: dict[int, dict[str, int]] = {}
         for hour in hours:

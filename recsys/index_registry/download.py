@@ -24,11 +24,13 @@ Source = Callable[[str, int, str | None], Part]
 
 
 def digest_of(path: Path) -> str:
+    """The SHA-256 of the file as lower-case hex. Raises `OSError`."""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
 
 
 def matches(path: Path, entry: FileEntry) -> bool:
+    """Whether `path` is a file of the size and checksum of `entry`. Raises `OSError`."""
     return path.is_file() and path.stat().st_size == entry.size and digest_of(path) == entry.sha256
 
 

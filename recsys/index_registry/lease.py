@@ -106,6 +106,7 @@ class HeldLease:
 
     @property
     def token(self) -> int:
+        """The fencing token of the newest grant."""
         return self._grant.token
 
     def check(self) -> None:
@@ -119,6 +120,7 @@ class HeldLease:
             self._grant = self._lease.renew(self._grant)
 
     def release(self) -> None:
+        """Give the lease back, so that the next holder need not wait until it expires."""
         with self._lock:
             self._lease.release(self._grant)
 
@@ -133,6 +135,7 @@ def held(lease: Lease, holder: str, every: float) -> Iterator[HeldLease]:
     ended = threading.Event()
 
     def renewing() -> None:
+        """Renew the lease every `every` seconds until the block ends or the lease is lost."""
         while not ended.wait(every):
             try:
                 mine.renew()

@@ -76,6 +76,7 @@ class Objects:
 
     @cached_property
     def store(self) -> "ObjectStore":
+        """The object store, opened on first use."""
         return object_store(self._url)
 
     def entries(self, folder: str) -> "list[ObjectMeta]":
@@ -85,6 +86,7 @@ class Objects:
         return sorted(entries, key=lambda entry: entry["path"])
 
     def get(self, path: str) -> bytes | None:
+        """The bytes of the object at `path`, `None` where there is none."""
         with translated(f"read {path}"):
             try:
                 return obstore.get(self.store, path).bytes().to_bytes()
@@ -117,6 +119,7 @@ class Objects:
         return value
 
     def exists(self, path: str) -> bool:
+        """Whether there is an object at `path`."""
         with translated(f"read {path}"):
             try:
                 obstore.head(self.store, path)
@@ -125,6 +128,7 @@ class Objects:
         return True
 
     def put(self, path: str, file: Path) -> None:
+        """Upload the local `file` to `path`, replacing what is there."""
         with translated(f"write {path}"):
             obstore.put(self.store, path, file)
 

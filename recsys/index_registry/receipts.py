@@ -82,6 +82,7 @@ class ErasureReceipts:
                 yield _receipt(stages)
 
     def noted(self, stage: str, receipt: str) -> Stage | None:
+        """The note of `stage` for this receipt, `None` where there is none that can be read."""
         return self._stages(receipt, [stage]).get(stage)
 
     def _create(self, receipt: str, stage: str, reached: Stage) -> None:
@@ -103,6 +104,7 @@ def forgotten(features: UserFeatures, erased_at_ms: int) -> bool:
 
 
 def hashed(user_id: str, receipt: str) -> str:
+    """The hash of the user's id, salted with the receipt's id, as hex."""
     return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, key=_key(receipt)).hexdigest()
 
 
@@ -121,6 +123,7 @@ def _path(receipt: str, stage: str) -> str:
 
 def _receipt(stages: Mapping[str, Stage]) -> ErasureReceipt:
     def at(stage: str) -> datetime | None:
+        """When `stage` was reached, `None` where it was not."""
         return stages[stage].at if stage in stages else None
 
     rows_stage = stages.get("found")

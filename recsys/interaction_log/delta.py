@@ -59,6 +59,7 @@ class DeltaInteractionLog:
         self._merges = f"{path.rstrip('/')}/merges"
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
+        """See `InteractionLog.append`; watermarks are Delta application transactions."""
         with translated():
             table = opened_or_created(self._interactions, READ_SCHEMA, ["date"], CONFIGURATION)
             stored = {partition: transaction(table, partition) for partition in watermarks}
@@ -75,21 +76,25 @@ class DeltaInteractionLog:
             return True
 
     def watermark(self, partition: str) -> int:
+        """See `InteractionLog.watermark`."""
         with translated():
             table = opened(self._interactions)
             return -1 if table is None else transaction(table, partition)
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
+        """See `InteractionLog.watermarks`."""
         with translated():
             table = self._table(version)
             return {} if table is None else self._watermarks(table, self.identity_changes())
 
     def version(self) -> int:
+        """See `InteractionLog.version`."""
         with translated():
             table = opened(self._interactions)
             return -1 if table is None else table.version()
 
     def version_at(self, moment: datetime) -> int:
+        """See `InteractionLog.version_at`; goes by the timestamps of Delta's commits."""
         with translated():
             table = opened(self._interactions)
             if table is None:
@@ -97,14 +102,17 @@ class DeltaInteractionLog:
             return version_at(table, moment)
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
+        """See `InteractionLog.read`."""
         with translated():
             return each_event_once(self._settled(self._table(version)))
 
     def events(self) -> pl.LazyFrame:
+        """See `InteractionLog.events`."""
         with translated():
             return self._settled(opened(self._interactions)).select(*EVENT, "partition")
 
     def snapshot(self) -> Snapshot:
+        """See `InteractionLog.snapshot`."""
         with translated():
             table = opened(self._interactions)
             rows, watermarks, identity_changes = self._stored(table)
@@ -112,6 +120,7 @@ class DeltaInteractionLog:
             return snapshot(version, rows, watermarks, identity_changes)
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
+        """See `InteractionLog.append_items`."""
         with translated():
             growing = sorted({item.item_id for item in items if item.properties})
             accepted, refused = admitted(self._updates(growing) if growing else (), items)
@@ -121,6 +130,7 @@ class DeltaInteractionLog:
             return refused
 
     def items(self) -> list[Item]:
+        """See `InteractionLog.items`."""
         with translated():
             return merged_items(self._updates())
 
@@ -135,35 +145,43 @@ class DeltaInteractionLog:
         return [logged_item(*row) for row in updates.iter_rows()]
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
+        """See `InteractionLog.erase`; writes rows to the table of erasures, `purge` deletes the interactions."""
         self._append_once(self._erasures, identity_change_rows(erasures).drop("into"))
 
     def merge(self, merges: Sequence[Positioned]) -> None:
+        """See `InteractionLog.merge`; writes rows to the table of merges, `purge` moves the interactions."""
         self._append_once(self._merges, identity_change_rows(merges))
 
     def identity_changes(self) -> pl.DataFrame:
+        """See `InteractionLog.identity_changes`."""
         with translated():
             tables = [rows_of(uri, IDENTITY_CHANGE_SCHEMA) for uri in (self._erasures, self._merges)]
             return pl.concat(tables).unique(POSITION_KEY, keep="first", maintain_order=True)
 
     def size(self) -> LogSize:
+        """See `InteractionLog.size`; of the table of interactions alone."""
         with translated():
             return delta_tidy.size(self._interactions)
 
     def compact(self) -> None:
+        """See `InteractionLog.compact`; covers all four tables."""
         with translated():
             for uri in self._tables():
                 delta_tidy.compact(uri)
 
     def purge_plan(self) -> Purge:
+        """See `InteractionLog.purge_plan`."""
         with translated():
             rows, watermarks, identity_changes = self._stored(opened(self._interactions))
             return purge_plan(rows, reached_changes(identity_changes, watermarks))
 
     def purge(self, plan: Purge) -> int:
+        """See `InteractionLog.purge`."""
         with translated():
             return delta_tidy.purge(self._interactions, plan.changes)
 
     def vacuum(self, retention: float) -> Vacuumed:
+        """See `InteractionLog.vacuum`; covers all four tables."""
         cutoff = datetime.now(UTC) - timedelta(seconds=retention)
         with translated():
             return Vacuumed(sum(delta_tidy.vacuum(uri, retention) for uri in self._tables()), cutoff)

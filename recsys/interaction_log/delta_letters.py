@@ -44,6 +44,7 @@ class DeltaDeadLetters:
         self._uri = f"{path.rstrip('/')}/dead_letters"
 
     def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """See `DeadLetters.dead_letter`."""
         rows = refusal_rows(refusals)
         if rows.is_empty():
             return []
@@ -54,27 +55,37 @@ class DeltaDeadLetters:
         return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]
 
     def letters(self, query: LetterQuery) -> list[DeadLetter]:
+        """See `DeadLetters.letters`."""
         return self._read(lambda rows: dead_letters_of(chosen(rows, query)))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+        """See `DeadLetters.content`."""
         return self._read(lambda rows: contents(rows, letters))
 
     def waiting(self) -> int:
+        """See `DeadLetters.waiting`."""
+
         def count(rows: pl.LazyFrame) -> int:
+            """The number of letters that wait among `rows`."""
             return int(folded(rows).filter(status=Status.WAITING.value).select(pl.len()).collect().item())
 
         return self._read(count)
 
     def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
+        """See `DeadLetters.replayed`."""
         self._append(decision_rows(letters, Status.REPLAYED, at, by, None))
 
     def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
+        """See `DeadLetters.discard`; older files of the table are deleted at once."""
         # The decision first: were it lost, a letter without its message would wait for ever.
         self._append(decision_rows(letters, Status.DISCARDED, at, by, comment))
         _retry(self._erase)
 
     def expire(self, cutoff: datetime) -> None:
+        """See `DeadLetters.expire`; older files of the table are deleted at once."""
+
         def erase() -> None:
+            """Delete the rows before `cutoff`, compact the table, and erase what is discarded."""
             table = self._open()
             if table is not None:
                 table.delete(f"at < arrow_cast('{cutoff.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
@@ -102,6 +113,7 @@ class DeltaDeadLetters:
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
         def rows() -> pl.LazyFrame:
+            """The table's rows; none where there is no table."""
             table = self._open()
             return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
 

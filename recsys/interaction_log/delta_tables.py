@@ -17,6 +17,7 @@ OLDEST = "millirec:oldest-version"
 
 
 def opened(uri: str) -> DeltaTable | None:
+    """The newest version of the table at `uri`, `None` where there is none."""
     try:
         return DeltaTable(uri)
     except TableNotFoundError:
@@ -29,6 +30,7 @@ def opened_or_created(
     partition_by: list[str] | None = None,
     configuration: Mapping[str, str | None] | None = None,
 ) -> DeltaTable:
+    """The table at `uri`, created with `schema` where it is missing. Raises `DeltaError`."""
     table = opened(uri)
     if table is not None:
         return table
@@ -81,6 +83,7 @@ def as_of(table: DeltaTable | None, version: int) -> DeltaTable:
 
 
 def oldest_version(table: DeltaTable) -> int:
+    """The oldest version that the last vacuum left readable; 0 before any vacuum."""
     return transaction(table, OLDEST, 0)
 
 
@@ -95,6 +98,7 @@ def version_at(table: DeltaTable, moment: datetime) -> int:
 
 
 def transaction(table: DeltaTable, name: str, otherwise: int = -1) -> int:
+    """The version of the application transaction `name`, or `otherwise` where there is none."""
     stored = table.transaction_version(name)
     return otherwise if stored is None else stored
 

@@ -21,6 +21,7 @@ SAME_ROW = 'kept.date = gone.date AND kept.partition = gone.partition AND kept."
 
 
 def compact(uri: str) -> None:
+    """Rewrite small files of the table into few; does nothing when another writer commits at the same time."""
     table = opened(uri)
     if table is not None:
         with suppress(CommitFailedError):
@@ -28,6 +29,7 @@ def compact(uri: str) -> None:
 
 
 def size(uri: str) -> LogSize:
+    """Versions, rows, files and bytes of the table; version -1 and zeros where there is none."""
     table = opened(uri)
     if table is None:
         return LogSize(-1, 0, 0, 0, 0)

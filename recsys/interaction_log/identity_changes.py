@@ -125,6 +125,7 @@ def _by_moment(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFra
     leaving = _leaving(identity_changes)
 
     def number(row: dict[str, object]) -> int | None:
+        """The number of the first identity change that takes the row, `None` where none does."""
         next_change = _next(leaving[str(row["user_id"])], int(str(row["since_ms"])))
         return None if next_change is None else next_change[1]
 

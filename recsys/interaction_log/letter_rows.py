@@ -37,6 +37,7 @@ HAPPENING = ("letter", "times_seen", "status")
 
 
 def refusal_rows(refusals: Iterable[Refusal]) -> pl.DataFrame:
+    """Refusals as rows of LETTER_SCHEMA, each happening once."""
     rows = [
         (
             refusal.letter,
@@ -61,6 +62,7 @@ def refusal_rows(refusals: Iterable[Refusal]) -> pl.DataFrame:
 def decision_rows(
     letters: Sequence[DeadLetter], status: Status, at: datetime, by: str, comment: str | None
 ) -> pl.DataFrame:
+    """Replays or discards of `letters` as rows of LETTER_SCHEMA, without their content."""
     by, comment = _printable(by), None if comment is None else _printable(comment)
     rows = [
         (letter.letter, letter.times_seen, status.value, at.astimezone(UTC), by, comment)
@@ -78,6 +80,7 @@ def near(rows: pl.LazyFrame, places: pl.DataFrame) -> pl.LazyFrame:
 
 
 def chosen(rows: pl.LazyFrame, query: LetterQuery) -> pl.DataFrame:
+    """The folded letters that `query` asks for, those seen last first."""
     letters = folded(rows)
     if query.status is not None:
         letters = letters.filter(status=query.status.value)
@@ -120,6 +123,7 @@ def dead_letters_of(rows: pl.DataFrame) -> list[DeadLetter]:
 
 
 def contents(rows: pl.LazyFrame, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+    """The messages of `letters` by id, without those whose bytes are erased."""
     if not letters:
         return {}
     places = pl.DataFrame(

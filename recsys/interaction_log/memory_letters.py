@@ -28,6 +28,7 @@ class MemoryDeadLetters:
         self._rows = pl.DataFrame(schema=LETTER_SCHEMA)
 
     def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """See `DeadLetters.dead_letter`."""
         with self._lock:
             fresh = refusal_rows(refusals).join(self._rows, on=HAPPENING, how="anti")
             self._rows = self._rows.vstack(fresh)
@@ -35,19 +36,24 @@ class MemoryDeadLetters:
         return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]
 
     def letters(self, query: LetterQuery) -> list[DeadLetter]:
+        """See `DeadLetters.letters`."""
         return dead_letters_of(chosen(self._rows.lazy(), query))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+        """See `DeadLetters.content`."""
         return contents(self._rows.lazy(), letters)
 
     def waiting(self) -> int:
+        """See `DeadLetters.waiting`."""
         return len(self.letters(LetterQuery()))
 
     def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
+        """See `DeadLetters.replayed`."""
         with self._lock:
             self._rows = self._rows.vstack(decision_rows(letters, Status.REPLAYED, at, by, None))
 
     def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
+        """See `DeadLetters.discard`."""
         with self._lock:
             rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, comment))
             gone = discarded(rows.lazy()).rename({"times_seen": "gone"})
@@ -56,5 +62,6 @@ class MemoryDeadLetters:
             self._rows = rows.join(gone, on="letter", how="left").with_columns(emptied).select(LETTER_SCHEMA.keys())
 
     def expire(self, cutoff: datetime) -> None:
+        """See `DeadLetters.expire`."""
         with self._lock:
             self._rows = self._rows.filter(pl.col("at") >= cutoff)

@@ -176,7 +176,9 @@ class InteractionLog(Protocol):
         """DEPARTURE_SCHEMA: every erasure and merge."""
         ...
 
-    def size(self) -> LogSize: ...
+    def size(self) -> LogSize:
+        """Versions, rows, files and bytes of the interactions in the newest version."""
+        ...
 
     def compact(self) -> None:
         """Rewrite many small files into few, for faster reading; no version's content changes.

@@ -111,6 +111,7 @@ def snapshot(
 
 
 def purge_plan(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> Purge:
+    """What a purge of `rows` has to change: rows that are erased, moved by a merge, or repeats."""
     twice = repeats(settled(rows, identity_changes)).collect()
     changes = unsettled(rows, identity_changes).collect().join(twice, on=["partition", "offset"], how="anti")
     counted = changes.filter(pl.col("owner").is_null()).group_by("end").agg(pl.len().cast(pl.Int64()).alias("rows"))

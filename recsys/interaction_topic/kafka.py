@@ -27,9 +27,6 @@ from recsys.settings import TopicSettings
 log = structlog.get_logger(__name__)
 
 LINGER_MS = 1
-CLOSE_TIMEOUT = 3.0
-"""Seconds that messages still unacknowledged, and the farewell to the group, may take at the end."""
-
 LOST_PARTITION = (
     CommitFailedError,
     IllegalGenerationError,
@@ -47,6 +44,7 @@ class KafkaTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["KafkaProducer"]:
+        """See `InteractionTopic.producer`; closed within `kafka_client.CLOSE_TIMEOUT` seconds."""
         producer = KafkaProducer(self._topic)
         try:
             yield producer
@@ -55,6 +53,7 @@ class KafkaTopic:
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator["KafkaConsumer"]:
+        """See `InteractionTopic.consumer`; the Kafka group is named `{topic}.{group}`."""
         consumer = KafkaConsumer(self._topic, group)
         try:
             yield consumer
@@ -62,6 +61,7 @@ class KafkaTopic:
             await consumer.aclose()
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `InteractionTopic.next_offsets`."""
         with translated():
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 client = AIOKafkaConsumer(**kafka_client.client_options(self._topic.kafka))
@@ -77,13 +77,16 @@ class KafkaTopic:
         return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def ping(self) -> None:
+        """See `InteractionTopic.ping`."""
         await kafka_client.ping(self._topic)
 
 
 class KafkaProducer:
+    """A `TopicProducer` with at most `max_in_flight` messages that wait for their acknowledgement."""
+
     def __init__(self, topic: TopicSettings) -> None:
         self._topic = topic
-        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build, _stop_producer)
+        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build, kafka_client.stop_producer)
         self._in_flight = 0
         self._waiting: set[asyncio.Future[Any]] = set()
 
@@ -99,6 +102,7 @@ class KafkaProducer:
         return client
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """See `TopicProducer.send`; returns after `send_timeout` seconds at the latest."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._topic.send_timeout
         batch = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
@@ -161,21 +165,9 @@ class KafkaProducer:
         return None
 
     async def aclose(self) -> None:
+        """Close the client; messages without an acknowledgement count as failed."""
         await self._client.aclose()
         self._let_go()
-
-
-async def _stop_producer(client: AIOKafkaProducer) -> None:
-    """Flush for a while, then let go of what nobody acknowledges: an idempotent producer would wait for ever."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await client.flush()
-    except TimeoutError:
-        client._closed = True
-        await client._sender.close()
-        await client.client.close()
-    else:
-        await client.stop()
 
 
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -184,7 +176,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, topic: TopicSettings, group: str) -> None:
         self._topic = topic
         self._group = group
-        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build, _stop_consumer)
+        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build, kafka_client.stop_consumer)
         self._delivered: dict[str, tuple[TopicPartition, int]] = {}
         """Partitions of the present assignment by name, with the first offset that was delivered of each since."""
 
@@ -215,6 +207,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """They start after what was committed."""
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
+        """See `TopicConsumer.poll`; empty as well while the group shares out its partitions."""
         # Bounded from outside too: while the group shares out its partitions, the client waits without a limit.
         with translated():
             try:
@@ -228,6 +221,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return [_delivered(record) for batch in records.values() for record in batch]
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
+        """See `TopicConsumer.commit`."""
         # A partition that went and came back may have been committed further by others: it must not be set back.
         ours: dict[TopicPartition, int] = {}
         for name, offset in offsets.items():
@@ -245,6 +239,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     log.info("topic.commit_left_out", group=self._group, reason=str(error))
 
     async def lag(self) -> dict[str, int]:
+        """See `TopicConsumer.lag`."""
         client = self._client.started
         if client is None:
             return {}
@@ -260,6 +255,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `TopicConsumer.next_offsets`."""
         client = self._client.started
         if client is None:
             return {}
@@ -269,15 +265,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def aclose(self) -> None:
+        """Leave the group and close the client."""
         await self._client.aclose()
-
-
-async def _stop_consumer(client: AIOKafkaConsumer) -> None:
-    """Leave the group; hang up where the group is stuck in a rebalance."""
-    stopping = asyncio.create_task(client.stop())
-    await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
-    await client._client.close()
-    await stopping
 
 
 def _name(partition: TopicPartition) -> str:

@@ -21,9 +21,11 @@ class _Partition:
 
     @property
     def end(self) -> int:
+        """The offset of the next message."""
         return self.first + len(self.messages)
 
     def after(self, offset: int, limit: int) -> list[Delivered]:
+        """Up to `limit` messages behind `offset`."""
         start = max(0, offset + 1 - self.first)
         return self.messages[start : start + limit]
 
@@ -45,10 +47,12 @@ class MemoryTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["MemoryTopic"]:
+        """See `InteractionTopic.producer`; the topic itself sends."""
         yield self
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator["_Member"]:
+        """See `InteractionTopic.consumer`."""
         shared = self._groups.setdefault(group, _Group())
         member = _Member(self, shared)
         shared.members.append(member)
@@ -60,12 +64,14 @@ class MemoryTopic:
             self._share(shared)
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `InteractionTopic.next_offsets`."""
         return {partition.name: partition.end for partition in self._partitions}
 
     async def ping(self) -> None:
         """Always there."""
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """See `TopicProducer.send`; fails for a partition with `max_length` messages."""
         return [self._append(message) for message in messages]
 
     def _append(self, message: Outgoing) -> Exception | None:
@@ -111,6 +117,7 @@ class _Member:
         self.position: dict[str, int] = {}
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
+        """See `TopicConsumer.poll`."""
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
             changed = self._topic._changed
@@ -135,12 +142,14 @@ class _Member:
         return batch
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
+        """See `TopicConsumer.commit`."""
         for name, offset in offsets.items():
             if name in self.owned and offset <= self.position[name]:
                 self._group.committed[name] = max(offset, self._group.committed.get(name, -1))
                 self._topic._trim(self.owned[name])
 
     async def lag(self) -> dict[str, int]:
+        """See `TopicConsumer.lag`."""
         committed = self._group.committed
         return {
             name: partition.end - max(partition.first, committed.get(name, -1) + 1)
@@ -148,4 +157,5 @@ class _Member:
         }
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `TopicConsumer.next_offsets`."""
         return {name: partition.end for name, partition in self.owned.items()}

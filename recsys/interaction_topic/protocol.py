@@ -28,6 +28,8 @@ class Delivered:
 
 
 class TopicProducer(Protocol):
+    """Sends messages to the topic."""
+
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """Send all and wait for their acknowledgements; one entry per message, `None` where acknowledged.
 
@@ -72,7 +74,9 @@ class TopicConsumer(Protocol):
 class InteractionTopic(Protocol):
     """Entering a producer or consumer never fails because the topic is down: it connects when first used."""
 
-    def producer(self) -> AbstractAsyncContextManager[TopicProducer]: ...
+    def producer(self) -> AbstractAsyncContextManager[TopicProducer]:
+        """A producer that is closed at the end of the block."""
+        ...
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[TopicConsumer]:
         """Join `group`, starting at the oldest message kept where the group has committed nothing."""

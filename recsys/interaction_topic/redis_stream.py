@@ -34,21 +34,25 @@ class RedisStreamTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["StreamProducer"]:
+        """See `InteractionTopic.producer`."""
         async with self._client() as client:
             yield StreamProducer(self._topic, self._keys, client)
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator[StreamMember]:
+        """See `InteractionTopic.consumer`; partitions are shared out by leases."""
         async with self._client() as client:
             member = StreamMember(self._topic, self._keys, group, client, self._store.timeout)
             async with member.membership():
                 yield member
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `InteractionTopic.next_offsets`."""
         async with self._client() as client:
             return await next_offsets(client, self._keys, range(self._topic.partitions))
 
     async def ping(self) -> None:
+        """See `InteractionTopic.ping`."""
         async with self._client() as client:
             with translated():
                 await client.ping()
@@ -73,6 +77,8 @@ class RedisStreamTopic:
 
 
 class StreamProducer:
+    """A `TopicProducer` that adds messages by a script, `CHUNK` at a time."""
+
     def __init__(self, topic: TopicSettings, keys: StreamKeys, client: "Redis") -> None:
         self._topic = topic
         self._keys = keys
@@ -80,6 +86,7 @@ class StreamProducer:
         self._in_flight = 0
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """See `TopicProducer.send`; fails as well where a stream is full."""
         room = max(0, self._topic.max_in_flight - self._in_flight)
         batch = messages[:room]
         self._in_flight += len(batch)

@@ -43,15 +43,19 @@ class StreamKeys:
     partitions: int
 
     def stream(self, partition: int) -> str:
+        """The key of the partition's stream."""
         return f"{self.prefix}{self.name}:{partition}"
 
     def members(self, group: str) -> str:
+        """The key of the set of the group's members."""
         return f"{self.prefix}{self.name}:members:{group}"
 
     def lease(self, partition: int, group: str) -> str:
+        """The key of the group's lease on the partition."""
         return f"{self.prefix}{self.name}:{partition}:lease:{group}"
 
     def group(self, group: str) -> list[str]:
+        """The key of the members, and then those of the leases by partition."""
         return [self.members(group), *(self.lease(partition, group) for partition in range(self.partitions))]
 
 
@@ -75,10 +79,12 @@ def offset_of(stream_id: bytes) -> int:
 
 
 def milliseconds_of(offset: int) -> int:
+    """The server's time of an offset, in milliseconds since 1970."""
     return offset >> SEQUENCE_BITS
 
 
 def stream_id_of(offset: int) -> str:
+    """The stream id of an offset; the inverse of `offset_of`."""
     return f"{milliseconds_of(offset)}-{offset & ((1 << SEQUENCE_BITS) - 1)}"
 
 
@@ -97,6 +103,7 @@ class _Owned:
 
     @property
     def idle(self) -> bool:
+        """Whether everything delivered is committed."""
         return self.committed >= self.delivered
 
 
@@ -136,6 +143,7 @@ class StreamMember:
                 await self._leave_script(keys=self._keys.group(self._group), args=[self._token])
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
+        """See `TopicConsumer.poll`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         try:
@@ -152,6 +160,7 @@ class StreamMember:
             raise
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
+        """See `TopicConsumer.commit`; a partition whose lease is lost is left out by the script."""
         self._active_at = asyncio.get_running_loop().time()
         keys: list[str] = []
         ids: list[str] = []
@@ -173,6 +182,7 @@ class StreamMember:
                 self._beat_now.set()
 
     async def lag(self) -> dict[str, int]:
+        """See `TopicConsumer.lag`."""
         partitions = sorted(self._owned)
         streams = [self._keys.stream(partition) for partition in partitions]
         with translated():
@@ -180,6 +190,7 @@ class StreamMember:
         return {self._name(partition): int(lag) for partition, lag in zip(partitions, lags, strict=True)}
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `TopicConsumer.next_offsets`."""
         return await next_offsets(self._client, self._keys, sorted(self._owned))
 
     def _name(self, partition: int) -> str:

@@ -18,6 +18,7 @@ class Allowed:
 
     @classmethod
     def of(cls, mask: Mask) -> "Allowed":
+        """The rows that are set in `mask` (n,)."""
         return cls(mask, int(np.count_nonzero(mask)))
 
     @cached_property

@@ -43,6 +43,7 @@ class Neighbours:
 
     @classmethod
     def none(cls, n: int) -> "Neighbours":
+        """Of `n` rows without neighbours."""
         return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
     def extended(self, count: int) -> "Neighbours":
@@ -50,6 +51,7 @@ class Neighbours:
         return Neighbours(np.append(self.indptr, np.full(count, self.indptr[-1])), self.rows, self.scores)
 
     def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The neighbours of `row` (m,) and their scores (m,), best first."""
         span = slice(self.indptr[row], self.indptr[row + 1])
         return self.rows[span], self.scores[span]
 
@@ -133,6 +135,7 @@ def without_unreadable(items: Sequence[Item | None]) -> tuple[list[Item | None],
     bare: list[str] = []
 
     def written(item: Item | None) -> Item | None:
+        """`item`, or a bare one of its id where it could not be read again."""
         if item is None or readable(item):
             return item
         bare.append(item.item_id)

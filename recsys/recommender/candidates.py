@@ -32,6 +32,7 @@ class Ranked:
         return len(self.rows)
 
     def only(self, places: list[int] | NDArray[np.int64] | slice) -> "Ranked":
+        """The rows at these positions, in this order."""
         return Ranked(self.rows[places], self.scores[places])
 
 
@@ -82,6 +83,7 @@ def popular(catalogue: Catalogue, allowed: Allowed | None, excluded: Set[int], c
 
 
 def trending(trends: Ranked, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+    """By the score of `trends`, in its order."""
     return trends.only(first(trends.rows, allowed, excluded, count))
 
 

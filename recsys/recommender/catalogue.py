@@ -78,6 +78,7 @@ class Catalogue:
         return len(self.index) + len(self.new)
 
     def item(self, row: int) -> Item | None:
+        """The newest state of the item at `row`, `None` where nothing is known of it."""
         if row >= len(self.index):
             return self.new.items[row - len(self.index)]
         return self.changes.item(row) or self.index.item(row)
@@ -105,6 +106,7 @@ class Catalogue:
         return self.new.find(ids, self.index.item_id.rows(ids), len(self.index))
 
     def ids(self, rows: Rows) -> list[str]:
+        """The item id of each row."""
         n = len(self.index)
         if not len(self.new) or not (rows >= n).any():
             return self.index.item_id.ids(rows)

@@ -45,6 +45,7 @@ class Columns(msgspec.Struct, frozen=True):
     complete: bool
 
     def has(self, name: str) -> bool:
+        """Whether an expression over `name` can be evaluated by columns: it has one, or no item has it."""
         return self.complete or name in self.numbers or name in self.flags or name in self.texts
 
 
@@ -62,6 +63,7 @@ class Values:
         return start + int(column.searchsorted(value)), start + int(column.searchsorted(value, "right"))
 
     def rows_at(self, places: Span) -> Rows:
+        """The rows of the values in this span."""
         return self.rows[slice(*places)]
 
 
@@ -82,6 +84,7 @@ class Texts:
         return position, position + (position < end and self._at(position) == needle)
 
     def rows_at(self, places: Span) -> Rows:
+        """The rows of the texts in this span."""
         return self.rows[self.starts[places[0]] : self.starts[places[1]]]
 
     def _at(self, position: int) -> bytes:

@@ -152,6 +152,7 @@ class Explanation:
 
 
 def largest(ids: Sequence[str], scores: Scores) -> list[Contribution]:
+    """The contributions of greatest absolute value, at most `MAX_CONTRIBUTIONS`, without zeros."""
     order = np.argsort(-np.abs(scores), kind="stable")[:MAX_CONTRIBUTIONS].tolist()
     return [
         Contribution(ids[position], round(float(scores[position]), 6)) for position in order if scores[position] != 0.0

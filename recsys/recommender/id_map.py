@@ -109,6 +109,7 @@ class IdMap:
         return int(self.rows((identifier,))[0])
 
     def ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """The id of each row; every row has to exist."""
         starts, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
         # A slice of an array costs twice as much as one of its memory.
         blob = self.blob.data

@@ -84,6 +84,7 @@ class Index:
     @classmethod
     def _open(cls, directory: Path, manifest: Manifest) -> "Index":
         def array(name: str) -> Any:
+            """The memory-mapped array in `{name}.npy`."""
             return memory_mapped(directory / f"{name}.npy")
 
         item_id = IdMap.open(directory, "item_id")
@@ -130,6 +131,7 @@ class Index:
 
     @property
     def version(self) -> str:
+        """The version's id."""
         return self.manifest.version
 
     def __len__(self) -> int:
@@ -181,6 +183,7 @@ class Index:
         return vectors
 
     def fold_in(self, history: Sequence[HistoryEntry]) -> Vector | None:
+        """The vector (d,) of one history, `None` where no item of it is known here."""
         return self.fold_in_many((history,))[0]
 
     def parts(self, history: Sequence[HistoryEntry]) -> tuple[list[str], Matrix] | None:

@@ -40,6 +40,7 @@ class Masks:
         self._lock = Lock()
 
     def get(self, conditions: Conditions) -> CachedMask | None:
+        """The mask of `conditions`, `None` where it is not cached; counts as a use."""
         with self._lock:
             entry = self._cached.get(conditions)
             if entry is not None:
@@ -47,6 +48,7 @@ class Masks:
             return entry
 
     def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
+        """Cache `allowed` for `conditions`, drop the masks unused longest, and return it."""
         limit = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
         with self._lock:
             self._cached[conditions] = CachedMask(allowed, _NO_ROWS)
@@ -56,6 +58,7 @@ class Masks:
         return allowed
 
     def conditions(self) -> list[Conditions]:
+        """The conditions of every cached mask, the one used last at the end."""
         with self._lock:
             return list(self._cached)
 

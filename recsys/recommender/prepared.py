@@ -49,6 +49,7 @@ class Prepared:
 
     @property
     def has_history(self) -> bool:
+        """Whether any interaction of the user is known."""
         return self.features is not None and bool(self.features.history)
 
 
@@ -133,6 +134,7 @@ def seen_items(query: Query, features: UserFeatures | None) -> set[str]:
 
 
 def shown_lately(query: Query, features: UserFeatures | None) -> set[str]:
+    """Items that were shown to the user within the placement's `rotate_hours`."""
     if not query.placement.rotate_hours or features is None:
         return set()
     since = query.now_ms - query.placement.rotate_hours * HOUR_MS

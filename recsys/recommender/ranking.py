@@ -27,9 +27,11 @@ class RankedList:
         return len(self.rows)
 
     def head(self, count: int) -> "RankedList":
+        """The first `count` rows."""
         return self if len(self) <= count else RankedList(self.rows[:count], self.scores[:count], self.sources[:count])
 
     def only(self, places: Sequence[int]) -> "RankedList":
+        """The rows at these positions, in this order."""
         chosen = list(places)
         return RankedList(self.rows[chosen], self.scores[chosen], tuple(self.sources[position] for position in chosen))
 
@@ -124,6 +126,7 @@ def capped(ranked: RankedList, per_category: int, count: int, used: Counter[str]
 
 
 def joined(first: RankedList, second: RankedList) -> RankedList:
+    """`first` and then `second`."""
     return RankedList(
         np.concatenate([first.rows, second.rows]),
         np.concatenate([first.scores, second.scores]),

@@ -38,6 +38,7 @@ class Trace:
     stages: list[tuple[str, RankedList]] = field(default_factory=list)
 
     def stage(self, name: str, ranked: RankedList) -> None:
+        """Record the order of rows after the stage `name`."""
         self.stages.append((name, ranked))
 
 
