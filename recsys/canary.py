@@ -1,4 +1,4 @@
-"""What the outcomes of a canary say: on with it, back with it, or wait. Pure, so that it can be tried 100 times."""
+"""Judges a canary by its outcomes: advance, revert or wait. Pure functions, easy to simulate."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from recsys.experiment import MIN_USERS, Arm, Difference, difference
 from recsys.rollout import UNITS, Outcome, Rollout, next_share
 
 ALPHA = 0.05
-"""Of one canary: the chance that a version as good as the live one is ever taken back, over all its steps."""
+"""The chance that a version as good as the live one is reverted, over all steps of one canary."""
 MARGIN = 0.2
 """The part of the control's conversions that may still be in doubt when everybody gets the version."""
 
@@ -87,7 +87,7 @@ def counts_of(outcomes: Mapping[Outcome, bytes], boundary: int) -> Counts:
 
 
 def judge(rollout: Rollout, seconds: float, counts: Counts) -> Verdict:
-    """What to do with a canary that has been at its step for `seconds`, whatever and however often one looks.
+    """The verdict on a canary that has been at its step for `seconds`; it may be asked for any number of times.
 
     The error `ALPHA` is shared out evenly (Bonferroni) over guardrails and steps, each with an interval that is
     valid at all times.

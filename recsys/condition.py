@@ -1,4 +1,4 @@
-"""Condition: the tree that an expression is compiled to, and what it says of one item.
+"""Condition: the tree that an expression is compiled to, evaluated for one item.
 
 `recsys.recommender.attributes` evaluates the same tree over columns.
 """
@@ -23,7 +23,10 @@ Literal = str | float | bool
 
 
 def value_of(item: Item | None, name: str) -> PropertyValue | None:
-    """The item's own fields hide properties of the same name; an item not said to be unavailable is available."""
+    """The value of a field or property, `None` where there is none; fields hide properties of the same name.
+
+    An item is available unless it says otherwise.
+    """
     if name == "available":
         return item is None or item.available is not False
     if item is None:

@@ -45,7 +45,7 @@ def encode(message: Message) -> bytes:
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
-    """Raises `InvalidInput` for bytes that are not this, and where fastavro is not installed."""
+    """The fields of an encoded message. Raises `InvalidInput` for other bytes, and where fastavro is not installed."""
     avro = _fastavro()
     source = BytesIO(value)
     try:

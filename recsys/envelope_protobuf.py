@@ -60,7 +60,7 @@ class _Field:
 
     @property
     def is_message(self) -> bool:
-        """Which says of itself whether it is there."""
+        """Whether the type is a message, whose presence Protobuf tracks by itself."""
         return "." in self.type
 
 
@@ -87,7 +87,7 @@ def encode(message: Message) -> bytes:
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
-    """Raises `InvalidInput` for bytes that are not this, and where protobuf is not installed."""
+    """The fields of a serialised message. Raises `InvalidInput` for other bytes, or where protobuf is not installed."""
     json_format = _json_format()
     try:
         parsed = json_format.MessageToDict(_message_class().FromString(value), preserving_proto_field_name=True)

@@ -3,7 +3,7 @@
 RecsysError
 ├── InvalidInput          the caller sent something wrong; names the field
 ├── NotFound              no such item, version, alias or user
-├── Conflict              somebody else got there first, or it already exists
+├── Conflict              another writer was faster, or it already exists
 ├── Unavailable           another system cannot take this now; try again after `retry_after`
 │   ├── TopicUnavailable
 │   ├── StoreUnavailable

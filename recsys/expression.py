@@ -153,7 +153,7 @@ _parser = Lark(GRAMMAR, parser="lalr", lexer="basic", transformer=_Tree())
 
 @lru_cache(maxsize=CACHED)
 def compile_expression(text: str) -> Expression:
-    """Raises `InvalidInput` naming the field `filter`."""
+    """The compiled expression, cached by its text. Raises `InvalidInput` naming the field `filter`."""
     if len(text) > MAX_LENGTH:
         raise InvalidInput("filter", f"{len(text)} characters; at most {MAX_LENGTH} are allowed")
     try:
@@ -171,7 +171,7 @@ def compile_expression(text: str) -> Expression:
 
 
 def check_lengths(named: Sequence[Named]) -> None:
-    """Before a single one is compiled. Raises `InvalidInput` naming a field that is too long."""
+    """Check the lengths of all texts, before any is compiled. Raises `InvalidInput` naming a field that is too long."""
     together = 0
     for field_name, text in named:
         if len(text) > MAX_LENGTH:
@@ -182,7 +182,7 @@ def check_lengths(named: Sequence[Named]) -> None:
 
 
 def compile_named(named: Sequence[Named]) -> None:
-    """Have each compiled and remembered. Raises `InvalidInput` naming the field of the first that cannot be."""
+    """Compile and cache each. Raises `InvalidInput` naming the field of the first that cannot be compiled."""
     for field_name, text in named:
         try:
             compile_expression(text)

@@ -24,7 +24,7 @@ SHADOW = "shadow"
 PLACEMENT = "placement:"
 """Before the name of a placement: the version that this placement is to be answered from."""
 PIN = "pin:"
-"""Before a version: somebody wants it kept."""
+"""Before a version: it is to be kept."""
 
 DELETED = "deleted:"
 """Before a version: nothing but the entry that says who deleted it, when and why."""
@@ -81,7 +81,7 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_service(alias: str) -> bool:
-    """Whether what `alias` points at answers somebody, or is asked in somebody's stead."""
+    """Whether the version that `alias` points at answers requests, or is compared on them (shadow)."""
     return alias != CANDIDATE and not alias.startswith(PIN)
 
 

@@ -35,7 +35,7 @@ class Source(StrEnum):
     TRENDING = "trending"
     """Wanted more than usual within the last `trending_hours`."""
     NEW = "new"
-    """Not in anybody's hands yet; placed by what they are (categories, text)."""
+    """Without interactions yet; placed by what they are (categories, text)."""
     POPULAR = "popular"
     """Wanted by most users."""
 

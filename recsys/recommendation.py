@@ -69,7 +69,7 @@ class Recommendation:
     short: str | None = None
 
     def only(self, places: slice | NDArray[np.int64]) -> "Recommendation":
-        """These places of it, in this order."""
+        """The items at these positions, in this order."""
         chosen = np.arange(len(self.rows))[places].tolist()
         return replace(
             self,

@@ -1,6 +1,6 @@
 """Rollout: how a version that is not live yet meets real requests, and which users it answers.
 
-What came of it is remembered per unit: a user's place among `UNITS`, the same for ever in one rollout. So an outcome
+What came of it is remembered per unit: a user's number below `UNITS`, the same throughout one rollout. So an outcome
 is one bitmap, a mark that comes twice changes nothing, and the first `share` of the places are the treated users.
 """
 
@@ -65,7 +65,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def experiment(self) -> str:
-        """What outcomes are kept under: each step is compared by itself, since its users are others."""
+        """The name that outcomes are kept under: each step has other users and is compared by itself."""
         return f"{self.salt}:{self.share:g}"
 
     @property
@@ -74,7 +74,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return round(self.share * UNITS)
 
     def unit(self, user_id: str) -> int:
-        """Where the user stands: evenly spread, and anywhere else in another rollout."""
+        """The user's unit: evenly spread, and independent of that in another rollout."""
         digest = xxhash.xxh3_64_intdigest(f"{self.salt}\n{user_id}".encode("utf-8", "surrogatepass"))
         return digest % UNITS
 

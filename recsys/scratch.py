@@ -1,7 +1,7 @@
 """Scratch folders: private, gone with the block, or with the next that opens beside them where a process was killed.
 
 A folder is locked by the process that works in it. The system takes the lock back from one that is killed, so that
-whoever comes next sees that nobody needs what is in it. Folders of other accounts are left alone.
+the next process sees that its content is not in use. Folders of other accounts are left alone.
 """
 
 import fcntl
@@ -52,7 +52,7 @@ def collect(base: Path | None = None) -> list[Path]:
 
 
 def _locked(base: Path, purpose: str) -> tuple[Path, int]:
-    """Between its making and its locking a collector may take a folder for one that nobody needs."""
+    """A new folder and its lock; tries again where a collector removed the folder before it was locked."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=base))
         with suppress(FileNotFoundError):

@@ -13,7 +13,7 @@ TREND_UNITS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TrendCounts:
-    """Weights by hour (since 1970) and item of one partition's records above offset `after`, up to `reached`."""
+    """Weights by hour (since 1970) and item of one partition's records above `base_offset`, up to `reached`."""
 
     partition: str
     base_offset: int

@@ -130,7 +130,7 @@ def apply(
 
 
 def new_events(features: UserFeatures, records: Sequence[Positioned]) -> list[Positioned]:
-    """Those interactions among `records` (in topic order) that `apply` would count: neither redelivered nor repeated.
+    """The interactions of `records` (in topic order) that `apply` counts: neither redelivered nor repeated.
 
     Impressions are left out: they count nowhere.
     """
@@ -234,7 +234,7 @@ def _changed(
 def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     """Oldest first, each event once.
 
-    The latest telling of an event wins: were it the earliest, an event that had left the history could
+    The latest entry of an event wins: were it the earliest, an event that had left the history could
     come back with a later time, and the outcome would hang on when the history was cut.
     """
     ordered = sorted(entries)
@@ -266,7 +266,7 @@ def _extend_window(
 
 
 def _union(first: bytes, second: bytes, without: Set[int], length: int) -> bytes:
-    """The newest `length` of two pasts; the latest telling wins."""
+    """The newest `length` rows of two windows; of one event the latest counts."""
     if length <= 0:
         return b""
     latest: dict[int, int] = {}

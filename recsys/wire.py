@@ -34,7 +34,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(value: bytes) -> Message:
-    """The message, with what nobody here knows in an interaction's `extra`. Raises `InvalidInput` naming the field."""
+    """The message, with an interaction's unknown fields in its `extra`. Raises `InvalidInput` naming the field."""
     return exact(value) or message_of(fields_of(value))
 
 
@@ -57,7 +57,7 @@ def exact(value: bytes) -> Message | None:
 
 
 def check_size(value: bytes) -> None:
-    """Raises `InvalidInput` for more than `MAX_MESSAGE_BYTES`."""
+    """Raise `InvalidInput` for a message of more than `MAX_MESSAGE_BYTES`."""
     if len(value) > MAX_MESSAGE_BYTES:
         raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
 
@@ -89,7 +89,7 @@ def message_of(fields: Mapping[str, Any]) -> Message:
 
 
 def _check_depth(extra: dict[str, Any]) -> None:
-    """Whoever reads it again has less room for recursion than whoever read it first, maybe."""
+    """Refuse deep nesting: a later reader may have a lower limit of recursion than this one."""
     level: list[Any] = [extra]
     for _ in range(MAX_EXTRA_DEPTH):
         level = [
@@ -104,7 +104,7 @@ def _check_depth(extra: dict[str, Any]) -> None:
 
 
 def invalid_input(error: Exception, whole: str) -> InvalidInput:
-    """What msgspec objects to, as the path of a field below `whole`: `events.3.user_id`."""
+    """The `InvalidInput` for an error of msgspec, with the path of a field below `whole`: `events.3.user_id`."""
     if isinstance(error, RecursionError):
         return InvalidInput(whole, "is nested too deeply")
     if not isinstance(error, msgspec.ValidationError):
@@ -126,5 +126,5 @@ def _short(text: str) -> str:
 
 
 def key_of(message: Message) -> str:
-    """What orders the topic: a user's messages by user, an item's by item."""
+    """The message's key on the topic, which keeps the order: the user's id, or the item's."""
     return message.item_id if isinstance(message, Item) else message.user_id

@@ -53,7 +53,7 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 
 def connection_pool(settings: StoreSettings, health_check_interval: float = 0) -> BlockingConnectionPool:
-    """Connects on first use. The waits in it are bounds only: whoever uses it sets the deadline."""
+    """A pool that connects on first use. Its timeouts are upper bounds: the caller sets the deadline."""
     return BlockingConnectionPool.from_url(
         settings.url.get_secret_value(),
         max_connections=settings.connections,
@@ -83,7 +83,7 @@ class Exchange:
                 return await self._send(commands)
 
     async def retrying(self, commands: Sequence[Command]) -> list[Any]:
-        """The same for commands that may be sent twice: again, once, when the connection was lost."""
+        """One reply per command, sent once more when the connection was lost: for commands that may be sent twice."""
         with translated():
             async with asyncio.timeout(self._timeout):
                 try:
@@ -143,7 +143,7 @@ async def _reply(connection: Any) -> Any:
 
 
 def checked(replies: Sequence[Any]) -> list[Any]:
-    """Raises `StoreUnavailable` for the first refused command."""
+    """`replies` as a list. Raises `StoreUnavailable` for the first refused command."""
     with translated():
         for reply in replies:
             if isinstance(reply, Exception):

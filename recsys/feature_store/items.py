@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def by_item(updates: Iterable[Item]) -> dict[str, Updates]:
-    """Every item once, by id."""
+    """The updates of each item by its id, with their positions."""
     items: defaultdict[str, Updates] = defaultdict(list)
     for position, update in enumerate(updates):
         items[update.item_id].append((position, update))
@@ -52,7 +52,7 @@ class Put:
     refused: dict[int, InvalidInput] = field(default_factory=dict)
 
     def refuse(self, updates: Updates, refused: dict[int, InvalidInput]) -> None:
-        """Of `updates` these, whatever an earlier attempt said."""
+        """Record which of `updates` are `refused`, in place of what an earlier attempt recorded."""
         for position, _ in updates:
             self.refused.pop(position, None)
         self.refused |= refused

@@ -99,7 +99,7 @@ def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
 def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatures:
     """The record in `fields`; empty with revision 0 where there is none. Raises `ValueError` on garbage.
 
-    A broken embedding is left out instead: whoever needs it folds it in anew.
+    A broken embedding is left out instead: the reader folds it in anew.
     """
     revision = revision_of(fields)
     if revision == UNREADABLE:
@@ -148,7 +148,7 @@ def serving_fields(version: str | None, *, shown: bool) -> list[bytes]:
 
 
 def revision_of(fields: Mapping[bytes, bytes | None]) -> int:
-    """0 where there is none, `UNREADABLE` where it is no number (as the script SAVE sees it)."""
+    """The revision: 0 where there is none, `UNREADABLE` where it is no number (as the script SAVE sees it)."""
     revision = fields.get(REVISION)
     if revision is None:
         return 0

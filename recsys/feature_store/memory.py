@@ -45,7 +45,7 @@ class MemoryFeatureStore:
         version: str | None = None,
         *,
         shown: bool = False,
-        batch: bool = False,  # noqa: ARG002  # memory does not keep anybody waiting
+        batch: bool = False,  # noqa: ARG002  # a read of memory does not wait
     ) -> list[UserFeatures]:
         """See `FeatureStore.read`; never raises, and `batch` changes nothing."""
         users = []
@@ -190,7 +190,7 @@ class MemoryFeatureStore:
         return listened.payload
 
     async def ping(self) -> None:
-        """Always there."""
+        """Does nothing: memory is always available."""
 
     async def aclose(self) -> None:
-        """Nothing to close."""
+        """Does nothing: there is nothing to close."""

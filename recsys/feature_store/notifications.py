@@ -53,7 +53,7 @@ class Notifications:
         listener = self._listening[channel]
         newest: bytes | None = None
         while True:
-            # What came meanwhile is news once: drain it.
+            # Several messages that came since the last call count as one: drain them.
             remaining = 0.0 if newest is not None else max(0.0, deadline - loop.time())
             message = await listener.get_message(timeout=min(remaining, HEALTH_CHECK_INTERVAL))
             if message is not None and message["type"] == "message":

@@ -17,7 +17,7 @@ class Reporter:
         self._heartbeat = heartbeat
 
     async def run(self) -> None:
-        """Until cancelled. Without the store nobody is told: that is no reason to do anything else worse."""
+        """Report until cancelled, then leave; a store that is unavailable is ignored."""
         try:
             while True:
                 with suppress(StoreUnavailable):

@@ -35,7 +35,7 @@ def matches(path: Path, entry: FileEntry) -> bool:
 
 
 def etag_note(path: Path) -> Path:
-    """Where the etag of the object that `path` is a copy of is noted."""
+    """The path of the note of the etag that the object copied to `path` had."""
     return path.with_name(f".{path.name}.etag")
 
 
@@ -46,7 +46,7 @@ def note_etag(path: Path, e_tag: str | None) -> None:
 
 
 def etag_of(path: Path) -> str:
-    """Of the object that the copy at `path` is the same as; empty where that is not known."""
+    """The noted etag of the object that was copied to `path`; empty where there is no readable note."""
     try:
         return etag_note(path).read_text()
     except (OSError, UnicodeDecodeError):

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 PARTIAL = ".partial-"
 ABANDONED = 86_400.0
-"""Seconds after which nobody is expected to go on with a copy that was interrupted."""
+"""Seconds after which an interrupted copy is removed."""
 REMEMBERED = 4
 """Versions that a record of what was served names."""
 
@@ -42,7 +42,7 @@ DEFAULT_LIMIT = CacheLimit()
 
 
 def local_copy(manifest: Manifest, into: Path, source: Source, limit: CacheLimit) -> Path:
-    """Processes that share `into` copy one after the other, so that the second finds the work done.
+    """The verified copy in `into`; processes that share `into` copy one after the other.
 
     A copy is hashed on every use (256 MB take 0.3 s), and made anew when it does not hold.
     """
@@ -168,7 +168,7 @@ def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
 
 
 def _evicted(path: Path) -> bool:
-    """Remove a copy unless somebody holds it."""
+    """Remove a copy unless a process holds it; whether it was removed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,5 +182,5 @@ def _evicted(path: Path) -> bool:
 
 
 def _served(into: Path) -> set[str]:
-    """What a start without registry would serve."""
+    """The versions that a start without registry would serve."""
     return {noted[0].version for path in into.glob(_record(into, "*").name) if (noted := _read(path))}

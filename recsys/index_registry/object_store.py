@@ -134,7 +134,7 @@ class ObjectStoreRegistry:
         if alias == PREVIOUS:
             raise InvalidInput("alias", f"{PREVIOUS!r} follows from the moves of {LIVE!r} and cannot be set")
         target = self._pointed_at(alias).version if version is None else self.manifest(version).version
-        # What is damaged may be pinned all the same: somebody wants to look at it.
+        # A damaged version may be pinned, to be examined.
         if version is not None and not alias.startswith(PIN):
             self.prove(version)
         moved_at = datetime.now(UTC)
@@ -183,7 +183,7 @@ class ObjectStoreRegistry:
                 state = "in service" if in_service(alias) else "to be kept"
                 raise Conflict(f"version {version} is {state}: alias {alias!r} points at it")
         folder = _folder(version)
-        # Whoever finds no manifest finds no version, whatever is left of it; on a full disk it makes room for the note.
+        # Without its manifest the version does not exist; on a full disk this makes room for the note.
         self._objects.delete(f"{folder}/{MANIFEST}")
         self._note(version, actor, reason)
         for entry in self._objects.entries(folder):

@@ -68,7 +68,7 @@ def _client(scheme: str) -> "ClientConfig":
 
 
 class Objects:
-    """Opened on first use: one that is away must not keep a service from starting. All raise `RegistryUnavailable`."""
+    """An object store, opened on first use so that a service starts without it. All raise `RegistryUnavailable`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -80,7 +80,7 @@ class Objects:
         return object_store(self._url)
 
     def entries(self, folder: str) -> "list[ObjectMeta]":
-        """What is below `folder`, in the order of the paths."""
+        """The metadata of every object below `folder`, sorted by path."""
         with translated(f"list {folder}"):
             entries = [entry for page in obstore.list(self.store, folder) for entry in page]
         return sorted(entries, key=lambda entry: entry["path"])
@@ -94,7 +94,7 @@ class Objects:
                 return None
 
     def read(self, path: str, kind: type[T]) -> T | None:
-        """`None` for what is not there and, with a word, for what cannot be read."""
+        """The object at `path`; `None` where there is none and, with a warning, where it cannot be read."""
         raw = self.get(path)
         if raw is None:
             return None
@@ -105,7 +105,7 @@ class Objects:
             return None
 
     def read_once(self, entry: "ObjectMeta", kind: type[T]) -> T | None:
-        """Nothing read by this ever changes, so nothing is read twice. `None` (and a warning) for the unreadable."""
+        """The object of a listed `entry`, cached as it never changes; `None` and a warning where it is unreadable."""
         key = (entry["path"], entry.get("e_tag"))
         cached_value = self._remembered.get(key)
         if isinstance(cached_value, kind):
@@ -133,7 +133,7 @@ class Objects:
             obstore.put(self.store, path, file)
 
     def create(self, path: str, content: bytes) -> bool:
-        """False where somebody else has created it. Our own, if only its answer was lost, is ours."""
+        """Create the object; False where another writer has created it with other content."""
         with translated(f"write {path}"):
             try:
                 obstore.put(self.store, path, content, mode="create")
@@ -142,7 +142,7 @@ class Objects:
         return True
 
     def delete(self, path: str) -> None:
-        """Absent is fine."""
+        """Delete the object at `path`; does nothing where there is none."""
         with translated(f"delete {path}"):
             try:
                 obstore.delete(self.store, path)
@@ -150,7 +150,7 @@ class Objects:
                 return
 
     def part(self, path: str, offset: int = 0, e_tag: str | None = None) -> Part | None:
-        """What is at `path` from byte `offset` on, if it still has this `e_tag`; else from the start."""
+        """The object at `path`, from `offset` on if it still has this `e_tag`, else from the start; `None` without one."""
         result = self._get(path, {"range": {"offset": offset}, "if_match": e_tag}) if offset and e_tag else None
         # Not every server minds `If-Match`.
         if result is None or result.meta.get("e_tag") != e_tag:
@@ -187,7 +187,7 @@ class Objects:
     def append(self, folder: str, entry: Callable[[int], T], last_sequence: int | None = None) -> T:
         """The next entry of the sequence, or the one `last_sequence` an entry, given its number.
 
-        Raises `Conflict` when another writer was faster, and `InvalidInput` for an entry that nobody could read.
+        Raises `Conflict` when another writer was faster, and `InvalidInput` for an entry that could not be read.
         """
         if last_sequence is None:
             last_sequence = max((sequence_of(stored["path"]) for stored in self.entries(folder)), default=0)
@@ -225,6 +225,6 @@ def _chunks(result: "GetResult", path: str) -> Iterator[bytes]:
 
 
 def sequence_of(path: str) -> int:
-    """0 for what is no entry."""
+    """The sequence number in the path of an entry; 0 for another path."""
     match = ENTRY_NAME.fullmatch(path.rpartition("/")[2])
     return int(match[1]) if match else 0

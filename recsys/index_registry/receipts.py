@@ -1,8 +1,8 @@
-"""Receipts of erasures: what became of each, and when; for the user who asks and for whoever audits.
+"""Receipts of erasures: what was done for each, and when; for the user who asks and for auditors.
 
 `erasures/{receipt}/{stage}.json`, each written once and never changed. The receipt's id is the erasure's event id.
-No stage says who the user was: `user` is a hash that somebody who knows the id can check and nobody can reverse
-into another receipt, because each is salted with its receipt's id.
+No stage says who the user was: `user` is a hash that can be checked by those who know the id. It is salted
+with the receipt's id, so that it links no two receipts.
 """
 
 import hashlib
@@ -51,15 +51,15 @@ class ErasureReceipts:
         self._objects = objects
 
     def request(self, receipt: str, user_id: str, at: datetime) -> None:
-        """Somebody asked for `user_id` to be erased. Idempotent."""
+        """Note that `user_id` is to be erased. Idempotent."""
         self._create(receipt, "requested", Stage(at, receipt, hashed(user_id, receipt)))
 
     def note(self, stage: str, receipt: str, at: datetime, rows: int | None = None) -> None:
-        """Idempotent: the first note of a stage stays."""
+        """Note that the erasure reached `stage`. Idempotent: the first note of a stage stays."""
         self._create(receipt, stage, Stage(at, receipt, rows=rows))
 
     def of(self, receipt: str, user_id: str) -> ErasureReceipt | None:
-        """`None` where nobody asked for it, or somebody else did."""
+        """The receipt, or `None` where there is none or it is another user's."""
         stages = self._stages(receipt, STAGES)
         requested = stages.get("requested")
         if requested is None or requested.user != hashed(user_id, receipt):
@@ -75,7 +75,7 @@ class ErasureReceipts:
         return reached
 
     def all(self) -> Iterator[ErasureReceipt]:
-        """Every receipt that can be read, in no order that means anything."""
+        """Yield every receipt that can be read, in no particular order."""
         for folder, reached in self.reached().items():
             stages = self._stages(folder, [stage for stage in STAGES if stage in reached])
             if "requested" in stages:

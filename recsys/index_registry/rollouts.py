@@ -66,7 +66,7 @@ def advance_canary(
             CANARY, move.version, actor=actor, reason=reason, rollout=further, last_sequence=move.sequence
         )
     registry.prove(move.version)
-    # Cleared first: whoever comes second in this must not promote what somebody has just stopped.
+    # Cleared first: of two operators the second must not promote a canary that the first has just stopped.
     stop(registry, CANARY, move, actor=actor, reason=reason)
     return promote(registry, move.version, actor=actor, reason=reason)
 

@@ -32,7 +32,7 @@ CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"
 MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
 ATTEMPTS = 10
 PAUSE = 0.05
-"""Seconds, more with each attempt: whoever comes second in a commit looks anew."""
+"""Seconds, more with each attempt, before a commit that came second is tried again."""
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class DeltaDeadLetters:
 
     def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
         """See `DeadLetters.discard`; older files of the table are deleted at once."""
-        # The decision first: were it lost, a letter without its message would wait for ever.
+        # The decision first: were it lost, a letter without its message would stay waiting.
         self._append(decision_rows(letters, Status.DISCARDED, at, by, comment))
         _retry(self._erase)
 
@@ -133,7 +133,7 @@ class DeltaDeadLetters:
         try:
             return DeltaTable.create(self._uri, schema, mode="ignore", configuration=CONFIGURATION)
         except DeltaError:
-            # Two creators may meet; whoever lost finds the winner's table.
+            # Two creators may meet; the second finds the first one's table.
             table = self._open()
             if table is None:
                 raise

@@ -43,7 +43,7 @@ def opened_or_created(
             configuration=configuration,
         )
     except DeltaError:
-        # Two creators may meet; whoever lost finds the winner's table.
+        # Two creators may meet; the second finds the first one's table.
         table = opened(uri)
         if table is None:
             raise

@@ -83,7 +83,7 @@ def vacuum(uri: str, retention: float) -> int:
     if table is None:
         return 0
     hours = ceil(retention / 3600)
-    # What nobody committed goes too, unless it may be what somebody is just writing.
+    # Files that were never committed go too, unless a writer may still be at work on them.
     full = hours >= UNCOMMITTED_HOURS
     if not table.vacuum(hours, enforce_retention_duration=False, full=full):
         return 0

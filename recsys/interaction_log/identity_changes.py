@@ -1,4 +1,4 @@
-"""Whose each row is by now: users who were erased, or merged into another, after the rows were written."""
+"""The present user of each row, after erasures and merges that came later than the row."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -33,7 +33,7 @@ NOWHERE = ""
 
 
 def identity_change_rows(records: Iterable[Positioned]) -> pl.DataFrame:
-    """Erasures and merges as rows of DEPARTURE_SCHEMA."""
+    """Erasures and merges as rows of IDENTITY_CHANGE_SCHEMA."""
     rows = [
         (
             r.message.event_id,
@@ -68,7 +68,7 @@ def settled(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
 
 
 def unsettled(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
-    """Where `settled` says otherwise than `rows`, as CHANGE_SCHEMA; identity changes are numbered as they stand."""
+    """The rows that `settled` removes or moves, as CHANGE_SCHEMA; `end` is the position of an identity change."""
     if identity_changes.is_empty():
         return pl.LazyFrame(schema=CHANGE_SCHEMA)
     fates = _with_fate(rows, identity_changes).filter(pl.col("identity_change").is_not_null())

@@ -51,7 +51,7 @@ class Refusal:
 
     @property
     def letter(self) -> str:
-        """Which letter this is: its first place and its bytes, so that nobody can pass one letter off as another.
+        """The letter's id: a hash of its first place and its bytes, so that one letter cannot pass for another.
 
         The bytes count because a topic that was made anew gives out the same places again.
         """
@@ -79,7 +79,7 @@ class DeadLetter:
     why: str | None = None
 
     def replayed_header(self) -> dict[str, bytes]:
-        """What a replay adds to the message's own headers."""
+        """The header that a replay adds to the message's own."""
         return {REPLAYED_HEADER: f"{self.times_seen + 1} {self.partition}:{self.offset}".encode()}
 
 
@@ -140,7 +140,7 @@ class DeadLetters(Protocol):
 
 
 def _replayed(headers: Mapping[str, bytes]) -> tuple[int, tuple[str, int]] | None:
-    """How often seen and first place, unless somebody else made up the header."""
+    """How often seen and first place, `None` where the header is missing or malformed."""
     match = _REPLAYED.fullmatch(headers.get(REPLAYED_HEADER, b""))
     if match is None or int(match[3]) > _MAX_OFFSET or int(match[1]) < 2:
         return None

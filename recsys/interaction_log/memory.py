@@ -112,7 +112,7 @@ class MemoryInteractionLog:
         return LogSize(self.version(), 0, sum(frame.height for frame in newest), len(newest), 0)
 
     def compact(self) -> None:
-        """Nothing to do: there are no files."""
+        """Does nothing: there are no files."""
 
     def purge_plan(self) -> Purge:
         """See `InteractionLog.purge_plan`."""

@@ -20,9 +20,9 @@ MAX_DATES = 64
 """Files that one batch may leave at most: one for each date that it is kept under."""
 
 EVENT = ("user_id", "event_id")
-"""What makes rows the same event: an id counts once for its user, whatever the times of its tellings."""
+"""What makes rows the same event: an id counts once for its user, at whatever times it was sent."""
 TELLINGS = ("occurred_at", "partition", "offset")
-"""The order of an event's tellings. The latest counts, as in the users' records (`recsys.user_features`)."""
+"""The order of an event's repeats. The latest counts, as in the users' records (`recsys.user_features`)."""
 
 AS_THEY_ARE = ("event_id", "user_id", "item_id", "type", "quantity", "price", "session_id", "recommendation_id")
 _encode = msgspec.json.Encoder().encode
@@ -95,7 +95,7 @@ def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def reached_changes(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
-    """Those that the rows have come to: one beyond the watermark belongs to a batch that has yet to be appended."""
+    """The identity changes up to the watermarks; one beyond belongs to a batch that is yet to be appended."""
     reached = pl.col("partition").replace_strict(dict(watermarks), default=-1, return_dtype=pl.Int64())
     return identity_changes.filter(pl.col("offset") <= reached)
 
@@ -103,7 +103,7 @@ def reached_changes(identity_changes: pl.DataFrame, watermarks: Mapping[str, int
 def snapshot(
     version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], identity_changes: pl.DataFrame
 ) -> Snapshot:
-    """Of `rows` as stored."""
+    """The snapshot of `rows` as stored, with the identity changes up to `watermarks`."""
     behind = reached_changes(identity_changes, watermarks)
     own = pl.concat([rows.filter(pl.col("since").is_null()).select(POSITION_KEY), behind.lazy().select(POSITION_KEY)])
     places = own.group_by(POSITION_KEY[:2]).agg(pl.col("offset").max())
@@ -111,7 +111,7 @@ def snapshot(
 
 
 def purge_plan(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> Purge:
-    """What a purge of `rows` has to change: rows that are erased, moved by a merge, or repeats."""
+    """The changes that a purge makes to `rows`: erased rows and repeats go, merged ones move."""
     twice = repeats(settled(rows, identity_changes)).collect()
     changes = unsettled(rows, identity_changes).collect().join(twice, on=["partition", "offset"], how="anti")
     counted = changes.filter(pl.col("owner").is_null()).group_by("end").agg(pl.len().cast(pl.Int64()).alias("rows"))
@@ -148,7 +148,7 @@ def merged_items(updates: Sequence[Item]) -> list[Item]:
 
 
 def admitted(recorded: Iterable[Item], updates: Sequence[Item]) -> tuple[list[Item], dict[int, InvalidInput]]:
-    """Those of `updates` whose properties have room beside those `recorded`, and why the others (by place) have none.
+    """The `updates` whose properties have room beside those `recorded`, and errors of the others by position.
 
     They are looked at in the order of `updates`, just as the feature store does.
     """

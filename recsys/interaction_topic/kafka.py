@@ -145,7 +145,7 @@ class KafkaProducer:
             self._judge(future.exception())
 
     def _judge(self, error: BaseException | None) -> None:
-        """An idempotent producer that lost its place (a fatal error) refuses for ever: start another.
+        """An idempotent producer that lost its place (a fatal error) refuses every further message: start another.
 
         What still waits counts as failed from now on, so that it cannot be acknowledged after newer messages.
         """
@@ -195,20 +195,20 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return client
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """What was delivered of them is no longer ours to commit.
+        """Forget what was delivered of these partitions: their new owner commits it.
 
-        A batch in hand is abandoned rather than waited for: the group would stand still meanwhile, and what it
+        A batch in hand is abandoned rather than waited for: the group would stand still until then, and what it
         still writes its successor writes too, to the same effect.
         """
         for partition in revoked:
             self._delivered.pop(_name(partition), None)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """They start after what was committed."""
+        """Does nothing: the client starts each partition after what was committed."""
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
         """See `TopicConsumer.poll`; empty as well while the group shares out its partitions."""
-        # Bounded from outside too: while the group shares out its partitions, the client waits without a limit.
+        # Bounded by a timeout of ours too: while the group shares out its partitions, the client waits without a limit.
         with translated():
             try:
                 async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""What every Kafka client of ours shares: its options, its errors, and a start that does not hold anybody up."""
+"""What every Kafka client of ours shares: its options, its errors, and a start in the background."""
 
 import asyncio
 import ssl
@@ -18,7 +18,7 @@ REQUEST_TIMEOUT = 10.0
 """Seconds after which a broker that does not answer counts as gone."""
 METADATA_PAUSE = 0.5
 CLOSE_TIMEOUT = 3.0
-"""Seconds that messages still unacknowledged, and the farewell to the group, may take at the end."""
+"""Seconds that messages still unacknowledged, and leaving the group, may take at the end."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
 
 
 async def ping(settings: TopicSettings) -> None:
-    """Raises `TopicUnavailable`."""
+    """Connect and disconnect. Raises `TopicUnavailable` where no broker answers."""
     with translated():
         async with asyncio.timeout(settings.send_timeout):
             admin = AIOKafkaAdminClient(**client_options(settings.kafka))
@@ -157,7 +157,7 @@ class Starting(Generic[ClientT]):
         return client
 
     def discard(self) -> None:
-        """Close the client that is there; whoever asks next starts another."""
+        """Close the present client; the next `get` starts another."""
         if self._starting is not None:
             closing = asyncio.create_task(self._close(self._starting))
             self._closing.add(closing)
@@ -180,7 +180,7 @@ def _failed(task: "asyncio.Task[Any]") -> bool:
 
 
 async def stop_producer(client: AIOKafkaProducer) -> None:
-    """Flush for a while, then let go of what nobody acknowledges: an idempotent producer would wait for ever."""
+    """Flush for a while, then drop what is not acknowledged: an idempotent producer would wait without end."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await client.flush()

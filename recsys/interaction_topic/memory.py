@@ -68,7 +68,7 @@ class MemoryTopic:
         return {partition.name: partition.end for partition in self._partitions}
 
     async def ping(self) -> None:
-        """Always there."""
+        """Does nothing: memory is always available."""
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """See `TopicProducer.send`; fails for a partition with `max_length` messages."""
@@ -89,7 +89,7 @@ class MemoryTopic:
         self._changed = asyncio.Event()
 
     def _share(self, group: _Group) -> None:
-        """Deal the partitions out anew; whoever gets a partition starts after what was committed."""
+        """Deal the partitions out anew; a new owner starts after what was committed."""
         dealt = iter(self._partitions)
         for rank, member in enumerate(group.members):
             share = share_of(rank, len(group.members), len(self._partitions))

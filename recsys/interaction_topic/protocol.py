@@ -46,7 +46,7 @@ class TopicConsumer(Protocol):
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
         """Up to `limit` next messages, in order within each partition; empty after `timeout` seconds.
 
-        Messages that were delivered and not committed come again, in order, to whoever owns the
+        Messages that were delivered and not committed come again, in order, to the member that owns the
         partition after this member ends or fails. Raises `TopicUnavailable`.
         """
         ...
@@ -83,9 +83,9 @@ class InteractionTopic(Protocol):
         ...
 
     async def next_offsets(self) -> dict[str, int]:
-        """The same of every partition. Raises `TopicUnavailable`."""
+        """Per partition of the topic: messages to come have this offset or a higher one. Raises `TopicUnavailable`."""
         ...
 
     async def ping(self) -> None:
-        """Raises `TopicUnavailable` when the topic cannot be reached."""
+        """Check that the topic answers. Raises `TopicUnavailable` where it does not."""
         ...

@@ -21,7 +21,7 @@ from recsys.interaction_topic.stream_group import HEADER, LOST, StreamKeys, Stre
 from recsys.settings import StoreSettings, TopicSettings
 
 CHUNK = 500
-"""Messages added in one step: the server does nothing else meanwhile (about a millisecond)."""
+"""Messages added in one step: the server does nothing else during it (about a millisecond)."""
 
 
 class RedisStreamTopic:

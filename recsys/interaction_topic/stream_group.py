@@ -1,7 +1,7 @@
 """A member of a consumer group on Streams: it holds leases on partitions and reads those alone, in order.
 
 Within a group every partition has one owner, and all owners read under one consumer name, so the entries
-pending under that name are exactly what was delivered and not committed, whoever it was delivered to.
+pending under that name are exactly what was delivered and not committed, to any member.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class _Owned:
     delivered: int = -1
     committed: int = -1
     draining: bool = False
-    """To be given up as soon as everything delivered is committed; not read meanwhile."""
+    """To be given up as soon as everything delivered is committed; not read until then."""
 
     @property
     def idle(self) -> bool:
@@ -156,7 +156,7 @@ class StreamMember:
                         return []
                     await self._wait(remaining)
         except TopicUnavailable:
-            self._share = -1  # the leases may have run out meanwhile: ask first
+            self._share = -1  # the leases may have run out: ask first
             raise
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
@@ -273,7 +273,7 @@ class StreamMember:
 
 
 async def next_offsets(client: "Redis", keys: StreamKeys, partitions: Sequence[int]) -> dict[str, int]:
-    """By the name of each partition. An id is the server's time or follows the last, whichever is higher."""
+    """The next offset by partition name: ids are the server's time or follow the last, whichever is higher."""
     script = client.register_script(stream_scripts.NEXT)
     with translated():
         now_ms, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])

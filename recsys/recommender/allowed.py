@@ -32,7 +32,7 @@ class Allowed:
         return np.packbits(self.mask, bitorder="little")
 
     def first(self, n: int) -> "Allowed":
-        """The same for rows below `n`: a version's own, without those that came after it."""
+        """The allowed rows below `n`: the version's own, without items that appeared later."""
         if len(self.mask) == n:
             return self
         if n not in self._below:

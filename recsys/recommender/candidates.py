@@ -76,19 +76,19 @@ def first(ordered: Rows, allowed: Allowed | None, excluded: Set[int], count: int
 
 
 def popular(catalogue: Catalogue, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """By popularity in [0, 1]."""
+    """The most popular items; scores in [0, 1]."""
     index = catalogue.index
     rows = index.popular_rows[first(index.popular_rows, allowed, excluded, count)]
     return Ranked(rows, index.popularity[rows])
 
 
 def trending(trends: Ranked, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """By the score of `trends`, in its order."""
+    """The first of `trends` that may be shown, with their scores."""
     return trends.only(first(trends.rows, allowed, excluded, count))
 
 
 def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """By cosine with the sum of the anchors' unit vectors, scaled to [-1, 1]."""
+    """The items nearest to the anchors: by cosine, in [-1, 1], with the sum of the anchors' unit vectors."""
     if not len(anchors):
         return NOTHING
     index = catalogue.index
@@ -111,7 +111,7 @@ def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, exclud
 def co_occurrence(
     catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int
 ) -> Ranked:
-    """By the summed co-occurrence with the anchors."""
+    """The items most often bought with the anchors, by summed co-occurrence."""
     neighbours = [catalogue.index.together.of(row) for row in anchors.tolist() if row < len(catalogue.index)]
     if not neighbours:
         return NOTHING
@@ -121,7 +121,7 @@ def co_occurrence(
 
 
 def new(catalogue: Catalogue, vector: Vector | None, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """Items nobody has touched, by inner product with the user's vector; the latest first where there is none."""
+    """Items without interactions, by inner product with the user's vector; the latest first where there is none."""
     rows = catalogue.new_rows[-MAX_NEW:]
     if vector is None:
         latest = rows[::-1][first(rows[::-1], allowed, excluded, count)]

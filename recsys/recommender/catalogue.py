@@ -68,7 +68,7 @@ class Catalogue:
         return Catalogue(self.index, changes, new, new_rows, hidden, self._masks.after(touched))
 
     def newer(self, items: Sequence[Item]) -> list[Item]:
-        """Those of `items` that changed after the trainer looked, and those the version does not know."""
+        """The `items` that changed after training, and those that are not in the version."""
         rows = self.index.item_id.rows(item.item_id for item in items)
         times = np.fromiter((item.updated_at.timestamp() for item in items), np.float64, len(items))
         mask = (rows == UNKNOWN) | (times > self.index.attributes.updated[rows])
@@ -124,7 +124,7 @@ class Catalogue:
         return vectors
 
     def categories_of(self, rows: Rows) -> list[tuple[str, ...]]:
-        """Made for a few hundred rows: reads no more of an item than its categories."""
+        """The categories of each row; reads nothing else of an item, for speed over a few hundred rows."""
         n, answer = len(self.index), []
         for row in rows.tolist():
             item = self.changes.item(row) if row < n else self.new.items[row - n]
@@ -132,7 +132,7 @@ class Catalogue:
         return answer
 
     def allowed(self, conditions: Conditions) -> Allowed | None:
-        """Which of all rows are available and pass every condition; `None` when none is hidden and none asked for."""
+        """The rows that are available and pass every condition; `None` when all rows do, without any condition."""
         if not conditions and not self.hidden:
             return None
         cached_mask = self._masks.get(conditions)

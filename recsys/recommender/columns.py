@@ -57,7 +57,7 @@ class Values:
     rows: Rows
 
     def find(self, value: float | bool, within: Span) -> Span:
-        """Where in the column `within` the value is, or would be."""
+        """The span of the value in the column `within`; empty, at its position in order, where it is missing."""
         start, end = within
         column = self.values[start:end]
         return start + int(column.searchsorted(value)), start + int(column.searchsorted(value, "right"))
@@ -77,7 +77,7 @@ class Texts:
     rows: Rows
 
     def find(self, text: str, within: Span) -> Span:
-        """Where in the column `within` the text is, or would be; UTF-8 sorts as code points do."""
+        """The span of the text in the column `within`, empty where it is missing; UTF-8 sorts as code points do."""
         start, end = within
         needle = _encoded(text)
         position = start + bisect_left(range(start, end), needle, key=self._at)
@@ -113,7 +113,7 @@ def write_attributes(directory: Path, items: Sequence[Item | None]) -> list[str]
 
 
 def columns_of(items: Sequence[Item | None]) -> tuple[Columns, dict[str, NDArray[Any]]]:
-    """What the files hold, arrays by the part of the name between the dots."""
+    """The columns of `items` and their arrays, by the part of the file name between the dots."""
     state = np.full(len(items), UNDESCRIBED, np.int8)
     updated = np.full(len(items), -np.inf)
     columns_by_kind: dict[type, defaultdict[str, _Column]] = {kind: defaultdict(_Column) for kind in (float, bool, str)}

@@ -74,7 +74,7 @@ class Explanation:
         ]
 
     def why_not(self, row: int) -> Removed | None:
-        """`None` for a row that is in the answer."""
+        """The stage that removed `row`, `None` for a row that is in the answer."""
         if row in self._result.rows.tolist():
             return None
         prepared, item_id = self._prepared, self._catalogue.ids(np.array([row]))[0]

@@ -138,7 +138,7 @@ class Index:
         return len(self.item_id)
 
     def item(self, row: int) -> Item | None:
-        """What the trainer knew of the item at `row`; of one that cannot be read, no more than whether it is hidden."""
+        """The item at `row` as of training; of one that cannot be read, only its id and whether it is hidden."""
         raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
         try:
             return stored_item(raw) if raw else None

@@ -63,7 +63,7 @@ class Masks:
             return list(self._cached)
 
     def after(self, rows: Rows) -> "Masks":
-        """The same masks once `rows` changed."""
+        """These masks with `rows` marked as stale; without those that have too many stale rows."""
         with self._lock:
             entries = dict(self._cached)
         # Masks made at the same time share what is stale in them.

@@ -48,7 +48,7 @@ class NewItems:
         return rows
 
     def updated(self, changed: Mapping[str, Item], place_items: PlaceItems) -> tuple["NewItems", list[int]]:
-        """With `changed` (item by id), and the places that change; `place_items` makes vectors (k, d) of items."""
+        """These items with `changed` (by id), and the positions that change; `place_items` makes vectors (k, d)."""
         items, places = list(self.items), dict(self.places)
         touched = {places[item_id] for item_id in changed if item_id in places}
         for at in touched:

@@ -65,12 +65,12 @@ def prepare(queries: Sequence[QueryFeatures], catalogue: Catalogue) -> list[Prep
 
 
 def sources_of(placement: Placement) -> frozenset[Source]:
-    """Every source it may draw on."""
+    """The sources of candidates and of the fallback of `placement`."""
     return frozenset((*(candidates.source for candidates in placement.sources), *placement.fallback))
 
 
 def has_masks(queries: Sequence[Query], catalogue: Catalogue) -> bool:
-    """Whether what these filter by is at hand; a filter that nobody asked for yet is work for a thread."""
+    """Whether the masks of all these queries are cached; a new filter is work for a thread."""
     return all(query.is_plain or catalogue.has_mask(_conditions(query)) for query in queries)
 
 

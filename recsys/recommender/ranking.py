@@ -12,7 +12,7 @@ from recsys.recommender.candidates import Ranked, Rows, Scores
 from recsys.recommender.catalogue import Catalogue
 
 MAX_DIVERSE = 100
-"""Places that are diversified; a page further down costs more than anybody sees of it."""
+"""Places that are diversified; diversifying further pages costs more than it is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def boosted(ranked: Ranked, boosts: Sequence[Boost], catalogue: Catalogue) -> Ra
 
 
 def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> RankedList:
-    """Every list in its own order, the next place always to the list that is furthest behind its share.
+    """The lists merged, each in its own order; the next position goes to the list furthest behind its share.
 
     Smooth weighted round-robin, as in nginx: among equals the earlier list goes first. A row that an earlier
     place took is passed over; a list that has ended leaves its places to the others.
@@ -82,7 +82,7 @@ def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> RankedList:
 
 
 def rotated(ranked: RankedList, shown: Set[int]) -> RankedList:
-    """What was shown lately behind everything else."""
+    """`ranked` with the rows in `shown` moved to the end."""
     if not shown:
         return ranked
     late = [row in shown for row in ranked.rows.tolist()]

@@ -61,7 +61,7 @@ def recommend(
 def recommend_many(
     queries: Sequence[QueryFeatures], catalogue: Catalogue, trends: Trends = NO_TRENDS, trace: Trace | None = None
 ) -> list[Recommendation]:
-    """The same for many queries at once, which share look-ups, solves and searches; `trace` is of the first."""
+    """One recommendation per query; they share look-ups, solves and searches. `trace` is of the first."""
     batch = prepare(queries, catalogue)
     nearest = _nearest(batch, catalogue)
     answers = []
@@ -72,7 +72,7 @@ def recommend_many(
 
 
 def still_allowed(ranking: Recommendation, query: Query, catalogue: Catalogue) -> Recommendation:
-    """What of an earlier ranking may still be an answer to `query`: available, passing the filters, not excluded."""
+    """The items of an earlier ranking that `query` still allows: available, passing the filters, not excluded."""
     prepared = prepare([(query, None)], catalogue)[0]
     # Rows after the version's own are items that came later, and others in every worker.
     in_version = (ranking.rows >= 0) & (ranking.rows < len(catalogue.index))

@@ -58,7 +58,7 @@ class SearchIndex:
 
     @classmethod
     def open(cls, path: Path, factors: Matrix, spec: SearchSpec) -> "SearchIndex":
-        """Memory-mapped: processes that open the same file share its pages. Raises `RuntimeError`."""
+        """Open memory-mapped, so that processes share the file's pages. Raises `RuntimeError`."""
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), factors, spec)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class SearchIndex:
 
     @property
     def dimensions(self) -> int:
-        """Of the vectors searched with."""
+        """The length d of the vectors searched with."""
         return int(self.index.d) - self.spec.augmented
 
     def search(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:

@@ -62,7 +62,7 @@ class Trends:
         return Trends(hour, codes, hours)
 
     def ranked(self, catalogue: Catalogue, hours: float) -> Ranked:
-        """What was wanted more than usual within the last `hours`, best first.
+        """The items wanted more than usual within the last `hours`, best first.
 
         Where too little was counted for that, what trended at the version's own watermark.
         """
@@ -138,6 +138,6 @@ def usual_share(earlier_weights: Weights, total_earlier: float, popular: Weights
 def above_usual(weights: Weights, expected: Weights) -> NDArray[np.float32]:
     """How far `weights` (m,) is above `expected` (m,), in standard deviations of a Poisson count of that mean.
 
-    One more in the root keeps a single event of what nobody ever wanted from counting as a wonder. 0: not above.
+    One more in the root keeps a single event of an item without any from ranking first. 0: not above.
     """
     return np.maximum((weights - expected) / np.sqrt(expected + 1.0), 0.0).astype(np.float32)
