@@ -22,9 +22,9 @@ Counts = Mapping[Outcome, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """`worth` is a difference worth finding, `tolerated` one that is not worth turning back for; of rates.
+    """A rate that is compared: `worth` is a difference worth finding, `tolerated` one that is not worth reverting for.
 
-    `fewer`: it is harmful when there is less of it.
+    `fewer`: a lower rate is the harmful one.
     """
 
     outcome: Outcome

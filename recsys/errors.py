@@ -36,7 +36,7 @@ class InvalidInput(RecsysError):
 
 
 class NotFound(RecsysError):
-    """`what` (item, version, alias, user) named `name` does not exist; `hint` says what does."""
+    """The `kind` of thing (item, version, alias, user) named `name` does not exist; `hint` says what does."""
 
     def __init__(self, kind: str, name: str, hint: str = "") -> None:
         super().__init__(f"{kind} {name!r} does not exist{hint and '; '}{hint}")

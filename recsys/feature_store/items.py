@@ -46,7 +46,7 @@ def applied(item: Item | None, updates: Updates) -> tuple[Item | None, dict[int,
 
 @dataclass(slots=True)
 class Put:
-    """Whether anything changed, and what was refused."""
+    """The result of a put: whether anything changed, and what was refused, by position."""
 
     changed: bool = False
     refused: dict[int, InvalidInput] = field(default_factory=dict)

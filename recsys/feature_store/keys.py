@@ -36,7 +36,7 @@ _decode_offsets = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Ids are any text at all, hence surrogatepass: an odd id is an unknown one, not an error."""
+    """The names of the keys. Ids are any text, hence surrogatepass: an odd id is an unknown one, not an error."""
 
     prefix: str
 

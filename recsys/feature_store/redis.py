@@ -44,7 +44,7 @@ CHUNK = 500
 
 
 class RedisFeatureStore:
-    """A `FeatureStore`."""
+    """A `FeatureStore` on a Redis or Valkey server."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings

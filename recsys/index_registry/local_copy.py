@@ -32,7 +32,7 @@ REMEMBERED = 4
 
 @dataclass(frozen=True, slots=True)
 class CacheLimit:
-    """Copies kept, those used last, and their bytes (`None`: any number). What is in use stays, whatever it takes."""
+    """The number of copies kept (those used last) and their bytes (`None`: any number); copies in use always stay."""
 
     versions: int = 4
     size: int | None = None

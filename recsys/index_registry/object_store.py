@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class ObjectStoreRegistry:
-    """An `IndexRegistry`."""
+    """An `IndexRegistry` on the object store at `url`."""
 
     def __init__(self, url: str, limit: CacheLimit = DEFAULT_LIMIT, proof: Proof | None = None) -> None:
         self._objects = Objects(url)

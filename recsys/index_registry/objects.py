@@ -150,7 +150,7 @@ class Objects:
                 return
 
     def part(self, path: str, offset: int = 0, e_tag: str | None = None) -> Part | None:
-        """The object at `path`, from `offset` on if it still has this `e_tag`, else from the start; `None` without one."""
+        """The object at `path`, from `offset` on if it still has this `e_tag`, else whole; `None` if it is missing."""
         result = self._get(path, {"range": {"offset": offset}, "if_match": e_tag}) if offset and e_tag else None
         # Not every server minds `If-Match`.
         if result is None or result.meta.get("e_tag") != e_tag:

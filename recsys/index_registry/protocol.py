@@ -11,7 +11,7 @@ from recsys.rollout import Rollout
 
 
 class IndexRegistry(Protocol):
-    """All methods are synchronous: call them from a thread. All raise `RegistryUnavailable`."""
+    """Versions, aliases and placements. Methods block: call them from a thread. All raise `RegistryUnavailable`."""
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         """Write `files` (name -> local file) and then the manifest.

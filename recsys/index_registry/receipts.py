@@ -45,7 +45,7 @@ class ErasureReceipt(msgspec.Struct, frozen=True):
 
 
 class ErasureReceipts:
-    """All methods are synchronous: call them from a thread. All raise `RegistryUnavailable`."""
+    """Writes and reads receipts. Methods block: call them from a thread. All raise `RegistryUnavailable`."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects

@@ -47,7 +47,7 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
 
 
 class DeltaInteractionLog:
-    """Four tables under `path`: `interactions` (partitioned by date), `items`, `erasures` and `merges`.
+    """An `InteractionLog` of tables under `path`: `interactions` (partitioned by date), `items`, `erasures`, `merges`.
 
     Nothing is cached between calls, so one object may serve any number of threads.
     """

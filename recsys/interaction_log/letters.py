@@ -17,7 +17,7 @@ _MAX_OFFSET = 2**63 - 1
 
 
 class Status(StrEnum):
-    """In the order of a letter's life; a replayed letter that is refused again waits again."""
+    """The states of a letter, in order; a replayed letter that is refused again waits again."""
 
     WAITING = "waiting"
     REPLAYED = "replayed"
@@ -85,7 +85,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a letter's message was."""
+    """The message of a letter: key, headers and value."""
 
     key: str
     headers: Mapping[str, bytes]
@@ -108,7 +108,7 @@ class LetterQuery:
 
 
 class DeadLetters(Protocol):
-    """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
+    """The dead letters. Methods block: call them from a thread. All raise `LogUnavailable`."""
 
     def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """Keep what was refused; returns what was not known before. Idempotent: a redelivery adds nothing."""

@@ -26,7 +26,7 @@ from recsys.user_features import Positioned
 
 
 class MemoryInteractionLog:
-    """Version n is everything appended by the first n + 1 appends."""
+    """An `InteractionLog` in data frames; version n is everything appended by the first n + 1 appends."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -21,7 +21,7 @@ from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Ref
 
 
 class MemoryDeadLetters:
-    """A `DeadLetters`."""
+    """A `DeadLetters` in a data frame."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -51,7 +51,7 @@ IMPORT_PREFIX = "import:"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment of the log: nothing in it is ahead of anything else.
+    """A consistent state of the log, in which no part is ahead of another.
 
     `rows` are as `read` gives them; `places` (user_id, partition, offset) say how far each user's own records go,
     repeats and identity changes too; `identity_changes` are those at or below the `watermarks`.
@@ -87,14 +87,14 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """Files deleted. What the log no longer holds since `cutoff` or longer is gone from the disk."""
+    """The number of files deleted; what left the log before `cutoff` is gone from the disk."""
 
     files: int
     cutoff: datetime
 
 
 class InteractionLog(Protocol):
-    """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
+    """The interactions and items. Methods block: call them from a thread. All raise `LogUnavailable`."""
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
         """Append `rows` (of INTERACTION_SCHEMA) with the application transactions `watermarks` in one commit.

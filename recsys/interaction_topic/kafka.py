@@ -171,7 +171,7 @@ class KafkaProducer:
 
 
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """A `TopicConsumer`."""
+    """A `TopicConsumer` of a Kafka consumer group."""
 
     def __init__(self, topic: TopicSettings, group: str) -> None:
         self._topic = topic

@@ -72,7 +72,7 @@ class TopicConsumer(Protocol):
 
 
 class InteractionTopic(Protocol):
-    """Entering a producer or consumer never fails because the topic is down: it connects when first used."""
+    """Opens producers and consumers, which connect on first use: entering one does not fail while the topic is down."""
 
     def producer(self) -> AbstractAsyncContextManager[TopicProducer]:
         """A producer that is closed at the end of the block."""

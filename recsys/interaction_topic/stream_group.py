@@ -108,7 +108,7 @@ class _Owned:
 
 
 class StreamMember:
-    """A `TopicConsumer`."""
+    """A `TopicConsumer` of a group on Streams."""
 
     def __init__(self, topic: TopicSettings, keys: StreamKeys, group: str, client: "Redis", timeout: float) -> None:
         self._topic = topic

@@ -11,7 +11,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Allowed:
-    """`mask` (n,) of the catalogue's rows, and how many are set. Other shapes are made when asked for, and kept."""
+    """The rows set in `mask` (n,) and their `count`. Other shapes are computed on first use and cached."""
 
     mask: Mask
     count: int

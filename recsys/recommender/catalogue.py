@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Rows [0, n) are those of the version, row n + i is the new item i.
+    """The items of a version and new ones: rows [0, n) are those of the version, row n + i is the new item i.
 
     `new_rows`, the latest last, are those nobody has
     touched: the version's cold rows and all new ones, available or not. `hidden` counts the unavailable items.

@@ -37,7 +37,7 @@ Span = tuple[int, int]
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """`attributes.json`. `complete`: every property has its columns."""
+    """The content of `attributes.json`: column spans by name; `complete` when every property has its columns."""
 
     numbers: dict[str, Span]
     flags: dict[str, Span]

@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Of m items, as rows of a sparse matrix (m, BUCKETS): item i has `buckets[indptr[i]:indptr[i + 1]]`.
+    """The features of m items, as rows of a sparse matrix (m, BUCKETS): item i has `buckets[indptr[i]:indptr[i + 1]]`.
 
     Each with the same weight, such that the row has length 1.
     """

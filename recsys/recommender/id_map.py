@@ -28,7 +28,7 @@ def memory_mapped(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class IdMap:
-    """`blob` uint8 (bytes,), `offsets` int64 (n+1,), `hashes` uint64 (n,) sorted, `order` int32 (n,)."""
+    """Ids by row: `blob` uint8 (bytes,), `offsets` int64 (n+1,), `hashes` uint64 (n,) sorted, `order` int32 (n,)."""
 
     blob: NDArray[np.uint8]
     offsets: NDArray[np.int64]

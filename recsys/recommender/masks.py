@@ -26,14 +26,14 @@ _NO_ROWS = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class CachedMask:
-    """What `conditions` allowed before `stale` rows changed."""
+    """The rows that its conditions allowed before the `stale` rows changed."""
 
     allowed: Allowed
     stale: Rows
 
 
 class Masks:
-    """The masks used last, by conditions; bounded in number and bytes. For any number of threads."""
+    """A cache of the masks used last, by conditions; bounded in number and bytes, and safe for threads."""
 
     def __init__(self, cached: Mapping[Conditions, CachedMask] | None = None) -> None:
         self._cached: OrderedDict[Conditions, CachedMask] = OrderedDict(cached or {})

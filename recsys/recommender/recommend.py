@@ -32,7 +32,7 @@ NO_TRENDS = Trends()
 
 @dataclass(slots=True)
 class Trace:
-    """What an explanation is made of: the query as prepared, and the order of rows after each stage."""
+    """The record of one run, for its explanation: the query as prepared, and the order of rows after each stage."""
 
     prepared: Prepared | None = None
     stages: list[tuple[str, RankedList]] = field(default_factory=list)
