@@ -75,7 +75,7 @@ class DeadLetterWriter:
             if letter.partition != (erasure := erased[letter.key or ""]).partition or letter.offset < erasure.offset
         ]
         if gone:
-            self._letters.discard(gone, by="ingest", why="the user was erased", at=datetime.now(UTC))
+            self._letters.discard(gone, by="ingest", comment="the user was erased", at=datetime.now(UTC))
 
     def _expire(self) -> None:
         try:

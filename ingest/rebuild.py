@@ -141,7 +141,7 @@ async def rebuild_trends(log: InteractionLog, store: FeatureStore, now_ms: float
     """
     counts = await asyncio.to_thread(lambda: list(_trends(log, now_ms)))
     found = await store.count_trends(counts) if counts else []
-    return [one.partition for one, offset in zip(counts, found, strict=True) if offset != one.after]
+    return [one.partition for one, offset in zip(counts, found, strict=True) if offset != one.base_offset]
 
 
 def _trends(log: InteractionLog, now_ms: float) -> Iterator[TrendCounts]:

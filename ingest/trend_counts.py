@@ -49,8 +49,8 @@ class TrendCounter:
             if not weighty:
                 return
             for one, found in zip(weighty, await self._store.count_trends(weighty), strict=True):
-                self._reached[one.partition] = one.reached if found == one.after else found
-                if found == one.after:
+                self._reached[one.partition] = one.reached if found == one.base_offset else found
+                if found == one.base_offset:
                     del pending[one.partition]
         raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
 

@@ -14,7 +14,7 @@ async def end(task: asyncio.Task[Any]) -> None:
     """Cancel `task` and wait until it is done; its outcome stays with the task.
 
     Asked again now and then, because a client library on the way can swallow a cancellation that meets its
-    own time-out, and waiting for ever would hang a shutdown.
+    own time-out, and waiting without end would hang a shutdown.
     """
     while not task.done():
         task.cancel()
@@ -32,7 +32,7 @@ class Bounded:
         self._hanging: Future[Any] | None = None
 
     async def run(self, deadline: float, call: Callable[..., T], *arguments: object) -> T:
-        """What `call` returns or raises. Raises `TimeoutError` after `deadline` seconds."""
+        """The result of `call`, whose errors it raises as well. Raises `TimeoutError` after `deadline` seconds."""
         if self._hanging is not None and not self._hanging.done():
             raise TimeoutError
         future: Future[T] = Future()
@@ -49,5 +49,5 @@ class Bounded:
 def _fulfil(future: Future[T], call: Callable[..., T], arguments: tuple[object, ...]) -> None:
     try:
         future.set_result(call(*arguments))
-    except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+    except BaseException as error:  # noqa: BLE001  # it is raised for the waiter
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""What the outcomes of a canary say: on with it, back with it, or wait. Pure, so that it can be tried 100 times."""
+"""Judges a canary by its outcomes: advance, revert or wait. Pure functions, easy to simulate."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from recsys.experiment import MIN_USERS, Arm, Difference, difference
 from recsys.rollout import UNITS, Outcome, Rollout, next_share
 
 ALPHA = 0.05
-"""Of one canary: the chance that a version as good as the live one is ever taken back, over all its steps."""
+"""The chance that a version as good as the live one is reverted, over all steps of one canary."""
 MARGIN = 0.2
 """The part of the control's conversions that may still be in doubt when everybody gets the version."""
 
@@ -22,9 +22,9 @@ Counts = Mapping[Outcome, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """`worth` is a difference worth finding, `tolerated` one that is not worth turning back for; of rates.
+    """A rate that is compared: `worth` is a difference worth finding, `tolerated` one that is not worth reverting for.
 
-    `fewer`: it is harmful when there is less of it.
+    `fewer`: a lower rate is the harmful one.
     """
 
     outcome: Outcome
@@ -58,6 +58,8 @@ class Finding:
 
 
 class Action(StrEnum):
+    """What to do with a canary: leave it at its step, advance it, promote it, or revert to the live version."""
+
     WAIT = "wait"
     ADVANCE = "advance"
     PROMOTE = "promote"
@@ -66,6 +68,8 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """The action, the reason for it in words, and the findings that it rests on."""
+
     action: Action
     reason: str
     findings: tuple[Finding, ...]
@@ -74,34 +78,34 @@ class Verdict:
 def counts_of(outcomes: Mapping[Outcome, bytes], boundary: int) -> Counts:
     """Users on both sides of `boundary`, from bitmaps of units; only those who were exposed count."""
     exposed = _bits(outcomes.get(Outcome.EXPOSED, b""))
-    found = {}
+    counts = {}
     for outcome in Outcome:
         bits = _bits(outcomes.get(outcome, b"")) & exposed
         treated = int(np.count_nonzero(bits[:boundary]))
-        found[outcome] = (int(np.count_nonzero(bits)) - treated, treated)
-    return found
+        counts[outcome] = (int(np.count_nonzero(bits)) - treated, treated)
+    return counts
 
 
 def judge(rollout: Rollout, seconds: float, counts: Counts) -> Verdict:
-    """What to do with a canary that has been at its step for `seconds`, whatever and however often one looks.
+    """The verdict on a canary that has been at its step for `seconds`; it may be asked for any number of times.
 
     The error `ALPHA` is shared out evenly (Bonferroni) over guardrails and steps, each with an interval that is
     valid at all times.
     """
     compared = max(sum(step < 1.0 for step in rollout.steps), 1)
     alpha = ALPHA / (len(GUARDRAILS) * compared)
-    findings = tuple(_found(guardrail, counts, alpha) for guardrail in GUARDRAILS)
-    breached = next((one for one in findings if one.is_breached), None)
+    findings = tuple(_finding(guardrail, counts, alpha) for guardrail in GUARDRAILS)
+    breached = next((finding for finding in findings if finding.is_breached), None)
     if breached is not None:
         return Verdict(Action.REVERT, _breach(breached), findings)
     waits = _waits_for(rollout, seconds, findings)
     if waits:
         return Verdict(Action.WAIT, f"at {rollout.share:.0%}, waiting: {waits}", findings)
-    after = next_share(rollout.share, rollout.steps)
+    share = next_share(rollout.share, rollout.steps)
     users = findings[0].canary.n
-    if after < 1.0:
+    if share < 1.0:
         said = f"no guardrail breached by {users:,} users at {rollout.share:.0%}"
-        return Verdict(Action.ADVANCE, f"{said}, on to {after:.0%}", findings)
+        return Verdict(Action.ADVANCE, f"{said}, on to {share:.0%}", findings)
     return Verdict(Action.PROMOTE, f"canary passed: no guardrail breached by {users:,} users", findings)
 
 
@@ -110,7 +114,7 @@ def _bits(bitmap: bytes) -> NDArray[np.uint8]:
     return np.unpackbits(np.frombuffer(bitmap[: UNITS // 8].ljust(UNITS // 8, b"\0"), dtype=np.uint8))
 
 
-def _found(guardrail: Guardrail, counts: Counts, alpha: float) -> Finding:
+def _finding(guardrail: Guardrail, counts: Counts, alpha: float) -> Finding:
     exposed = counts.get(Outcome.EXPOSED, (0, 0))
     marked = counts.get(guardrail.outcome, (0, 0))
     control, canary = (Arm.of_rate(n, successes) for n, successes in zip(exposed, marked, strict=True))
@@ -118,11 +122,11 @@ def _found(guardrail: Guardrail, counts: Counts, alpha: float) -> Finding:
 
 
 def _breach(finding: Finding) -> str:
-    found = finding.difference
+    bounds = finding.difference
     return (
         f"{finding.guardrail.outcome.value}: {finding.canary.mean:.2%} of {finding.canary.n:,} users, "
         f"{finding.control.mean:.2%} of {finding.control.n:,} with the live version; the difference is between "
-        f"{found.low:+.2%} and {found.high:+.2%}"
+        f"{bounds.low:+.2%} and {bounds.high:+.2%}"
     )
 
 
@@ -134,11 +138,11 @@ def _waits_for(rollout: Rollout, seconds: float, findings: tuple[Finding, ...]) 
     fewest = min(exposed.control.n, exposed.canary.n)
     if fewest < MIN_USERS:
         return f"{fewest} users so far on one side, {MIN_USERS} are needed on each"
-    converted = next(one for one in findings if one.guardrail.outcome is Outcome.CONVERTED)
+    converted = next(finding for finding in findings if finding.guardrail.outcome is Outcome.CONVERTED)
     doubt = MARGIN * converted.control.mean
     is_last = next_share(rollout.share, rollout.steps) >= 1.0
     if is_last and doubt > 0.0 and not converted.difference.low > -doubt:
         low = converted.difference.low
-        found = "not known yet" if math.isinf(low) else f"{low:+.2%} at worst"
-        return f"conversions must be less than {doubt:.2%} below the live version's for all to get it, {found}"
+        lower_bound = "not known yet" if math.isinf(low) else f"{low:+.2%} at worst"
+        return f"conversions must be less than {doubt:.2%} below the live version's for all to get it, {lower_bound}"
     return ""

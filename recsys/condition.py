@@ -1,4 +1,4 @@
-"""Condition: the tree that an expression is compiled to, and what it says of one item.
+"""Condition: the tree that an expression is compiled to, evaluated for one item.
 
 `recsys.recommender.attributes` evaluates the same tree over columns.
 """
@@ -23,7 +23,10 @@ Literal = str | float | bool
 
 
 def value_of(item: Item | None, name: str) -> PropertyValue | None:
-    """The item's own fields hide properties of the same name; an item not said to be unavailable is available."""
+    """The value of a field or property, `None` where there is none; fields hide properties of the same name.
+
+    An item is available unless it says otherwise.
+    """
     if name == "available":
         return item is None or item.available is not False
     if item is None:
@@ -45,11 +48,13 @@ class OneOf:
 
     @classmethod
     def of(cls, name: str, literals: Iterable[Literal]) -> "OneOf":
+        """The comparison of property `name` with `literals`, flags kept apart from numbers and texts."""
         literals = tuple(literals)
-        flags = frozenset(one for one in literals if isinstance(one, bool))
-        return cls(name, frozenset(one for one in literals if not isinstance(one, bool)), flags)
+        flags = frozenset(literal for literal in literals if isinstance(literal, bool))
+        return cls(name, frozenset(literal for literal in literals if not isinstance(literal, bool)), flags)
 
     def holds(self, item: Item | None) -> bool:
+        """Whether the item's property, or one element of a list, is among the values."""
         value = value_of(item, self.name)
         if isinstance(value, bool):
             return value in self.flags
@@ -68,29 +73,36 @@ class Bound:
     depth: ClassVar[int] = 1
 
     def holds(self, item: Item | None) -> bool:
+        """Whether the item's property, or one element of a list, is within the bound; False for another type."""
         value, compare, limit = value_of(item, self.name), _ORDER[self.relation], self.limit
         if isinstance(limit, float):
             return isinstance(value, float | int) and not isinstance(value, bool) and compare(value, limit)
         if isinstance(value, list):
-            return any(compare(one, limit) for one in value)
+            return any(compare(element, limit) for element in value)
         return isinstance(value, str) and compare(value, limit)
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """Holds where `part` does not; `depth` counts the levels of nesting from here down."""
+
     part: "Condition"
     depth: int
 
     def holds(self, item: Item | None) -> bool:
+        """Whether the part does not hold for `item`."""
         return not self.part.holds(item)
 
 
 @dataclass(frozen=True, slots=True)
 class All:
+    """Holds where every one of `parts` does."""
+
     parts: tuple["Condition", ...]
     depth: int
 
     def holds(self, item: Item | None) -> bool:
+        """Whether every part holds for `item`."""
         for part in self.parts:  # noqa: SIM110  # twice as fast as all() of a generator, and runs for every changed item
             if not part.holds(item):
                 return False
@@ -99,10 +111,13 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class Some:
+    """Holds where at least one of `parts` does."""
+
     parts: tuple["Condition", ...]
     depth: int
 
     def holds(self, item: Item | None) -> bool:
+        """Whether at least one part holds for `item`."""
         for part in self.parts:  # noqa: SIM110
             if part.holds(item):
                 return True
@@ -113,6 +128,7 @@ Condition = OneOf | Bound | Not | All | Some
 
 
 def comparisons(node: Condition) -> Iterator[OneOf | Bound]:
+    """Yield every comparison in the tree, from left to right."""
     match node:
         case OneOf() | Bound():
             yield node

@@ -34,6 +34,7 @@ def schema() -> list[dict[str, Any]]:
 
 
 def encode(message: Message) -> bytes:
+    """`message` in Avro's binary encoding. Raises `InvalidInput` where fastavro is not installed."""
     fields = msgspec.to_builtins(message, builtin_types=(datetime,))
     if fields.get("extra") is not None:
         fields["extra"] = msgspec.json.encode(fields["extra"]).decode()
@@ -44,7 +45,7 @@ def encode(message: Message) -> bytes:
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
-    """Raises `InvalidInput` for bytes that are not this, and where fastavro is not installed."""
+    """The fields of an encoded message. Raises `InvalidInput` for other bytes, and where fastavro is not installed."""
     avro = _fastavro()
     source = BytesIO(value)
     try:
@@ -79,7 +80,7 @@ def _type(described: inspect.Type) -> Any:
     match described:
         case inspect.UnionType(types=choices):
             # A default is of a union's first type.
-            return sorted((_type(one) for one in choices), key=lambda one: one != "null")
+            return sorted((_type(choice) for choice in choices), key=lambda choice: choice != "null")
         case inspect.ListType(item_type=inner):
             return {"type": "array", "items": _type(inner)}
         case inspect.DictType(value_type=inspect.AnyType()):
@@ -94,7 +95,7 @@ def _type(described: inspect.Type) -> Any:
 def _is_free(described: inspect.Type) -> bool:
     """Whether this is an object of any content, for which Avro has no type."""
     if isinstance(described, inspect.UnionType):
-        return any(_is_free(one) for one in described.types)
+        return any(_is_free(choice) for choice in described.types)
     return isinstance(described, inspect.DictType) and isinstance(described.value_type, inspect.AnyType)
 
 

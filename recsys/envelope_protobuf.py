@@ -60,7 +60,7 @@ class _Field:
 
     @property
     def is_message(self) -> bool:
-        """Which says of itself whether it is there."""
+        """Whether the type is a message, whose presence Protobuf tracks by itself."""
         return "." in self.type
 
 
@@ -80,13 +80,14 @@ def proto() -> str:
 
 
 def encode(message: Message) -> bytes:
+    """`message` as serialised Protobuf. Raises `InvalidInput` where protobuf is not installed."""
     fields = msgspec.to_builtins(message)
     written: bytes = _json_format().ParseDict({fields.pop("kind"): fields}, _message_class()()).SerializeToString()
     return written
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
-    """Raises `InvalidInput` for bytes that are not this, and where protobuf is not installed."""
+    """The fields of a serialised message. Raises `InvalidInput` for other bytes, or where protobuf is not installed."""
     json_format = _json_format()
     try:
         parsed = json_format.MessageToDict(_message_class().FromString(value), preserving_proto_field_name=True)
@@ -102,8 +103,8 @@ def _fields(kind: type[Message]) -> Iterator[_Field]:
     for number, name in enumerate(NUMBERS[kind], 1):
         field = types[name]
         choices = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
-        given = next(one for one in choices if not isinstance(one, inspect.NoneType))
-        yield _Field(name, number, _TYPES[type(given)], not field.required)
+        field_type = next(choice for choice in choices if not isinstance(choice, inspect.NoneType))
+        yield _Field(name, number, _TYPES[type(field_type)], not field.required)
 
 
 @cache
@@ -120,8 +121,8 @@ def _message_class() -> Any:
         )
         _describe(file.message_type.add(name=name), kind)
     pool = descriptor_pool.DescriptorPool()
-    for known in (struct_pb2, timestamp_pb2):
-        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
+    for dependency in (struct_pb2, timestamp_pb2):
+        pool.AddSerializedFile(dependency.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.Message"))
 

@@ -72,7 +72,7 @@ def documents() -> dict[str, str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """Of one message; `$defs` has the kinds."""
+    """The JSON Schema of one message; `$defs` has the kinds."""
     schemas, kinds = _components("#/$defs/{name}")
     return {"$schema": DIALECT, "title": f"A message of version {VERSION}", **schemas, "$defs": kinds}
 
@@ -196,4 +196,5 @@ def _key(meaning: str) -> dict[str, Any]:
 
 
 def pretty(document: Any) -> str:
+    """`document` as JSON indented by two spaces, with a final line break."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

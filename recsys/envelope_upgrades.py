@@ -31,7 +31,7 @@ def _from_1(fields: Fields) -> Fields:
     """Version 1 let producers keep the names and clocks of their own trackers.
 
     `kind` may be missing (an interaction), names may be in camelCase, the time may be called `timestamp` or
-    `sent_at` and be a number, the type may be called `event_type`. A field under its own name has the say.
+    `sent_at` and be a number, the type may be called `event_type`. A field under its own name takes precedence.
     """
     named = {"kind": "interaction", **fields}
     time = "updated_at" if named["kind"] == "item" else "occurred_at"
@@ -44,7 +44,7 @@ def _from_1(fields: Fields) -> Fields:
     if time in read:
         read[time] = _moment(read[time])
     if not isinstance(read.get("extra", {}), dict):
-        read["extra"] = {"extra": read["extra"]}  # nobody's field then, and so any value's
+        read["extra"] = {"extra": read["extra"]}  # version 1 had no such field, so it may hold any value
     return read
 
 
@@ -58,7 +58,7 @@ def _moment(value: Any) -> Any:
 
 def _camel_case(name: str) -> str:
     first, *others = name.split("_")
-    return first + "".join(other.capitalize() for other in others)
+    return first + "".join(word.capitalize() for word in others)
 
 
 _NAMES = {field.name for field in chain.from_iterable(map(msgspec.structs.fields, get_args(Message)))}

@@ -3,7 +3,7 @@
 RecsysError
 ├── InvalidInput          the caller sent something wrong; names the field
 ├── NotFound              no such item, version, alias or user
-├── Conflict              somebody else got there first, or it already exists
+├── Conflict              another writer was faster, or it already exists
 ├── Unavailable           another system cannot take this now; try again after `retry_after`
 │   ├── TopicUnavailable
 │   ├── StoreUnavailable
@@ -36,11 +36,11 @@ class InvalidInput(RecsysError):
 
 
 class NotFound(RecsysError):
-    """`what` (item, version, alias, user) named `name` does not exist; `hint` says what does."""
+    """The `kind` of thing (item, version, alias, user) named `name` does not exist; `hint` says what does."""
 
-    def __init__(self, what: str, name: str, hint: str = "") -> None:
-        super().__init__(f"{what} {name!r} does not exist{hint and '; '}{hint}")
-        self.what = what
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        super().__init__(f"{kind} {name!r} does not exist{hint and '; '}{hint}")
+        self.kind = kind
         self.name = name
 
 

@@ -23,16 +23,17 @@ class Arm:
 
     @classmethod
     def of_rate(cls, n: int, successes: int) -> "Arm":
-        """Of values that are 0 or 1."""
+        """An arm of `n` users whose values are 0 or 1, `successes` of them 1."""
         return cls(n, float(successes), float(successes))
 
     @property
     def mean(self) -> float:
+        """The mean value per user; 0.0 without users."""
         return self.total / self.n if self.n else 0.0
 
     @property
     def variance(self) -> float:
-        """Of one value, with two made-up users half a success apart, so that nothing seen yet is no certainty."""
+        """The variance of one value, with two pseudo-users added so that it is positive without any data."""
         n, total, squares = self.n + 2, self.total + 1.0, self.squares + 1.0
         return max(squares / n - (total / n) ** 2, 0.0)
 

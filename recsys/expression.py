@@ -95,43 +95,56 @@ class _Tree(Transformer[Token, Condition]):
     """Makes the tree while the parser runs, from the leaves up; nothing here recurses."""
 
     def plain(self, token: Token) -> str:
+        """The name as it is written."""
         return str(token)
 
     def quoted(self, token: Token) -> str:
+        """The name or text without its quotes and escapes."""
         return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL)
 
     def number(self, token: Token) -> float:
+        """The number as a float."""
         return float(token)
 
     def flag(self, token: Token) -> bool:
+        """The value of `true` or `false`."""
         return token.lower() == "true"
 
     def list(self, *values: Literal) -> tuple[Literal, ...]:
+        """The literals of the list."""
         return values
 
     def is_true(self, name: str) -> Condition:
+        """The condition of a name that stands alone: the property is true."""
         return OneOf.of(name, (True,))
 
     def equal(self, name: str, relation: Token, value: Literal) -> Condition:
+        """The condition for `=`, or its negation for `!=`."""
         equal = OneOf.of(name, (value,))
         return equal if relation == "=" else self.negated(equal)
 
     def bound(self, name: str, relation: Token, limit: str | float) -> Condition:
+        """The condition for `<`, `<=`, `>` or `>=`."""
         return Bound(name, str(relation), limit)
 
     def one_of(self, name: str, values: tuple[Literal, ...]) -> Condition:
+        """The condition for `in`."""
         return OneOf.of(name, values)
 
     def none_of(self, name: str, values: tuple[Literal, ...]) -> Condition:
+        """The condition for `not in`."""
         return self.negated(OneOf.of(name, values))
 
     def negated(self, part: Condition) -> Condition:
+        """The condition for `not`."""
         return Not(part, part.depth + 1)
 
     def all(self, *parts: Condition) -> Condition:
+        """The condition for parts joined by `and`."""
         return All(parts, max(part.depth for part in parts) + 1)
 
     def some(self, *parts: Condition) -> Condition:
+        """The condition for parts joined by `or`."""
         return Some(parts, max(part.depth for part in parts) + 1)
 
 
@@ -140,13 +153,13 @@ _parser = Lark(GRAMMAR, parser="lalr", lexer="basic", transformer=_Tree())
 
 @lru_cache(maxsize=CACHED)
 def compile_expression(text: str) -> Expression:
-    """Raises `InvalidInput` naming the field `filter`."""
+    """The compiled expression, cached by its text. Raises `InvalidInput` naming the field `filter`."""
     if len(text) > MAX_LENGTH:
         raise InvalidInput("filter", f"{len(text)} characters; at most {MAX_LENGTH} are allowed")
     try:
         root: Condition = _parser.parse(text)  # type: ignore[assignment]  # lark does not know of the transformer's result
     except UnexpectedInput as error:
-        raise InvalidInput("filter", _told(error, text)) from None
+        raise InvalidInput("filter", _syntax_message(error, text)) from None
     if root.depth > MAX_DEPTH:
         raise InvalidInput("filter", f"nested deeper than {MAX_DEPTH}")
     leaves = list(comparisons(root))
@@ -158,7 +171,7 @@ def compile_expression(text: str) -> Expression:
 
 
 def check_lengths(named: Sequence[Named]) -> None:
-    """Before a single one is compiled. Raises `InvalidInput` naming a field that is too long."""
+    """Check the lengths of all texts, before any is compiled. Raises `InvalidInput` naming a field that is too long."""
     together = 0
     for field_name, text in named:
         if len(text) > MAX_LENGTH:
@@ -169,7 +182,7 @@ def check_lengths(named: Sequence[Named]) -> None:
 
 
 def compile_named(named: Sequence[Named]) -> None:
-    """Have each compiled and remembered. Raises `InvalidInput` naming the field of the first that cannot be."""
+    """Compile and cache each. Raises `InvalidInput` naming the field of the first that cannot be compiled."""
     for field_name, text in named:
         try:
             compile_expression(text)
@@ -192,15 +205,15 @@ def _check(leaf: OneOf | Bound) -> None:
             raise InvalidInput("filter", f"{name}: a number is too large")
 
 
-def _told(error: UnexpectedInput, text: str) -> str:
+def _syntax_message(error: UnexpectedInput, text: str) -> str:
     """Where it went wrong, and what could have stood there."""
     if isinstance(error, UnexpectedToken):
         at_end = error.token.type == "$END"
-        place = len(text) if at_end else error.pos_in_stream or 0
+        position = len(text) if at_end else error.pos_in_stream or 0
         accepts = error.accepts or error.expected
-        wanted = ", ".join(sorted(_SPOKEN.get(name, name) for name in accepts - {"QUOTED_NAME"}))
-        found = "the end" if at_end else repr(str(error.token))
-        return f"at column {place + 1}: expected {wanted}, found {found}"
-    place = error.pos_in_stream or 0
-    kind = "a text without its closing quote" if text[place] in "\"'`" else f"an odd character {text[place]!r}"
-    return f"at column {place + 1}: {kind}"
+        expected = ", ".join(sorted(_SPOKEN.get(name, name) for name in accepts - {"QUOTED_NAME"}))
+        token = "the end" if at_end else repr(str(error.token))
+        return f"at column {position + 1}: expected {expected}, found {token}"
+    position = error.pos_in_stream or 0
+    kind = "a text without its closing quote" if text[position] in "\"'`" else f"an odd character {text[position]!r}"
+    return f"at column {position + 1}: {kind}"

@@ -36,6 +36,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def silent(self) -> bool:
+        """Whether the process has not reported for more than `SILENT_SECONDS`."""
         return self.age > SILENT_SECONDS
 
 

@@ -24,7 +24,7 @@ SHADOW = "shadow"
 PLACEMENT = "placement:"
 """Before the name of a placement: the version that this placement is to be answered from."""
 PIN = "pin:"
-"""Before a version: somebody wants it kept."""
+"""Before a version: it is to be kept."""
 
 DELETED = "deleted:"
 """Before a version: nothing but the entry that says who deleted it, when and why."""
@@ -81,20 +81,20 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_service(alias: str) -> bool:
-    """Whether what `alias` points at answers somebody, or is asked in somebody's stead."""
+    """Whether the version that `alias` points at answers requests, or is compared on them (shadow)."""
     return alias != CANDIDATE and not alias.startswith(PIN)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested parameters by dotted names."""
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for name, value in values.items():
         nested = isinstance(value, Mapping) and value
-        found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return found
+        parameters |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return parameters
 
 
-def new_version_id(now: datetime | None = None) -> str:
+def new_version_id(created_at: datetime | None = None) -> str:
     """Sorts by time and does not collide: `20101209-134502-9f3a1c`."""
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    moment = (created_at or datetime.now(UTC)).astimezone(UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{token_hex(3)}"

@@ -102,6 +102,7 @@ def epoch_ms(moment: datetime) -> int:
 
 
 def from_epoch_ms(milliseconds: int) -> datetime:
+    """The time in UTC of so many milliseconds since 1970-01-01."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 

@@ -24,7 +24,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="i
     `price` is in the shop's currency. `available=False` hides the item from every answer at once.
     """
 
-    # The bounds are those of an update as it arrives. Whoever reads what was stored takes `stored_item`.
+    # The bounds are those of an update as it arrives. What was stored is read by `stored_item`.
 
     item_id: Id
     updated_at: Timestamp
@@ -51,7 +51,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="i
         )
 
     def shown(self) -> Properties:
-        """What a frontend may ask for by name: title, price, categories and the item's own properties."""
+        """The values that a frontend may ask for by name: title, price, categories and the item's own properties."""
         own: Properties = dict(self.properties or {})
         if self.title is not None:
             own["title"] = self.title
@@ -68,14 +68,14 @@ _fields = msgspec.json.Decoder(dict[str, Any]).decode
 _SET = {"title": str, "price": float, "categories": list[str]}
 
 
-def merged(known: Item | None, update: Item) -> Item:
-    """The newer `updated_at` wins, whichever came first; of two at one time the later to come.
+def merged(current: Item | None, update: Item) -> Item:
+    """`current` with `update` merged in: the newer `updated_at` wins, of equal ones the update.
 
     Raises `InvalidInput` naming `properties` where the update's have no room: then all of it is refused.
     """
-    older, newer = (update, known) if known and update.updated_at < known.updated_at else (known, update)
+    older, newer = (update, current) if current and update.updated_at < current.updated_at else (current, update)
     if update.properties:
-        own = (known.properties if known else None) or {}
+        own = (current.properties if current else None) or {}
         _check_room(own, {**((older.properties if older else None) or {}), **(newer.properties or {})})
     return older.updated_by(newer) if older else newer
 
@@ -98,12 +98,12 @@ def stored_item(raw: bytes) -> Item:
 
 
 def hidden_item(item_id: str, updated_at: datetime | None = None) -> Item:
-    """What stands in for an item whose record cannot be read: nobody is shown what may have been hidden."""
+    """A hidden item, in place of one whose record cannot be read: that may have been hidden."""
     return Item(item_id=item_id, updated_at=updated_at or datetime.now(UTC), available=False)
 
 
 def readable(item: Item) -> bool:
-    """Whether `item`, once written, is read as it is by whoever keeps to the bounds."""
+    """Whether `item` is within the bounds, so that it is read again as it was written."""
     try:
         return _decode(_encode(item)) == item
     except (msgspec.DecodeError, ValueError):

@@ -30,9 +30,10 @@ def opened(directory: Path, manifest: Manifest) -> Catalogue:
 
 
 def proof_in(cache: Path) -> Proof:
-    """That a version is whole in the registry, and opens from a copy in `cache` as it does in a replica."""
+    """The proof that a version is whole in the registry and opens from a copy in `cache`, as in a replica."""
 
     def prove(registry: IndexRegistry, version: str) -> None:
+        """Raise `NotFound` or `CorruptArtefact` unless `version` opens and is whole in the registry."""
         manifest = registry.manifest(version)
         opened(registry.fetch(version, cache), manifest)
         registry.check(version, cache)

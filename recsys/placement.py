@@ -35,7 +35,7 @@ class Source(StrEnum):
     TRENDING = "trending"
     """Wanted more than usual within the last `trending_hours`."""
     NEW = "new"
-    """Not in anybody's hands yet; placed by what they are (categories, text)."""
+    """Without interactions yet; placed by what they are (categories, text)."""
     POPULAR = "popular"
     """Wanted by most users."""
 
@@ -85,7 +85,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         # Not by each boost itself: there may be thousands of them until it is known that they are too many.
         named = [("filter", self.filter)] if self.filter else []
-        named += [(f"boosts.{place}.when", boost.when) for place, boost in enumerate(self.boosts) if boost.when]
+        named += [(f"boosts.{position}.when", boost.when) for position, boost in enumerate(self.boosts) if boost.when]
         if named:
             try:
                 check_lengths(named)

@@ -69,8 +69,11 @@ class Recommendation:
     short: str | None = None
 
     def only(self, places: slice | NDArray[np.int64]) -> "Recommendation":
-        """These places of it, in this order."""
+        """The items at these positions, in this order."""
         chosen = np.arange(len(self.rows))[places].tolist()
         return replace(
-            self, rows=self.rows[chosen], scores=self.scores[chosen], sources=tuple(self.sources[one] for one in chosen)
+            self,
+            rows=self.rows[chosen],
+            scores=self.scores[chosen],
+            sources=tuple(self.sources[position] for position in chosen),
         )

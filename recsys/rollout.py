@@ -1,6 +1,6 @@
 """Rollout: how a version that is not live yet meets real requests, and which users it answers.
 
-What came of it is remembered per unit: a user's place among `UNITS`, the same for ever in one rollout. So an outcome
+What came of it is remembered per unit: a user's number below `UNITS`, the same throughout one rollout. So an outcome
 is one bitmap, a mark that comes twice changes nothing, and the first `share` of the places are the treated users.
 """
 
@@ -65,7 +65,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def experiment(self) -> str:
-        """What outcomes are kept under: each step is compared by itself, since its users are others."""
+        """The name that outcomes are kept under: each step has other users and is compared by itself."""
         return f"{self.salt}:{self.share:g}"
 
     @property
@@ -74,7 +74,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return round(self.share * UNITS)
 
     def unit(self, user_id: str) -> int:
-        """Where the user stands: evenly spread, and anywhere else in another rollout."""
+        """The user's unit: evenly spread, and independent of that in another rollout."""
         digest = xxhash.xxh3_64_intdigest(f"{self.salt}\n{user_id}".encode("utf-8", "surrogatepass"))
         return digest % UNITS
 
@@ -87,10 +87,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 def checked_steps(steps: Sequence[float]) -> tuple[float, ...]:
     """Ascending shares up to 1. Raises `InvalidInput` naming `steps`."""
-    found = tuple(steps)
-    if not found or any(not 0 < one <= 1 for one in found) or list(found) != sorted(set(found)):
+    shares = tuple(steps)
+    if not shares or any(not 0 < share <= 1 for share in shares) or list(shares) != sorted(set(shares)):
         raise InvalidInput("steps", "are ascending shares of the users, above 0 and up to 1, such as 0.01, 0.1, 1")
-    whole = found if found[-1] == 1.0 else (*found, 1.0)
+    whole = shares if shares[-1] == 1.0 else (*shares, 1.0)
     if len(whole) > MAX_STEPS:
         raise InvalidInput("steps", f"are {len(whole)} with the last, 1: {MAX_STEPS} are allowed")
     return whole

@@ -1,7 +1,7 @@
 """Scratch folders: private, gone with the block, or with the next that opens beside them where a process was killed.
 
 A folder is locked by the process that works in it. The system takes the lock back from one that is killed, so that
-whoever comes next sees that nobody needs what is in it. Folders of other accounts are left alone.
+the next process sees that its content is not in use. Folders of other accounts are left alone.
 """
 
 import fcntl
@@ -21,9 +21,9 @@ PREFIX = ".millirec-"
 @contextmanager
 def scratch_folder(purpose: str, parent: Path | None = None) -> Iterator[Path]:
     """An empty folder in `parent`, else in the temporary directory. Raises `OSError` where there is no room."""
-    place = Path(tempfile.gettempdir()) if parent is None else parent
-    collect(place)
-    folder, lock = _locked(place, purpose)
+    base = Path(tempfile.gettempdir()) if parent is None else parent
+    collect(base)
+    folder, lock = _locked(base, purpose)
     try:
         yield folder
     finally:
@@ -31,11 +31,11 @@ def scratch_folder(purpose: str, parent: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
-def collect(place: Path | None = None) -> list[Path]:
-    """Remove scratch folders of ours in `place` that no process works in; those that were removed."""
+def collect(base: Path | None = None) -> list[Path]:
+    """Remove scratch folders of ours in `base` that no process works in; those that were removed."""
     removed = []
-    place = place or Path(tempfile.gettempdir())
-    for folder in place.glob(f"{PREFIX}*"):
+    base = base or Path(tempfile.gettempdir())
+    for folder in base.glob(f"{PREFIX}*"):
         with suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
@@ -51,10 +51,10 @@ def collect(place: Path | None = None) -> list[Path]:
     return removed
 
 
-def _locked(place: Path, purpose: str) -> tuple[Path, int]:
-    """Between its making and its locking a collector may take a folder for one that nobody needs."""
+def _locked(base: Path, purpose: str) -> tuple[Path, int]:
+    """A new folder and its lock; tries again where a collector removed the folder before it was locked."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=place))
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=base))
         with suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(BlockingIOError, FileNotFoundError):

@@ -36,6 +36,7 @@ def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
     expected = ", ".join(f"{scheme}://" for scheme in schemes if scheme) + " or a folder" * ("" in schemes)
 
     def check(value: str | SecretStr) -> Any:
+        """`value` itself. Raises `ValueError` for a URL of another scheme, or one that is malformed."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         scheme = text.partition("://")[0].lower() if "://" in text else ""
         if scheme not in schemes:
@@ -52,7 +53,7 @@ def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
     return check
 
 
-Place = Annotated[
+StorageUrl = Annotated[
     str, AfterValidator(_url("", "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"))
 ]
 """A local folder, or a bucket."""
@@ -75,6 +76,8 @@ class TimeBounds(Section):
 
 
 class TopicBackend(StrEnum):
+    """What the interaction topic runs on."""
+
     KAFKA = "kafka"
     REDIS = "redis"
     MEMORY = "memory"
@@ -140,7 +143,7 @@ class LogSettings(Section):
     """The interaction log: a folder of Delta tables."""
 
     backend: Literal["delta", "memory"] = "delta"
-    path: Place = Field(
+    path: StorageUrl = Field(
         "var/log", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
     retention: float = Field(
@@ -155,7 +158,7 @@ class RegistrySettings(Section):
     """The index registry."""
 
     backend: Literal["object_store", "memory"] = "object_store"
-    url: Place = Field(
+    url: StorageUrl = Field(
         "var/registry", description="a local folder, or s3://, gs://, az:// with credentials from the environment"
     )
     cache: Path = Field(Path("var/cache"), description="where this machine keeps the versions it serves")

@@ -44,6 +44,7 @@ def time_counted(side: str, seconds: float) -> str:
 
 
 def report(counts: Mapping[str, int]) -> ShadowReport:
+    """The comparison of live and shadow answers that these running counts amount to."""
     compared = counts.get(COMPARED, 0)
     live, shadow = (_times(counts, side) for side in ("live", "shadow"))
     return ShadowReport(
@@ -62,10 +63,10 @@ def _times(counts: Mapping[str, int], side: str) -> list[int]:
 
 def _quantile(times: Sequence[int], share: float) -> float | None:
     """The upper end of the bucket that it lies in."""
-    wanted, seen = share * sum(times), 0
+    threshold, cumulative_count = share * sum(times), 0
     for bucket, count in enumerate(times):
-        seen += count
-        if count and seen >= wanted:
+        cumulative_count += count
+        if count and cumulative_count >= threshold:
             return SECONDS[min(bucket, len(SECONDS) - 1)]
     return None
 

@@ -18,16 +18,18 @@ TRACEBACKS = ("exception", "stack")
 
 
 class _StandardError:
-    """Whatever `sys.stderr` is by then: loggers are made once, and who runs a command in its own process may have
-    put another in its place meanwhile. Where it leads to a full disk the line is lost, and not whoever wrote it.
+    """Writes to the present `sys.stderr`: loggers are made once, and a caller who runs a command in-process may have
+    put another in its place since. A line that cannot be written (a full disk) is dropped without an error.
     """
 
     def write(self, text: str) -> int:
+        """Write `text` where that is possible; the number of characters in any case."""
         with suppress(OSError):
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush where that is possible."""
         with suppress(OSError):
             sys.stderr.flush()
 
@@ -64,7 +66,7 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
 
 
 def _write_out(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Nothing that a message, an id or an error holds moves the cursor of who reads the log, or begins a line of it."""
+    """Write control characters out, so that no message, id or error moves the cursor or begins a line of the log."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value, lines=name in TRACEBACKS)

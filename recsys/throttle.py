@@ -20,11 +20,11 @@ class Throttle:
 
     def due(self, event: str, cause: str) -> int:
         """How many occurrences the line to write now stands for, this one included; 0: write none."""
-        now = monotonic()
+        now_seconds = monotonic()
         with self._lock:
-            next_at, held_back = self._causes.pop((event, cause), (now, 0))
-            due = now >= next_at
-            self._causes[event, cause] = (now + self._interval, 0) if due else (next_at, held_back + 1)
+            next_at, held_back = self._causes.pop((event, cause), (now_seconds, 0))
+            due = now_seconds >= next_at
+            self._causes[event, cause] = (now_seconds + self._interval, 0) if due else (next_at, held_back + 1)
             if len(self._causes) > MAX_CAUSES:
                 self._causes.popitem(last=False)
             return held_back + 1 if due else 0

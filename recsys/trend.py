@@ -13,13 +13,14 @@ TREND_UNITS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TrendCounts:
-    """Weights by hour (since 1970) and item of one partition's records above offset `after`, up to `reached`."""
+    """Weights by hour (since 1970) and item of one partition's records above `base_offset`, up to `reached`."""
 
     partition: str
-    after: int
+    base_offset: int
     reached: int
     hours: Mapping[int, Mapping[str, int]]
 
 
 def hour_of(at_ms: float) -> int:
+    """The hour (since 1970) of a time in epoch milliseconds."""
     return int(at_ms // HOUR_MS)

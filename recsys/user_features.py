@@ -88,12 +88,14 @@ class UserFeatures:
 
 
 def history_entry(interaction: Interaction) -> HistoryEntry:
+    """The interaction as it is remembered."""
     return HistoryEntry(
         epoch_ms(interaction.occurred_at), event_key(interaction.event_id), interaction.item_id, interaction.type
     )
 
 
 def identity_change(message: Interaction | Erasure | Merge) -> IdentityChange:
+    """The change that an erasure or merge makes to its user."""
     return IdentityChange(epoch_ms(message.occurred_at), message.into if isinstance(message, Merge) else "")
 
 
@@ -113,7 +115,7 @@ def apply(
     half of the user that ends; `received` is the other, and must have been stored before.
     """
     offsets = dict(features.offsets)
-    kept, observed = features, list[HistoryEntry]()
+    current, observed = features, list[HistoryEntry]()
     for record in records:
         if record.offset <= offsets.get(record.partition, -1):
             continue
@@ -121,111 +123,118 @@ def apply(
         if isinstance(record.message, Interaction):
             observed.append(history_entry(record.message))
         else:
-            kept, observed = _without(kept, identity_change(record.message)), []
+            current, observed = _without(current, identity_change(record.message)), []
     if offsets == features.offsets:
         return features
-    return _changed(features, kept, observed, offsets, length, window)
+    return _changed(features, current, observed, offsets, length, window)
 
 
 def new_events(features: UserFeatures, records: Sequence[Positioned]) -> list[Positioned]:
-    """Those interactions among `records` (in topic order) that `apply` would count: neither redelivered nor repeated.
+    """The interactions of `records` (in topic order) that `apply` counts: neither redelivered nor repeated.
 
     Impressions are left out: they count nowhere.
     """
-    kept, known = features, _events(features)
-    offsets, found = dict(features.offsets), list[Positioned]()
+    current, events = features, _events(features)
+    offsets, new_records = dict(features.offsets), list[Positioned]()
     for record in records:
         if record.offset <= offsets.get(record.partition, -1):
             continue
         offsets[record.partition] = record.offset
         if not isinstance(record.message, Interaction):
-            kept = _without(kept, identity_change(record.message))
-            known = _events(kept)
-        elif record.message.type != IMPRESSION and (event := event_key(record.message.event_id)) not in known:
-            known.add(event)
-            found.append(record)
-    return found
+            current = _without(current, identity_change(record.message))
+            events = _events(current)
+        elif record.message.type != IMPRESSION and (event := event_key(record.message.event_id)) not in events:
+            events.add(event)
+            new_records.append(record)
+    return new_records
 
 
 def merged_in(
-    features: UserFeatures, source: UserFeatures, left: IdentityChange, at_ms: int, length: int = HISTORY_LENGTH
+    features: UserFeatures, source: UserFeatures, departure: IdentityChange, at_ms: int, length: int = HISTORY_LENGTH
 ) -> UserFeatures:
-    """`features` with what `left` took from `source`, as merged at `at_ms` (later than `left` where it was passed on).
+    """`features` with what `departure` took from `source`, merged at `at_ms` (later where it was passed on).
 
     Idempotent; `features` itself when there is nothing new in it.
     """
     theirs = (*source.history, *source.shown)
-    moved = [msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if left.takes(entry.since_ms)]
+    moved = [msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if departure.takes(entry.since_ms)]
     return _changed(features, features, moved, features.offsets, length)
 
 
 def left_since(features: UserFeatures, at_ms: int) -> IdentityChange | None:
     """The first identity change that takes what came at `at_ms`; there may be one, because partitions run apart."""
-    return next((one for one in features.identity_changes if one.takes(at_ms)), None)
+    return next((change for change in features.identity_changes if change.takes(at_ms)), None)
 
 
-def join(features: UserFeatures, other: UserFeatures, length: int = HISTORY_LENGTH) -> UserFeatures:
+def join(features: UserFeatures, other_features: UserFeatures, length: int = HISTORY_LENGTH) -> UserFeatures:
     """The union of two records of one user, each a prefix of the same topic: rebuild and live meet here.
 
     Associative, commutative and idempotent, so that the order in which they meet does not matter.
     """
     offsets = dict(features.offsets)
-    for partition, offset in other.offsets.items():
+    for partition, offset in other_features.offsets.items():
         offsets[partition] = max(offset, offsets.get(partition, -1))
-    entries = (*features.history, *features.shown, *other.history, *other.shown)
-    identity_changes = _newest((*features.identity_changes, *other.identity_changes))
+    entries = (*features.history, *features.shown, *other_features.history, *other_features.shown)
+    identity_changes = _newest((*features.identity_changes, *other_features.identity_changes))
     window_rows = (
-        _union(features.dedup_window, other.dedup_window, frozenset(), REPEAT_WINDOW - length)
-        if other.dedup_window
+        _union(features.dedup_window, other_features.dedup_window, frozenset(), REPEAT_WINDOW - length)
+        if other_features.dedup_window
         else features.dedup_window
     )
     nothing = UserFeatures(features.user_id, identity_changes=identity_changes, dedup_window=window_rows)
     return _changed(features, nothing, entries, offsets, length)
 
 
-def _without(features: UserFeatures, left: IdentityChange) -> UserFeatures:
-    """With what `left` took gone. The window of earlier events goes in any case."""
+def _without(features: UserFeatures, departure: IdentityChange) -> UserFeatures:
+    """With what `departure` took gone. The window of earlier events goes in any case."""
     return replace(
         features,
-        history=tuple(entry for entry in features.history if not left.takes(entry.since_ms)),
-        shown=tuple(entry for entry in features.shown if not left.takes(entry.since_ms)),
-        identity_changes=_newest((*features.identity_changes, left)),
+        history=tuple(entry for entry in features.history if not departure.takes(entry.since_ms)),
+        shown=tuple(entry for entry in features.shown if not departure.takes(entry.since_ms)),
+        identity_changes=_newest((*features.identity_changes, departure)),
         dedup_window=b"",
     )
 
 
 def _changed(
-    before: UserFeatures,
-    kept: UserFeatures,
+    previous: UserFeatures,
+    current: UserFeatures,
     observed: Sequence[HistoryEntry],
     offsets: Mapping[str, int],
     length: int,
     window: int = REPEAT_WINDOW,
 ) -> UserFeatures:
-    """What is remembered of `kept` and `observed`, interactions and impressions each within their own bound.
+    """What is remembered of `current` and `observed`, interactions and impressions each within their own bound.
 
-    `before` itself where that is the same.
+    `previous` itself where that is the same.
     """
-    seen = [entry for entry in observed if entry.type == IMPRESSION]
+    impressions = [entry for entry in observed if entry.type == IMPRESSION]
     done = [entry for entry in observed if entry.type != IMPRESSION]
-    shown = bounded((*kept.shown, *seen), min(length, SHOWN_LENGTH)) if seen else kept.shown
-    history = tuple(_ordered((*kept.history, *done))) if done else kept.history
-    pushed_out, remembered, window_rows = history[:-length], history[-length:], kept.dedup_window
+    shown = bounded((*current.shown, *impressions), min(length, SHOWN_LENGTH)) if impressions else current.shown
+    history = tuple(_ordered((*current.history, *done))) if done else current.history
+    pushed_out, remembered, window_rows = history[:-length], history[-length:], current.dedup_window
     if (window_rows and observed) or pushed_out:
         window_rows = _extend_window(window_rows, observed, pushed_out, remembered, window - length)
-    new = (remembered, offsets, kept.identity_changes, shown, window_rows)
-    if new == (before.history, before.offsets, before.identity_changes, before.shown, before.dedup_window):
-        return before
-    embeddings = before.embeddings if remembered == before.history else {}
+    new = (remembered, offsets, current.identity_changes, shown, window_rows)
+    if new == (previous.history, previous.offsets, previous.identity_changes, previous.shown, previous.dedup_window):
+        return previous
+    embeddings = previous.embeddings if remembered == previous.history else {}
     return UserFeatures(
-        before.user_id, remembered, offsets, embeddings, before.revision, kept.identity_changes, shown, window_rows
+        previous.user_id,
+        remembered,
+        offsets,
+        embeddings,
+        previous.revision,
+        current.identity_changes,
+        shown,
+        window_rows,
     )
 
 
 def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     """Oldest first, each event once.
 
-    The latest telling of an event wins: were it the earliest, an event that had left the history could
+    The latest entry of an event wins: were it the earliest, an event that had left the history could
     come back with a later time, and the outcome would hang on when the history was cut.
     """
     ordered = sorted(entries)
@@ -256,12 +265,12 @@ def _extend_window(
     return _union(window_rows, new.tobytes(), {entry.event for entry in remembered}, length)
 
 
-def _union(one: bytes, other: bytes, without: Set[int], length: int) -> bytes:
-    """The newest `length` of two pasts; the latest telling wins."""
+def _union(first: bytes, second: bytes, without: Set[int], length: int) -> bytes:
+    """The newest `length` rows of two windows; of one event the latest counts."""
     if length <= 0:
         return b""
     latest: dict[int, int] = {}
-    for at_ms, event in (*_rows(one).tolist(), *_rows(other).tolist()):
+    for at_ms, event in (*_rows(first).tolist(), *_rows(second).tolist()):
         latest[event] = max(at_ms, latest.get(event, at_ms))
     newest = sorted((at_ms, event) for event, at_ms in latest.items() if event not in without)[-length:]
     return np.array(newest, dtype="<i8").tobytes()
@@ -272,10 +281,10 @@ def _rows(window_rows: bytes) -> NDArray[np.int64]:
 
 
 def _events(features: UserFeatures) -> set[int]:
-    known = {entry.event for entry in features.history}
+    events = {entry.event for entry in features.history}
     if features.dedup_window:
-        known.update(_rows(features.dedup_window)[:, 1].tolist())
-    return known
+        events.update(_rows(features.dedup_window)[:, 1].tolist())
+    return events
 
 
 def _newest(identity_changes: Iterable[IdentityChange]) -> tuple[IdentityChange, ...]:

@@ -1,4 +1,4 @@
-"""What a well-formed message must still fulfil: said once, for the door and for whoever reads the topic."""
+"""What a well-formed message must still fulfil: one rule for the door and for readers of the topic."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,16 +24,18 @@ class TimeSpan:
     latest: datetime
 
 
-def span_at_door(bounds: TimeBounds, now: datetime) -> TimeSpan:
-    return TimeSpan(bounds.earliest, now + timedelta(seconds=bounds.future_tolerance))
+def span_at_door(bounds: TimeBounds, now_time: datetime) -> TimeSpan:
+    """The times that the door accepts at `now_time`."""
+    return TimeSpan(bounds.earliest, now_time + timedelta(seconds=bounds.future_tolerance))
 
 
-def span_on_topic(bounds: TimeBounds, now: datetime) -> TimeSpan:
-    return TimeSpan(bounds.earliest, now + timedelta(seconds=bounds.future_tolerance + CLOCK_SKEW))
+def span_on_topic(bounds: TimeBounds, now_time: datetime) -> TimeSpan:
+    """The times that a reader of the topic accepts at `now_time`: `CLOCK_SKEW` more than the door."""
+    return TimeSpan(bounds.earliest, now_time + timedelta(seconds=bounds.future_tolerance + CLOCK_SKEW))
 
 
 def validate(message: Message, span: TimeSpan) -> None:
-    """Raises `InvalidInput` naming the field."""
+    """Check the message's times and ids. Raises `InvalidInput` naming the field that breaks a rule."""
     at = message.updated_at if isinstance(message, Item) else message.occurred_at
     if not span.earliest <= at <= span.latest:
         wrong = "in the future" if at > span.latest else f"before {span.earliest.date()}"

@@ -29,11 +29,12 @@ _INTERACTION_FIELDS = frozenset(field.name for field in msgspec.structs.fields(I
 
 
 def encode(message: Message) -> bytes:
+    """`message` as JSON."""
     return _encoder.encode(message)
 
 
 def decode(value: bytes) -> Message:
-    """The message, with what nobody here knows in an interaction's `extra`. Raises `InvalidInput` naming the field."""
+    """The message, with an interaction's unknown fields in its `extra`. Raises `InvalidInput` naming the field."""
     return exact(value) or message_of(fields_of(value))
 
 
@@ -56,6 +57,7 @@ def exact(value: bytes) -> Message | None:
 
 
 def check_size(value: bytes) -> None:
+    """Raise `InvalidInput` for a message of more than `MAX_MESSAGE_BYTES`."""
     if len(value) > MAX_MESSAGE_BYTES:
         raise InvalidInput("message", f"{len(value)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
 
@@ -70,15 +72,15 @@ def fields_of(value: bytes) -> dict[str, Any]:
 
 def message_of(fields: Mapping[str, Any]) -> Message:
     """The message of these fields; what is unknown of an interaction goes into its `extra`. Raises `InvalidInput`."""
-    known = fields
+    schema_fields = fields
     if fields.get("kind") == "interaction" and fields.keys() - _INTERACTION_FIELDS:
         extra = fields.get("extra")
         unknown = {name: value for name, value in fields.items() if name not in _INTERACTION_FIELDS}
-        known = {name: value for name, value in fields.items() if name in _INTERACTION_FIELDS}
+        schema_fields = {name: value for name, value in fields.items() if name in _INTERACTION_FIELDS}
         if extra is None or isinstance(extra, dict):
-            known["extra"] = {**(extra or {}), **unknown}
+            schema_fields["extra"] = {**(extra or {}), **unknown}
     try:
-        message: Message = msgspec.convert(known, Message)
+        message: Message = msgspec.convert(schema_fields, Message)
     except msgspec.ValidationError as error:
         raise invalid_input(error, "message") from error
     if isinstance(message, Interaction) and message.extra is not None:
@@ -87,14 +89,14 @@ def message_of(fields: Mapping[str, Any]) -> Message:
 
 
 def _check_depth(extra: dict[str, Any]) -> None:
-    """Whoever reads it again has less room for recursion than whoever read it first, maybe."""
+    """Refuse deep nesting: a later reader may have a lower limit of recursion than this one."""
     level: list[Any] = [extra]
     for _ in range(MAX_EXTRA_DEPTH):
         level = [
             inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
         ]
         if not level:
             return
@@ -102,13 +104,13 @@ def _check_depth(extra: dict[str, Any]) -> None:
 
 
 def invalid_input(error: Exception, whole: str) -> InvalidInput:
-    """What msgspec objects to, as the path of a field below `whole`: `events.3.user_id`."""
+    """The `InvalidInput` for an error of msgspec, with the path of a field below `whole`: `events.3.user_id`."""
     if isinstance(error, RecursionError):
         return InvalidInput(whole, "is nested too deeply")
     if not isinstance(error, msgspec.ValidationError):
         return InvalidInput(whole, f"is not valid JSON: {error}")
-    reason, _, place = str(error).partition(" - at `$")
-    path = re.sub(r"\[(\d+)\]", r".\1", place.rstrip("`").replace("[...]", "")).strip(".")
+    reason, _, location = str(error).partition(" - at `$")
+    path = re.sub(r"\[(\d+)\]", r".\1", location.rstrip("`").replace("[...]", "")).strip(".")
     own = OWN_FIELD.match(reason)
     if own:
         # What a struct finds out by itself is said with the field's name in front.
@@ -124,5 +126,5 @@ def _short(text: str) -> str:
 
 
 def key_of(message: Message) -> str:
-    """What orders the topic: a user's messages by user, an item's by item."""
+    """The message's key on the topic, which keeps the order: the user's id, or the item's."""
     return message.item_id if isinstance(message, Item) else message.user_id

@@ -53,7 +53,7 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 
 def connection_pool(settings: StoreSettings, health_check_interval: float = 0) -> BlockingConnectionPool:
-    """Connects on first use. The waits in it are bounds only: whoever uses it sets the deadline."""
+    """A pool that connects on first use. Its timeouts are upper bounds: the caller sets the deadline."""
     return BlockingConnectionPool.from_url(
         settings.url.get_secret_value(),
         max_connections=settings.connections,
@@ -83,7 +83,7 @@ class Exchange:
                 return await self._send(commands)
 
     async def retrying(self, commands: Sequence[Command]) -> list[Any]:
-        """The same for commands that may be sent twice: again, once, when the connection was lost."""
+        """One reply per command, sent once more when the connection was lost: for commands that may be sent twice."""
         with translated():
             async with asyncio.timeout(self._timeout):
                 try:
@@ -97,15 +97,16 @@ class Exchange:
         digest = sha1(script.encode()).hexdigest()  # noqa: S324  # the server's name for it, not a safeguard
         commands = [packed("EVALSHA", digest, len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = await self.retrying(commands)
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        unknown = [position for position, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             load = packed("SCRIPT", "LOAD", script)
-            _, *again = await self.retrying([load, *(commands[place] for place in unknown)])
-            for place, reply in zip(unknown, again, strict=True):
-                replies[place] = reply
+            _, *retry_replies = await self.retrying([load, *(commands[position] for position in unknown)])
+            for position, reply in zip(unknown, retry_replies, strict=True):
+                replies[position] = reply
         return checked(replies)
 
     async def aclose(self) -> None:
+        """Close every connection of the pool."""
         await self.pool.disconnect()
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -113,7 +114,7 @@ class Exchange:
             return []
         connection = await self.pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            ready = [one for one in commands if isinstance(one, bytes)]
+            ready = [command for command in commands if isinstance(command, bytes)]
             packed = [b"".join(ready)] if ready else connection.pack_commands(commands)
             await connection.send_packed_command(packed, check_health=False)
             return [await _reply(connection) for _ in commands]
@@ -124,13 +125,13 @@ class Exchange:
 def packer(name: bytes, arguments: Sequence[bytes]) -> Callable[[bytes], bytes]:
     """Packs many commands that differ in their key alone, five times as fast as the client does one by one."""
     head = b"*%d\r\n$%d\r\n%b\r\n$" % (2 + len(arguments), len(name), name)
-    tail = b"".join([b"\r\n$%d\r\n%b" % (len(one), one) for one in arguments]) + b"\r\n"
+    tail = b"".join([b"\r\n$%d\r\n%b" % (len(argument), argument) for argument in arguments]) + b"\r\n"
     return lambda key: b"%b%d\r\n%b%b" % (head, len(key), key, tail)
 
 
 def packed(*arguments: Argument) -> bytes:
     """One command in the protocol's words, three times as fast as the client packs it."""
-    parts = [one if isinstance(one, bytes) else str(one).encode() for one in arguments]
+    parts = [argument if isinstance(argument, bytes) else str(argument).encode() for argument in arguments]
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
@@ -142,7 +143,7 @@ async def _reply(connection: Any) -> Any:
 
 
 def checked(replies: Sequence[Any]) -> list[Any]:
-    """Raises `StoreUnavailable` for the first refused command."""
+    """`replies` as a list. Raises `StoreUnavailable` for the first refused command."""
     with translated():
         for reply in replies:
             if isinstance(reply, Exception):

@@ -11,27 +11,34 @@ from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Instance
 
 
 class Heartbeats:
+    """The heartbeats of every running process. Every method raises `StoreUnavailable`."""
+
     def __init__(self, exchange: Exchange, keys: Keys) -> None:
         self._exchange = exchange
         self._key = keys.heartbeats()
 
     async def report(self, heartbeat: Heartbeat) -> None:
-        told: list[Argument] = [heartbeat.process, msgspec.json.encode(heartbeat), round(1000 * FORGOTTEN_SECONDS)]
-        await self._exchange.scripted(scripts.REPORT, [([self._key], told)])
+        """Store `heartbeat` under the time of the server, and remove those that are too old."""
+        arguments: list[Argument] = [heartbeat.process, msgspec.json.encode(heartbeat), round(1000 * FORGOTTEN_SECONDS)]
+        await self._exchange.scripted(scripts.REPORT, [([self._key], arguments)])
 
     async def leave(self, process: str) -> None:
+        """Remove the heartbeat of `process`."""
         checked(await self._exchange.retrying([("HDEL", self._key, process)]))
 
     async def instances(self) -> list[Instance]:
-        (seconds, microseconds), told = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
-        now = int(seconds) + int(microseconds) / 1e6
-        found = []
-        for one in told:
-            at, _, raw = one.partition(b" ")
+        """The last report of every process, sorted by program and name; ages by the server's clock."""
+        (seconds, microseconds), reports = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
+        now_seconds = int(seconds) + int(microseconds) / 1e6
+        instances = []
+        for report in reports:
+            at, _, raw = report.partition(b" ")
             # What a process of another release says, and this one does not understand, is left out.
             with suppress(msgspec.DecodeError, ValueError):
-                found.append(Instance(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now - int(at) / 1000)))
+                instances.append(
+                    Instance(msgspec.json.decode(raw, type=Heartbeat), max(0.0, now_seconds - int(at) / 1000))
+                )
         return sorted(
-            (one for one in found if one.age <= FORGOTTEN_SECONDS),
-            key=lambda one: (one.heartbeat.program, one.heartbeat.process),
+            (instance for instance in instances if instance.age <= FORGOTTEN_SECONDS),
+            key=lambda instance: (instance.heartbeat.program, instance.heartbeat.process),
         )

@@ -26,45 +26,48 @@ _encode = msgspec.json.Encoder().encode
 
 
 def by_item(updates: Iterable[Item]) -> dict[str, Updates]:
-    """Every item once, by id."""
+    """The updates of each item by its id, with their positions."""
     items: defaultdict[str, Updates] = defaultdict(list)
-    for place, update in enumerate(updates):
-        items[update.item_id].append((place, update))
+    for position, update in enumerate(updates):
+        items[update.item_id].append((position, update))
     return dict(items)
 
 
-def applied(known: Item | None, updates: Updates) -> tuple[Item | None, dict[int, InvalidInput]]:
-    """`known` after `updates`, and those that are refused by their place."""
+def applied(item: Item | None, updates: Updates) -> tuple[Item | None, dict[int, InvalidInput]]:
+    """`item` after `updates`, and those that are refused by their place."""
     refused: dict[int, InvalidInput] = {}
-    for place, update in updates:
+    for position, update in updates:
         try:
-            known = merged(known, update)
+            item = merged(item, update)
         except InvalidInput as error:
-            refused[place] = error
-    return known, refused
+            refused[position] = error
+    return item, refused
 
 
 @dataclass(slots=True)
 class Put:
-    """Whether anything changed, and what was refused."""
+    """The result of a put: whether anything changed, and what was refused, by position."""
 
     changed: bool = False
     refused: dict[int, InvalidInput] = field(default_factory=dict)
 
     def refuse(self, updates: Updates, refused: dict[int, InvalidInput]) -> None:
-        """Of `updates` these, whatever an earlier attempt said."""
-        for place, _ in updates:
-            self.refused.pop(place, None)
+        """Record which of `updates` are `refused`, in place of what an earlier attempt recorded."""
+        for position, _ in updates:
+            self.refused.pop(position, None)
         self.refused |= refused
 
 
 class ItemCatalogue:
+    """Reads and merges items. Every method raises `StoreUnavailable`."""
+
     def __init__(self, exchange: Exchange, keys: Keys, ttl: float) -> None:
         self._exchange = exchange
         self._keys = keys
         self._ttl_ms = round(ttl * 1000)
 
     async def put(self, updates: Sequence[Item], *, whole: bool) -> Put:
+        """Merge `updates` into the stored items, in chunks; see `FeatureStore.put_items` for `whole`."""
         put = Put()
         items = iter(by_item(updates).items())
         while chunk := dict(islice(items, CHUNK)):
@@ -72,11 +75,12 @@ class ItemCatalogue:
         return put
 
     async def get(self, item_ids: Sequence[str]) -> list[Item | None]:
-        found: list[Item | None] = []
+        """The stored item per id, `None` where there is none, a hidden item where it cannot be read."""
+        items: list[Item | None] = []
         for start in range(0, len(item_ids), CHUNK):
             chunk = item_ids[start : start + CHUNK]
-            found += [_shown(item_id, raw) for item_id, raw in zip(chunk, await self._raw(chunk), strict=True)]
-        return found
+            items += [_shown(item_id, raw) for item_id, raw in zip(chunk, await self._raw(chunk), strict=True)]
+        return items
 
     async def changed(self, since: int, limit: int) -> ItemChanges:
         """A `since` that the store has not reached yet is of a store that was lost: everything again."""
@@ -84,8 +88,8 @@ class ItemCatalogue:
         replies = await self._exchange.retrying([("ZREVRANGE", feed, 0, 0, "WITHSCORES")])
         (newest,) = checked(replies)
         reached = int(float(newest[1])) if newest else 0
-        after = since if since <= reached else 0
-        page = ("ZRANGEBYSCORE", feed, f"({after}", "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
+        start = since if since <= reached else 0
+        page = ("ZRANGEBYSCORE", feed, f"({start}", "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
         (flat,) = checked(await self._exchange.retrying([page]))
         ids, scores = flat[0::2][:limit], flat[1::2][:limit]
         items = await self.get([item_id.decode("utf-8", "surrogatepass") for item_id in ids])
@@ -99,11 +103,11 @@ class ItemCatalogue:
         for _ in range(ATTEMPTS):
             writes: list[tuple[str, bytes | None, bytes]] = []
             for item_id, raw in zip(items, await self._raw(list(items)), strict=True):
-                known = _read(item_id, raw)
-                updates = items[item_id] if known or not raw else _replacing(items[item_id], whole=whole)
-                new, refused = applied(known, updates)
+                current = _read(item_id, raw)
+                updates = items[item_id] if current or not raw else _replacing(items[item_id], whole=whole)
+                new, refused = applied(current, updates)
                 put.refuse(items[item_id], refused)
-                if new is not None and new != known:
+                if new is not None and new != current:
                     writes.append((item_id, raw, _encode(new)))
             if not writes:
                 return
@@ -123,8 +127,8 @@ class ItemCatalogue:
         if not item_ids:
             return []
         (values,) = checked(await self._exchange.retrying([("MGET", *map(self._keys.item, item_ids))]))
-        found: list[bytes | None] = values
-        return found
+        entries: list[bytes | None] = values
+        return entries
 
 
 def _read(item_id: str, raw: bytes | None) -> Item | None:

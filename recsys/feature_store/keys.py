@@ -36,39 +36,49 @@ _decode_offsets = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Ids are any text at all, hence surrogatepass: an odd id is an unknown one, not an error."""
+    """The names of the keys. Ids are any text, hence surrogatepass: an odd id is an unknown one, not an error."""
 
     prefix: str
 
     def user(self, user_id: str) -> bytes:
+        """The key of the user's record."""
         return f"{self.prefix}user:{user_id}".encode("utf-8", "surrogatepass")
 
     def item(self, item_id: str) -> bytes:
+        """The key of the item."""
         return f"{self.prefix}item:{item_id}".encode("utf-8", "surrogatepass")
 
     def items_changed(self) -> bytes:
+        """The key of the feed of changed items."""
         return f"{self.prefix}items:changed".encode()
 
     def trends(self) -> bytes:
+        """The key of the highest offset counted per partition."""
         return f"{self.prefix}trends".encode()
 
     def trend(self, partition: str, hour: int) -> bytes:
+        """The key of the weights of one partition in one hour (since 1970)."""
         return f"{self.prefix}trend:{partition}:{hour}".encode()
 
     def outcome(self, experiment: str, outcome: str) -> bytes:
+        """The key of the bitmap of `outcome` in `experiment`."""
         return f"{self.prefix}outcome:{experiment}:{outcome}".encode()
 
     def counters(self, name: str) -> bytes:
+        """The key of the running counts kept under `name`."""
         return f"{self.prefix}counters:{name}".encode()
 
     def heartbeats(self) -> bytes:
+        """The key of the heartbeats of all processes."""
         return f"{self.prefix}heartbeats".encode()
 
     def notify(self, channel: str) -> bytes:
+        """The name of the pub/sub channel `channel`."""
         return f"{self.prefix}notify:{channel}".encode()
 
 
 def embedding_field(version: str) -> bytes:
+    """The hash field of the embedding for index version `version`."""
     return EMBEDDING + version.encode()
 
 
@@ -89,7 +99,7 @@ def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
 def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatures:
     """The record in `fields`; empty with revision 0 where there is none. Raises `ValueError` on garbage.
 
-    A broken embedding is left out instead: whoever needs it folds it in anew.
+    A broken embedding is left out instead: the reader folds it in anew.
     """
     revision = revision_of(fields)
     if revision == UNREADABLE:
@@ -133,11 +143,12 @@ def from_reply(user_id: str, reply: Sequence[bytes | None], version: str | None,
 
 
 def serving_fields(version: str | None, *, shown: bool) -> list[bytes]:
+    """The hash fields of a serving read, in the order that `from_reply` expects."""
     return [REVISION, HISTORY, *([SHOWN] if shown else []), *([] if version is None else [embedding_field(version)])]
 
 
 def revision_of(fields: Mapping[bytes, bytes | None]) -> int:
-    """0 where there is none, `UNREADABLE` where it is no number (as the script SAVE sees it)."""
+    """The revision: 0 where there is none, `UNREADABLE` where it is no number (as the script SAVE sees it)."""
     revision = fields.get(REVISION)
     if revision is None:
         return 0

@@ -24,6 +24,7 @@ class Notifications:
         self._listening: dict[str, PubSub] = {}
 
     async def send(self, channel: str, payload: str) -> None:
+        """Publish `payload` on `channel`. Raises `StoreUnavailable`."""
         with translated():
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(self._keys.notify(channel), payload)
@@ -38,6 +39,7 @@ class Notifications:
             raise
 
     async def aclose(self) -> None:
+        """Close every subscription and the client."""
         for channel in list(self._listening):
             await self._close(channel)
         await self._client.aclose()
@@ -51,9 +53,9 @@ class Notifications:
         listener = self._listening[channel]
         newest: bytes | None = None
         while True:
-            # What came meanwhile is news once: drain it.
-            left = 0.0 if newest is not None else max(0.0, deadline - loop.time())
-            message = await listener.get_message(timeout=min(left, HEALTH_CHECK_INTERVAL))
+            # Several messages that came since the last call count as one: drain them.
+            remaining = 0.0 if newest is not None else max(0.0, deadline - loop.time())
+            message = await listener.get_message(timeout=min(remaining, HEALTH_CHECK_INTERVAL))
             if message is not None and message["type"] == "message":
                 newest = message["data"]
             elif newest is not None or loop.time() >= deadline:

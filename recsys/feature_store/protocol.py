@@ -1,6 +1,6 @@
 """The feature store: per-user features, the item catalogue and trend counts; written by ingest, read by app.
 
-Outcomes of rollouts are noted by both: the app knows who got which answer, ingest what came of it.
+Outcomes of rollouts are noted by both: the app knows which user got which answer, ingest what the user did then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,15 +41,17 @@ class ItemChanges:
 
 
 class FeatureStore(Protocol):
+    """What every feature store offers. Methods raise `StoreUnavailable` when the server does not answer in time."""
+
     async def read(
         self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
         """History, revision, the one embedding of `version` and, if asked, what was `shown`, in one round trip.
 
         All else stays empty: this is the serving read. Unknown users come back empty with revision 0.
-        An unreadable record is logged and comes back empty with revision `UNREADABLE`, so that it spoils
-        nobody else's answer. Raises `StoreUnavailable` on any other failure, within `read_timeout`, or `timeout`
-        for the `batch`: a batch takes longer than one user.
+        An unreadable record is logged and comes back empty with revision `UNREADABLE`, so that
+        the other answers are unaffected. Raises `StoreUnavailable` on any other failure, within `read_timeout`, or
+        `timeout` for the `batch`: a batch takes longer than one user.
         """
         ...
 
@@ -60,7 +62,7 @@ class FeatureStore(Protocol):
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
         """Write each record atomically where its stored revision still is `features.revision`.
 
-        True where written (the stored revision is then one higher), False where somebody else wrote
+        True where written (the stored revision is then one higher), False where another writer was
         first: load and reduce again. Replaces the record whole and renews its TTL.
         """
         ...
@@ -68,29 +70,29 @@ class FeatureStore(Protocol):
     async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
         """Merge each update into the catalogue (`recsys.item.merged`; the newer `updated_at` wins) and notify readers.
 
-        What is refused, by its place in `items`, and why: an update whose properties have no room beside those that
-        the item has. Nothing of it is applied, and all else is. An entry that cannot be read is no empty one: only
-        an update that says `available`, or a `whole` item, takes its place.
+        Returns what is refused and why, by position in `items`: an update whose properties have no room beside those
+        that the item has. Nothing of it is applied, and all else is. An entry that cannot be read is replaced only by
+        an update that says `available`, or by a `whole` item.
         """
         ...
 
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
-        """As they are, `None` where there is none. An entry that cannot be read is an item that is hidden."""
+        """The item per id, `None` where there is none. An entry that cannot be read is an item that is hidden."""
         ...
 
     async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
         """Changes after revision `since` (0: the whole catalogue), oldest first.
 
-        A `since` above all that is stored means that the store was lost meanwhile: everything comes again,
-        and the revision reached is lower. Callers keep what they are given, whichever way it went.
+        A `since` above all that is stored means that the store was lost: everything comes again,
+        and the revision reached is lower. Callers store the revision they get in either case.
         """
         ...
 
     async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
-        """Add each, atomically, where the highest offset counted of its partition still is `after` (-1: none).
+        """Add each, atomically, where the highest offset counted of its partition still is `base_offset` (-1: none).
 
-        The offset found, per entry. Where it is another than `after` nothing was added: somebody else counted
-        up to there. Of an hour with more than `KEPT_ITEMS` the heaviest stay, and hours leave after `TREND_HOURS`.
+        Returns the offset found per entry. Where it differs from `base_offset` nothing was added: another process
+        counted up to there. Of an hour with more than `KEPT_ITEMS` the heaviest stay; hours leave after `TREND_HOURS`.
         """
         ...
 
@@ -99,7 +101,7 @@ class FeatureStore(Protocol):
         ...
 
     async def record_outcomes(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
-        """Note of units (0 to `UNITS` - 1) that these outcomes befell them; once noted, again changes nothing."""
+        """Mark the units (0 to `UNITS` - 1) that had each of these outcomes; idempotent."""
         ...
 
     async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
@@ -110,14 +112,16 @@ class FeatureStore(Protocol):
         """Add to the running counts kept under `name`. One that fails may or may not have counted."""
         ...
 
-    async def counters(self, name: str) -> dict[str, int]: ...
+    async def counters(self, name: str) -> dict[str, int]:
+        """The running counts under `name`; empty where there are none."""
+        ...
 
     async def report(self, heartbeat: Heartbeat) -> None:
-        """What a process says of itself; forgotten when it is silent for `FORGOTTEN_SECONDS`."""
+        """Store what a process reports of itself; forgotten after `FORGOTTEN_SECONDS` without a report."""
         ...
 
     async def leave(self, process: str) -> None:
-        """This process ends."""
+        """Remove the report of a process that ends."""
         ...
 
     async def instances(self) -> list[Instance]:
@@ -136,7 +140,9 @@ class FeatureStore(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raises `StoreUnavailable`."""
+        """Check that the store answers. Raises `StoreUnavailable` where it does not."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...

@@ -44,7 +44,7 @@ CHUNK = 500
 
 
 class RedisFeatureStore:
-    """A `FeatureStore`."""
+    """A `FeatureStore` on a Redis or Valkey server."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
@@ -59,6 +59,7 @@ class RedisFeatureStore:
     async def read(
         self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
     ) -> list[UserFeatures]:
+        """See `FeatureStore.read`; one HMGET per user, in one round trip that is not repeated."""
         command = packer(b"HMGET", serving_fields(version, shown=shown))
         commands = [command(self._keys.user(user_id)) for user_id in user_ids]
         timeout = self._settings.timeout if batch else self._settings.read_timeout
@@ -70,8 +71,9 @@ class RedisFeatureStore:
         ]
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        """See `FeatureStore.load`; chunks of `CHUNK` users are read at the same time."""
         chunks = [user_ids[start : start + CHUNK] for start in range(0, len(user_ids), CHUNK)]
-        return [one for chunk in await asyncio.gather(*map(self._load, chunks)) for one in chunk]
+        return [record for chunk in await asyncio.gather(*map(self._load, chunks)) for record in chunk]
 
     async def _load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         command = packer(b"HGETALL", ())
@@ -79,6 +81,7 @@ class RedisFeatureStore:
         return [_record(user_id, _paired(reply)) for user_id, reply in zip(user_ids, replies, strict=True)]
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
+        """See `FeatureStore.save`; each record is written by one script."""
         chunks = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
         return [done for chunk in await asyncio.gather(*map(self._save, chunks)) for done in chunk]
 
@@ -91,54 +94,70 @@ class RedisFeatureStore:
         return [self._keys.user(features.user_id)], [revision, ttl, *fields]
 
     async def put_items(self, items: Sequence[Item], *, whole: bool = False) -> dict[int, InvalidInput]:
+        """See `FeatureStore.put_items`."""
         put = await self._catalogue.put(items, whole=whole)
         if put.changed:
             await self.notify(ITEMS_CHANNEL)
         return put.refused
 
     async def get_items(self, item_ids: Sequence[str]) -> list[Item | None]:
+        """See `FeatureStore.get_items`."""
         return await self._catalogue.get(item_ids)
 
     async def items_changed(self, since: int, limit: int = 10_000) -> ItemChanges:
+        """See `FeatureStore.items_changed`."""
         return await self._catalogue.changed(since, limit)
 
     async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
+        """See `FeatureStore.count_trends`."""
         return await self._trends.count(counts)
 
     async def trends(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        """See `FeatureStore.trends`; of each partition and hour the heaviest `READ_ITEMS` items."""
         return await self._trends.read(hours)
 
     async def record_outcomes(self, experiment: str, outcomes: Mapping[Outcome, Iterable[int]]) -> None:
+        """See `FeatureStore.record_outcomes`."""
         await self._outcomes.record_outcomes(experiment, outcomes)
 
     async def outcomes(self, experiment: str) -> dict[Outcome, bytes]:
+        """See `FeatureStore.outcomes`."""
         return await self._outcomes.outcomes(experiment)
 
     async def increment(self, name: str, counts: Mapping[str, int]) -> None:
+        """See `FeatureStore.increment`."""
         await self._outcomes.increment(name, counts)
 
     async def counters(self, name: str) -> dict[str, int]:
+        """See `FeatureStore.counters`."""
         return await self._outcomes.counters(name)
 
     async def report(self, heartbeat: Heartbeat) -> None:
+        """See `FeatureStore.report`."""
         await self._heartbeats.report(heartbeat)
 
     async def leave(self, process: str) -> None:
+        """See `FeatureStore.leave`."""
         await self._heartbeats.leave(process)
 
     async def instances(self) -> list[Instance]:
+        """See `FeatureStore.instances`."""
         return await self._heartbeats.instances()
 
     async def notify(self, channel: str, payload: str = "") -> None:
+        """See `FeatureStore.notify`."""
         await self._notifications.send(channel, payload)
 
     async def wait_for_notification(self, channel: str, timeout: float) -> str | None:
+        """See `FeatureStore.wait_for_notification`."""
         return await self._notifications.wait(channel, timeout)
 
     async def ping(self) -> None:
+        """Send PING. Raises `StoreUnavailable`."""
         checked(await self._exchange.retrying([("PING",)]))
 
     async def aclose(self) -> None:
+        """Close the subscriptions and the connections."""
         await self._notifications.aclose()
         await self._exchange.aclose()
 

@@ -10,12 +10,14 @@ from recsys.heartbeat import REPORT_SECONDS, Heartbeat
 
 
 class Reporter:
+    """Reports the heartbeat that `heartbeat()` returns, every `REPORT_SECONDS`."""
+
     def __init__(self, store: FeatureStore, heartbeat: Callable[[], Heartbeat]) -> None:
         self._store = store
         self._heartbeat = heartbeat
 
     async def run(self) -> None:
-        """Until cancelled. Without the store nobody is told: that is no reason to do anything else worse."""
+        """Report until cancelled, then leave; a store that is unavailable is ignored."""
         try:
             while True:
                 with suppress(StoreUnavailable):

@@ -23,15 +23,19 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class TrendCounters:
+    """Counts and reads trends. Every method raises `StoreUnavailable`."""
+
     def __init__(self, exchange: Exchange, keys: Keys) -> None:
         self._exchange = exchange
         self._keys = keys
 
     async def count(self, counts: Sequence[TrendCounts]) -> list[int]:
-        found = await self._exchange.scripted(scripts.COUNT_TRENDS, [self._call(one) for one in counts])
-        return [int(offset) for offset in found]
+        """Add each of `counts` atomically; the offset that was stored for each, as in `FeatureStore.count_trends`."""
+        offsets = await self._exchange.scripted(scripts.COUNT_TRENDS, [self._call(entry) for entry in counts])
+        return [int(offset) for offset in offsets]
 
     async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Weights in thousandths by hour and item, summed over the partitions."""
         (partitions,) = checked(await self._exchange.retrying([("HKEYS", self._keys.trends())]))
         read: dict[int, dict[str, int]] = {}
         for hour in hours:
@@ -45,7 +49,7 @@ class TrendCounters:
 
     def _call(self, counts: TrendCounts) -> ScriptCall:
         keys = [self._keys.trends()]
-        arguments: list[Argument] = [counts.partition, counts.after, counts.reached, TREND_TTL_MS, KEPT_ITEMS]
+        arguments: list[Argument] = [counts.partition, counts.base_offset, counts.reached, TREND_TTL_MS, KEPT_ITEMS]
         for hour, weights in counts.hours.items():
             keys.append(self._keys.trend(counts.partition, hour))
             # One argument instead of thousands: the client takes a microsecond for each.
@@ -56,8 +60,8 @@ class TrendCounters:
 
 def _summed(ranges: Sequence[Sequence[Any]]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for found in ranges:
-        for item_id, weight in zip(found[::2], found[1::2], strict=True):
+    for members in ranges:
+        for item_id, weight in zip(members[::2], members[1::2], strict=True):
             # Above 10^17 the server writes an exponent.
             total[item_id.decode(errors="replace")] += int(float(weight))
     return dict(total)

@@ -67,7 +67,7 @@ def versions_in_service(registry: IndexRegistry) -> list[str]:
 
 
 def aliases_of(registry: IndexRegistry) -> dict[str, str]:
-    """What each alias points at, and `previous` for what a rollback would bring back."""
+    """The version that each alias points at; `previous` is the one that a rollback would bring back."""
     pointed = {alias: move.version for alias, move in registry.aliases().items()}
     version = previous(registry) if LIVE in pointed else None
     return pointed | ({PREVIOUS: version} if version else {})

@@ -1,4 +1,4 @@
-"""What a version may consist of, whoever wrote it."""
+"""Checks of a version's files and manifest."""
 
 import re
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ def read_manifest(raw: bytes, version: str) -> Manifest:
 
 
 def _is_plain(name: str) -> bool:
-    """Files of a version lie in one folder, whoever wrote the manifest."""
+    """Whether the name is a plain file name, so that all files of a version lie in one folder."""
     return FILE_NAME.fullmatch(name) is not None and name != MANIFEST
 
 
 def check_files(manifest: Manifest, files: Mapping[str, Path]) -> None:
-    """Raises `InvalidInput` unless `files` are what the manifest says, byte for byte."""
+    """Check names, sizes and checksums of `files`. Raises `InvalidInput` where the manifest says otherwise."""
     for name in files.keys() ^ manifest.files.keys():
         raise InvalidInput(f"files.{name}", "is not in both the manifest and the files")
     for name, path in files.items():

@@ -24,16 +24,18 @@ Source = Callable[[str, int, str | None], Part]
 
 
 def digest_of(path: Path) -> str:
+    """The SHA-256 of the file as lower-case hex. Raises `OSError`."""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
 
 
 def matches(path: Path, entry: FileEntry) -> bool:
+    """Whether `path` is a file of the size and checksum of `entry`. Raises `OSError`."""
     return path.is_file() and path.stat().st_size == entry.size and digest_of(path) == entry.sha256
 
 
 def etag_note(path: Path) -> Path:
-    """Where the etag of the object that `path` is a copy of is noted."""
+    """The path of the note of the etag that the object copied to `path` had."""
     return path.with_name(f".{path.name}.etag")
 
 
@@ -44,14 +46,14 @@ def note_etag(path: Path, e_tag: str | None) -> None:
 
 
 def etag_of(path: Path) -> str:
-    """Of the object that the copy at `path` is the same as; empty where that is not known."""
+    """The noted etag of the object that was copied to `path`; empty where there is no readable note."""
     try:
         return etag_note(path).read_text()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
+def download(path: Path, entry: FileEntry, source: Source, label: str) -> None:
     """Write `path`; beside it `.{name}.etag` says what its beginning was read from.
 
     Raises `CorruptArtefact` when what came is not what `entry` promises.
@@ -61,32 +63,32 @@ def download(path: Path, entry: FileEntry, source: Source, what: str) -> None:
     note = etag_note(path)
     if path.is_file() and note.is_file() and 0 < path.stat().st_size < entry.size:
         try:
-            _write(path, entry, source(path.name, path.stat().st_size, note.read_text()), what, note)
+            _write(path, entry, source(path.name, path.stat().st_size, note.read_text()), label, note)
         except CorruptArtefact:
             # What was left behind may be what does not hold.
             pass
         else:
             return
-    _write(path, entry, source(path.name, 0, None), what, note)
+    _write(path, entry, source(path.name, 0, None), label, note)
 
 
-def _write(path: Path, entry: FileEntry, part: Part, what: str, note: Path) -> None:
+def _write(path: Path, entry: FileEntry, part: Part, label: str, note: Path) -> None:
     with path.open("r+b" if part.offset else "wb") as output:
         note.write_text(part.e_tag or "")
-        for chunk in verified(part.chunks, entry, what, output.read() if part.offset else b""):
+        for chunk in verified(part.chunks, entry, label, output.read() if part.offset else b""):
             output.write(chunk)
 
 
-def verified(chunks: Iterator[bytes], entry: FileEntry, what: str, beginning: bytes = b"") -> Iterator[bytes]:
+def verified(chunks: Iterator[bytes], entry: FileEntry, label: str, beginning: bytes = b"") -> Iterator[bytes]:
     """`chunks`, which go on from `beginning`. Raises `CorruptArtefact` where both are not what `entry` promises."""
     digest, size = sha256(beginning), len(beginning)
     for chunk in chunks:
         size += len(chunk)
         if size > entry.size:
-            raise CorruptArtefact(f"{what}: more than the {entry.size} bytes of the manifest")
+            raise CorruptArtefact(f"{label}: more than the {entry.size} bytes of the manifest")
         digest.update(chunk)
         yield chunk
     if size != entry.size:
-        raise CorruptArtefact(f"{what}: {size} bytes, but the manifest says {entry.size}")
+        raise CorruptArtefact(f"{label}: {size} bytes, but the manifest says {entry.size}")
     if digest.hexdigest() != entry.sha256:
-        raise CorruptArtefact(f"{what}: its checksum is not the manifest's")
+        raise CorruptArtefact(f"{label}: its checksum is not the manifest's")

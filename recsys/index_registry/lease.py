@@ -2,7 +2,7 @@
 
 `leases/{name}/{sequence:08d}.json`, one object per grant or renewal, each created if absent: of two who want to be next
 one wins, on every store that can create conditionally. The sequence number is the fencing token: it only grows, and
-whoever holds an older one has lost the lease (Kleppmann, "How to do distributed locking", 2016).
+a holder with an older one has lost the lease (Kleppmann, "How to do distributed locking", 2016).
 
 A lease expires by the clocks of the machines, which may differ by less than the holder's renewals leave: renewed after
 a third of `ttl`, two thirds of it.
@@ -20,7 +20,7 @@ from recsys.errors import Conflict, RegistryUnavailable
 from recsys.index_registry.objects import Objects, sequence_of
 from recsys.settings import RegistrySettings
 
-KEPT = 20
+KEPT_GRANTS = 20
 """Newest entries, so that one sees who held it."""
 
 log = structlog.get_logger()
@@ -47,12 +47,12 @@ class Lease:
         self._clock = clock
 
     def current(self) -> Grant | None:
-        """Who holds it now."""
+        """The grant that holds now, `None` where the lease is free."""
         newest = self._newest()
         return newest if newest is not None and self._holds(newest) else None
 
     def acquire(self, holder: str) -> Grant:
-        """`holder` is to be nobody else's name. Raises `Conflict` while somebody holds it, or was faster."""
+        """Take the lease under the unique name `holder`. Raises `Conflict` while it is held or another is faster."""
         newest = self._newest()
         if newest is not None and self._holds(newest):
             until = f"{newest.expires_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -60,21 +60,21 @@ class Lease:
         return self._grant(newest, holder)
 
     def renew(self, grant: Grant) -> Grant:
-        """The same for another `ttl`. Raises `Conflict` when it was lost: expired and taken, or released."""
+        """A new grant for another `ttl`. Raises `Conflict` when the lease was lost: expired and taken, or released."""
         self.check(grant)
         return self._grant(grant, grant.holder)
 
     def release(self, grant: Grant) -> None:
-        """Somebody else's is left alone."""
+        """End `grant`; does nothing where it is no longer the newest."""
         if self._newest() == grant:
             self._grant(grant, grant.holder, released=True)
 
     def check(self, grant: Grant) -> None:
-        """Raises `Conflict` unless `grant` still holds: ask right before what only one may do."""
+        """Raise `Conflict` unless `grant` still holds; to be called right before an exclusive action."""
         newest = self._newest()
         if newest != grant or not self._holds(grant):
-            taken = "it expired" if newest == grant else f"it was taken by {newest.holder if newest else 'nobody'}"
-            raise Conflict(f"{self._folder} is not ours any more: {taken}")
+            cause = "it expired" if newest == grant else f"it was taken by {newest.holder if newest else 'nobody'}"
+            raise Conflict(f"{self._folder} is not ours any more: {cause}")
 
     def _holds(self, grant: Grant) -> bool:
         return not grant.released and self._clock() < grant.expires_at
@@ -82,16 +82,16 @@ class Lease:
     def _newest(self) -> Grant | None:
         return next(self._objects.newest_first(self._folder, Grant), None)
 
-    def _grant(self, after: Grant | None, holder: str, *, released: bool = False) -> Grant:
-        """The grant right after `after`, which somebody else may have made by now."""
-        token = after.token + 1 if after else 1
+    def _grant(self, predecessor: Grant | None, holder: str, *, released: bool = False) -> Grant:
+        """The grant right after `predecessor`. Raises `Conflict` where another holder made it."""
+        token = predecessor.token + 1 if predecessor else 1
         grant = Grant(holder, token, self._clock() + self._ttl, released)
         created = self._objects.create(f"{self._folder}/{token:08d}.json", msgspec.json.encode(grant))
         # Who slept before creating it may have made an entry that others made and tidied away long ago.
         if not created or self._newest() != grant:
             raise Conflict(f"{self._folder} was taken by somebody else meanwhile")
         for entry in self._objects.entries(self._folder):
-            if sequence_of(entry["path"]) <= grant.token - KEPT:
+            if sequence_of(entry["path"]) <= grant.token - KEPT_GRANTS:
                 self._objects.delete(entry["path"])
         return grant
 
@@ -106,19 +106,21 @@ class HeldLease:
 
     @property
     def token(self) -> int:
+        """The fencing token of the newest grant."""
         return self._grant.token
 
     def check(self) -> None:
-        """Raises `Conflict` when it was lost."""
+        """Raise `Conflict` when the lease was lost."""
         with self._lock:
             self._lease.check(self._grant)
 
     def renew(self) -> None:
-        """Raises `Conflict` when it was lost."""
+        """Renew the lease. Raises `Conflict` when it was lost."""
         with self._lock:
             self._grant = self._lease.renew(self._grant)
 
     def release(self) -> None:
+        """Give the lease back, so that the next holder need not wait until it expires."""
         with self._lock:
             self._lease.release(self._grant)
 
@@ -133,6 +135,7 @@ def held(lease: Lease, holder: str, every: float) -> Iterator[HeldLease]:
     ended = threading.Event()
 
     def renewing() -> None:
+        """Renew the lease every `every` seconds until the block ends or the lease is lost."""
         while not ended.wait(every):
             try:
                 mine.renew()
@@ -156,6 +159,6 @@ def held(lease: Lease, holder: str, every: float) -> Iterator[HeldLease]:
 
 
 def open_lease(settings: RegistrySettings, name: str, ttl: float) -> Lease:
-    """In that registry, for `ttl` seconds at a time; opened on first use."""
+    """The lease `name` in that registry, for `ttl` seconds at a time; opened on first use."""
     url = "memory:" if settings.backend == "memory" else settings.url
     return Lease(Objects(url), name, timedelta(seconds=ttl))

@@ -25,14 +25,14 @@ log = structlog.get_logger()
 
 PARTIAL = ".partial-"
 ABANDONED = 86_400.0
-"""Seconds after which nobody is expected to go on with a copy that was interrupted."""
+"""Seconds after which an interrupted copy is removed."""
 REMEMBERED = 4
 """Versions that a record of what was served names."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheLimit:
-    """Copies kept, those used last, and their bytes (`None`: any number). What is in use stays, whatever it takes."""
+    """The number of copies kept (those used last) and their bytes (`None`: any number); copies in use always stay."""
 
     versions: int = 4
     size: int | None = None
@@ -42,7 +42,7 @@ DEFAULT_LIMIT = CacheLimit()
 
 
 def local_copy(manifest: Manifest, into: Path, source: Source, limit: CacheLimit) -> Path:
-    """Processes that share `into` copy one after the other, so that the second finds the work done.
+    """The verified copy in `into`; processes that share `into` copy one after the other.
 
     A copy is hashed on every use (256 MB take 0.3 s), and made anew when it does not hold.
     """
@@ -154,21 +154,21 @@ def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
     """Copies beyond the limit, the longest unused first, and what was interrupted long ago."""
     folders = sorted(((path.stat().st_mtime, path) for path in into.iterdir() if path.is_dir()), reverse=True)
     served = _served(into)
-    kept, size = 0, 0
+    copies, size = 0, 0
     for used_at, path in folders:
         if path.name.startswith("."):
             if used_at < time.time() - ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
             continue
         own = sum(file.stat().st_size for file in path.iterdir())
-        too_much = kept >= limit.versions or (limit.size is not None and size + own > limit.size)
+        too_much = copies >= limit.versions or (limit.size is not None and size + own > limit.size)
         if too_much and path != newest and path.name not in served and _evicted(path):
             continue
-        kept, size = kept + 1, size + own
+        copies, size = copies + 1, size + own
 
 
 def _evicted(path: Path) -> bool:
-    """Remove a copy unless somebody holds it."""
+    """Remove a copy unless a process holds it; whether it was removed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,5 +182,5 @@ def _evicted(path: Path) -> bool:
 
 
 def _served(into: Path) -> set[str]:
-    """What a start without registry would serve."""
+    """The versions that a start without registry would serve."""
     return {noted[0].version for path in into.glob(_record(into, "*").name) if (noted := _read(path))}

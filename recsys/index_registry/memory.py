@@ -6,7 +6,7 @@ from recsys.index_registry.protocol import Proof
 
 
 class MemoryIndexRegistry(ObjectStoreRegistry):
-    """The same on an object store in memory."""
+    """An `IndexRegistry` on an object store in memory."""
 
     def __init__(self, proof: Proof | None = None) -> None:
         super().__init__("memory:", DEFAULT_LIMIT, proof)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class ObjectStoreRegistry:
-    """An `IndexRegistry`."""
+    """An `IndexRegistry` on the object store at `url`."""
 
     def __init__(self, url: str, limit: CacheLimit = DEFAULT_LIMIT, proof: Proof | None = None) -> None:
         self._objects = Objects(url)
@@ -42,6 +42,7 @@ class ObjectStoreRegistry:
         self._proof = proof
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
+        """See `IndexRegistry.publish`; the manifest is created last and only if absent."""
         _check_id(manifest.version, VersionId, "version")
         check_files(manifest, files)
         described = msgspec.json.format(encoded(manifest))
@@ -54,10 +55,14 @@ class ObjectStoreRegistry:
             raise Conflict(f"version {manifest.version} was published by somebody else meanwhile")
 
     def versions(self) -> list[Manifest]:
-        found = [self._manifest_at(entry) for entry in self._objects.entries("versions") if _is_manifest(entry["path"])]
-        return sorted(filter(None, found), key=lambda manifest: (manifest.created_at, manifest.version))
+        """See `IndexRegistry.versions`; a manifest that cannot be read is logged and left out."""
+        manifests = [
+            self._manifest_at(entry) for entry in self._objects.entries("versions") if _is_manifest(entry["path"])
+        ]
+        return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.version))
 
     def manifest(self, version: str) -> Manifest:
+        """See `IndexRegistry.manifest`."""
         path = f"{_folder(version)}/{MANIFEST}"
         raw = self._objects.get(path) if _is_id(version, VersionId) else None
         if raw is None:
@@ -65,37 +70,43 @@ class ObjectStoreRegistry:
         return read_manifest(raw, version)
 
     def fetch(self, version: str, into: Path) -> Path:
+        """See `IndexRegistry.fetch`; older copies beyond the cache limit are removed."""
         manifest = self.manifest(version)
         return local_copy(manifest, into, partial(self._part, version), self._limit)
 
     def check(self, version: str, copies: Path) -> None:
+        """See `IndexRegistry.check`; a file is unchanged while its etag is."""
         manifest, folder = self.manifest(version), _folder(version)
         stored = {entry["path"]: entry for entry in self._objects.entries(folder)}
         for name, promised in manifest.files.items():
-            what, entry = f"version {version}, file {name}", stored.get(f"{folder}/{name}")
+            label, entry = f"version {version}, file {name}", stored.get(f"{folder}/{name}")
             if entry is None:
-                raise CorruptArtefact(f"{what}: it is missing")
+                raise CorruptArtefact(f"{label}: it is missing")
             if entry["size"] != promised.size:
-                raise CorruptArtefact(f"{what}: {entry['size']} bytes, but the manifest says {promised.size}")
+                raise CorruptArtefact(f"{label}: {entry['size']} bytes, but the manifest says {promised.size}")
             e_tag, copy = entry.get("e_tag"), copies / version / name
             if e_tag is None or e_tag != etag_of(copy):
-                for _ in verified(self._part(version, name, 0, None).chunks, promised, what):
+                for _ in verified(self._part(version, name, 0, None).chunks, promised, label):
                     pass
                 note_etag(copy, e_tag)
 
     def prove(self, version: str) -> None:
+        """See `IndexRegistry.prove`."""
         if self._proof is not None:
             self._proof(self, version)
 
     def alias(self, alias: str) -> AliasMove | None:
+        """See `IndexRegistry.alias`; `None` for an alias that was cleared."""
         move = next(self._moves_backwards(alias), None)
         return None if move is None or move.cleared else move
 
     def aliases(self) -> dict[str, AliasMove]:
+        """See `IndexRegistry.aliases`."""
         newest = self._objects.newest_of_each("aliases", AliasMove)
         return {alias: move for alias, move in newest.items() if not move.cleared}
 
     def history(self, alias: str | None = None) -> list[AliasMove]:
+        """See `IndexRegistry.history`; deletions are among the moves of all aliases."""
         if alias is not None:
             return [*self._moves_backwards(alias)][::-1]
         moves = [
@@ -114,15 +125,16 @@ class ObjectStoreRegistry:
         actor: str,
         reason: str,
         rollout: Rollout | None = None,
-        after: int | None = None,
+        last_sequence: int | None = None,
     ) -> AliasMove:
+        """See `IndexRegistry.move_alias`."""
         _check_id(alias, Alias, "alias")
         if alias.startswith(DELETED):
             raise InvalidInput("alias", f"{DELETED!r} only says what was deleted")
         if alias == PREVIOUS:
             raise InvalidInput("alias", f"{PREVIOUS!r} follows from the moves of {LIVE!r} and cannot be set")
         target = self._pointed_at(alias).version if version is None else self.manifest(version).version
-        # What is damaged may be pinned all the same: somebody wants to look at it.
+        # A damaged version may be pinned, to be examined.
         if version is not None and not alias.startswith(PIN):
             self.prove(version)
         moved_at = datetime.now(UTC)
@@ -138,18 +150,21 @@ class ObjectStoreRegistry:
                 cleared=version is None,
                 rollout=rollout,
             ),
-            after,
+            last_sequence,
         )
 
     def placements(self) -> dict[str, PlacementChange]:
+        """See `IndexRegistry.placements`."""
         return self._objects.newest_of_each("placements", PlacementChange)
 
     def placement_history(self, name: str) -> list[PlacementChange]:
+        """See `IndexRegistry.placement_history`."""
         if not _is_id(name, PlacementName):
             return []
         return [*self._objects.newest_first(f"placements/{name}", PlacementChange)][::-1]
 
     def change_placement(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
+        """See `IndexRegistry.change_placement`."""
         _check_id(name, PlacementName, "placement")
         changed_at = datetime.now(UTC)
         return self._objects.append(
@@ -160,6 +175,7 @@ class ObjectStoreRegistry:
         )
 
     def delete(self, version: str, *, actor: str = "nobody", reason: str = "deleted") -> None:
+        """See `IndexRegistry.delete`; files left behind by an interrupted deletion are for `collect`."""
         if not _is_id(version, VersionId) or not self._objects.exists(f"{_folder(version)}/{MANIFEST}"):
             raise NotFound("version", version)
         for alias, move in self.aliases().items():
@@ -167,37 +183,38 @@ class ObjectStoreRegistry:
                 state = "in service" if in_service(alias) else "to be kept"
                 raise Conflict(f"version {version} is {state}: alias {alias!r} points at it")
         folder = _folder(version)
-        # Whoever finds no manifest finds no version, whatever is left of it; on a full disk it makes room for the note.
+        # Without its manifest the version does not exist; on a full disk this makes room for the note.
         self._objects.delete(f"{folder}/{MANIFEST}")
         self._note(version, actor, reason)
         for entry in self._objects.entries(folder):
             self._objects.delete(entry["path"])
 
-    def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
-        found: dict[str, list[ObjectMeta]] = {}
+    def collect(self, cutoff: datetime, *, dry_run: bool = False) -> list[str]:
+        """See `IndexRegistry.collect`."""
+        objects_by_version: dict[str, list[ObjectMeta]] = {}
         for entry in self._objects.entries("versions"):
-            found.setdefault(entry["path"].split("/")[1], []).append(entry)
-        left = [
+            objects_by_version.setdefault(entry["path"].split("/")[1], []).append(entry)
+        leftovers = [
             version
-            for version, entries in found.items()
+            for version, entries in objects_by_version.items()
             if not any(_is_manifest(entry["path"]) for entry in entries)
-            and all(entry["last_modified"] < before for entry in entries)
+            and all(entry["last_modified"] < cutoff for entry in entries)
         ]
-        for version in [] if dry_run else left:
-            for entry in found[version]:
+        for version in [] if dry_run else leftovers:
+            for entry in objects_by_version[version]:
                 self._objects.delete(entry["path"])
-        return left
+        return leftovers
 
     def _note(self, version: str, actor: str, reason: str) -> None:
         """An entry of the history, in a place of its own: where aliases point is looked up every second."""
-        now = datetime.now(UTC)
+        deleted_at = datetime.now(UTC)
         self._objects.append(
             f"deletions/{version}",
             lambda sequence: AliasMove(
                 alias=f"{DELETED}{version}",
                 version=version,
                 sequence=sequence,
-                moved_at=now,
+                moved_at=deleted_at,
                 actor=actor,
                 reason=reason,
                 cleared=True,

@@ -42,12 +42,12 @@ T = TypeVar("T")
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translated(action: str) -> Iterator[None]:
     """The client's errors as `RegistryUnavailable`, without its debug output."""
     try:
         yield
     except (BaseError, OSError) as error:
-        raise RegistryUnavailable(f"the index registry cannot {what}: {str(error).partition(chr(10))[0]}") from error
+        raise RegistryUnavailable(f"the index registry cannot {action}: {str(error).partition(chr(10))[0]}") from error
 
 
 def object_store(url: str) -> "ObjectStore":
@@ -68,7 +68,7 @@ def _client(scheme: str) -> "ClientConfig":
 
 
 class Objects:
-    """Opened on first use: one that is away must not keep a service from starting. All raise `RegistryUnavailable`."""
+    """An object store, opened on first use so that a service starts without it. All raise `RegistryUnavailable`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -76,15 +76,17 @@ class Objects:
 
     @cached_property
     def store(self) -> "ObjectStore":
+        """The object store, opened on first use."""
         return object_store(self._url)
 
     def entries(self, folder: str) -> "list[ObjectMeta]":
-        """What is below `folder`, in the order of the paths."""
+        """The metadata of every object below `folder`, sorted by path."""
         with translated(f"list {folder}"):
             entries = [entry for page in obstore.list(self.store, folder) for entry in page]
         return sorted(entries, key=lambda entry: entry["path"])
 
     def get(self, path: str) -> bytes | None:
+        """The bytes of the object at `path`, `None` where there is none."""
         with translated(f"read {path}"):
             try:
                 return obstore.get(self.store, path).bytes().to_bytes()
@@ -92,7 +94,7 @@ class Objects:
                 return None
 
     def read(self, path: str, kind: type[T]) -> T | None:
-        """`None` for what is not there and, with a word, for what cannot be read."""
+        """The object at `path`; `None` where there is none and, with a warning, where it cannot be read."""
         raw = self.get(path)
         if raw is None:
             return None
@@ -103,11 +105,11 @@ class Objects:
             return None
 
     def read_once(self, entry: "ObjectMeta", kind: type[T]) -> T | None:
-        """Nothing read by this ever changes, so nothing is read twice. `None` (and a warning) for the unreadable."""
+        """The object of a listed `entry`, cached as it never changes; `None` and a warning where it is unreadable."""
         key = (entry["path"], entry.get("e_tag"))
-        known = self._remembered.get(key)
-        if isinstance(known, kind):
-            return known
+        cached_value = self._remembered.get(key)
+        if isinstance(cached_value, kind):
+            return cached_value
         value = self.read(entry["path"], kind)
         if value is None:
             return None
@@ -117,6 +119,7 @@ class Objects:
         return value
 
     def exists(self, path: str) -> bool:
+        """Whether there is an object at `path`."""
         with translated(f"read {path}"):
             try:
                 obstore.head(self.store, path)
@@ -125,11 +128,12 @@ class Objects:
         return True
 
     def put(self, path: str, file: Path) -> None:
+        """Upload the local `file` to `path`, replacing what is there."""
         with translated(f"write {path}"):
             obstore.put(self.store, path, file)
 
     def create(self, path: str, content: bytes) -> bool:
-        """False where somebody else has created it. Our own, if only its answer was lost, is ours."""
+        """Create the object; False where another writer has created it with other content."""
         with translated(f"write {path}"):
             try:
                 obstore.put(self.store, path, content, mode="create")
@@ -138,7 +142,7 @@ class Objects:
         return True
 
     def delete(self, path: str) -> None:
-        """Absent is fine."""
+        """Delete the object at `path`; does nothing where there is none."""
         with translated(f"delete {path}"):
             try:
                 obstore.delete(self.store, path)
@@ -146,14 +150,14 @@ class Objects:
                 return
 
     def part(self, path: str, offset: int = 0, e_tag: str | None = None) -> Part | None:
-        """What is at `path` from byte `offset` on, if it still has this `e_tag`; else from the start."""
-        found = self._get(path, {"range": {"offset": offset}, "if_match": e_tag}) if offset and e_tag else None
+        """The object at `path`, from `offset` on if it still has this `e_tag`, else whole; `None` if it is missing."""
+        result = self._get(path, {"range": {"offset": offset}, "if_match": e_tag}) if offset and e_tag else None
         # Not every server minds `If-Match`.
-        if found is None or found.meta.get("e_tag") != e_tag:
-            found, offset = self._get(path, {}), 0
-        if found is None:
+        if result is None or result.meta.get("e_tag") != e_tag:
+            result, offset = self._get(path, {}), 0
+        if result is None:
             return None
-        return Part(found.meta.get("e_tag"), offset, _chunks(found, path))
+        return Part(result.meta.get("e_tag"), offset, _chunks(result, path))
 
     def _get(self, path: str, options: "GetOptions") -> "GetResult | None":
         with translated(f"read {path}"):
@@ -165,29 +169,29 @@ class Objects:
     def newest_first(self, folder: str, kind: type[T]) -> Iterator[T]:
         """The entries of the sequence in `folder`, backwards; what cannot be read is skipped."""
         for entry in reversed(self.entries(folder)):
-            found = self.read_once(entry, kind) if sequence_of(entry["path"]) else None
-            if found is not None:
-                yield found
+            value = self.read_once(entry, kind) if sequence_of(entry["path"]) else None
+            if value is not None:
+                yield value
 
     def newest_of_each(self, folder: str, kind: type[T]) -> dict[str, T]:
         """The newest entry of every sequence in a folder of `folder`, by that folder's name; in one listing."""
-        found: dict[str, T] = {}
+        newest: dict[str, T] = {}
         for entry in reversed(self.entries(folder)):
             name = entry["path"].split("/")[-2]
-            if name not in found and sequence_of(entry["path"]):
+            if name not in newest and sequence_of(entry["path"]):
                 value = self.read_once(entry, kind)
                 if value is not None:
-                    found[name] = value
-        return found
+                    newest[name] = value
+        return newest
 
-    def append(self, folder: str, entry: Callable[[int], T], after: int | None = None) -> T:
-        """The next entry of the sequence, or the one `after` an entry, given its number.
+    def append(self, folder: str, entry: Callable[[int], T], last_sequence: int | None = None) -> T:
+        """The next entry of the sequence, or the one `last_sequence` an entry, given its number.
 
-        Raises `Conflict` when another writer was faster, and `InvalidInput` for an entry that nobody could read.
+        Raises `Conflict` when another writer was faster, and `InvalidInput` for an entry that could not be read.
         """
-        if after is None:
-            after = max((sequence_of(one["path"]) for one in self.entries(folder)), default=0)
-        sequence = after + 1
+        if last_sequence is None:
+            last_sequence = max((sequence_of(stored["path"]) for stored in self.entries(folder)), default=0)
+        sequence = last_sequence + 1
         value = entry(sequence)
         if not self.create(f"{folder}/{sequence:08d}.json", encoded(value)):
             raise Conflict(f"{folder} was changed by somebody else meanwhile")
@@ -205,13 +209,13 @@ def encoded(value: object) -> bytes:
 
 
 def _wrong(error: Exception) -> tuple[str, str]:
-    reason, _, place = str(error).partition(" - at `$.")
-    return place.rstrip("`") or "entry", reason
+    reason, _, path = str(error).partition(" - at `$.")
+    return path.rstrip("`") or "entry", reason
 
 
-def _chunks(found: "GetResult", path: str) -> Iterator[bytes]:
+def _chunks(result: "GetResult", path: str) -> Iterator[bytes]:
     with translated(f"read {path}"):
-        stream = found.stream(min_chunk_size=CHUNK)
+        stream = result.stream(min_chunk_size=CHUNK)
     while True:
         with translated(f"read {path}"):
             chunk = next(stream, None)
@@ -221,6 +225,6 @@ def _chunks(found: "GetResult", path: str) -> Iterator[bytes]:
 
 
 def sequence_of(path: str) -> int:
-    """0 for what is no entry."""
-    found = ENTRY_NAME.fullmatch(path.rpartition("/")[2])
-    return int(found[1]) if found else 0
+    """The sequence number in the path of an entry; 0 for another path."""
+    match = ENTRY_NAME.fullmatch(path.rpartition("/")[2])
+    return int(match[1]) if match else 0

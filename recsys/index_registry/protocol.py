@@ -11,7 +11,7 @@ from recsys.rollout import Rollout
 
 
 class IndexRegistry(Protocol):
-    """All methods are synchronous: call them from a thread. All raise `RegistryUnavailable`."""
+    """Versions, aliases and placements. Methods block: call them from a thread. All raise `RegistryUnavailable`."""
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         """Write `files` (name -> local file) and then the manifest.
@@ -22,11 +22,11 @@ class IndexRegistry(Protocol):
         ...
 
     def versions(self) -> list[Manifest]:
-        """Every complete version, oldest first."""
+        """The manifests of all complete versions, oldest first."""
         ...
 
     def manifest(self, version: str) -> Manifest:
-        """Raises `NotFound`, or `CorruptArtefact` when the manifest cannot be read."""
+        """The manifest of `version`. Raises `NotFound`, or `CorruptArtefact` when it cannot be read."""
         ...
 
     def fetch(self, version: str, into: Path) -> Path:
@@ -39,29 +39,29 @@ class IndexRegistry(Protocol):
         ...
 
     def check(self, version: str, copies: Path) -> None:
-        """Raises `NotFound`, or `CorruptArtefact` naming the file, unless all that the manifest promises is there.
+        """Check that every file of the manifest is whole. Raises `NotFound`, or `CorruptArtefact` naming the file.
 
         Each file is read and hashed, but for those that a copy in `copies` was read from and that are the same since.
         """
         ...
 
     def prove(self, version: str) -> None:
-        """What comes before a move that puts `version` in service: the `Proof` this registry was opened with, if any.
+        """Run the `Proof` this registry was opened with, if any; done before a move that puts `version` in service.
 
         Raises `NotFound`, `CorruptArtefact`.
         """
         ...
 
     def alias(self, alias: str) -> AliasMove | None:
-        """Where `alias` points now."""
+        """The newest move of `alias`, `None` where it points nowhere."""
         ...
 
     def aliases(self) -> dict[str, AliasMove]:
-        """Where every alias points that points somewhere; in one listing."""
+        """The newest move of every alias that points somewhere; in one listing."""
         ...
 
     def history(self, alias: str | None = None) -> list[AliasMove]:
-        """Every move of `alias`, or of all of them, oldest first."""
+        """The moves of `alias`, or of all aliases, oldest first."""
         ...
 
     def move_alias(
@@ -72,12 +72,12 @@ class IndexRegistry(Protocol):
         actor: str,
         reason: str,
         rollout: Rollout | None = None,
-        after: int | None = None,
+        last_sequence: int | None = None,
     ) -> AliasMove:
         """Point `alias` at `version`, or nowhere with `None`; a pin apart, a version is proven first (`prove`).
 
         Raises `InvalidInput` for what is no alias that can be moved so, `NotFound`, or `Conflict` when another
-        move won, or there is one that is not the `after` (its sequence) which the caller has seen.
+        move won, or there is one that is not the `last_sequence` (its sequence) which the caller has seen.
         """
         ...
 
@@ -86,7 +86,7 @@ class IndexRegistry(Protocol):
         ...
 
     def placement_history(self, name: str) -> list[PlacementChange]:
-        """Every change of placement `name`, oldest first."""
+        """The changes of placement `name`, oldest first."""
         ...
 
     def change_placement(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
@@ -103,8 +103,8 @@ class IndexRegistry(Protocol):
         """
         ...
 
-    def collect(self, before: datetime, *, dry_run: bool = False) -> list[str]:
-        """Remove what is left of versions without a manifest that nothing was written to since `before`.
+    def collect(self, cutoff: datetime, *, dry_run: bool = False) -> list[str]:
+        """Remove what is left of versions without a manifest that nothing was written to since `cutoff`.
 
         They are uploads or deletions that never came to their end; their names, sorted.
         """

@@ -10,15 +10,19 @@ UPLOAD_PATIENCE = timedelta(days=1)
 
 
 def prunable(
-    registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, now: datetime | None = None
+    registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, now_time: datetime | None = None
 ) -> list[str]:
     """Versions, oldest first, that are not among the newest `keep`, were made more than `older_than` ago, and that no
     alias points at: none in service, none that a rollback would bring back, no candidate, none that is pinned."""
-    kept = set(aliases_of(registry).values())
-    before = (now or datetime.now(UTC)) - older_than
+    aliased_versions = set(aliases_of(registry).values())
+    cutoff = (now_time or datetime.now(UTC)) - older_than
     manifests = registry.versions()
     old = manifests[: max(len(manifests) - keep, 0)]
-    return [one.version for one in old if one.created_at < before and one.version not in kept]
+    return [
+        manifest.version
+        for manifest in old
+        if manifest.created_at < cutoff and manifest.version not in aliased_versions
+    ]
 
 
 def prune(
@@ -36,7 +40,7 @@ def collect(
     older_than: timedelta = UPLOAD_PATIENCE,
     *,
     dry_run: bool = False,
-    now: datetime | None = None,
+    now_time: datetime | None = None,
 ) -> list[str]:
     """Remove uploads that never came to their end and were last written to more than `older_than` ago."""
-    return registry.collect((now or datetime.now(UTC)) - older_than, dry_run=dry_run)
+    return registry.collect((now_time or datetime.now(UTC)) - older_than, dry_run=dry_run)

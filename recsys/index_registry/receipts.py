@@ -1,8 +1,8 @@
-"""Receipts of erasures: what became of each, and when; for the user who asks and for whoever audits.
+"""Receipts of erasures: what was done for each, and when; for the user who asks and for auditors.
 
 `erasures/{receipt}/{stage}.json`, each written once and never changed. The receipt's id is the erasure's event id.
-No stage says who the user was: `user` is a hash that somebody who knows the id can check and nobody can reverse
-into another receipt, because each is salted with its receipt's id.
+No stage says who the user was: `user` is a hash that can be checked by those who know the id. It is salted
+with the receipt's id, so that it links no two receipts.
 """
 
 import hashlib
@@ -45,26 +45,26 @@ class ErasureReceipt(msgspec.Struct, frozen=True):
 
 
 class ErasureReceipts:
-    """All methods are synchronous: call them from a thread. All raise `RegistryUnavailable`."""
+    """Writes and reads receipts. Methods block: call them from a thread. All raise `RegistryUnavailable`."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     def request(self, receipt: str, user_id: str, at: datetime) -> None:
-        """Somebody asked for `user_id` to be erased. Idempotent."""
+        """Note that `user_id` is to be erased. Idempotent."""
         self._create(receipt, "requested", Stage(at, receipt, hashed(user_id, receipt)))
 
     def note(self, stage: str, receipt: str, at: datetime, rows: int | None = None) -> None:
-        """Idempotent: the first note of a stage stays."""
+        """Note that the erasure reached `stage`. Idempotent: the first note of a stage stays."""
         self._create(receipt, stage, Stage(at, receipt, rows=rows))
 
     def of(self, receipt: str, user_id: str) -> ErasureReceipt | None:
-        """`None` where nobody asked for it, or somebody else did."""
-        found = self._stages(receipt, STAGES)
-        requested = found.get("requested")
+        """The receipt, or `None` where there is none or it is another user's."""
+        stages = self._stages(receipt, STAGES)
+        requested = stages.get("requested")
         if requested is None or requested.user != hashed(user_id, receipt):
             return None
-        return _receipt(found)
+        return _receipt(stages)
 
     def reached(self) -> dict[str, set[str]]:
         """The stages that each erasure has reached, by the folder of its receipt (`folder_of`); in one listing."""
@@ -75,21 +75,22 @@ class ErasureReceipts:
         return reached
 
     def all(self) -> Iterator[ErasureReceipt]:
-        """Every receipt that can be read, in no order that means anything."""
+        """Yield every receipt that can be read, in no particular order."""
         for folder, reached in self.reached().items():
-            found = self._stages(folder, [stage for stage in STAGES if stage in reached])
-            if "requested" in found:
-                yield _receipt(found)
+            stages = self._stages(folder, [stage for stage in STAGES if stage in reached])
+            if "requested" in stages:
+                yield _receipt(stages)
 
     def noted(self, stage: str, receipt: str) -> Stage | None:
+        """The note of `stage` for this receipt, `None` where there is none that can be read."""
         return self._stages(receipt, [stage]).get(stage)
 
     def _create(self, receipt: str, stage: str, reached: Stage) -> None:
         self._objects.create(_path(receipt, stage), msgspec.json.encode(reached))
 
     def _stages(self, receipt: str, stages: Sequence[str]) -> dict[str, Stage]:
-        found = {stage: self._objects.read(_path(receipt, stage), Stage) for stage in stages}
-        return {stage: one for stage, one in found.items() if one is not None}
+        records = {stage: self._objects.read(_path(receipt, stage), Stage) for stage in stages}
+        return {stage: record for stage, record in records.items() if record is not None}
 
 
 def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
@@ -99,10 +100,11 @@ def open_erasure_receipts(settings: RegistrySettings) -> ErasureReceipts:
 
 def forgotten(features: UserFeatures, erased_at_ms: int) -> bool:
     """Whether the record holds nothing from before an erasure: it knows of it, or of one later."""
-    return any(not one.into and one.at_ms >= erased_at_ms for one in features.identity_changes)
+    return any(not change.into and change.at_ms >= erased_at_ms for change in features.identity_changes)
 
 
 def hashed(user_id: str, receipt: str) -> str:
+    """The hash of the user's id, salted with the receipt's id, as hex."""
     return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, key=_key(receipt)).hexdigest()
 
 
@@ -121,14 +123,15 @@ def _path(receipt: str, stage: str) -> str:
 
 def _receipt(stages: Mapping[str, Stage]) -> ErasureReceipt:
     def at(stage: str) -> datetime | None:
+        """When `stage` was reached, `None` where it was not."""
         return stages[stage].at if stage in stages else None
 
-    found = stages.get("found")
+    rows_stage = stages.get("found")
     return ErasureReceipt(
         stages["requested"].receipt,
         stages["requested"].at,
         at("features"),
-        None if found is None else found.rows,
+        None if rows_stage is None else rows_stage.rows,
         at("deleted"),
         at("vacuumed"),
     )

@@ -47,13 +47,15 @@ def start_canary(
     return registry.move_alias(CANARY, version, actor=actor, reason=reason, rollout=rollout)
 
 
-def advance_canary(registry: IndexRegistry, seen: AliasMove | None = None, *, actor: str, reason: str) -> AliasMove:
+def advance_canary(
+    registry: IndexRegistry, judged_move: AliasMove | None = None, *, actor: str, reason: str
+) -> AliasMove:
     """On to the next step; after the last one the version is promoted and the canary over.
 
-    `seen` is the state that was judged. Raises `Conflict` where it is not the newest any more, `NotFound` without one,
-    and `CorruptArtefact`, with nothing moved, for a version that cannot be opened.
+    `judged_move` is the state that was judged. Raises `Conflict` where it is not the newest any more, `NotFound`
+    without one, and `CorruptArtefact`, with nothing moved, for a version that cannot be opened.
     """
-    move = seen or _running(registry, CANARY)
+    move = judged_move or _running(registry, CANARY)
     rollout = move.rollout
     if rollout is None:
         raise InvalidInput("canary", f"version {move.version} was put there without steps: stop it and start a canary")
@@ -61,10 +63,10 @@ def advance_canary(registry: IndexRegistry, seen: AliasMove | None = None, *, ac
     if share < 1.0:
         further = msgspec.structs.replace(rollout, share=share)
         return registry.move_alias(
-            CANARY, move.version, actor=actor, reason=reason, rollout=further, after=move.sequence
+            CANARY, move.version, actor=actor, reason=reason, rollout=further, last_sequence=move.sequence
         )
     registry.prove(move.version)
-    # Cleared first: whoever comes second in this must not promote what somebody has just stopped.
+    # Cleared first: of two operators the second must not promote a canary that the first has just stopped.
     stop(registry, CANARY, move, actor=actor, reason=reason)
     return promote(registry, move.version, actor=actor, reason=reason)
 
@@ -84,10 +86,12 @@ def start_shadow(
     return registry.move_alias(SHADOW, version, actor=actor, reason=reason, rollout=rollout)
 
 
-def stop(registry: IndexRegistry, alias: str, seen: AliasMove | None = None, *, actor: str, reason: str) -> AliasMove:
+def stop(
+    registry: IndexRegistry, alias: str, judged_move: AliasMove | None = None, *, actor: str, reason: str
+) -> AliasMove:
     """End a canary or shadow; of a canary, everybody gets the live version again. Raises as `advance_canary`."""
-    move = seen or _running(registry, alias)
-    return registry.move_alias(alias, None, actor=actor, reason=reason, after=move.sequence)
+    move = judged_move or _running(registry, alias)
+    return registry.move_alias(alias, None, actor=actor, reason=reason, last_sequence=move.sequence)
 
 
 def _other_than_live(registry: IndexRegistry, version: str) -> str:

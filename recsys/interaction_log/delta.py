@@ -20,16 +20,16 @@ from recsys.interaction_log.delta_tables import (
     translated,
     version_at,
 )
-from recsys.interaction_log.identity_changes import PLACE, identity_change_rows, settled
+from recsys.interaction_log.identity_changes import POSITION_KEY, identity_change_rows, settled
 from recsys.interaction_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
 from recsys.interaction_log.rows import (
     EVENT,
     admitted,
     each_event_once,
-    known,
     logged_item,
     merged_items,
     purge_plan,
+    reached_changes,
     shelved,
     snapshot,
     unseen,
@@ -47,7 +47,7 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
 
 
 class DeltaInteractionLog:
-    """Four tables under `path`: `interactions` (partitioned by date), `items`, `erasures` and `merges`.
+    """An `InteractionLog` of tables under `path`: `interactions` (partitioned by date), `items`, `erasures`, `merges`.
 
     Nothing is cached between calls, so one object may serve any number of threads.
     """
@@ -59,6 +59,7 @@ class DeltaInteractionLog:
         self._merges = f"{path.rstrip('/')}/merges"
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
+        """See `InteractionLog.append`; watermarks are Delta application transactions."""
         with translated():
             table = opened_or_created(self._interactions, READ_SCHEMA, ["date"], CONFIGURATION)
             stored = {partition: transaction(table, partition) for partition in watermarks}
@@ -75,21 +76,25 @@ class DeltaInteractionLog:
             return True
 
     def watermark(self, partition: str) -> int:
+        """See `InteractionLog.watermark`."""
         with translated():
             table = opened(self._interactions)
             return -1 if table is None else transaction(table, partition)
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
+        """See `InteractionLog.watermarks`."""
         with translated():
             table = self._table(version)
             return {} if table is None else self._watermarks(table, self.identity_changes())
 
     def version(self) -> int:
+        """See `InteractionLog.version`."""
         with translated():
             table = opened(self._interactions)
             return -1 if table is None else table.version()
 
     def version_at(self, moment: datetime) -> int:
+        """See `InteractionLog.version_at`; goes by the timestamps of Delta's commits."""
         with translated():
             table = opened(self._interactions)
             if table is None:
@@ -97,14 +102,17 @@ class DeltaInteractionLog:
             return version_at(table, moment)
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
+        """See `InteractionLog.read`."""
         with translated():
             return each_event_once(self._settled(self._table(version)))
 
     def events(self) -> pl.LazyFrame:
+        """See `InteractionLog.events`."""
         with translated():
             return self._settled(opened(self._interactions)).select(*EVENT, "partition")
 
     def snapshot(self) -> Snapshot:
+        """See `InteractionLog.snapshot`."""
         with translated():
             table = opened(self._interactions)
             rows, watermarks, identity_changes = self._stored(table)
@@ -112,6 +120,7 @@ class DeltaInteractionLog:
             return snapshot(version, rows, watermarks, identity_changes)
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
+        """See `InteractionLog.append_items`."""
         with translated():
             growing = sorted({item.item_id for item in items if item.properties})
             accepted, refused = admitted(self._updates(growing) if growing else (), items)
@@ -121,6 +130,7 @@ class DeltaInteractionLog:
             return refused
 
     def items(self) -> list[Item]:
+        """See `InteractionLog.items`."""
         with translated():
             return merged_items(self._updates())
 
@@ -135,35 +145,43 @@ class DeltaInteractionLog:
         return [logged_item(*row) for row in updates.iter_rows()]
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
+        """See `InteractionLog.erase`; writes rows to the table of erasures, `purge` deletes the interactions."""
         self._append_once(self._erasures, identity_change_rows(erasures).drop("into"))
 
     def merge(self, merges: Sequence[Positioned]) -> None:
+        """See `InteractionLog.merge`; writes rows to the table of merges, `purge` moves the interactions."""
         self._append_once(self._merges, identity_change_rows(merges))
 
     def identity_changes(self) -> pl.DataFrame:
+        """See `InteractionLog.identity_changes`."""
         with translated():
             tables = [rows_of(uri, IDENTITY_CHANGE_SCHEMA) for uri in (self._erasures, self._merges)]
-            return pl.concat(tables).unique(PLACE, keep="first", maintain_order=True)
+            return pl.concat(tables).unique(POSITION_KEY, keep="first", maintain_order=True)
 
     def size(self) -> LogSize:
+        """See `InteractionLog.size`; of the table of interactions alone."""
         with translated():
             return delta_tidy.size(self._interactions)
 
     def compact(self) -> None:
+        """See `InteractionLog.compact`; covers all four tables."""
         with translated():
             for uri in self._tables():
                 delta_tidy.compact(uri)
 
     def purge_plan(self) -> Purge:
+        """See `InteractionLog.purge_plan`."""
         with translated():
             rows, watermarks, identity_changes = self._stored(opened(self._interactions))
-            return purge_plan(rows, known(identity_changes, watermarks))
+            return purge_plan(rows, reached_changes(identity_changes, watermarks))
 
     def purge(self, plan: Purge) -> int:
+        """See `InteractionLog.purge`."""
         with translated():
             return delta_tidy.purge(self._interactions, plan.changes)
 
     def vacuum(self, retention: float) -> Vacuumed:
+        """See `InteractionLog.vacuum`; covers all four tables."""
         cutoff = datetime.now(UTC) - timedelta(seconds=retention)
         with translated():
             return Vacuumed(sum(delta_tidy.vacuum(uri, retention) for uri in self._tables()), cutoff)
@@ -191,11 +209,13 @@ class DeltaInteractionLog:
     def _watermarks(table: DeltaTable, identity_changes: pl.DataFrame) -> dict[str, int]:
         written = pl.scan_delta(table).select("partition").unique().collect().get_column("partition")
         partitions = {*written, *identity_changes.get_column("partition")}
-        return {one: reached for one in sorted(partitions) if (reached := transaction(table, one)) >= 0}
+        return {
+            partition: reached for partition in sorted(partitions) if (reached := transaction(table, partition)) >= 0
+        }
 
     def _append_once(self, uri: str, rows: pl.DataFrame) -> None:
         """Rows of users at places that are not there yet."""
         with translated():
-            fresh = rows.join(rows_of(uri, rows.schema), on=PLACE, how="anti")
+            fresh = rows.join(rows_of(uri, rows.schema), on=POSITION_KEY, how="anti")
             if not fresh.is_empty():
                 appended(uri, fresh)

@@ -18,12 +18,12 @@ from recsys.interaction_log.letter_rows import (
     LETTER_SCHEMA,
     chosen,
     contents,
+    dead_letters_of,
     decision_rows,
     discarded,
     folded,
     near,
     refusal_rows,
-    told,
 )
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Refusal, Status
 
@@ -32,7 +32,7 @@ CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"
 MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
 ATTEMPTS = 10
 PAUSE = 0.05
-"""Seconds, more with each attempt: whoever comes second in a commit looks anew."""
+"""Seconds, more with each attempt, before a commit that came second is tried again."""
 
 T = TypeVar("T")
 
@@ -44,44 +44,55 @@ class DeltaDeadLetters:
         self._uri = f"{path.rstrip('/')}/dead_letters"
 
     def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """See `DeadLetters.dead_letter`."""
         rows = refusal_rows(refusals)
         if rows.is_empty():
             return []
-        known = self._read(lambda kept: near(kept, rows).select(HAPPENING).collect())
-        fresh = rows.join(known, on=HAPPENING, how="anti")
+        happenings = self._read(lambda table_rows: near(table_rows, rows).select(HAPPENING).collect())
+        fresh = rows.join(happenings, on=HAPPENING, how="anti")
         self._append(fresh)
         new = set(fresh.select("letter", "times_seen").iter_rows())
-        return [one for one in refusals if (one.letter, one.times_seen) in new]
+        return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]
 
     def letters(self, query: LetterQuery) -> list[DeadLetter]:
-        return self._read(lambda rows: told(chosen(rows, query)))
+        """See `DeadLetters.letters`."""
+        return self._read(lambda rows: dead_letters_of(chosen(rows, query)))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+        """See `DeadLetters.content`."""
         return self._read(lambda rows: contents(rows, letters))
 
     def waiting(self) -> int:
+        """See `DeadLetters.waiting`."""
+
         def count(rows: pl.LazyFrame) -> int:
+            """The number of letters that wait among `rows`."""
             return int(folded(rows).filter(status=Status.WAITING.value).select(pl.len()).collect().item())
 
         return self._read(count)
 
     def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
+        """See `DeadLetters.replayed`."""
         self._append(decision_rows(letters, Status.REPLAYED, at, by, None))
 
-    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
-        # The decision first: were it lost, a letter without its message would wait for ever.
-        self._append(decision_rows(letters, Status.DISCARDED, at, by, why))
-        _again(self._erase)
+    def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
+        """See `DeadLetters.discard`; older files of the table are deleted at once."""
+        # The decision first: were it lost, a letter without its message would stay waiting.
+        self._append(decision_rows(letters, Status.DISCARDED, at, by, comment))
+        _retry(self._erase)
 
-    def expire(self, before: datetime) -> None:
+    def expire(self, cutoff: datetime) -> None:
+        """See `DeadLetters.expire`; older files of the table are deleted at once."""
+
         def erase() -> None:
+            """Delete the rows before `cutoff`, compact the table, and erase what is discarded."""
             table = self._open()
             if table is not None:
-                table.delete(f"at < arrow_cast('{before.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
+                table.delete(f"at < arrow_cast('{cutoff.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
                 table.optimize.compact()
                 self._erase()
 
-        _again(erase)
+        _retry(erase)
 
     def _erase(self) -> None:
         """Empty what is discarded, and delete the files that still hold it."""
@@ -98,14 +109,15 @@ class DeltaDeadLetters:
     def _append(self, rows: pl.DataFrame) -> None:
         """Again where a discard or another creator of the table came first: a row that is there twice counts once."""
         if not rows.is_empty():
-            _again(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
+            _retry(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
         def rows() -> pl.LazyFrame:
+            """The table's rows; none where there is no table."""
             table = self._open()
             return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
 
-        return _again(lambda: look(rows()))
+        return _retry(lambda: look(rows()))
 
     def _open(self) -> DeltaTable | None:
         try:
@@ -121,14 +133,14 @@ class DeltaDeadLetters:
         try:
             return DeltaTable.create(self._uri, schema, mode="ignore", configuration=CONFIGURATION)
         except DeltaError:
-            # Two creators may meet; whoever lost finds the winner's table.
+            # Two creators may meet; the second finds the first one's table.
             table = self._open()
             if table is None:
                 raise
             return table
 
 
-def _again(call: Callable[[], T]) -> T:
+def _retry(call: Callable[[], T]) -> T:
     """Some more times, where another writer came first or a discard took away the files that were being read."""
     with _translated():
         for attempt in range(1, ATTEMPTS):

@@ -17,6 +17,7 @@ OLDEST = "millirec:oldest-version"
 
 
 def opened(uri: str) -> DeltaTable | None:
+    """The newest version of the table at `uri`, `None` where there is none."""
     try:
         return DeltaTable(uri)
     except TableNotFoundError:
@@ -29,6 +30,7 @@ def opened_or_created(
     partition_by: list[str] | None = None,
     configuration: Mapping[str, str | None] | None = None,
 ) -> DeltaTable:
+    """The table at `uri`, created with `schema` where it is missing. Raises `DeltaError`."""
     table = opened(uri)
     if table is not None:
         return table
@@ -41,7 +43,7 @@ def opened_or_created(
             configuration=configuration,
         )
     except DeltaError:
-        # Two creators may meet; whoever lost finds the winner's table.
+        # Two creators may meet; the second finds the first one's table.
         table = opened(uri)
         if table is None:
             raise
@@ -60,7 +62,7 @@ def rows_of(uri: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         return pl.DataFrame(schema=schema)
     rows = pl.scan_delta(table)
     stored = rows.collect_schema().names()
-    columns = [pl.col(one) if one in stored else pl.lit(None, kind).alias(one) for one, kind in schema.items()]
+    columns = [pl.col(name) if name in stored else pl.lit(None, kind).alias(name) for name, kind in schema.items()]
     return rows.select(columns).collect()
 
 
@@ -81,6 +83,7 @@ def as_of(table: DeltaTable | None, version: int) -> DeltaTable:
 
 
 def oldest_version(table: DeltaTable) -> int:
+    """The oldest version that the last vacuum left readable; 0 before any vacuum."""
     return transaction(table, OLDEST, 0)
 
 
@@ -95,6 +98,7 @@ def version_at(table: DeltaTable, moment: datetime) -> int:
 
 
 def transaction(table: DeltaTable, name: str, otherwise: int = -1) -> int:
+    """The version of the application transaction `name`, or `otherwise` where there is none."""
     stored = table.transaction_version(name)
     return otherwise if stored is None else stored
 

@@ -21,6 +21,7 @@ SAME_ROW = 'kept.date = gone.date AND kept.partition = gone.partition AND kept."
 
 
 def compact(uri: str) -> None:
+    """Rewrite small files of the table into few; does nothing when another writer commits at the same time."""
     table = opened(uri)
     if table is not None:
         with suppress(CommitFailedError):
@@ -28,6 +29,7 @@ def compact(uri: str) -> None:
 
 
 def size(uri: str) -> LogSize:
+    """Versions, rows, files and bytes of the table; version -1 and zeros where there is none."""
     table = opened(uri)
     if table is None:
         return LogSize(-1, 0, 0, 0, 0)
@@ -52,7 +54,7 @@ def _by_date(changes: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 def _change(uri: str, changes: pl.DataFrame) -> int:
     gone = changes.select("partition", "offset", "date", "owner", "moved_at")
-    dates = ", ".join(f"DATE '{one}'" for one in gone.get_column("date").unique())
+    dates = ", ".join(f"DATE '{date}'" for date in gone.get_column("date").unique())
     for attempt in range(ATTEMPTS):
         merge = DeltaTable(uri).merge(gone, f"kept.date IN ({dates}) AND {SAME_ROW}", "gone", "kept")
         merge = merge.when_matched_delete("gone.owner IS NULL")
@@ -81,15 +83,15 @@ def vacuum(uri: str, retention: float) -> int:
     if table is None:
         return 0
     hours = ceil(retention / 3600)
-    # What nobody committed goes too, unless it may be what somebody is just writing.
+    # Files that were never committed go too, unless a writer may still be at work on them.
     full = hours >= UNCOMMITTED_HOURS
     if not table.vacuum(hours, enforce_retention_duration=False, full=full):
         return 0
-    then = DeltaTable(uri)
-    then.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
+    past_table = DeltaTable(uri)
+    past_table.load_as_version(datetime.now(UTC) - timedelta(hours=hours))
     _set(uri, {"delta.deletedFileRetentionDuration": f"interval {hours} hours"})
     nothing = pl.DataFrame(schema=pl.Schema(table.schema().to_arrow()))
-    oldest = max(oldest_version(table), then.version())
+    oldest = max(oldest_version(table), past_table.version())
     refused = CommitProperties(app_transactions=[Transaction(OLDEST, oldest)])
     write_deltalake(DeltaTable(uri), nothing, mode="append", commit_properties=refused)
     deleted = DeltaTable(uri).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)

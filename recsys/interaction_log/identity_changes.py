@@ -1,4 +1,4 @@
-"""Whose each row is by now: users who were erased, or merged into another, after the rows were written."""
+"""The present user of each row, after erasures and merges that came later than the row."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -27,13 +27,13 @@ CHANGE_SCHEMA: dict[str, pl.DataType] = {
     "end": pl.UInt32(),
 }
 """A row that changes hands: to `owner` (null: erased) by a merge at `moved_at`; `end` is the change that decided."""
-PLACE = ("user_id", "partition", "offset")
+POSITION_KEY = ("user_id", "partition", "offset")
 NOWHERE = ""
 """The home of rows whose partition no identity change of their user stands on."""
 
 
 def identity_change_rows(records: Iterable[Positioned]) -> pl.DataFrame:
-    """Erasures and merges as rows of DEPARTURE_SCHEMA."""
+    """Erasures and merges as rows of IDENTITY_CHANGE_SCHEMA."""
     rows = [
         (
             r.message.event_id,
@@ -46,7 +46,7 @@ def identity_change_rows(records: Iterable[Positioned]) -> pl.DataFrame:
         for r in records
     ]
     return pl.DataFrame(rows, schema=IDENTITY_CHANGE_SCHEMA, orient="row").unique(
-        PLACE, keep="first", maintain_order=True
+        POSITION_KEY, keep="first", maintain_order=True
     )
 
 
@@ -68,11 +68,11 @@ def settled(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
 
 
 def unsettled(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
-    """Where `settled` says otherwise than `rows`, as CHANGE_SCHEMA; identity changes are numbered as they stand."""
+    """The rows that `settled` removes or moves, as CHANGE_SCHEMA; `end` is the position of an identity change."""
     if identity_changes.is_empty():
         return pl.LazyFrame(schema=CHANGE_SCHEMA)
-    left = _with_fate(rows, identity_changes).filter(pl.col("identity_change").is_not_null())
-    return left.select(CHANGE_SCHEMA.keys())
+    fates = _with_fate(rows, identity_changes).filter(pl.col("identity_change").is_not_null())
+    return fates.select(CHANGE_SCHEMA.keys())
 
 
 def _with_fate(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFrame:
@@ -93,14 +93,14 @@ def _by_place(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFram
     anywhere = identity_changes.with_columns(home=pl.lit(NOWHERE))
     columns = ("user_id", "home", "at", "identity_change")
     elsewhere = pl.concat([apart.select(columns), anywhere.select(columns)])
-    here = identity_changes.select("user_id", "partition", "offset", "at", "identity_change")
+    same_partition = identity_changes.select("user_id", "partition", "offset", "at", "identity_change")
     sooner = pl.col("at").is_null() | (pl.col("at_elsewhere") < pl.col("at"))
     return (
         rows.join(homes.lazy(), on=["user_id", "partition"], how="left")
         .with_columns(pl.col("home").fill_null(NOWHERE))
         .sort("offset")
         .join_asof(
-            here.sort("offset").lazy(),
+            same_partition.sort("offset").lazy(),
             on="offset",
             by=["user_id", "partition"],
             strategy="forward",
@@ -125,8 +125,9 @@ def _by_moment(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> pl.LazyFra
     leaving = _leaving(identity_changes)
 
     def number(row: dict[str, object]) -> int | None:
-        found = _next(leaving[str(row["user_id"])], int(str(row["since_ms"])))
-        return None if found is None else found[1]
+        """The number of the first identity change that takes the row, `None` where none does."""
+        next_change = _next(leaving[str(row["user_id"])], int(str(row["since_ms"])))
+        return None if next_change is None else next_change[1]
 
     moved = pl.struct("user_id", pl.col("since").dt.epoch("ms").alias("since_ms"))
     return rows.with_columns(identity_change=moved.map_elements(number, return_dtype=pl.UInt32()))
@@ -136,8 +137,8 @@ def _fates(identity_changes: pl.DataFrame) -> pl.DataFrame:
     """Per change, who has in the end what left with it, and since which merge; no `owner` where it was erased."""
     leaving = _leaving(identity_changes)
     rows = []
-    for one in [one for sequence in leaving.values() for one in sequence]:
-        number, last = one[1], one
+    for change in [change for sequence in leaving.values() for change in sequence]:
+        number, last = change[1], change
         while last[0].into and (onward := _next(leaving.get(last[0].into, []), last[0].at_ms)):
             last = onward
         rows.append((number, last[0].into or None, from_epoch_ms(last[0].at_ms), last[1]))
@@ -157,4 +158,4 @@ def _leaving(identity_changes: pl.DataFrame) -> dict[str, list[tuple[IdentityCha
 
 def _next(leaving: list[tuple[IdentityChange, int]], at_ms: int) -> tuple[IdentityChange, int] | None:
     later = islice(leaving, bisect_left(leaving, (IdentityChange(at_ms), -1)), None)
-    return next((one for one in later if one[0].takes(at_ms)), None)
+    return next((change for change in later if change[0].takes(at_ms)), None)

@@ -37,6 +37,7 @@ HAPPENING = ("letter", "times_seen", "status")
 
 
 def refusal_rows(refusals: Iterable[Refusal]) -> pl.DataFrame:
+    """Refusals as rows of LETTER_SCHEMA, each happening once."""
     rows = [
         (
             refusal.letter,
@@ -59,14 +60,15 @@ def refusal_rows(refusals: Iterable[Refusal]) -> pl.DataFrame:
 
 
 def decision_rows(
-    letters: Sequence[DeadLetter], status: Status, at: datetime, by: str, why: str | None
+    letters: Sequence[DeadLetter], status: Status, at: datetime, by: str, comment: str | None
 ) -> pl.DataFrame:
-    by, why = _printable(by), None if why is None else _printable(why)
+    """Replays or discards of `letters` as rows of LETTER_SCHEMA, without their content."""
+    by, comment = _printable(by), None if comment is None else _printable(comment)
     rows = [
-        (one.letter, one.times_seen, status.value, at.astimezone(UTC), by, why)
-        + (one.reason, one.field, one.partition, one.offset, one.size)
+        (letter.letter, letter.times_seen, status.value, at.astimezone(UTC), by, comment)
+        + (letter.reason, letter.field, letter.partition, letter.offset, letter.size)
         + (None,) * len(CONTENT)
-        for one in letters
+        for letter in letters
     ]
     return pl.DataFrame(rows, schema=LETTER_SCHEMA, orient="row")
 
@@ -78,6 +80,7 @@ def near(rows: pl.LazyFrame, places: pl.DataFrame) -> pl.LazyFrame:
 
 
 def chosen(rows: pl.LazyFrame, query: LetterQuery) -> pl.DataFrame:
+    """The folded letters that `query` asks for, those seen last first."""
     letters = folded(rows)
     if query.status is not None:
         letters = letters.filter(status=query.status.value)
@@ -88,7 +91,9 @@ def chosen(rows: pl.LazyFrame, query: LetterQuery) -> pl.DataFrame:
     if query.since is not None:
         letters = letters.filter(pl.col("last_seen") >= query.since)
     if query.ids:
-        letters = letters.filter(pl.any_horizontal([pl.col("letter").str.starts_with(one) for one in query.ids]))
+        letters = letters.filter(
+            pl.any_horizontal([pl.col("letter").str.starts_with(beginning) for beginning in query.ids])
+        )
     if query.keys:
         letters = letters.filter(pl.col("key").is_in(list(query.keys)))
     newest = letters.sort("last_seen", "partition", "offset", descending=[True, False, False])
@@ -97,7 +102,7 @@ def chosen(rows: pl.LazyFrame, query: LetterQuery) -> pl.DataFrame:
 
 def folded(rows: pl.LazyFrame) -> pl.LazyFrame:
     """One row per letter: the last thing that happened to it as it was seen last."""
-    seen = pl.col("at").filter(status=Status.WAITING.value)
+    refused_at = pl.col("at").filter(status=Status.WAITING.value)
     decided = pl.col("status") != Status.WAITING.value
     return (
         rows.sort("times_seen", pl.col("status").cast(LIFE))
@@ -106,30 +111,33 @@ def folded(rows: pl.LazyFrame) -> pl.LazyFrame:
             pl.last("status", "reason", "field", "partition", "offset", "size", "times_seen"),
             pl.col("key", "by", "why").drop_nulls().last(),
             changed_at=pl.col("at").filter(decided).last(),
-            first_seen=pl.coalesce(seen.min(), pl.col("at").min()),
-            last_seen=pl.coalesce(seen.max(), pl.col("at").max()),
+            first_seen=pl.coalesce(refused_at.min(), pl.col("at").min()),
+            last_seen=pl.coalesce(refused_at.max(), pl.col("at").max()),
         )
     )
 
 
-def told(rows: pl.DataFrame) -> list[DeadLetter]:
+def dead_letters_of(rows: pl.DataFrame) -> list[DeadLetter]:
     """Folded rows as letters."""
     return [DeadLetter(**{**row, "status": Status(row["status"])}) for row in rows.iter_rows(named=True)]
 
 
 def contents(rows: pl.LazyFrame, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+    """The messages of `letters` by id, without those whose bytes are erased."""
     if not letters:
         return {}
-    wanted = pl.DataFrame({"letter": [one.letter for one in letters], "offset": [one.offset for one in letters]})
-    found = (
-        near(rows, wanted)
-        .filter(pl.col("value").is_not_null(), pl.col("letter").is_in(wanted.get_column("letter").to_list()))
+    places = pl.DataFrame(
+        {"letter": [letter.letter for letter in letters], "offset": [letter.offset for letter in letters]}
+    )
+    messages = (
+        near(rows, places)
+        .filter(pl.col("value").is_not_null(), pl.col("letter").is_in(places.get_column("letter").to_list()))
         .select("letter", *CONTENT)
         .unique("letter", keep="any")
         .collect()
     )
     decode = msgspec.json.Decoder(dict[str, bytes]).decode
-    return {letter: Content(key or "", decode(headers), value) for letter, key, headers, value in found.iter_rows()}
+    return {letter: Content(key or "", decode(headers), value) for letter, key, headers, value in messages.iter_rows()}
 
 
 def discarded(rows: pl.LazyFrame) -> pl.DataFrame:

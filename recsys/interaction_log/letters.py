@@ -17,7 +17,7 @@ _MAX_OFFSET = 2**63 - 1
 
 
 class Status(StrEnum):
-    """In the order of a letter's life; a replayed letter that is refused again waits again."""
+    """The states of a letter, in order; a replayed letter that is refused again waits again."""
 
     WAITING = "waiting"
     REPLAYED = "replayed"
@@ -51,7 +51,7 @@ class Refusal:
 
     @property
     def letter(self) -> str:
-        """Which letter this is: its first place and its bytes, so that nobody can pass one letter off as another.
+        """The letter's id: a hash of its first place and its bytes, so that one letter cannot pass for another.
 
         The bytes count because a topic that was made anew gives out the same places again.
         """
@@ -79,13 +79,13 @@ class DeadLetter:
     why: str | None = None
 
     def replayed_header(self) -> dict[str, bytes]:
-        """What a replay adds to the message's own headers."""
+        """The header that a replay adds to the message's own."""
         return {REPLAYED_HEADER: f"{self.times_seen + 1} {self.partition}:{self.offset}".encode()}
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a letter's message was."""
+    """The message of a letter: key, headers and value."""
 
     key: str
     headers: Mapping[str, bytes]
@@ -108,7 +108,7 @@ class LetterQuery:
 
 
 class DeadLetters(Protocol):
-    """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
+    """The dead letters. Methods block: call them from a thread. All raise `LogUnavailable`."""
 
     def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """Keep what was refused; returns what was not known before. Idempotent: a redelivery adds nothing."""
@@ -130,18 +130,18 @@ class DeadLetters(Protocol):
         """Record that these letters, as often as they were seen by now, are on the topic again."""
         ...
 
-    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+    def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
         """Record that these letters are given up, and erase their messages for good. Idempotent."""
         ...
 
-    def expire(self, before: datetime) -> None:
+    def expire(self, cutoff: datetime) -> None:
         """Erase all that happened before then, and what is discarded and still there. Idempotent."""
         ...
 
 
 def _replayed(headers: Mapping[str, bytes]) -> tuple[int, tuple[str, int]] | None:
-    """How often seen and first place, unless somebody else made up the header."""
-    found = _REPLAYED.fullmatch(headers.get(REPLAYED_HEADER, b""))
-    if found is None or int(found[3]) > _MAX_OFFSET or int(found[1]) < 2:
+    """How often seen and first place, `None` where the header is missing or malformed."""
+    match = _REPLAYED.fullmatch(headers.get(REPLAYED_HEADER, b""))
+    if match is None or int(match[3]) > _MAX_OFFSET or int(match[1]) < 2:
         return None
-    return int(found[1]), (found[2].decode(errors="replace"), int(found[3]))
+    return int(match[1]), (match[2].decode(errors="replace"), int(match[3]))

@@ -13,9 +13,9 @@ from recsys.interaction_log.rows import (
     EVENT,
     admitted,
     each_event_once,
-    known,
     merged_items,
     purge_plan,
+    reached_changes,
     rewritten,
     snapshot,
     unseen,
@@ -26,7 +26,7 @@ from recsys.user_features import Positioned
 
 
 class MemoryInteractionLog:
-    """Version n is everything appended by the first n + 1 appends."""
+    """An `InteractionLog` in data frames; version n is everything appended by the first n + 1 appends."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -37,6 +37,7 @@ class MemoryInteractionLog:
         self._identity_changes = pl.DataFrame(schema=IDENTITY_CHANGE_SCHEMA)
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
+        """See `InteractionLog.append`; every append that moves a watermark makes a version."""
         with self._lock:
             stored = {partition: self.watermark(partition) for partition in watermarks}
             fresh = unseen(rows, watermarks, stored)
@@ -49,67 +50,83 @@ class MemoryInteractionLog:
             return True
 
     def watermark(self, partition: str) -> int:
+        """See `InteractionLog.watermark`."""
         return self._watermarks[-1].get(partition, -1) if self._watermarks else -1
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
+        """See `InteractionLog.watermarks`."""
         self._check(version)
         return dict(self._watermarks[-1 if version is None else version]) if self._watermarks else {}
 
     def version(self) -> int:
+        """See `InteractionLog.version`."""
         return len(self._versions) - 1
 
     def version_at(self, moment: datetime) -> int:
-        return sum(one <= moment for one in self._moments) - 1
+        """See `InteractionLog.version_at`; every version is kept."""
+        return sum(appended_at <= moment for appended_at in self._moments) - 1
 
     def read(self, version: int | None = None) -> pl.LazyFrame:
+        """See `InteractionLog.read`."""
         self._check(version)
         with self._lock:
             return each_event_once(settled(self._rows(version), self._identity_changes))
 
     def events(self) -> pl.LazyFrame:
+        """See `InteractionLog.events`."""
         with self._lock:
             return settled(self._rows(None), self._identity_changes).select(*EVENT, "partition")
 
     def snapshot(self) -> Snapshot:
+        """See `InteractionLog.snapshot`."""
         with self._lock:
             return snapshot(self.version(), self._rows(None), self.watermarks(), self._identity_changes)
 
     def append_items(self, items: Sequence[Item]) -> dict[int, InvalidInput]:
+        """See `InteractionLog.append_items`."""
         with self._lock:
             ids = {item.item_id for item in items}
-            accepted, refused = admitted([one for one in self._updates if one.item_id in ids], items)
+            accepted, refused = admitted([update for update in self._updates if update.item_id in ids], items)
             self._updates.extend(accepted)
             return refused
 
     def items(self) -> list[Item]:
+        """See `InteractionLog.items`."""
         return merged_items(self._updates)
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
+        """See `InteractionLog.erase`."""
         self._depart(erasures)
 
     def merge(self, merges: Sequence[Positioned]) -> None:
+        """See `InteractionLog.merge`."""
         self._depart(merges)
 
     def identity_changes(self) -> pl.DataFrame:
+        """See `InteractionLog.identity_changes`."""
         return self._identity_changes
 
     def size(self) -> LogSize:
+        """See `InteractionLog.size`; one file per append, and no bytes."""
         newest = self._newest()
         return LogSize(self.version(), 0, sum(frame.height for frame in newest), len(newest), 0)
 
     def compact(self) -> None:
-        """Nothing to do: there are no files."""
+        """Does nothing: there are no files."""
 
     def purge_plan(self) -> Purge:
-        return purge_plan(self._rows(None), known(self._identity_changes, self.watermarks()))
+        """See `InteractionLog.purge_plan`."""
+        return purge_plan(self._rows(None), reached_changes(self._identity_changes, self.watermarks()))
 
     def purge(self, plan: Purge) -> int:
+        """See `InteractionLog.purge`; rewrites the newest version."""
         with self._lock:
             if not plan.changes.is_empty():
                 self._versions[-1] = tuple(rewritten(frame, plan.changes) for frame in self._newest())
             return plan.changes.height
 
     def vacuum(self, retention: float) -> Vacuumed:  # noqa: ARG002
+        """See `InteractionLog.vacuum`; deletes nothing, because there are no files."""
         return Vacuumed(0, datetime.now(UTC))
 
     def _rows(self, version: int | None) -> pl.LazyFrame:
@@ -125,5 +142,7 @@ class MemoryInteractionLog:
 
     def _depart(self, records: Sequence[Positioned]) -> None:
         with self._lock:
-            known = pl.concat([self._identity_changes, identity_change_rows(records)])
-            self._identity_changes = known.unique(["user_id", "partition", "offset"], keep="first", maintain_order=True)
+            changes = pl.concat([self._identity_changes, identity_change_rows(records)])
+            self._identity_changes = changes.unique(
+                ["user_id", "partition", "offset"], keep="first", maintain_order=True
+            )

@@ -12,49 +12,56 @@ from recsys.interaction_log.letter_rows import (
     LETTER_SCHEMA,
     chosen,
     contents,
+    dead_letters_of,
     decision_rows,
     discarded,
     refusal_rows,
-    told,
 )
 from recsys.interaction_log.letters import Content, DeadLetter, LetterQuery, Refusal, Status
 
 
 class MemoryDeadLetters:
-    """A `DeadLetters`."""
+    """A `DeadLetters` in a data frame."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._rows = pl.DataFrame(schema=LETTER_SCHEMA)
 
     def dead_letter(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """See `DeadLetters.dead_letter`."""
         with self._lock:
             fresh = refusal_rows(refusals).join(self._rows, on=HAPPENING, how="anti")
             self._rows = self._rows.vstack(fresh)
         new = set(fresh.select("letter", "times_seen").iter_rows())
-        return [one for one in refusals if (one.letter, one.times_seen) in new]
+        return [refusal for refusal in refusals if (refusal.letter, refusal.times_seen) in new]
 
     def letters(self, query: LetterQuery) -> list[DeadLetter]:
-        return told(chosen(self._rows.lazy(), query))
+        """See `DeadLetters.letters`."""
+        return dead_letters_of(chosen(self._rows.lazy(), query))
 
     def content(self, letters: Sequence[DeadLetter]) -> dict[str, Content]:
+        """See `DeadLetters.content`."""
         return contents(self._rows.lazy(), letters)
 
     def waiting(self) -> int:
+        """See `DeadLetters.waiting`."""
         return len(self.letters(LetterQuery()))
 
     def replayed(self, letters: Sequence[DeadLetter], by: str, at: datetime) -> None:
+        """See `DeadLetters.replayed`."""
         with self._lock:
             self._rows = self._rows.vstack(decision_rows(letters, Status.REPLAYED, at, by, None))
 
-    def discard(self, letters: Sequence[DeadLetter], by: str, why: str, at: datetime) -> None:
+    def discard(self, letters: Sequence[DeadLetter], by: str, comment: str, at: datetime) -> None:
+        """See `DeadLetters.discard`."""
         with self._lock:
-            rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, why))
+            rows = self._rows.vstack(decision_rows(letters, Status.DISCARDED, at, by, comment))
             gone = discarded(rows.lazy()).rename({"times_seen": "gone"})
             erased = pl.col("gone").is_not_null() & (pl.col("times_seen") <= pl.col("gone"))
             emptied = [pl.when(~erased).then(column).alias(column) for column in CONTENT]
             self._rows = rows.join(gone, on="letter", how="left").with_columns(emptied).select(LETTER_SCHEMA.keys())
 
-    def expire(self, before: datetime) -> None:
+    def expire(self, cutoff: datetime) -> None:
+        """See `DeadLetters.expire`."""
         with self._lock:
-            self._rows = self._rows.filter(pl.col("at") >= before)
+            self._rows = self._rows.filter(pl.col("at") >= cutoff)

@@ -51,7 +51,7 @@ IMPORT_PREFIX = "import:"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment of the log: nothing in it is ahead of anything else.
+    """A consistent state of the log, in which no part is ahead of another.
 
     `rows` are as `read` gives them; `places` (user_id, partition, offset) say how far each user's own records go,
     repeats and identity changes too; `identity_changes` are those at or below the `watermarks`.
@@ -77,7 +77,7 @@ class LogSize:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What is to go: `erased` (DEPARTURE_SCHEMA and `rows`, how many it takes) and `repeats`; what merges `moved`."""
+    """What is to go: `erased` (IDENTITY_CHANGE_SCHEMA and `rows`, a count), `repeats`, and rows `moved` by merges."""
 
     erased: pl.DataFrame
     moved: int
@@ -87,14 +87,14 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """Files deleted. What the log no longer holds since `cutoff` or longer is gone from the disk."""
+    """The number of files deleted; what left the log before `cutoff` is gone from the disk."""
 
     files: int
     cutoff: datetime
 
 
 class InteractionLog(Protocol):
-    """All methods are synchronous: call them from a thread. All raise `LogUnavailable`."""
+    """The interactions and items. Methods block: call them from a thread. All raise `LogUnavailable`."""
 
     def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
         """Append `rows` (of INTERACTION_SCHEMA) with the application transactions `watermarks` in one commit.
@@ -102,7 +102,7 @@ class InteractionLog(Protocol):
         `watermarks` maps a partition (or import) to its last offset in this batch. Rows at or below
         a partition's stored watermark are dropped; False when every watermark was reached before and
         nothing was written (a batch without rows still moves a watermark). Raises `Conflict` when another
-        writer moved one of these watermarks meanwhile (read it and try again) and `InvalidInput` when a
+        writer moved one of these watermarks (read it and try again) and `InvalidInput` when a
         row lies above its partition's watermark.
         """
         ...
@@ -138,7 +138,7 @@ class InteractionLog(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """Everything there is now, for making users' records of it."""
+        """One consistent state of the log, from which users' records can be made."""
         ...
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
@@ -156,27 +156,29 @@ class InteractionLog(Protocol):
     def items(self) -> list[Item]:
         """The catalogue: every item once, in its newest merged state, ordered by item_id.
 
-        An update that cannot be read costs nobody the rest: it counts as one that hides its item.
+        An update that cannot be read counts as one that hides its item.
         """
         ...
 
     def erase(self, erasures: Sequence[Positioned]) -> None:
-        """Forget every interaction of these users up to each erasure's place; idempotent."""
+        """Forget every interaction of these users up to each erasure's position; idempotent."""
         ...
 
     def merge(self, merges: Sequence[Positioned]) -> None:
-        """Every interaction of these users up to each merge's place becomes the other's; idempotent.
+        """Give every interaction of these users up to each merge's position to the user merged into; idempotent.
 
-        Both are to be called before rows of the same batch are appended: whoever sees the rows then sees whose
-        they are, and whoever sees a watermark every identity change below it.
+        Both are to be called before rows of the same batch are appended: a reader who sees the rows then sees
+        whose they are, and one who sees a watermark also every identity change below it.
         """
         ...
 
     def identity_changes(self) -> pl.DataFrame:
-        """DEPARTURE_SCHEMA: every erasure and merge."""
+        """Every erasure and merge as rows of IDENTITY_CHANGE_SCHEMA."""
         ...
 
-    def size(self) -> LogSize: ...
+    def size(self) -> LogSize:
+        """Versions, rows, files and bytes of the interactions in the newest version."""
+        ...
 
     def compact(self) -> None:
         """Rewrite many small files into few, for faster reading; no version's content changes.
@@ -186,11 +188,11 @@ class InteractionLog(Protocol):
         ...
 
     def purge_plan(self) -> Purge:
-        """What `read` hides as erased or as a repeat, or shows under another user than it is written under."""
+        """The rows that `read` hides (erased, repeats) or shows under another user than they are written under."""
         ...
 
     def purge(self, plan: Purge) -> int:
-        """Write it so: the number of rows that were deleted or moved. Idempotent.
+        """Delete and move the rows of `plan`; the number of rows changed. Idempotent.
 
         `read` shows the same before and after, in every version. Raises `Conflict` when writers keep getting in
         between; part of it may be done then.
@@ -200,6 +202,6 @@ class InteractionLog(Protocol):
     def vacuum(self, retention: float) -> Vacuumed:
         """Delete what no version of the last `retention` seconds needs; older versions can no longer be read.
 
-        Of what nobody committed (a writer that died), only what is older than an hour goes.
+        Files that were never committed (a writer that died) are deleted when they are older than an hour.
         """
         ...

@@ -10,7 +10,7 @@ import polars as pl
 from recsys import wire
 from recsys.errors import InvalidInput
 from recsys.interaction import Interaction
-from recsys.interaction_log.identity_changes import PLACE, settled, unsettled
+from recsys.interaction_log.identity_changes import POSITION_KEY, settled, unsettled
 from recsys.interaction_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, Purge, Snapshot
 from recsys.item import Item, hidden_item, merged, stored_item
 from recsys.unreadable import LOGGED_ITEM, note_unreadable
@@ -20,9 +20,9 @@ MAX_DATES = 64
 """Files that one batch may leave at most: one for each date that it is kept under."""
 
 EVENT = ("user_id", "event_id")
-"""What makes rows the same event: an id counts once for its user, whatever the times of its tellings."""
+"""What makes rows the same event: an id counts once for its user, at whatever times it was sent."""
 TELLINGS = ("occurred_at", "partition", "offset")
-"""The order of an event's tellings. The latest counts, as in the users' records (`recsys.user_features`)."""
+"""The order of an event's repeats. The latest counts, as in the users' records (`recsys.user_features`)."""
 
 AS_THEY_ARE = ("event_id", "user_id", "item_id", "type", "quantity", "price", "session_id", "recommendation_id")
 _encode = msgspec.json.Encoder().encode
@@ -30,13 +30,17 @@ _encode = msgspec.json.Encoder().encode
 
 def interaction_rows(records: Iterable[Positioned]) -> pl.DataFrame:
     """The interactions among `records` as rows of INTERACTION_SCHEMA; `date` is the UTC date they occurred on."""
-    kept = [(record, record.message) for record in records if isinstance(record.message, Interaction)]
+    interactions = [(record, record.message) for record in records if isinstance(record.message, Interaction)]
     # Column by column: a third faster than row by row, and the log group does little else.
-    columns: dict[str, list[object]] = {name: [getattr(one, name) for _, one in kept] for name in AS_THEY_ARE}
-    columns["occurred_at"] = [one.occurred_at.astimezone(UTC) for _, one in kept]
-    columns["extra"] = [None if one.extra is None else _encode(one.extra).decode() for _, one in kept]
-    columns["partition"] = [record.partition for record, _ in kept]
-    columns["offset"] = [record.offset for record, _ in kept]
+    columns: dict[str, list[object]] = {
+        name: [getattr(interaction, name) for _, interaction in interactions] for name in AS_THEY_ARE
+    }
+    columns["occurred_at"] = [interaction.occurred_at.astimezone(UTC) for _, interaction in interactions]
+    columns["extra"] = [
+        None if interaction.extra is None else _encode(interaction.extra).decode() for _, interaction in interactions
+    ]
+    columns["partition"] = [record.partition for record, _ in interactions]
+    columns["offset"] = [record.offset for record, _ in interactions]
     rows = pl.DataFrame(columns, schema_overrides=INTERACTION_SCHEMA)
     return rows.with_columns(date=pl.col("occurred_at").dt.date()).select(INTERACTION_SCHEMA.keys())
 
@@ -67,8 +71,8 @@ def unseen(rows: pl.DataFrame, watermarks: Mapping[str, int], stored: Mapping[st
     for partition, offset in last.iter_rows():
         if offset > watermarks.get(partition, -1):
             raise InvalidInput("watermarks", f"{partition} has a row at {offset}, above its watermark")
-    known = pl.col("partition").replace_strict(dict(stored), default=-1, return_dtype=pl.Int64())
-    return rows.filter(pl.col("offset") > known).select(INTERACTION_SCHEMA.keys())
+    stored_offset = pl.col("partition").replace_strict(dict(stored), default=-1, return_dtype=pl.Int64())
+    return rows.filter(pl.col("offset") > stored_offset).select(INTERACTION_SCHEMA.keys())
 
 
 def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -76,8 +80,8 @@ def each_event_once(rows: pl.LazyFrame) -> pl.LazyFrame:
 
     It sends again what was not acknowledged, and a repeat may carry another time: the door stamps each try anew.
     """
-    told = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort(TELLINGS)
-    return told.filter(pl.struct(EVENT).is_last_distinct()).sort("partition", "offset")
+    tellings = rows.with_columns(pl.col("occurred_at").dt.date().alias("date")).sort(TELLINGS)
+    return tellings.filter(pl.struct(EVENT).is_last_distinct()).sort("partition", "offset")
 
 
 def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -85,13 +89,13 @@ def repeats(rows: pl.LazyFrame) -> pl.LazyFrame:
 
     Without the last of a user's rows on each partition: it says how far that user's records go (`Snapshot.places`).
     """
-    told = rows.select(*EVENT, *TELLINGS, "date").sort(TELLINGS)
+    tellings = rows.select(*EVENT, *TELLINGS, "date").sort(TELLINGS)
     last = pl.col("offset") == pl.col("offset").max().over("user_id", "partition")
-    return told.filter(~pl.struct(EVENT).is_last_distinct() & ~last).select("partition", "offset", "date")
+    return tellings.filter(~pl.struct(EVENT).is_last_distinct() & ~last).select("partition", "offset", "date")
 
 
-def known(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
-    """Those that the rows have come to: one beyond the watermark belongs to a batch that has yet to be appended."""
+def reached_changes(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.DataFrame:
+    """The identity changes up to the watermarks; one beyond belongs to a batch that is yet to be appended."""
     reached = pl.col("partition").replace_strict(dict(watermarks), default=-1, return_dtype=pl.Int64())
     return identity_changes.filter(pl.col("offset") <= reached)
 
@@ -99,14 +103,15 @@ def known(identity_changes: pl.DataFrame, watermarks: Mapping[str, int]) -> pl.D
 def snapshot(
     version: int, rows: pl.LazyFrame, watermarks: Mapping[str, int], identity_changes: pl.DataFrame
 ) -> Snapshot:
-    """Of `rows` as stored."""
-    behind = known(identity_changes, watermarks)
-    own = pl.concat([rows.filter(pl.col("since").is_null()).select(PLACE), behind.lazy().select(PLACE)])
-    places = own.group_by(PLACE[:2]).agg(pl.col("offset").max())
+    """The snapshot of `rows` as stored, with the identity changes up to `watermarks`."""
+    behind = reached_changes(identity_changes, watermarks)
+    own = pl.concat([rows.filter(pl.col("since").is_null()).select(POSITION_KEY), behind.lazy().select(POSITION_KEY)])
+    places = own.group_by(POSITION_KEY[:2]).agg(pl.col("offset").max())
     return Snapshot(version, watermarks, each_event_once(settled(rows, behind)), places, behind)
 
 
 def purge_plan(rows: pl.LazyFrame, identity_changes: pl.DataFrame) -> Purge:
+    """The changes that a purge makes to `rows`: erased rows and repeats go, merged ones move."""
     twice = repeats(settled(rows, identity_changes)).collect()
     changes = unsettled(rows, identity_changes).collect().join(twice, on=["partition", "offset"], how="anti")
     counted = changes.filter(pl.col("owner").is_null()).group_by("end").agg(pl.len().cast(pl.Int64()).alias("rows"))
@@ -137,13 +142,13 @@ def merged_items(updates: Sequence[Item]) -> list[Item]:
     """
     items: dict[str, Item] = {}
     for update in sorted(updates, key=_place):
-        known = items.get(update.item_id)
-        items[update.item_id] = update if known is None else known.updated_by(update)
+        item = items.get(update.item_id)
+        items[update.item_id] = update if item is None else item.updated_by(update)
     return list(items.values())
 
 
 def admitted(recorded: Iterable[Item], updates: Sequence[Item]) -> tuple[list[Item], dict[int, InvalidInput]]:
-    """Those of `updates` whose properties have room beside those `recorded`, and why the others (by place) have none.
+    """The `updates` whose properties have room beside those `recorded`, and errors of the others by position.
 
     They are looked at in the order of `updates`, just as the feature store does.
     """
@@ -152,11 +157,11 @@ def admitted(recorded: Iterable[Item], updates: Sequence[Item]) -> tuple[list[It
         stored[update.item_id].append(update)
     accepted, refused = list[Item](), dict[int, InvalidInput]()
     states = {item_id: merged_items(own)[0] for item_id, own in stored.items()}
-    for place, update in enumerate(updates):
+    for position, update in enumerate(updates):
         try:
             state = merged(states.get(update.item_id), update)
         except InvalidInput as error:
-            refused[place] = error
+            refused[position] = error
             continue
         accepted.append(update)
         states[update.item_id] = state

@@ -27,9 +27,6 @@ from recsys.settings import TopicSettings
 log = structlog.get_logger(__name__)
 
 LINGER_MS = 1
-CLOSE_TIMEOUT = 3.0
-"""Seconds that messages still unacknowledged, and the farewell to the group, may take at the end."""
-
 LOST_PARTITION = (
     CommitFailedError,
     IllegalGenerationError,
@@ -47,6 +44,7 @@ class KafkaTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["KafkaProducer"]:
+        """See `InteractionTopic.producer`; closed within `kafka_client.CLOSE_TIMEOUT` seconds."""
         producer = KafkaProducer(self._topic)
         try:
             yield producer
@@ -55,6 +53,7 @@ class KafkaTopic:
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator["KafkaConsumer"]:
+        """See `InteractionTopic.consumer`; the Kafka group is named `{topic}.{group}`."""
         consumer = KafkaConsumer(self._topic, group)
         try:
             yield consumer
@@ -62,26 +61,32 @@ class KafkaTopic:
             await consumer.aclose()
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `InteractionTopic.next_offsets`."""
         with translated():
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 client = AIOKafkaConsumer(**kafka_client.client_options(self._topic.kafka))
                 try:
                     await client.start()
                     numbers = await client._client.fetch_all_metadata()
-                    found = numbers.partitions_for_topic(self._topic.name) or ()
-                    ends = await client.end_offsets([TopicPartition(self._topic.name, number) for number in found])
+                    partition_numbers = numbers.partitions_for_topic(self._topic.name) or ()
+                    ends = await client.end_offsets(
+                        [TopicPartition(self._topic.name, number) for number in partition_numbers]
+                    )
                 finally:
                     await client.stop()
         return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def ping(self) -> None:
+        """See `InteractionTopic.ping`."""
         await kafka_client.ping(self._topic)
 
 
 class KafkaProducer:
+    """A `TopicProducer` with at most `max_in_flight` messages that wait for their acknowledgement."""
+
     def __init__(self, topic: TopicSettings) -> None:
         self._topic = topic
-        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build, _stop_producer)
+        self._client: Starting[AIOKafkaProducer] = Starting(topic, self._build, kafka_client.stop_producer)
         self._in_flight = 0
         self._waiting: set[asyncio.Future[Any]] = set()
 
@@ -97,15 +102,16 @@ class KafkaProducer:
         return client
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """See `TopicProducer.send`; returns after `send_timeout` seconds at the latest."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._topic.send_timeout
-        taken = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
-        waiting, failure = await self._hand_over(taken, deadline)
+        batch = messages[: max(0, self._topic.max_in_flight - self._in_flight)]
+        waiting, failure = await self._hand_over(batch, deadline)
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, deadline - loop.time()))
-        results = [self._result(future) for future in waiting] + [failure] * (len(taken) - len(waiting))
+        results = [self._result(future) for future in waiting] + [failure] * (len(batch) - len(waiting))
         busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
-        return results + [busy] * (len(messages) - len(taken))
+        return results + [busy] * (len(messages) - len(batch))
 
     async def _hand_over(
         self, messages: Sequence[Outgoing], deadline: float
@@ -139,7 +145,7 @@ class KafkaProducer:
             self._judge(future.exception())
 
     def _judge(self, error: BaseException | None) -> None:
-        """An idempotent producer that lost its place (a fatal error) refuses for ever: start another.
+        """An idempotent producer that lost its place (a fatal error) refuses every further message: start another.
 
         What still waits counts as failed from now on, so that it cannot be acknowledged after newer messages.
         """
@@ -159,30 +165,18 @@ class KafkaProducer:
         return None
 
     async def aclose(self) -> None:
+        """Close the client; messages without an acknowledgement count as failed."""
         await self._client.aclose()
         self._let_go()
 
 
-async def _stop_producer(client: AIOKafkaProducer) -> None:
-    """Flush for a while, then let go of what nobody acknowledges: an idempotent producer would wait for ever."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await client.flush()
-    except TimeoutError:
-        client._closed = True
-        await client._sender.close()
-        await client.client.close()
-    else:
-        await client.stop()
-
-
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """A `TopicConsumer`."""
+    """A `TopicConsumer` of a Kafka consumer group."""
 
     def __init__(self, topic: TopicSettings, group: str) -> None:
         self._topic = topic
         self._group = group
-        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build, _stop_consumer)
+        self._client: Starting[AIOKafkaConsumer] = Starting(topic, self._build, kafka_client.stop_consumer)
         self._delivered: dict[str, tuple[TopicPartition, int]] = {}
         """Partitions of the present assignment by name, with the first offset that was delivered of each since."""
 
@@ -201,19 +195,20 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return client
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """What was delivered of them is no longer ours to commit.
+        """Forget what was delivered of these partitions: their new owner commits it.
 
-        A batch in hand is abandoned rather than waited for: the group would stand still meanwhile, and what it
+        A batch in hand is abandoned rather than waited for: the group would stand still until then, and what it
         still writes its successor writes too, to the same effect.
         """
         for partition in revoked:
             self._delivered.pop(_name(partition), None)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """They start after what was committed."""
+        """Does nothing: the client starts each partition after what was committed."""
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
-        # Bounded from outside too: while the group shares out its partitions, the client waits without a limit.
+        """See `TopicConsumer.poll`; empty as well while the group shares out its partitions."""
+        # Bounded by a timeout of ours too: while the group shares out its partitions, the client waits without a limit.
         with translated():
             try:
                 async with asyncio.timeout(timeout):
@@ -226,6 +221,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return [_delivered(record) for batch in records.values() for record in batch]
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
+        """See `TopicConsumer.commit`."""
         # A partition that went and came back may have been committed further by others: it must not be set back.
         ours: dict[TopicPartition, int] = {}
         for name, offset in offsets.items():
@@ -243,6 +239,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     log.info("topic.commit_left_out", group=self._group, reason=str(error))
 
     async def lag(self) -> dict[str, int]:
+        """See `TopicConsumer.lag`."""
         client = self._client.started
         if client is None:
             return {}
@@ -258,6 +255,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `TopicConsumer.next_offsets`."""
         client = self._client.started
         if client is None:
             return {}
@@ -267,15 +265,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def aclose(self) -> None:
+        """Leave the group and close the client."""
         await self._client.aclose()
-
-
-async def _stop_consumer(client: AIOKafkaConsumer) -> None:
-    """Leave the group; hang up where the group is stuck in a rebalance."""
-    stopping = asyncio.create_task(client.stop())
-    await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
-    await client._client.close()
-    await stopping
 
 
 def _name(partition: TopicPartition) -> str:

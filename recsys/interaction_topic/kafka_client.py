@@ -1,4 +1,4 @@
-"""What every Kafka client of ours shares: its options, its errors, and a start that does not hold anybody up."""
+"""What every Kafka client of ours shares: its options, its errors, and a start in the background."""
 
 import asyncio
 import ssl
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -16,6 +17,8 @@ from recsys.settings import KafkaSettings, TopicSettings
 REQUEST_TIMEOUT = 10.0
 """Seconds after which a broker that does not answer counts as gone."""
 METADATA_PAUSE = 0.5
+CLOSE_TIMEOUT = 3.0
+"""Seconds that messages still unacknowledged, and leaving the group, may take at the end."""
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
 
 
 async def ping(settings: TopicSettings) -> None:
-    """Raises `TopicUnavailable`."""
+    """Connect and disconnect. Raises `TopicUnavailable` where no broker answers."""
     with translated():
         async with asyncio.timeout(settings.send_timeout):
             admin = AIOKafkaAdminClient(**client_options(settings.kafka))
@@ -91,6 +94,7 @@ def paced(client: AIOKafkaClient) -> None:
     update = client._metadata_update
 
     async def update_and_pause(*args: Any) -> bool:
+        """Refresh the metadata, and pause where that failed; whether it succeeded."""
         updated: bool = await update(*args)
         if not updated:
             await asyncio.sleep(METADATA_PAUSE)
@@ -100,7 +104,11 @@ def paced(client: AIOKafkaClient) -> None:
 
 
 class Startable(Protocol):
-    async def start(self) -> None: ...
+    """A client with a `start`."""
+
+    async def start(self) -> None:
+        """Connect."""
+        ...
 
 
 ClientT = TypeVar("ClientT", bound=Startable)
@@ -149,7 +157,7 @@ class Starting(Generic[ClientT]):
         return client
 
     def discard(self) -> None:
-        """Close the client that is there; whoever asks next starts another."""
+        """Close the present client; the next `get` starts another."""
         if self._starting is not None:
             closing = asyncio.create_task(self._close(self._starting))
             self._closing.add(closing)
@@ -162,9 +170,31 @@ class Starting(Generic[ClientT]):
             await self._stop(await starting)
 
     async def aclose(self) -> None:
+        """Close the client, and wait for every client that is being closed."""
         self.discard()
         await asyncio.gather(*self._closing)
 
 
 def _failed(task: "asyncio.Task[Any]") -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+async def stop_producer(client: AIOKafkaProducer) -> None:
+    """Flush for a while, then drop what is not acknowledged: an idempotent producer would wait without end."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await client.flush()
+    except TimeoutError:
+        client._closed = True
+        await client._sender.close()
+        await client.client.close()
+    else:
+        await client.stop()
+
+
+async def stop_consumer(client: AIOKafkaConsumer) -> None:
+    """Leave the group; hang up where the group is stuck in a rebalance."""
+    stopping = asyncio.create_task(client.stop())
+    await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT)
+    await client._client.close()
+    await stopping

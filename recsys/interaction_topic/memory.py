@@ -21,9 +21,11 @@ class _Partition:
 
     @property
     def end(self) -> int:
+        """The offset of the next message."""
         return self.first + len(self.messages)
 
     def after(self, offset: int, limit: int) -> list[Delivered]:
+        """Up to `limit` messages behind `offset`."""
         start = max(0, offset + 1 - self.first)
         return self.messages[start : start + limit]
 
@@ -45,10 +47,12 @@ class MemoryTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["MemoryTopic"]:
+        """See `InteractionTopic.producer`; the topic itself sends."""
         yield self
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator["_Member"]:
+        """See `InteractionTopic.consumer`."""
         shared = self._groups.setdefault(group, _Group())
         member = _Member(self, shared)
         shared.members.append(member)
@@ -60,21 +64,23 @@ class MemoryTopic:
             self._share(shared)
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `InteractionTopic.next_offsets`."""
         return {partition.name: partition.end for partition in self._partitions}
 
     async def ping(self) -> None:
-        """Always there."""
+        """Does nothing: memory is always available."""
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """See `TopicProducer.send`; fails for a partition with `max_length` messages."""
         return [self._append(message) for message in messages]
 
     def _append(self, message: Outgoing) -> Exception | None:
         partition = self._partitions[partition_of(message.key, len(self._partitions))]
         if len(partition.messages) >= self._settings.max_length:
             return TopicUnavailable(f"{partition.name} is full: {self._settings.max_length} messages wait")
-        now = round(time.time() * 1000)
+        now_ms = round(time.time() * 1000)
         headers = dict(message.headers)
-        partition.messages.append(Delivered(partition.name, partition.end, message.key, message.value, headers, now))
+        partition.messages.append(Delivered(partition.name, partition.end, message.key, message.value, headers, now_ms))
         self._wake()
         return None
 
@@ -83,14 +89,14 @@ class MemoryTopic:
         self._changed = asyncio.Event()
 
     def _share(self, group: _Group) -> None:
-        """Deal the partitions out anew; whoever gets a partition starts after what was committed."""
+        """Deal the partitions out anew; a new owner starts after what was committed."""
         dealt = iter(self._partitions)
         for rank, member in enumerate(group.members):
             share = share_of(rank, len(group.members), len(self._partitions))
             owned = {partition.name: partition for _, partition in zip(range(share), dealt, strict=False)}
-            kept = {name: member.position[name] for name in owned if name in member.position}
+            positions = {name: member.position[name] for name in owned if name in member.position}
             member.owned = owned
-            member.position = {name: kept.get(name, group.committed.get(name, -1)) for name in owned}
+            member.position = {name: positions.get(name, group.committed.get(name, -1)) for name in owned}
         self._wake()
 
     def _trim(self, partition: _Partition) -> None:
@@ -111,6 +117,7 @@ class _Member:
         self.position: dict[str, int] = {}
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
+        """See `TopicConsumer.poll`."""
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
             changed = self._topic._changed
@@ -128,19 +135,21 @@ class _Member:
         start = self._turn % max(1, len(names))
         batch: list[Delivered] = []
         for name in names[start:] + names[:start]:
-            taken = self.owned[name].after(self.position[name], limit - len(batch))
-            if taken:
-                self.position[name] = taken[-1].offset
-                batch += taken
+            messages = self.owned[name].after(self.position[name], limit - len(batch))
+            if messages:
+                self.position[name] = messages[-1].offset
+                batch += messages
         return batch
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
+        """See `TopicConsumer.commit`."""
         for name, offset in offsets.items():
             if name in self.owned and offset <= self.position[name]:
                 self._group.committed[name] = max(offset, self._group.committed.get(name, -1))
                 self._topic._trim(self.owned[name])
 
     async def lag(self) -> dict[str, int]:
+        """See `TopicConsumer.lag`."""
         committed = self._group.committed
         return {
             name: partition.end - max(partition.first, committed.get(name, -1) + 1)
@@ -148,4 +157,5 @@ class _Member:
         }
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `TopicConsumer.next_offsets`."""
         return {name: partition.end for name, partition in self.owned.items()}

@@ -28,6 +28,8 @@ class Delivered:
 
 
 class TopicProducer(Protocol):
+    """Sends messages to the topic."""
+
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """Send all and wait for their acknowledgements; one entry per message, `None` where acknowledged.
 
@@ -44,7 +46,7 @@ class TopicConsumer(Protocol):
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
         """Up to `limit` next messages, in order within each partition; empty after `timeout` seconds.
 
-        Messages that were delivered and not committed come again, in order, to whoever owns the
+        Messages that were delivered and not committed come again, in order, to the member that owns the
         partition after this member ends or fails. Raises `TopicUnavailable`.
         """
         ...
@@ -70,18 +72,20 @@ class TopicConsumer(Protocol):
 
 
 class InteractionTopic(Protocol):
-    """Entering a producer or consumer never fails because the topic is down: it connects when first used."""
+    """Opens producers and consumers, which connect on first use: entering one does not fail while the topic is down."""
 
-    def producer(self) -> AbstractAsyncContextManager[TopicProducer]: ...
+    def producer(self) -> AbstractAsyncContextManager[TopicProducer]:
+        """A producer that is closed at the end of the block."""
+        ...
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[TopicConsumer]:
         """Join `group`, starting at the oldest message kept where the group has committed nothing."""
         ...
 
     async def next_offsets(self) -> dict[str, int]:
-        """The same of every partition. Raises `TopicUnavailable`."""
+        """Per partition of the topic: messages to come have this offset or a higher one. Raises `TopicUnavailable`."""
         ...
 
     async def ping(self) -> None:
-        """Raises `TopicUnavailable` when the topic cannot be reached."""
+        """Check that the topic answers. Raises `TopicUnavailable` where it does not."""
         ...

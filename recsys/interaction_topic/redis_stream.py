@@ -21,7 +21,7 @@ from recsys.interaction_topic.stream_group import HEADER, LOST, StreamKeys, Stre
 from recsys.settings import StoreSettings, TopicSettings
 
 CHUNK = 500
-"""Messages added in one step: the server does nothing else meanwhile (about a millisecond)."""
+"""Messages added in one step: the server does nothing else during it (about a millisecond)."""
 
 
 class RedisStreamTopic:
@@ -34,21 +34,25 @@ class RedisStreamTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["StreamProducer"]:
+        """See `InteractionTopic.producer`."""
         async with self._client() as client:
             yield StreamProducer(self._topic, self._keys, client)
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator[StreamMember]:
+        """See `InteractionTopic.consumer`; partitions are shared out by leases."""
         async with self._client() as client:
             member = StreamMember(self._topic, self._keys, group, client, self._store.timeout)
             async with member.membership():
                 yield member
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `InteractionTopic.next_offsets`."""
         async with self._client() as client:
             return await next_offsets(client, self._keys, range(self._topic.partitions))
 
     async def ping(self) -> None:
+        """See `InteractionTopic.ping`."""
         async with self._client() as client:
             with translated():
                 await client.ping()
@@ -73,6 +77,8 @@ class RedisStreamTopic:
 
 
 class StreamProducer:
+    """A `TopicProducer` that adds messages by a script, `CHUNK` at a time."""
+
     def __init__(self, topic: TopicSettings, keys: StreamKeys, client: "Redis") -> None:
         self._topic = topic
         self._keys = keys
@@ -80,16 +86,17 @@ class StreamProducer:
         self._in_flight = 0
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """See `TopicProducer.send`; fails as well where a stream is full."""
         room = max(0, self._topic.max_in_flight - self._in_flight)
-        taken = messages[:room]
-        self._in_flight += len(taken)
+        batch = messages[:room]
+        self._in_flight += len(batch)
         try:
-            results, failure = await self._send(taken)
+            results, failure = await self._send(batch)
         finally:
-            self._in_flight -= len(taken)
-        results += [failure] * (len(taken) - len(results))
+            self._in_flight -= len(batch)
+        results += [failure] * (len(batch) - len(results))
         busy = TopicUnavailable(f"{self._topic.max_in_flight} messages wait for their acknowledgement")
-        return results + [busy] * (len(messages) - len(taken))
+        return results + [busy] * (len(messages) - len(batch))
 
     async def _send(self, messages: Sequence[Outgoing]) -> tuple[list[Exception | None], Exception | None]:
         """What is known of the first messages, and what happened to the rest."""
@@ -109,8 +116,8 @@ class StreamProducer:
         places: dict[int, int] = {}
         for message in messages:
             partition = partition_of(message.key, self._topic.partitions)
-            place = places.setdefault(partition, len(places) + 1)
-            args += (place, 4 + 2 * len(message.headers), "key", message.key, "value", message.value)
+            position = places.setdefault(partition, len(places) + 1)
+            args += (position, 4 + 2 * len(message.headers), "key", message.key, "value", message.value)
             for name, value in message.headers.items():
                 args += (HEADER + name.encode(), value)
         streams = [self._keys.stream(partition) for partition in places]

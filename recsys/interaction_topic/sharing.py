@@ -4,7 +4,7 @@ import xxhash
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The same partition for the same key, in every process and for ever (XXH3, 64 bits)."""
+    """The partition of a key; the same in every process and release (XXH3, 64 bits)."""
     return xxhash.xxh3_64_intdigest(key.encode()) % partitions
 
 

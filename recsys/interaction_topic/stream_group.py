@@ -1,7 +1,7 @@
 """A member of a consumer group on Streams: it holds leases on partitions and reads those alone, in order.
 
 Within a group every partition has one owner, and all owners read under one consumer name, so the entries
-pending under that name are exactly what was delivered and not committed, whoever it was delivered to.
+pending under that name are exactly what was delivered and not committed, to any member.
 """
 
 import asyncio
@@ -43,15 +43,19 @@ class StreamKeys:
     partitions: int
 
     def stream(self, partition: int) -> str:
+        """The key of the partition's stream."""
         return f"{self.prefix}{self.name}:{partition}"
 
     def members(self, group: str) -> str:
+        """The key of the set of the group's members."""
         return f"{self.prefix}{self.name}:members:{group}"
 
     def lease(self, partition: int, group: str) -> str:
+        """The key of the group's lease on the partition."""
         return f"{self.prefix}{self.name}:{partition}:lease:{group}"
 
     def group(self, group: str) -> list[str]:
+        """The key of the members, and then those of the leases by partition."""
         return [self.members(group), *(self.lease(partition, group) for partition in range(self.partitions))]
 
 
@@ -75,10 +79,12 @@ def offset_of(stream_id: bytes) -> int:
 
 
 def milliseconds_of(offset: int) -> int:
+    """The server's time of an offset, in milliseconds since 1970."""
     return offset >> SEQUENCE_BITS
 
 
 def stream_id_of(offset: int) -> str:
+    """The stream id of an offset; the inverse of `offset_of`."""
     return f"{milliseconds_of(offset)}-{offset & ((1 << SEQUENCE_BITS) - 1)}"
 
 
@@ -93,15 +99,16 @@ class _Owned:
     delivered: int = -1
     committed: int = -1
     draining: bool = False
-    """To be given up as soon as everything delivered is committed; not read meanwhile."""
+    """To be given up as soon as everything delivered is committed; not read until then."""
 
     @property
     def idle(self) -> bool:
+        """Whether everything delivered is committed."""
         return self.committed >= self.delivered
 
 
 class StreamMember:
-    """A `TopicConsumer`."""
+    """A `TopicConsumer` of a group on Streams."""
 
     def __init__(self, topic: TopicSettings, keys: StreamKeys, group: str, client: "Redis", timeout: float) -> None:
         self._topic = topic
@@ -136,6 +143,7 @@ class StreamMember:
                 await self._leave_script(keys=self._keys.group(self._group), args=[self._token])
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
+        """See `TopicConsumer.poll`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         try:
@@ -144,14 +152,15 @@ class StreamMember:
                     self._active_at = loop.time()
                     if batch := await self._read(limit):
                         return batch
-                    if (left := deadline - loop.time()) <= 0:
+                    if (remaining := deadline - loop.time()) <= 0:
                         return []
-                    await self._wait(left)
+                    await self._wait(remaining)
         except TopicUnavailable:
-            self._share = -1  # the leases may have run out meanwhile: ask first
+            self._share = -1  # the leases may have run out: ask first
             raise
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
+        """See `TopicConsumer.commit`; a partition whose lease is lost is left out by the script."""
         self._active_at = asyncio.get_running_loop().time()
         keys: list[str] = []
         ids: list[str] = []
@@ -173,6 +182,7 @@ class StreamMember:
                 self._beat_now.set()
 
     async def lag(self) -> dict[str, int]:
+        """See `TopicConsumer.lag`."""
         partitions = sorted(self._owned)
         streams = [self._keys.stream(partition) for partition in partitions]
         with translated():
@@ -180,6 +190,7 @@ class StreamMember:
         return {self._name(partition): int(lag) for partition, lag in zip(partitions, lags, strict=True)}
 
     async def next_offsets(self) -> dict[str, int]:
+        """See `TopicConsumer.next_offsets`."""
         return await next_offsets(self._client, self._keys, sorted(self._owned))
 
     def _name(self, partition: int) -> str:
@@ -262,12 +273,12 @@ class StreamMember:
 
 
 async def next_offsets(client: "Redis", keys: StreamKeys, partitions: Sequence[int]) -> dict[str, int]:
-    """By the name of each partition. An id is the server's time or follows the last, whichever is higher."""
+    """The next offset by partition name: ids are the server's time or follow the last, whichever is higher."""
     script = client.register_script(stream_scripts.NEXT)
     with translated():
-        now, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])
+        now_ms, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])
     return {
-        f"{keys.name}-{partition}": max(int(now) << SEQUENCE_BITS, _after(stream_id))
+        f"{keys.name}-{partition}": max(int(now_ms) << SEQUENCE_BITS, _after(stream_id))
         for partition, stream_id in zip(partitions, last, strict=True)
     }
 

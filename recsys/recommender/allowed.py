@@ -11,13 +11,14 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Allowed:
-    """`mask` (n,) of the catalogue's rows, and how many are set. Other shapes are made when asked for, and kept."""
+    """The rows set in `mask` (n,) and their `count`. Other shapes are computed on first use and cached."""
 
     mask: Mask
     count: int
 
     @classmethod
     def of(cls, mask: Mask) -> "Allowed":
+        """The rows that are set in `mask` (n,)."""
         return cls(mask, int(np.count_nonzero(mask)))
 
     @cached_property
@@ -31,7 +32,7 @@ class Allowed:
         return np.packbits(self.mask, bitorder="little")
 
     def first(self, n: int) -> "Allowed":
-        """The same for rows below `n`: a version's own, without those that came after it."""
+        """The allowed rows below `n`: the version's own, without items that appeared later."""
         if len(self.mask) == n:
             return self
         if n not in self._below:

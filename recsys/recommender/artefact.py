@@ -1,4 +1,4 @@
-"""The files of an index version: written by training, memory-mapped by whoever serves it.
+"""The files of an index version: written by training, memory-mapped by the services.
 
 item_factors.npy   float32 (n, d)      items.faiss           the search index over them
 item_id.*.npy      IdMap, n items      popularity.npy        float32 (n,), 1.0 for the most popular
@@ -43,15 +43,17 @@ class Neighbours:
 
     @classmethod
     def none(cls, n: int) -> "Neighbours":
+        """Neighbours of `n` rows that have none."""
         return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
-    def extended(self, more: int) -> "Neighbours":
-        """With `more` rows at the end that have none."""
-        return Neighbours(np.append(self.indptr, np.full(more, self.indptr[-1])), self.rows, self.scores)
+    def extended(self, count: int) -> "Neighbours":
+        """These neighbours, with `count` rows at the end that have none."""
+        return Neighbours(np.append(self.indptr, np.full(count, self.indptr[-1])), self.rows, self.scores)
 
     def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        place = slice(self.indptr[row], self.indptr[row + 1])
-        return self.rows[place], self.scores[place]
+        """The neighbours of `row` (m,) and their scores (m,), best first."""
+        span = slice(self.indptr[row], self.indptr[row + 1])
+        return self.rows[span], self.scores[span]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def write_artefact(directory: Path, contents: IndexContents, search_index: faiss
         "together.scores.npy": together.scores,
         "cold.npy": np.zeros(n, np.bool_) if contents.cold is None else contents.cold,
         "content.npy": np.empty((0, d), np.float32) if contents.content is None else contents.content,
-        # Of what was learned from: that nobody wanted a cold item yet says nothing about anybody.
+        # Of the items that were learned from: a cold item without interactions says nothing about users.
         "gram.npy": gram(factors if contents.cold is None else factors[~contents.cold]),
         "inverse_norms.npy": (1.0 / np.maximum(np.linalg.norm(factors, axis=1), 1e-12)).astype(np.float32),
         "items.blob.npy": np.frombuffer(b"".join(blobs), dtype=np.uint8),
@@ -133,6 +135,7 @@ def without_unreadable(items: Sequence[Item | None]) -> tuple[list[Item | None],
     bare: list[str] = []
 
     def written(item: Item | None) -> Item | None:
+        """`item`, or a bare one of its id where it could not be read again."""
         if item is None or readable(item):
             return item
         bare.append(item.item_id)

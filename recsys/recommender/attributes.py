@@ -21,11 +21,11 @@ ItemAt = Callable[[int], Item | None]
 
 _NOWHERE = (0, 0)
 _PLACES: dict[str, Callable[[Span, Span], Span]] = {
-    "=": lambda _, found: found,
-    "<": lambda column, found: (column[0], found[0]),
-    "<=": lambda column, found: (column[0], found[1]),
-    ">": lambda column, found: (found[1], column[1]),
-    ">=": lambda column, found: (found[0], column[1]),
+    "=": lambda _, matches: matches,
+    "<": lambda column, matches: (column[0], matches[0]),
+    "<=": lambda column, matches: (column[0], matches[1]),
+    ">": lambda column, matches: (matches[1], column[1]),
+    ">=": lambda column, matches: (matches[0], column[1]),
 }
 
 
@@ -43,7 +43,7 @@ class Attributes:
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> "Attributes":
-        """Of items in memory, each once."""
+        """The columns of items in memory, each item once."""
         columns, arrays = columns_of(items)
         return cls._made(columns, IdMap.build([item.item_id for item in items]), arrays.__getitem__)
 
@@ -126,7 +126,7 @@ class Attributes:
         elif name == "item_id":
             rows = self.item_id.rows(str(value) for value in values)
             mask[rows[rows >= 0]] = True
-            # Of an item that nobody described not even the id is known to an expression.
+            # To an expression, an item without a description has no id either.
             mask &= self.state != UNDESCRIBED
         elif self.columns.has(name):
             for value in values:

@@ -32,6 +32,7 @@ class Ranked:
         return len(self.rows)
 
     def only(self, places: list[int] | NDArray[np.int64] | slice) -> "Ranked":
+        """The rows at these positions, in this order."""
         return Ranked(self.rows[places], self.scores[places])
 
 
@@ -42,17 +43,17 @@ def without(ranked: Ranked, excluded: Set[int], count: int) -> Ranked:
     """The first `count` that are not excluded; for the few dozen rows of an answer a set beats np.isin."""
     if not excluded:
         return ranked.only(slice(count))
-    return ranked.only([place for place, row in enumerate(ranked.rows.tolist()) if row not in excluded][:count])
+    return ranked.only([position for position, row in enumerate(ranked.rows.tolist()) if row not in excluded][:count])
 
 
 def best(rows: Rows, scores: Scores, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
     """The `count` largest of `scores` (m,) among `rows` (m,) that may be shown; ties by row."""
     if allowed is not None:
-        kept = allowed.mask[rows]
-        rows, scores = rows[kept], scores[kept]
-    wanted = count + len(excluded)
-    if len(rows) > wanted:
-        top = np.argpartition(-scores, wanted)[: wanted + 1]
+        mask = allowed.mask[rows]
+        rows, scores = rows[mask], scores[mask]
+    limit = count + len(excluded)
+    if len(rows) > limit:
+        top = np.argpartition(-scores, limit)[: limit + 1]
         rows, scores = rows[top], scores[top]
     order = np.lexsort((rows, -scores))
     return without(Ranked(rows[order], scores[order]), excluded, count)
@@ -69,24 +70,25 @@ def first(ordered: Rows, allowed: Allowed | None, excluded: Set[int], count: int
         block = ordered[start : start + size]
         may = range(len(block)) if allowed is None else np.flatnonzero(allowed.mask[block]).tolist()
         rows = block.tolist()
-        places += [start + place for place in may if rows[place] not in excluded][: count - len(places)]
+        places += [start + offset for offset in may if rows[offset] not in excluded][: count - len(places)]
         start, size = start + size, 2 * size
     return np.array(places, dtype=np.int64)
 
 
 def popular(catalogue: Catalogue, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """By popularity in [0, 1]."""
+    """The most popular items; scores in [0, 1]."""
     index = catalogue.index
     rows = index.popular_rows[first(index.popular_rows, allowed, excluded, count)]
     return Ranked(rows, index.popularity[rows])
 
 
 def trending(trends: Ranked, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+    """The first of `trends` that may be shown, with their scores."""
     return trends.only(first(trends.rows, allowed, excluded, count))
 
 
 def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """By cosine with the sum of the anchors' unit vectors, scaled to [-1, 1]."""
+    """The items nearest to the anchors: by cosine, in [-1, 1], with the sum of the anchors' unit vectors."""
     if not len(anchors):
         return NOTHING
     index = catalogue.index
@@ -109,7 +111,7 @@ def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, exclud
 def co_occurrence(
     catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int
 ) -> Ranked:
-    """By the summed co-occurrence with the anchors."""
+    """The items most often bought with the anchors, by summed co-occurrence."""
     neighbours = [catalogue.index.together.of(row) for row in anchors.tolist() if row < len(catalogue.index)]
     if not neighbours:
         return NOTHING
@@ -119,7 +121,7 @@ def co_occurrence(
 
 
 def new(catalogue: Catalogue, vector: Vector | None, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
-    """Items nobody has touched, by inner product with the user's vector; the latest first where there is none."""
+    """Items without interactions, by inner product with the user's vector; the latest first where there is none."""
     rows = catalogue.new_rows[-MAX_NEW:]
     if vector is None:
         latest = rows[::-1][first(rows[::-1], allowed, excluded, count)]

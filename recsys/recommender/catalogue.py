@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Rows [0, n) are those of the version, row n + i is the new item i.
+    """The items of a version and new ones: rows [0, n) are those of the version, row n + i is the new item i.
 
     `new_rows`, the latest last, are those nobody has
     touched: the version's cold rows and all new ones, available or not. `hidden` counts the unavailable items.
@@ -48,15 +48,15 @@ class Catalogue:
     def updated(self, items: Iterable[Item]) -> "Catalogue":
         """This catalogue after `items` (whole states, as the store keeps them, the last of one id counts)."""
         latest = {item.item_id: item for item in items}
-        known = self.index.item_id.rows(latest)
+        rows = self.index.item_id.rows(latest)
         changed, appeared = {}, {}
-        for (item_id, item), row in zip(latest.items(), known.tolist(), strict=True):
+        for (item_id, item), row in zip(latest.items(), rows.tolist(), strict=True):
             if row == UNKNOWN:
                 appeared[item_id] = item
             else:
                 changed[row] = item
         hidden = self.hidden + sum((item.available is False) - self.is_hidden(row) for row, item in changed.items())
-        new, new_rows, touched = self.new, self.new_rows, known[known != UNKNOWN]
+        new, new_rows, touched = self.new, self.new_rows, rows[rows != UNKNOWN]
         if appeared:
             n = len(self.index)
             new, places = self.new.updated(appeared, self._place)
@@ -68,16 +68,17 @@ class Catalogue:
         return Catalogue(self.index, changes, new, new_rows, hidden, self._masks.after(touched))
 
     def newer(self, items: Sequence[Item]) -> list[Item]:
-        """Those of `items` that changed after the trainer looked, and those the version does not know."""
+        """The `items` that changed after training, and those that are not in the version."""
         rows = self.index.item_id.rows(item.item_id for item in items)
         times = np.fromiter((item.updated_at.timestamp() for item in items), np.float64, len(items))
-        kept = (rows == UNKNOWN) | (times > self.index.attributes.updated[rows])
-        return [items[at] for at in np.flatnonzero(kept).tolist()]
+        mask = (rows == UNKNOWN) | (times > self.index.attributes.updated[rows])
+        return [items[at] for at in np.flatnonzero(mask).tolist()]
 
     def __len__(self) -> int:
         return len(self.index) + len(self.new)
 
     def item(self, row: int) -> Item | None:
+        """The newest state of the item at `row`, `None` where nothing is known of it."""
         if row >= len(self.index):
             return self.new.items[row - len(self.index)]
         return self.changes.item(row) or self.index.item(row)
@@ -89,12 +90,14 @@ class Catalogue:
 
     def shown(self, rows: Iterable[int], names: Iterable[str] | None) -> list[dict[str, PropertyValue]]:
         """The properties `names` (`None`: all) of each row; a property an item lacks is left out."""
-        wanted = None if names is None else tuple(names)
+        properties = None if names is None else tuple(names)
         answer = []
         for row in rows:
             item = self.item(row)
             values = item.shown() if item else {}
-            answer.append(values if wanted is None else {name: values[name] for name in wanted if name in values})
+            answer.append(
+                values if properties is None else {name: values[name] for name in properties if name in values}
+            )
         return answer
 
     def rows(self, ids: Iterable[str]) -> Rows:
@@ -103,11 +106,12 @@ class Catalogue:
         return self.new.find(ids, self.index.item_id.rows(ids), len(self.index))
 
     def ids(self, rows: Rows) -> list[str]:
+        """The item id of each row."""
         n = len(self.index)
         if not len(self.new) or not (rows >= n).any():
             return self.index.item_id.ids(rows)
-        known = iter(self.index.item_id.ids(rows[rows < n]))
-        return [next(known) if row < n else self.new.items[row - n].item_id for row in rows.tolist()]
+        version_ids = iter(self.index.item_id.ids(rows[rows < n]))
+        return [next(version_ids) if row < n else self.new.items[row - n].item_id for row in rows.tolist()]
 
     def vectors(self, rows: Rows) -> Matrix:
         """(m, d) item factors; those of new items as the version's content model places them."""
@@ -120,7 +124,7 @@ class Catalogue:
         return vectors
 
     def categories_of(self, rows: Rows) -> list[tuple[str, ...]]:
-        """Made for a few hundred rows: reads no more of an item than its categories."""
+        """The categories of each row; reads nothing else of an item, for speed over a few hundred rows."""
         n, answer = len(self.index), []
         for row in rows.tolist():
             item = self.changes.item(row) if row < n else self.new.items[row - n]
@@ -128,27 +132,27 @@ class Catalogue:
         return answer
 
     def allowed(self, conditions: Conditions) -> Allowed | None:
-        """Which of all rows are available and pass every condition; `None` when none is hidden and none asked for."""
+        """The rows that are available and pass every condition; `None` when all rows do, without any condition."""
         if not conditions and not self.hidden:
             return None
-        kept = self._masks.get(conditions)
-        if kept is None:
+        cached_mask = self._masks.get(conditions)
+        if cached_mask is None:
             mask = self._mask(conditions)
-        elif len(kept.stale):
+        elif len(cached_mask.stale):
             mask = np.zeros(len(self), np.bool_)
-            mask[: len(kept.allowed.mask)] = kept.allowed.mask
-            mask[kept.stale] = passing(map(self.item, kept.stale.tolist()), conditions)
+            mask[: len(cached_mask.allowed.mask)] = cached_mask.allowed.mask
+            mask[cached_mask.stale] = passing(map(self.item, cached_mask.stale.tolist()), conditions)
         else:
-            return kept.allowed
+            return cached_mask.allowed
         return self._masks.put(conditions, Allowed.of(mask))
 
     def has_mask(self, conditions: Conditions) -> bool:
         """Whether `allowed` is a look-up or little more; otherwise it is work for a thread."""
         return (not conditions and not self.hidden) or self._masks.get(conditions) is not None
 
-    def warmed(self, before: "Catalogue") -> "Catalogue":
-        """This catalogue, with the masks that `before` had: so that no request waits for them after many changes."""
-        for conditions in before._masks.conditions():
+    def warmed(self, previous: "Catalogue") -> "Catalogue":
+        """This catalogue, with the masks that `previous` had: so that no request waits for them after many changes."""
+        for conditions in previous._masks.conditions():
             self.allowed(conditions)
         return self
 

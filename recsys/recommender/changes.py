@@ -47,15 +47,15 @@ class Changes:
         return row in self.raw
 
     def item(self, row: int) -> Item | None:
-        """`None` where nothing changed."""
+        """The newest state of the item at `row`, `None` where it did not change."""
         raw = self.raw.get(row)
         return None if raw is None else stored_item(raw)
 
-    def _item_at(self, rows: NDArray[np.int64], place: int) -> Item | None:
-        return self.item(int(rows[place]))
+    def _item_at(self, rows: NDArray[np.int64], position: int) -> Item | None:
+        return self.item(int(rows[position]))
 
     def updated(self, items: Mapping[int, Item]) -> "Changes":
-        """With `items` by row."""
+        """These changes with `items` by row added."""
         raw = {**self.raw, **{row: _encode(item) for row, item in items.items()}}
         loose = self.loose | items.keys()
         if len(loose) < max(MIN_SEGMENT, len(raw) // LOOSE_SHARE):
@@ -74,7 +74,7 @@ class Changes:
 
 
 def passing(items: Iterable[Item | None], conditions: Sequence[Expression]) -> list[bool]:
-    """Which of `items` are available and pass every condition; half a microsecond each."""
+    """Whether each of `items` is available and passes every condition; takes half a microsecond each."""
     holds = All(tuple(condition.root for condition in conditions), 0).holds
     return [(item is None or item.available is not False) and holds(item) for item in items]
 

@@ -37,7 +37,7 @@ Span = tuple[int, int]
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """`attributes.json`. `complete`: every property has its columns."""
+    """The content of `attributes.json`: column spans by name; `complete` when every property has its columns."""
 
     numbers: dict[str, Span]
     flags: dict[str, Span]
@@ -45,6 +45,7 @@ class Columns(msgspec.Struct, frozen=True):
     complete: bool
 
     def has(self, name: str) -> bool:
+        """Whether an expression over `name` can be evaluated by columns: it has one, or no item has it."""
         return self.complete or name in self.numbers or name in self.flags or name in self.texts
 
 
@@ -56,12 +57,13 @@ class Values:
     rows: Rows
 
     def find(self, value: float | bool, within: Span) -> Span:
-        """Where in the column `within` the value is, or would be."""
+        """The span of the value in the column `within`; empty, at its position in order, where it is missing."""
         start, end = within
         column = self.values[start:end]
         return start + int(column.searchsorted(value)), start + int(column.searchsorted(value, "right"))
 
     def rows_at(self, places: Span) -> Rows:
+        """The rows of the values in this span."""
         return self.rows[slice(*places)]
 
 
@@ -75,17 +77,18 @@ class Texts:
     rows: Rows
 
     def find(self, text: str, within: Span) -> Span:
-        """Where in the column `within` the text is, or would be; UTF-8 sorts as code points do."""
+        """The span of the text in the column `within`, empty where it is missing; UTF-8 sorts as code points do."""
         start, end = within
-        wanted = _encoded(text)
-        left = start + bisect_left(range(start, end), wanted, key=self._at)
-        return left, left + (left < end and self._at(left) == wanted)
+        needle = _encoded(text)
+        position = start + bisect_left(range(start, end), needle, key=self._at)
+        return position, position + (position < end and self._at(position) == needle)
 
     def rows_at(self, places: Span) -> Rows:
+        """The rows of the texts in this span."""
         return self.rows[self.starts[places[0]] : self.starts[places[1]]]
 
-    def _at(self, place: int) -> bytes:
-        return self.blob[self.offsets[place] : self.offsets[place + 1]].tobytes()
+    def _at(self, position: int) -> bytes:
+        return self.blob[self.offsets[position] : self.offsets[position + 1]].tobytes()
 
 
 def _encoded(text: str) -> bytes:
@@ -93,7 +96,7 @@ def _encoded(text: str) -> bytes:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Column:
     """The values of one property and kind, in the order of their rows."""
 
     values: list[Any] = field(default_factory=list)
@@ -110,26 +113,26 @@ def write_attributes(directory: Path, items: Sequence[Item | None]) -> list[str]
 
 
 def columns_of(items: Sequence[Item | None]) -> tuple[Columns, dict[str, NDArray[Any]]]:
-    """What the files hold, arrays by the part of the name between the dots."""
+    """The columns of `items` and their arrays, by the part of the file name between the dots."""
     state = np.full(len(items), UNDESCRIBED, np.int8)
     updated = np.full(len(items), -np.inf)
-    found: dict[type, defaultdict[str, _Found]] = {kind: defaultdict(_Found) for kind in (float, bool, str)}
+    columns_by_kind: dict[type, defaultdict[str, _Column]] = {kind: defaultdict(_Column) for kind in (float, bool, str)}
     for row, item in enumerate(items):
         if item is None:
             continue
         state[row] = HIDDEN if item.available is False else AVAILABLE
         updated[row] = item.updated_at.timestamp()
         for name, kind, value in _values(item):
-            column = found[kind][name]
+            column = columns_by_kind[kind][name]
             column.values.append(value)
             column.rows.append(row)
     held: Counter[str] = Counter()
-    for columns_of_kind in found.values():
+    for columns_of_kind in columns_by_kind.values():
         held.update({name: len(column.rows) for name, column in columns_of_kind.items()})
     names = sorted(name for name, _ in held.most_common(MAX_NAMES))
-    numbers, number_arrays = _ordered(found[float], names, np.float64)
-    flags, flag_arrays = _ordered(found[bool], names, np.bool_)
-    texts, text_arrays = _distinct(found[str], names)
+    numbers, number_arrays = _ordered(columns_by_kind[float], names, np.float64)
+    flags, flag_arrays = _ordered(columns_by_kind[bool], names, np.bool_)
+    texts, text_arrays = _distinct(columns_by_kind[str], names)
     return Columns(numbers, flags, texts, complete=len(names) == len(held)), {
         "state": state,
         "updated": updated,
@@ -154,33 +157,35 @@ def _values(item: Item) -> Iterator[tuple[str, type, Any]]:
             yield name, float, value
 
 
-def _ordered(found: dict[str, _Found], names: Sequence[str], dtype: type) -> tuple[dict[str, Span], list[NDArray[Any]]]:
+def _ordered(
+    columns: dict[str, _Column], names: Sequence[str], dtype: type
+) -> tuple[dict[str, Span], list[NDArray[Any]]]:
     spans: dict[str, Span] = {}
     parts: list[tuple[NDArray[Any], Rows]] = [(np.empty(0, dtype), np.empty(0, np.int32))]
     end = 0
     for name in names:
-        if name in found:
-            values: NDArray[Any] = np.array(found[name].values, dtype)
-            rows = np.array(found[name].rows, np.int32)
+        if name in columns:
+            values: NDArray[Any] = np.array(columns[name].values, dtype)
+            rows = np.array(columns[name].rows, np.int32)
             order = np.argsort(values, kind="stable")
             parts.append((values[order], rows[order]))
             spans[name] = (end, end := end + len(order))
-    return spans, [np.concatenate(one) for one in zip(*parts, strict=True)]
+    return spans, [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def _distinct(found: dict[str, _Found], names: Sequence[str]) -> tuple[dict[str, Span], list[NDArray[Any]]]:
+def _distinct(columns: dict[str, _Column], names: Sequence[str]) -> tuple[dict[str, Span], list[NDArray[Any]]]:
     spans: dict[str, Span] = {}
     texts: list[bytes] = []
     starts, rows = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
     for name in names:
-        if name in found:
-            known = sorted(set(found[name].values))
-            codes = {text: code for code, text in enumerate(known)}
-            coded = np.fromiter(map(codes.__getitem__, found[name].values), np.int64)
-            rows.append(np.array(found[name].rows, np.int32)[np.argsort(coded, kind="stable")])
-            starts.append(starts[-1][-1] + np.cumsum(np.bincount(coded, minlength=len(known))))
-            spans[name] = (len(texts), len(texts) + len(known))
-            texts += map(_encoded, known)
+        if name in columns:
+            distinct = sorted(set(columns[name].values))
+            codes = {text: code for code, text in enumerate(distinct)}
+            coded = np.fromiter(map(codes.__getitem__, columns[name].values), np.int64)
+            rows.append(np.array(columns[name].rows, np.int32)[np.argsort(coded, kind="stable")])
+            starts.append(starts[-1][-1] + np.cumsum(np.bincount(coded, minlength=len(distinct))))
+            spans[name] = (len(texts), len(texts) + len(distinct))
+            texts += map(_encoded, distinct)
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) for text in texts], out=offsets[1:])
     blob = np.frombuffer(b"".join(texts), np.uint8)

@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Of m items, as rows of a sparse matrix (m, BUCKETS): item i has `buckets[indptr[i]:indptr[i + 1]]`.
+    """The features of m items, as rows of a sparse matrix (m, BUCKETS): item i has `buckets[indptr[i]:indptr[i + 1]]`.
 
     Each with the same weight, such that the row has length 1.
     """
@@ -55,22 +55,24 @@ def place(items: Sequence[Item], projection: Matrix) -> Matrix:
     """Factors (m, d) for items by `projection` (BUCKETS, d); zeros where the version has none (0, d)."""
     if not len(items) or not len(projection):
         return np.zeros((len(items), projection.shape[1]), np.float32)
-    made = features(items)
-    placed: Matrix = np.add.reduceat(projection[made.buckets] * made.weights[:, None], made.indptr[:-1], axis=0)
+    item_features = features(items)
+    placed: Matrix = np.add.reduceat(
+        projection[item_features.buckets] * item_features.weights[:, None], item_features.indptr[:-1], axis=0
+    )
     return placed
 
 
 def tokens(item: Item) -> list[str]:
     """Categories, words of the title and pairs of them, and short text properties by name; distinct, in order."""
     words = _WORD.findall((item.title or "").lower())
-    found = ["", *(f"c:{name}" for name in item.categories or ())]
-    found += [f"w:{word}" for word in words]
-    found += [f"b:{one} {other}" for one, other in pairwise(words)]
+    labels = ["", *(f"c:{name}" for name in item.categories or ())]
+    labels += [f"w:{word}" for word in words]
+    labels += [f"b:{first} {second}" for first, second in pairwise(words)]
     for name, value in sorted((item.properties or {}).items()):
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and len(text) <= MAX_TEXT:
-                found.append(f"p:{name}={text.lower()}")
-    return list(dict.fromkeys(found))[:MAX_TOKENS]
+                labels.append(f"p:{name}={text.lower()}")
+    return list(dict.fromkeys(labels))[:MAX_TOKENS]
 
 
 def _buckets(item: Item) -> list[int]:

@@ -50,7 +50,7 @@ class Explanation:
 
     def __init__(self, trace: Trace, result: Recommendation, catalogue: Catalogue) -> None:
         assert trace.prepared is not None, "a run fills its trace"  # noqa: S101
-        self._one = trace.prepared
+        self._prepared = trace.prepared
         self._stages = dict(trace.stages)
         self._result = result
         self._catalogue = catalogue
@@ -62,23 +62,23 @@ class Explanation:
             name: {row: rank for rank, row in enumerate(ranked.rows.tolist(), 1)}
             for name, ranked in self._stages.items()
         }
-        boosts = [(one.when, compile_expression(one.when)) for one in self._one.query.placement.boosts]
+        boosts = [(boost.when, compile_expression(boost.when)) for boost in self._prepared.query.placement.boosts]
         return [
             Why(
                 source.value,
                 contributions[source](row),
                 [when for when, expression in boosts if expression.matches(self._catalogue.item(row))],
-                {name: known[row] for name, known in ranks.items() if row in known},
+                {name: row_ranks[row] for name, row_ranks in ranks.items() if row in row_ranks},
             )
             for row, source in zip(self._result.rows.tolist(), self._result.sources, strict=True)
         ]
 
     def why_not(self, row: int) -> Removed | None:
-        """`None` for a row that is in the answer."""
+        """The stage that removed `row`, `None` for a row that is in the answer."""
         if row in self._result.rows.tolist():
             return None
-        one, item_id = self._one, self._catalogue.ids(np.array([row]))[0]
-        item, query = self._catalogue.item(row), self._one.query
+        prepared, item_id = self._prepared, self._catalogue.ids(np.array([row]))[0]
+        item, query = self._catalogue.item(row), self._prepared.query
         if item is not None and item.available is False:
             return Removed("available", "the item is not available")
         for name, expression in self._filters():
@@ -86,30 +86,30 @@ class Explanation:
                 return Removed("filter", f"the {name} asks for {expression.text}")
         if item_id in query.exclude or item_id in query.visit:
             return Removed("exclude", "the request names it as excluded, or as an item of this visit")
-        if item_id in seen_items(query, one.features):
+        if item_id in seen_items(query, prepared.features):
             return Removed("seen", "the user had it before, and the placement leaves that out")
         return self._outranked(row)
 
     def _filters(self) -> list[tuple[str, Expression]]:
-        query = self._one.query
+        query = self._prepared.query
         own = [("placement's filter", compile_expression(query.placement.filter))] if query.placement.filter else []
         return own + ([("request's filter", query.filter)] if query.filter else [])
 
     def _outranked(self, row: int) -> Removed:
         score = self._personal_score(row)
-        least = self._one.query.placement.min_score
+        least = self._prepared.query.placement.min_score
         if row not in self._stages["candidates"].rows.tolist():
             if least is not None and score is not None and score < least:
                 return Removed("min_score", f"its personal score {score:.4g} is below {least:g}")
-            told = "" if score is None else f"; its personal score is {score:.4g}"
-            return Removed("candidates", f"no source ranks it among its first {len(self._stages['candidates'])}{told}")
+            note = "" if score is None else f"; its personal score is {score:.4g}"
+            return Removed("candidates", f"no source ranks it among its first {len(self._stages['candidates'])}{note}")
         rank = self._stages["diversity"].rows.tolist().index(row) + 1
-        if rank <= self._one.query.k:
+        if rank <= self._prepared.query.k:
             return Removed("max_per_category", f"at rank {rank}, but a category of it is full")
-        return Removed("k", f"it comes at rank {rank}, and {self._one.query.k} were asked for")
+        return Removed("k", f"it comes at rank {rank}, and {self._prepared.query.k} were asked for")
 
     def _personal_score(self, row: int) -> float | None:
-        vector = self._one.vector
+        vector = self._prepared.vector
         return None if vector is None else float(self._vector(row) @ vector)
 
     def _vector(self, row: int) -> Vector:
@@ -118,36 +118,42 @@ class Explanation:
 
     def _contributions(self, source: Source) -> Callable[[int], list[Contribution]]:
         """From an item's row to what each of the user's own items adds to its score."""
-        one, catalogue = self._one, self._catalogue
+        prepared, catalogue = self._prepared, self._catalogue
         if source in (Source.SIMILAR, Source.CO_OCCURRENCE):
-            ids, of_anchor = catalogue.ids(one.anchors), self._cosines if source is Source.SIMILAR else self._together
+            ids, of_anchor = (
+                catalogue.ids(prepared.anchors),
+                self._cosines if source is Source.SIMILAR else self._together,
+            )
             return lambda row: largest(ids, of_anchor(row))
-        entries = one.session_entries if source is Source.SESSION else one.entries
+        entries = prepared.session_entries if source is Source.SESSION else prepared.entries
         from_vector = source in (Source.PERSONAL, Source.NEW, Source.SESSION)
-        found = catalogue.index.parts(entries) if from_vector and entries else None
-        if found is None:
+        liked_parts = catalogue.index.parts(entries) if from_vector and entries else None
+        if liked_parts is None:
             return lambda _: []
-        liked, parts = found
+        liked, parts = liked_parts
         return lambda row: largest(liked, parts @ self._vector(row))
 
     def _together(self, row: int) -> Scores:
         """(m,) what each anchor adds to the summed co-occurrence."""
         index = self._catalogue.index
-        scores = np.zeros(len(self._one.anchors), np.float32)
-        for place, anchor in enumerate(self._one.anchors.tolist()):
+        scores = np.zeros(len(self._prepared.anchors), np.float32)
+        for position, anchor in enumerate(self._prepared.anchors.tolist()):
             if anchor < len(index):
                 rows, values = index.together.of(anchor)
-                scores[place] = values[rows == row].sum()
+                scores[position] = values[rows == row].sum()
         return scores
 
     def _cosines(self, row: int) -> Scores:
         """(m,) what each anchor adds to the cosine with their sum."""
-        vectors = self._catalogue.vectors(np.append(self._one.anchors, row))
+        vectors = self._catalogue.vectors(np.append(self._prepared.anchors, row))
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         scores: Scores = vectors[:-1] @ vectors[-1] / np.linalg.norm(vectors[:-1].sum(axis=0))
         return scores
 
 
 def largest(ids: Sequence[str], scores: Scores) -> list[Contribution]:
+    """The contributions of greatest absolute value, at most `MAX_CONTRIBUTIONS`, without zeros."""
     order = np.argsort(-np.abs(scores), kind="stable")[:MAX_CONTRIBUTIONS].tolist()
-    return [Contribution(ids[place], round(float(scores[place]), 6)) for place in order if scores[place] != 0.0]
+    return [
+        Contribution(ids[position], round(float(scores[position]), 6)) for position in order if scores[position] != 0.0
+    ]

@@ -42,8 +42,8 @@ class ConfidenceParameters(msgspec.Struct, frozen=True, kw_only=True):
 
 def decayed_weights(history: Sequence[HistoryEntry], parameters: ConfidenceParameters) -> NDArray[np.float64]:
     """The weight of each entry before `alpha`; shape (len(history),)."""
-    weights, other = parameters.type_weights, parameters.other_weight
-    base = np.array([weights.get(entry.type, other) for entry in history], dtype=np.float64)
+    weights, other_weight = parameters.type_weights, parameters.other_weight
+    base = np.array([weights.get(entry.type, other_weight) for entry in history], dtype=np.float64)
     return decayed(base, np.array([entry.at_ms for entry in history], dtype=np.float64), parameters)
 
 
@@ -62,9 +62,9 @@ def confidences(
     rows: NDArray[np.int64], weights: NDArray[np.float64], alpha: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """One confidence per distinct known row: (rows (m,), confidences (m,)); unknown rows (-1) are left out."""
-    known = rows >= 0
-    distinct, inverse = np.unique(rows[known], return_inverse=True)
-    summed = np.bincount(inverse, weights=weights[known], minlength=len(distinct))
+    mask = rows >= 0
+    distinct, inverse = np.unique(rows[mask], return_inverse=True)
+    summed = np.bincount(inverse, weights=weights[mask], minlength=len(distinct))
     return distinct, (1.0 + alpha * summed).astype(np.float32)
 
 
@@ -76,9 +76,9 @@ def gram(item_factors: Matrix) -> Matrix:
 
 def normal_equations(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.float32]) -> tuple[Matrix, Vector]:
     """The left side (d, d), without regularisation, and right side (d,) for one user's liked items (m, d)."""
-    left: Matrix = (gram_matrix + (liked.T * (confidence - 1.0)) @ liked).astype(np.float32)
+    matrix: Matrix = (gram_matrix + (liked.T * (confidence - 1.0)) @ liked).astype(np.float32)
     right: Vector = (liked.T @ confidence).astype(np.float32)
-    return left, right
+    return matrix, right
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,10 @@ def fold_in(
         step = max(1, BATCH_ELEMENTS // (d * max(width, d)))
         for users in (members[start : start + step] for start in range(0, len(members), step)):
             slots = np.arange(width)
-            taken = slots < sizes[users, None]
-            places = np.where(taken, starts[users, None] + slots, 0)
-            weights = np.where(taken, confidence[places], np.float32(0.0))
-            excess = np.where(taken, weights - np.float32(1.0), np.float32(0.0))
+            mask = slots < sizes[users, None]
+            places = np.where(mask, starts[users, None] + slots, 0)
+            weights = np.where(mask, confidence[places], np.float32(0.0))
+            excess = np.where(mask, weights - np.float32(1.0), np.float32(0.0))
             solve = _by_items if width < d else _by_dimensions
             solved[users] = solve(normal, item_factors[rows[places]], weights, excess)
     return solved
@@ -131,9 +131,9 @@ def fold_in(
 
 def _by_dimensions(normal: Normal, liked: Matrix, weights: Matrix, excess: Matrix) -> Matrix:
     """A system of d equations each, for `liked` (u, m, d), `weights` and `excess` c - 1 (u, m), 0 where padded."""
-    left = normal.matrix + (liked * excess[..., None]).transpose(0, 2, 1) @ liked
+    matrix = normal.matrix + (liked * excess[..., None]).transpose(0, 2, 1) @ liked
     right = weights[:, None, :] @ liked
-    solved: Matrix = np.linalg.solve(left, right.transpose(0, 2, 1))[..., 0]
+    solved: Matrix = np.linalg.solve(matrix, right.transpose(0, 2, 1))[..., 0]
     return solved
 
 
@@ -159,7 +159,7 @@ def parts(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.float32], r
 
     Hu, Koren, Volinsky (2008), section 5: with W = (YtY + ...)^-1, a score y_i.x is the sum of y_i.(W y_u c_u).
     """
-    left, _ = normal_equations(gram_matrix, liked, confidence)
-    left += np.eye(len(left), dtype=np.float32) * np.float32(regularization)
-    solved: Matrix = np.linalg.solve(left, (liked.T * confidence)).T
+    matrix, _ = normal_equations(gram_matrix, liked, confidence)
+    matrix += np.eye(len(matrix), dtype=np.float32) * np.float32(regularization)
+    solved: Matrix = np.linalg.solve(matrix, (liked.T * confidence)).T
     return solved

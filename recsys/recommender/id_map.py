@@ -28,7 +28,7 @@ def memory_mapped(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class IdMap:
-    """`blob` uint8 (bytes,), `offsets` int64 (n+1,), `hashes` uint64 (n,) sorted, `order` int32 (n,)."""
+    """Ids by row: `blob` uint8 (bytes,), `offsets` int64 (n+1,), `hashes` uint64 (n,) sorted, `order` int32 (n,)."""
 
     blob: NDArray[np.uint8]
     offsets: NDArray[np.int64]
@@ -41,8 +41,8 @@ class IdMap:
         """Rows in the order of `ids`. Raises `InvalidInput` on a repeated id (or a hash collision)."""
         encoded = [item_id.encode() for item_id in ids]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-        np.cumsum([len(one) for one in encoded], out=offsets[1:])
-        hashes = np.fromiter((xxhash.xxh3_64_intdigest(one) for one in encoded), np.uint64, len(encoded))
+        np.cumsum([len(raw_id) for raw_id in encoded], out=offsets[1:])
+        hashes = np.fromiter((xxhash.xxh3_64_intdigest(raw_id) for raw_id in encoded), np.uint64, len(encoded))
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         hashes = hashes[order]
         twice = np.flatnonzero(hashes[1:] == hashes[:-1])
@@ -83,32 +83,33 @@ class IdMap:
         if len(ids) > REMEMBERED:
             return self._look_up(ids)
         at_hand = self._at_hand
-        found = [at_hand.get(one) for one in ids]
-        if None in found:
-            places = [place for place, row in enumerate(found) if row is None]
-            looked_up = self._look_up([ids[place] for place in places]).tolist()
+        rows = [at_hand.get(identifier) for identifier in ids]
+        if None in rows:
+            places = [position for position, row in enumerate(rows) if row is None]
+            looked_up = self._look_up([ids[position] for position in places]).tolist()
             if len(at_hand) + len(places) > REMEMBERED:
                 at_hand.clear()
-            for place, row in zip(places, looked_up, strict=True):
-                found[place] = row
+            for position, row in zip(places, looked_up, strict=True):
+                rows[position] = row
                 if row != UNKNOWN:
-                    at_hand[ids[place]] = row
-        return np.array(found, dtype=np.int64)
+                    at_hand[ids[position]] = row
+        return np.array(rows, dtype=np.int64)
 
     def _look_up(self, ids: Sequence[str]) -> NDArray[np.int64]:
         digest = xxhash.xxh3_64_intdigest
-        wanted = np.array([digest(one.encode()) for one in ids], dtype=np.uint64)
+        digests = np.array([digest(identifier.encode()) for identifier in ids], dtype=np.uint64)
         if not len(self.order):
-            return np.full(len(wanted), UNKNOWN, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
-        found: NDArray[np.int64] = np.where(self.hashes[places] == wanted, self.order[places], UNKNOWN).astype(np.int64)
-        return found
+            return np.full(len(digests), UNKNOWN, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.hashes, digests), len(self.hashes) - 1)
+        rows: NDArray[np.int64] = np.where(self.hashes[places] == digests, self.order[places], UNKNOWN).astype(np.int64)
+        return rows
 
-    def row(self, one: str) -> int:
+    def row(self, identifier: str) -> int:
         """The row of one id, or `UNKNOWN`."""
-        return int(self.rows((one,))[0])
+        return int(self.rows((identifier,))[0])
 
     def ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """The id of each row; every row has to exist."""
         starts, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
         # A slice of an array costs twice as much as one of its memory.
         blob = self.blob.data

@@ -84,6 +84,7 @@ class Index:
     @classmethod
     def _open(cls, directory: Path, manifest: Manifest) -> "Index":
         def array(name: str) -> Any:
+            """The memory-mapped array in `{name}.npy`."""
             return memory_mapped(directory / f"{name}.npy")
 
         item_id = IdMap.open(directory, "item_id")
@@ -122,7 +123,7 @@ class Index:
         shape = (self.manifest.items, self.manifest.dimensions)
         per_item = (self.item_id, self.popularity, self.popular_rows, self.trending, self.cold, self.inverse_norms)
         sizes = {len(self.item_offsets) - 1, len(self.together.indptr) - 1, self.search_index.index.ntotal}
-        sizes |= {len(one) for one in per_item}
+        sizes |= {len(column) for column in per_item}
         if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.dimensions != shape[1]:
             raise CorruptArtefact(f"version {self.version}: arrays do not have the manifest's shape {shape}")
         if self.user_factors.shape != (len(self.user_id), shape[1]):
@@ -130,13 +131,14 @@ class Index:
 
     @property
     def version(self) -> str:
+        """The version's id."""
         return self.manifest.version
 
     def __len__(self) -> int:
         return len(self.item_id)
 
     def item(self, row: int) -> Item | None:
-        """What the trainer knew of the item at `row`; of one that cannot be read, no more than whether it is hidden."""
+        """The item at `row` as of training; of one that cannot be read, only its id and whether it is hidden."""
         raw = self.item_blob[self.item_offsets[row] : self.item_offsets[row + 1]].tobytes()
         try:
             return stored_item(raw) if raw else None
@@ -176,11 +178,12 @@ class Index:
         (places,) = np.nonzero(sizes)
         if len(places):
             solved = fold_in(self.normal, self.item_factors, distinct % len(self), confidence, sizes[places])
-            for place, vector in zip(places.tolist(), solved, strict=True):
-                vectors[place] = vector
+            for position, vector in zip(places.tolist(), solved, strict=True):
+                vectors[position] = vector
         return vectors
 
     def fold_in(self, history: Sequence[HistoryEntry]) -> Vector | None:
+        """The vector (d,) of one history, `None` where no item of it is known here."""
         return self.fold_in_many((history,))[0]
 
     def parts(self, history: Sequence[HistoryEntry]) -> tuple[list[str], Matrix] | None:

@@ -26,53 +26,56 @@ _NO_ROWS = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class CachedMask:
-    """What `conditions` allowed before `stale` rows changed."""
+    """The rows that its conditions allowed before the `stale` rows changed."""
 
     allowed: Allowed
     stale: Rows
 
 
 class Masks:
-    """The masks used last, by conditions; bounded in number and bytes. For any number of threads."""
+    """A cache of the masks used last, by conditions; bounded in number and bytes, and safe for threads."""
 
     def __init__(self, cached: Mapping[Conditions, CachedMask] | None = None) -> None:
         self._cached: OrderedDict[Conditions, CachedMask] = OrderedDict(cached or {})
         self._lock = Lock()
 
     def get(self, conditions: Conditions) -> CachedMask | None:
+        """The mask of `conditions`, `None` where it is not cached; counts as a use."""
         with self._lock:
-            found = self._cached.get(conditions)
-            if found is not None:
+            entry = self._cached.get(conditions)
+            if entry is not None:
                 self._cached.move_to_end(conditions)
-            return found
+            return entry
 
     def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
-        most = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
+        """Cache `allowed` for `conditions`, drop the masks unused longest, and return it."""
+        limit = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
         with self._lock:
             self._cached[conditions] = CachedMask(allowed, _NO_ROWS)
             self._cached.move_to_end(conditions)
-            while len(self._cached) > most:
+            while len(self._cached) > limit:
                 self._cached.popitem(last=False)
         return allowed
 
     def conditions(self) -> list[Conditions]:
+        """The conditions of every cached mask, the one used last at the end."""
         with self._lock:
             return list(self._cached)
 
     def after(self, rows: Rows) -> "Masks":
-        """The same masks once `rows` changed."""
+        """These masks with `rows` marked as stale; without those that have too many stale rows."""
         with self._lock:
-            kept = dict(self._cached)
+            entries = dict(self._cached)
         # Masks made at the same time share what is stale in them.
         merged: dict[int, Rows] = {}
-        for one in kept.values():
-            if id(one.stale) not in merged:
-                merged[id(one.stale)] = np.union1d(one.stale, rows)
-        stale = {conditions: merged[id(one.stale)] for conditions, one in kept.items()}
+        for entry in entries.values():
+            if id(entry.stale) not in merged:
+                merged[id(entry.stale)] = np.union1d(entry.stale, rows)
+        stale = {conditions: merged[id(entry.stale)] for conditions, entry in entries.items()}
         return Masks(
             {
-                conditions: CachedMask(one.allowed, stale[conditions])
-                for conditions, one in kept.items()
+                conditions: CachedMask(entry.allowed, stale[conditions])
+                for conditions, entry in entries.items()
                 if len(stale[conditions]) <= MAX_STALE
             }
         )

@@ -13,7 +13,7 @@ from recsys.recommender.id_map import UNKNOWN
 MAX_NEW = 10_000
 """New items a version takes in; of more, those updated last."""
 
-Place = Callable[[Sequence[Item]], Matrix]
+PlaceItems = Callable[[Sequence[Item]], Matrix]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class NewItems:
             return rows
         missing = np.flatnonzero(rows == UNKNOWN)
         for at in missing.tolist():
-            place = self.places.get(ids[at])
-            if place is not None:
-                rows[at] = start + place
+            position = self.places.get(ids[at])
+            if position is not None:
+                rows[at] = start + position
         return rows
 
-    def updated(self, changed: Mapping[str, Item], place: Place) -> tuple["NewItems", list[int]]:
-        """With `changed` (item by id), and the places where anything changes; `place` makes vectors (k, d) of items."""
+    def updated(self, changed: Mapping[str, Item], place_items: PlaceItems) -> tuple["NewItems", list[int]]:
+        """These items with `changed` (by id), and the positions that change; `place_items` makes vectors (k, d)."""
         items, places = list(self.items), dict(self.places)
         touched = {places[item_id] for item_id in changed if item_id in places}
         for at in touched:
@@ -72,5 +72,5 @@ class NewItems:
         vectors = np.empty((len(items), self.vectors.shape[1]), np.float32)
         vectors[: len(self)] = self.vectors
         order = sorted(touched)
-        vectors[order] = place([items[at] for at in order])
+        vectors[order] = place_items([items[at] for at in order])
         return NewItems(vectors, tuple(items), places), order

@@ -23,7 +23,7 @@ LAST_ITEMS = 3
 NEEDS_VECTOR = frozenset({Source.PERSONAL, Source.NEW})
 NEEDS_ANCHORS = frozenset({Source.SESSION, Source.SIMILAR, Source.CO_OCCURRENCE})
 
-Asked = tuple[Query, UserFeatures | None]
+QueryFeatures = tuple[Query, UserFeatures | None]
 
 
 @dataclass(slots=True)
@@ -49,27 +49,28 @@ class Prepared:
 
     @property
     def has_history(self) -> bool:
+        """Whether any interaction of the user is known."""
         return self.features is not None and bool(self.features.history)
 
 
-def prepare(asked: Sequence[Asked], catalogue: Catalogue) -> list[Prepared]:
+def prepare(queries: Sequence[QueryFeatures], catalogue: Catalogue) -> list[Prepared]:
     """Everything that can be done for the whole batch at once."""
-    prepared = [
+    batch = [
         Prepared(query, features, catalogue.allowed(_conditions(query)), sources_of(query.placement))
-        for query, features in asked
+        for query, features in queries
     ]
-    _find_rows(prepared, catalogue)
-    _find_vectors(prepared, catalogue.index)
-    return prepared
+    _find_rows(batch, catalogue)
+    _find_vectors(batch, catalogue.index)
+    return batch
 
 
 def sources_of(placement: Placement) -> frozenset[Source]:
-    """Every source it may draw on."""
-    return frozenset((*(one.source for one in placement.sources), *placement.fallback))
+    """The sources of candidates and of the fallback of `placement`."""
+    return frozenset((*(candidates.source for candidates in placement.sources), *placement.fallback))
 
 
 def has_masks(queries: Sequence[Query], catalogue: Catalogue) -> bool:
-    """Whether what these filter by is at hand; a filter that nobody asked for yet is work for a thread."""
+    """Whether the masks of all these queries are cached; a new filter is work for a thread."""
     return all(query.is_plain or catalogue.has_mask(_conditions(query)) for query in queries)
 
 
@@ -81,38 +82,38 @@ def _conditions(query: Query) -> tuple[Expression, ...]:
     return (own,) if query.filter is None else (own, query.filter)
 
 
-def _find_rows(prepared: Sequence[Prepared], catalogue: Catalogue) -> None:
+def _find_rows(batch: Sequence[Prepared], catalogue: Catalogue) -> None:
     """Ids to rows: never to be shown, shown lately, at hand."""
-    wanted: list[str] = []
+    ids: list[str] = []
     spans = []
-    for one in prepared:
-        query, start = one.query, len(wanted)
-        wanted += query.visit
-        visit = len(wanted)
-        last = not query.visit and not NEEDS_ANCHORS.isdisjoint(one.sources)
-        wanted += _last_items(one.features) if last else ()
-        anchors = len(wanted)
-        wanted += query.exclude
-        wanted += seen_items(query, one.features)
-        excluded = len(wanted)
-        wanted += shown_lately(query, one.features)
-        spans.append((start, visit, anchors, excluded, len(wanted)))
-    if not wanted:
+    for prepared in batch:
+        query, start = prepared.query, len(ids)
+        ids += query.visit
+        visit = len(ids)
+        last = not query.visit and not NEEDS_ANCHORS.isdisjoint(prepared.sources)
+        ids += _last_items(prepared.features) if last else ()
+        anchors = len(ids)
+        ids += query.exclude
+        ids += seen_items(query, prepared.features)
+        excluded = len(ids)
+        ids += shown_lately(query, prepared.features)
+        spans.append((start, visit, anchors, excluded, len(ids)))
+    if not ids:
         return
-    rows = catalogue.rows(wanted).tolist()
-    for one, (start, visit, anchors, excluded, end) in zip(prepared, spans, strict=True):
+    rows = catalogue.rows(ids).tolist()
+    for prepared, (start, visit, anchors, excluded, end) in zip(batch, spans, strict=True):
         if start == end:
             continue
-        one.excluded = _known(rows[start:visit] + rows[anchors:excluded])
+        prepared.excluded = _known(rows[start:visit] + rows[anchors:excluded])
         if excluded < end:
-            one.shown = _known(rows[excluded:end])
+            prepared.shown = _known(rows[excluded:end])
         if start < anchors:
-            one.anchors = np.array([row for row in rows[start:anchors] if row != UNKNOWN], np.int64)
+            prepared.anchors = np.array([row for row in rows[start:anchors] if row != UNKNOWN], np.int64)
 
 
 def _known(rows: Sequence[int]) -> frozenset[int]:
-    found = frozenset(rows)
-    return found - {UNKNOWN} if UNKNOWN in found else found
+    row_set = frozenset(rows)
+    return row_set - {UNKNOWN} if UNKNOWN in row_set else row_set
 
 
 def _last_items(features: UserFeatures | None) -> list[str]:
@@ -128,67 +129,70 @@ def seen_items(query: Query, features: UserFeatures | None) -> set[str]:
     since = {kind: query.now_ms - days * DAY_MS for kind, days in rules.items()}
     if len(since) == 1 and since.get(ANY_TYPE, 0.0) < 0.0:
         return {entry.item_id for entry in features.history}
-    other = since.get(ANY_TYPE, float("inf"))
-    return {entry.item_id for entry in features.history if entry.at_ms >= since.get(entry.type, other)}
+    default_since = since.get(ANY_TYPE, float("inf"))
+    return {entry.item_id for entry in features.history if entry.at_ms >= since.get(entry.type, default_since)}
 
 
 def shown_lately(query: Query, features: UserFeatures | None) -> set[str]:
+    """Items that were shown to the user within the placement's `rotate_hours`."""
     if not query.placement.rotate_hours or features is None:
         return set()
     since = query.now_ms - query.placement.rotate_hours * HOUR_MS
     return {entry.item_id for entry in features.shown if entry.at_ms >= since}
 
 
-def _find_vectors(prepared: Sequence[Prepared], index: Index) -> None:
+def _find_vectors(batch: Sequence[Prepared], index: Index) -> None:
     """The first fallback level that has something to say, with one solve for all that must be folded in."""
-    for one in prepared:
-        if not NEEDS_VECTOR.isdisjoint(one.sources):
-            _stored(one, index)
-        if Source.SESSION in one.sources:
-            last = one.features.history[-LAST_ITEMS:] if one.features else ()
-            one.session_entries = visit_entries(one.query, index) or last
-    personal = [one for one in prepared if one.vector is None and one.entries]
-    session = [one for one in prepared if one.session_entries]
+    for prepared in batch:
+        if not NEEDS_VECTOR.isdisjoint(prepared.sources):
+            _stored(prepared, index)
+        if Source.SESSION in prepared.sources:
+            last = prepared.features.history[-LAST_ITEMS:] if prepared.features else ()
+            prepared.session_entries = visit_entries(prepared.query, index) or last
+    personal = [prepared for prepared in batch if prepared.vector is None and prepared.entries]
+    session = [prepared for prepared in batch if prepared.session_entries]
     if not personal and not session:
         return
-    folded = index.fold_in_many([one.entries for one in personal] + [one.session_entries for one in session])
-    for one, vector in zip(personal, folded, strict=False):
+    folded = index.fold_in_many(
+        [prepared.entries for prepared in personal] + [prepared.session_entries for prepared in session]
+    )
+    for prepared, vector in zip(personal, folded, strict=False):
         if vector is not None:
-            one.fallback_level, one.vector = (
-                (FallbackLevel.FOLDED if one.has_history else FallbackLevel.SESSION),
+            prepared.fallback_level, prepared.vector = (
+                (FallbackLevel.FOLDED if prepared.has_history else FallbackLevel.SESSION),
                 vector,
             )
-        elif one.has_history:
-            _from_snapshot(one, index)
-    for one, vector in zip(session, folded[len(personal) :], strict=True):
-        one.session_vector = vector
+        elif prepared.has_history:
+            _from_snapshot(prepared, index)
+    for prepared, vector in zip(session, folded[len(personal) :], strict=True):
+        prepared.session_vector = vector
 
 
-def _stored(one: Prepared, index: Index) -> None:
+def _stored(prepared: Prepared, index: Index) -> None:
     """The stored embedding, or the snapshot where there is no history to fold in."""
-    features, visit = one.features, visit_entries(one.query, index)
-    one.entries = (*(features.history if features else ()), *visit)
+    features, visit = prepared.features, visit_entries(prepared.query, index)
+    prepared.entries = (*(features.history if features else ()), *visit)
     if features and not visit:
         stored = features.embeddings.get(index.version)
         if stored is not None and stored.shape == (index.manifest.dimensions,):
-            one.fallback_level, one.vector = FallbackLevel.EMBEDDING, stored
+            prepared.fallback_level, prepared.vector = FallbackLevel.EMBEDDING, stored
             return
-    if not one.has_history:
-        _from_snapshot(one, index)
+    if not prepared.has_history:
+        _from_snapshot(prepared, index)
 
 
-def _from_snapshot(one: Prepared, index: Index) -> None:
+def _from_snapshot(prepared: Prepared, index: Index) -> None:
     # A stored but empty record is an erased user: the snapshot must not remember them.
-    if one.query.user_id is not None and (one.features is None or one.features.revision == 0):
-        snapshot = index.snapshot(one.query.user_id)
+    if prepared.query.user_id is not None and (prepared.features is None or prepared.features.revision == 0):
+        snapshot = index.snapshot(prepared.query.user_id)
         if snapshot is not None:
-            one.fallback_level, one.vector = FallbackLevel.SNAPSHOT, snapshot
+            prepared.fallback_level, prepared.vector = FallbackLevel.SNAPSHOT, snapshot
 
 
 def visit_entries(query: Query, index: Index) -> tuple[HistoryEntry, ...]:
     """The items at hand as interactions at the version's reference time (so: undecayed)."""
     at, cart = index.parameters.reference_ms, len(query.cart_items)
     return tuple(
-        HistoryEntry(at, event_key(one), one, "add_to_cart" if place < cart else "view")
-        for place, one in enumerate(query.visit)
+        HistoryEntry(at, event_key(item_id), item_id, "add_to_cart" if position < cart else "view")
+        for position, item_id in enumerate(query.visit)
     )

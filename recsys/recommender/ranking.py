@@ -12,7 +12,7 @@ from recsys.recommender.candidates import Ranked, Rows, Scores
 from recsys.recommender.catalogue import Catalogue
 
 MAX_DIVERSE = 100
-"""Places that are diversified; a page further down costs more than anybody sees of it."""
+"""Places that are diversified; diversifying further pages costs more than it is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,13 @@ class RankedList:
         return len(self.rows)
 
     def head(self, count: int) -> "RankedList":
+        """The first `count` rows."""
         return self if len(self) <= count else RankedList(self.rows[:count], self.scores[:count], self.sources[:count])
 
     def only(self, places: Sequence[int]) -> "RankedList":
+        """The rows at these positions, in this order."""
         chosen = list(places)
-        return RankedList(self.rows[chosen], self.scores[chosen], tuple(self.sources[place] for place in chosen))
+        return RankedList(self.rows[chosen], self.scores[chosen], tuple(self.sources[position] for position in chosen))
 
 
 def boosted(ranked: Ranked, boosts: Sequence[Boost], catalogue: Catalogue) -> Ranked:
@@ -50,7 +52,7 @@ def boosted(ranked: Ranked, boosts: Sequence[Boost], catalogue: Catalogue) -> Ra
 
 
 def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> RankedList:
-    """Every list in its own order, the next place always to the list that is furthest behind its share.
+    """The lists merged, each in its own order; the next position goes to the list furthest behind its share.
 
     Smooth weighted round-robin, as in nginx: among equals the earlier list goes first. A row that an earlier
     place took is passed over; a list that has ended leaves its places to the others.
@@ -58,29 +60,29 @@ def interleaved(lists: Sequence[tuple[Source, float, Ranked]]) -> RankedList:
     if len(lists) == 1:
         source, _, only = lists[0]
         return RankedList(only.rows, only.scores, (source,) * len(only))
-    remaining = [iter(zip(one.rows.tolist(), one.scores.tolist(), strict=True)) for _, _, one in lists]
+    remaining = [iter(zip(ranked.rows.tolist(), ranked.scores.tolist(), strict=True)) for _, _, ranked in lists]
     credit = [0.0] * len(lists)
     running = list(range(len(lists)))
-    taken: set[int] = set()
+    used_rows: set[int] = set()
     rows, scores, sources = [], [], []
     while running:
-        for place in running:
-            credit[place] += lists[place][1]
-        turn = max(running, key=lambda place: credit[place])
-        found = next((one for one in remaining[turn] if one[0] not in taken), None)
-        if found is None:
+        for index in running:
+            credit[index] += lists[index][1]
+        turn = max(running, key=lambda index: credit[index])
+        candidate = next((pair for pair in remaining[turn] if pair[0] not in used_rows), None)
+        if candidate is None:
             running.remove(turn)
             continue
-        credit[turn] -= sum(lists[place][1] for place in running)
-        taken.add(found[0])
-        rows.append(found[0])
-        scores.append(found[1])
+        credit[turn] -= sum(lists[index][1] for index in running)
+        used_rows.add(candidate[0])
+        rows.append(candidate[0])
+        scores.append(candidate[1])
         sources.append(lists[turn][0])
     return RankedList(np.array(rows, np.int64), np.array(scores, np.float32), tuple(sources))
 
 
 def rotated(ranked: RankedList, shown: Set[int]) -> RankedList:
-    """What was shown lately behind everything else."""
+    """`ranked` with the rows in `shown` moved to the end."""
     if not shown:
         return ranked
     late = [row in shown for row in ranked.rows.tolist()]
@@ -103,31 +105,32 @@ def diversified(ranked: RankedList, diversity: float, count: int, catalogue: Cat
     nearest = np.full(len(ranked), -1.0)
     order = []
     for _ in range(picks):
-        place = int(np.argmax(value - diversity * nearest))
-        order.append(place)
-        nearest = np.maximum(nearest, vectors @ vectors[place])
-        value[place] = -np.inf
+        pick = int(np.argmax(value - diversity * nearest))
+        order.append(pick)
+        nearest = np.maximum(nearest, vectors @ vectors[pick])
+        value[pick] = -np.inf
     picked = set(order)
-    return ranked.only([*order, *(place for place in range(len(ranked)) if place not in picked)])
+    return ranked.only([*order, *(position for position in range(len(ranked)) if position not in picked)])
 
 
-def capped(ranked: RankedList, most: int, count: int, used: Counter[str], catalogue: Catalogue) -> RankedList:
-    """The first `count` with no category more than `most` times; counts those of `used` and adds to it."""
-    kept: list[int] = []
-    for place, categories in enumerate(catalogue.categories_of(ranked.rows)):
-        if len(kept) == count:
+def capped(ranked: RankedList, per_category: int, count: int, used: Counter[str], catalogue: Catalogue) -> RankedList:
+    """The first `count` with no category more than `per_category` times; counts those of `used` and adds to it."""
+    positions: list[int] = []
+    for position, categories in enumerate(catalogue.categories_of(ranked.rows)):
+        if len(positions) == count:
             break
-        if all(used[name] < most for name in categories):
+        if all(used[name] < per_category for name in categories):
             used.update(categories)
-            kept.append(place)
-    return ranked.only(kept)
+            positions.append(position)
+    return ranked.only(positions)
 
 
-def joined(one: RankedList, other: RankedList) -> RankedList:
+def joined(first: RankedList, second: RankedList) -> RankedList:
+    """`first` and then `second`."""
     return RankedList(
-        np.concatenate([one.rows, other.rows]),
-        np.concatenate([one.scores, other.scores]),
-        one.sources + other.sources,
+        np.concatenate([first.rows, second.rows]),
+        np.concatenate([first.scores, second.scores]),
+        first.sources + second.sources,
     )
 
 

@@ -14,7 +14,7 @@ from recsys.recommendation import FallbackLevel, Query, Recommendation
 from recsys.recommender import candidates
 from recsys.recommender.candidates import NOTHING, Ranked
 from recsys.recommender.catalogue import Catalogue
-from recsys.recommender.prepared import Asked, Prepared, prepare
+from recsys.recommender.prepared import Prepared, QueryFeatures, prepare
 from recsys.recommender.ranking import RankedList, at_least, boosted, capped, diversified, interleaved, joined, rotated
 from recsys.recommender.trends import Trends
 from recsys.user_features import UserFeatures, Vector
@@ -32,12 +32,13 @@ NO_TRENDS = Trends()
 
 @dataclass(slots=True)
 class Trace:
-    """What an explanation is made of: the query as prepared, and the order of rows after each stage."""
+    """The record of one run, for its explanation: the query as prepared, and the order of rows after each stage."""
 
     prepared: Prepared | None = None
     stages: list[tuple[str, RankedList]] = field(default_factory=list)
 
     def stage(self, name: str, ranked: RankedList) -> None:
+        """Record the order of rows after the stage `name`."""
         self.stages.append((name, ranked))
 
 
@@ -58,28 +59,28 @@ def recommend(
 
 
 def recommend_many(
-    asked: Sequence[Asked], catalogue: Catalogue, trends: Trends = NO_TRENDS, trace: Trace | None = None
+    queries: Sequence[QueryFeatures], catalogue: Catalogue, trends: Trends = NO_TRENDS, trace: Trace | None = None
 ) -> list[Recommendation]:
-    """The same for many queries at once, which share look-ups, solves and searches; `trace` is of the first."""
-    prepared = prepare(asked, catalogue)
-    nearest = _nearest(prepared, catalogue)
+    """One recommendation per query; they share look-ups, solves and searches. `trace` is of the first."""
+    batch = prepare(queries, catalogue)
+    nearest = _nearest(batch, catalogue)
     answers = []
-    for one, found in zip(prepared, nearest, strict=True):
-        answers.append(_answer(_Pools(one, found, catalogue, trends), trace))
+    for prepared, by_source in zip(batch, nearest, strict=True):
+        answers.append(_answer(_Pools(prepared, by_source, catalogue, trends), trace))
         trace = None
     return answers
 
 
 def still_allowed(ranking: Recommendation, query: Query, catalogue: Catalogue) -> Recommendation:
-    """What of an earlier ranking may still be an answer to `query`: available, passing the filters, not excluded."""
-    one = prepare([(query, None)], catalogue)[0]
+    """The items of an earlier ranking that `query` still allows: available, passing the filters, not excluded."""
+    prepared = prepare([(query, None)], catalogue)[0]
     # Rows after the version's own are items that came later, and others in every worker.
-    known = (ranking.rows >= 0) & (ranking.rows < len(catalogue.index))
-    rows = np.where(known, ranking.rows, 0)
-    kept = known & ~np.isin(rows, list(one.excluded))
-    if one.allowed is not None:
-        kept &= one.allowed.mask[rows]
-    return ranking.only(np.flatnonzero(kept))
+    in_version = (ranking.rows >= 0) & (ranking.rows < len(catalogue.index))
+    rows = np.where(in_version, ranking.rows, 0)
+    mask = in_version & ~np.isin(rows, list(prepared.excluded))
+    if prepared.allowed is not None:
+        mask &= prepared.allowed.mask[rows]
+    return ranking.only(np.flatnonzero(mask))
 
 
 def pool_size(query: Query) -> int:
@@ -93,70 +94,70 @@ def pool_size(query: Query) -> int:
 class _Pools:
     """The candidates of one query, by source; those of a search are there already."""
 
-    one: Prepared
+    prepared: Prepared
     nearest: dict[Source, Ranked]
     catalogue: Catalogue
     trends: Trends
 
     def of(self, source: Source, count: int, excluded: frozenset[int]) -> Ranked:
         """Up to `count` rows; nothing from a source that has nothing to go by."""
-        allowed = self.one.allowed
+        allowed = self.prepared.allowed
         if source in _SEARCHED:
             return candidates.without(self.nearest.get(source, NOTHING), excluded, count)
         if source in _BY_ANCHORS:
             # An item is not its own neighbour.
-            beside = excluded | frozenset(self.one.anchors.tolist())
-            return _BY_ANCHORS[source](self.catalogue, self.one.anchors, allowed, beside, count)
+            beside = excluded | frozenset(self.prepared.anchors.tolist())
+            return _BY_ANCHORS[source](self.catalogue, self.prepared.anchors, allowed, beside, count)
         if source is Source.TRENDING:
-            trends = self.trends.ranked(self.catalogue, self.one.query.placement.trending_hours)
+            trends = self.trends.ranked(self.catalogue, self.prepared.query.placement.trending_hours)
             return candidates.trending(trends, allowed, excluded, count)
         if source is Source.NEW:
-            return candidates.new(self.catalogue, self.one.vector, allowed, excluded, count)
+            return candidates.new(self.catalogue, self.prepared.vector, allowed, excluded, count)
         return candidates.popular(self.catalogue, allowed, excluded, count)
 
 
-def _nearest(prepared: Sequence[Prepared], catalogue: Catalogue) -> list[dict[Source, Ranked]]:
+def _nearest(batch: Sequence[Prepared], catalogue: Catalogue) -> list[dict[Source, Ranked]]:
     """Candidates by user and session vector; vectors with the same filter are searched together."""
-    found: list[dict[Source, Ranked]] = [{} for _ in prepared]
+    results: list[dict[Source, Ranked]] = [{} for _ in batch]
     groups: dict[int, list[tuple[int, Source, Vector, int]]] = {}
-    for place, one in enumerate(prepared):
-        wanted = pool_size(one.query) + len(one.excluded)
-        for source, vector in ((Source.PERSONAL, one.vector), (Source.SESSION, one.session_vector)):
-            if vector is not None and source in one.sources:
-                groups.setdefault(id(one.allowed), []).append((place, source, vector, wanted))
+    for position, prepared in enumerate(batch):
+        limit = pool_size(prepared.query) + len(prepared.excluded)
+        for source, vector in ((Source.PERSONAL, prepared.vector), (Source.SESSION, prepared.session_vector)):
+            if vector is not None and source in prepared.sources:
+                groups.setdefault(id(prepared.allowed), []).append((position, source, vector, limit))
     for group in groups.values():
         vectors = np.stack([vector for _, _, vector, _ in group])
-        allowed = prepared[group[0][0]].allowed
-        rows, scores = catalogue.index.search(vectors, max(wanted for *_, wanted in group), allowed)
-        for at, (place, source, _, wanted) in enumerate(group):
+        allowed = batch[group[0][0]].allowed
+        rows, scores = catalogue.index.search(vectors, max(limit for *_, limit in group), allowed)
+        for at, (position, source, _, limit) in enumerate(group):
             # Rows that do not exist (-1) come last.
-            end = wanted if rows[at, -1] >= 0 else min(wanted, int(np.count_nonzero(rows[at] >= 0)))
-            found[place][source] = Ranked(rows[at, :end], scores[at, :end])
-    return found
+            end = limit if rows[at, -1] >= 0 else min(limit, int(np.count_nonzero(rows[at] >= 0)))
+            results[position][source] = Ranked(rows[at, :end], scores[at, :end])
+    return results
 
 
 def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
-    one, catalogue = pools.one, pools.catalogue
-    query, placement = one.query, one.query.placement
+    prepared, catalogue = pools.prepared, pools.catalogue
+    query, placement = prepared.query, prepared.query.placement
     count = pool_size(query)
     if placement.is_plain and trace is None and placement.min_score is None:
         # Nothing comes between the one source and the answer, unless it has too little.
         source = placement.sources[0].source
-        only = pools.of(source, count, one.excluded)
+        only = pools.of(source, count, prepared.excluded)
         if len(only) == query.k:
             chosen = RankedList(only.rows, only.scores, (source,) * query.k)
             return Recommendation(
-                catalogue.index.version, _fallback_level(one, chosen), chosen.rows, chosen.scores, chosen.sources
+                catalogue.index.version, _fallback_level(prepared, chosen), chosen.rows, chosen.scores, chosen.sources
             )
-    lists = [(own.source, own.share, pools.of(own.source, count, one.excluded)) for own in placement.sources]
+    lists = [(own.source, own.share, pools.of(own.source, count, prepared.excluded)) for own in placement.sources]
     if placement.min_score is not None:
         lists = [(source, share, at_least(ranked, source, placement.min_score)) for source, share, ranked in lists]
-    ranked = interleaved([(source, share, boosted(one, placement.boosts, catalogue)) for source, share, one in lists])
-    turned = rotated(ranked, one.shown)
+    ranked = interleaved([(source, share, boosted(pool, placement.boosts, catalogue)) for source, share, pool in lists])
+    turned = rotated(ranked, prepared.shown)
     diverse = diversified(turned, placement.diversity, query.k, catalogue)
     chosen = _chosen(diverse, pools)
     if trace is not None:
-        trace.prepared = one
+        trace.prepared = prepared
         trace.stages += [
             ("candidates", interleaved(lists)),
             ("boosts", ranked),
@@ -164,44 +165,44 @@ def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
             ("diversity", diverse),
             ("answer", chosen),
         ]
-    short = _shortage(one, len(chosen), catalogue) if len(chosen) < query.k else None
+    short = _shortage(prepared, len(chosen), catalogue) if len(chosen) < query.k else None
     return Recommendation(
-        catalogue.index.version, _fallback_level(one, chosen), chosen.rows, chosen.scores, chosen.sources, short
+        catalogue.index.version, _fallback_level(prepared, chosen), chosen.rows, chosen.scores, chosen.sources, short
     )
 
 
 def _chosen(ranked: RankedList, pools: _Pools) -> RankedList:
     """The first k under the cap per category; what is missing comes from the fallback sources in their order."""
-    k, placement = pools.one.query.k, pools.one.query.placement
+    k, placement = pools.prepared.query.k, pools.prepared.query.placement
     used: Counter[str] = Counter()
-    most = placement.max_per_category
-    chosen = ranked.head(k) if most is None else capped(ranked, most, k, used, pools.catalogue)
+    per_category = placement.max_per_category
+    chosen = ranked.head(k) if per_category is None else capped(ranked, per_category, k, used, pools.catalogue)
     for source in placement.fallback:
         missing = k - len(chosen)
         if not missing:
             break
-        excluded = pools.one.excluded | frozenset(chosen.rows.tolist())
-        more = pools.of(source, missing if most is None else MAX_POOL, excluded)
-        extra = RankedList(more.rows, more.scores, (source,) * len(more))
-        if most is not None:
-            extra = capped(extra, most, missing, used, pools.catalogue)
+        excluded = pools.prepared.excluded | frozenset(chosen.rows.tolist())
+        filler = pools.of(source, missing if per_category is None else MAX_POOL, excluded)
+        extra = RankedList(filler.rows, filler.scores, (source,) * len(filler))
+        if per_category is not None:
+            extra = capped(extra, per_category, missing, used, pools.catalogue)
         chosen = joined(chosen, extra)
     return chosen
 
 
-def _fallback_level(one: Prepared, chosen: RankedList) -> FallbackLevel:
+def _fallback_level(prepared: Prepared, chosen: RankedList) -> FallbackLevel:
     """The best fallback level that put an item into the answer."""
     sources = set(chosen.sources)
-    if one.vector is not None and not _FROM_VECTOR.isdisjoint(sources):
-        return one.fallback_level
+    if prepared.vector is not None and not _FROM_VECTOR.isdisjoint(sources):
+        return prepared.fallback_level
     if not _FROM_VISIT.isdisjoint(sources):
         return FallbackLevel.SESSION
     return FallbackLevel.TRENDING if Source.TRENDING in sources else FallbackLevel.POPULAR
 
 
-def _shortage(one: Prepared, found: int, catalogue: Catalogue) -> str:
-    may = len(catalogue) if one.allowed is None else one.allowed.count
+def _shortage(prepared: Prepared, count: int, catalogue: Catalogue) -> str:
+    may = len(catalogue) if prepared.allowed is None else prepared.allowed.count
     return (
-        f"{found} of {one.query.k}: of {len(catalogue)} items {may} are available and pass the filters, "
-        f"{len(one.excluded)} are excluded, and the placement's sources have no more"
+        f"{count} of {prepared.query.k}: of {len(catalogue)} items {may} are available and pass the filters, "
+        f"{len(prepared.excluded)} are excluded, and the placement's sources have no more"
     )

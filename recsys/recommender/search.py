@@ -58,7 +58,7 @@ class SearchIndex:
 
     @classmethod
     def open(cls, path: Path, factors: Matrix, spec: SearchSpec) -> "SearchIndex":
-        """Memory-mapped: processes that open the same file share its pages. Raises `RuntimeError`."""
+        """Open memory-mapped, so that processes share the file's pages. Raises `RuntimeError`."""
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), factors, spec)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class SearchIndex:
 
     @property
     def dimensions(self) -> int:
-        """Of the vectors searched with."""
+        """The length d of the vectors searched with."""
         return int(self.index.d) - self.spec.augmented
 
     def search(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
@@ -79,9 +79,9 @@ class SearchIndex:
         # So many that their candidates' factors fit into a few megabytes.
         block = max(1, MAX_CANDIDATES // max(k * self.spec.refine, 1))
         for start in range(0, len(vectors), block):
-            some = slice(start, start + block)
-            found, scored = self._allowed_nearest(vectors[some], min(k, len(self)), allowed)
-            rows[some, : found.shape[1]], scores[some, : found.shape[1]] = found, scored
+            lines = slice(start, start + block)
+            block_rows, scored = self._allowed_nearest(vectors[lines], min(k, len(self)), allowed)
+            rows[lines, : block_rows.shape[1]], scores[lines, : block_rows.shape[1]] = block_rows, scored
         return rows, scores
 
     def _allowed_nearest(self, vectors: Matrix, k: int, allowed: Allowed | None) -> tuple[Rows, Scores]:
@@ -93,12 +93,15 @@ class SearchIndex:
         if allowed.count >= MOSTLY * len(self):
             rows, scores = self._nearest(vectors, min(ceil(k / MOSTLY) + SPARE, len(self)))
             may = allowed.mask[rows]
-            found, scored = rows[:, :k].copy(), scores[:, :k].copy()
+            nearest_rows, scored = rows[:, :k].copy(), scores[:, :k].copy()
             for line in np.flatnonzero(~may[:, :k].all(axis=1)).tolist():
-                kept = np.flatnonzero(may[line])[:k]
-                found[line, : len(kept)], scored[line, : len(kept)] = rows[line, kept], scores[line, kept]
-                found[line, len(kept) :], scored[line, len(kept) :] = -1, -np.inf
-            rows, scores = found, scored
+                positions = np.flatnonzero(may[line])[:k]
+                nearest_rows[line, : len(positions)], scored[line, : len(positions)] = (
+                    rows[line, positions],
+                    scores[line, positions],
+                )
+                nearest_rows[line, len(positions) :], scored[line, len(positions) :] = -1, -np.inf
+            rows, scores = nearest_rows, scored
         else:
             rows, scores = self._nearest(vectors, k, allowed)
         # A narrow filter may leave an approximate search with less than there is.
@@ -108,11 +111,11 @@ class SearchIndex:
         return rows, scores
 
     def _nearest(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
-        asked = vectors
+        queries = vectors
         if self.spec.augmented:
-            asked = np.hstack([vectors, np.zeros((len(vectors), 1), np.float32)])
-        wanted = min(k * self.spec.refine, len(self))
-        _, rows = self.index.search(asked, wanted, params=self._parameters(allowed))
+            queries = np.hstack([vectors, np.zeros((len(vectors), 1), np.float32)])
+        limit = min(k * self.spec.refine, len(self))
+        _, rows = self.index.search(queries, limit, params=self._parameters(allowed))
         scores = np.matmul(self.factors[np.maximum(rows, 0)], vectors[:, :, None])[..., 0]
         scores[rows < 0] = -np.inf
         return _best(rows, scores, k)
@@ -123,8 +126,8 @@ class SearchIndex:
             factors, places = self.factors[rows], rows
         else:
             factors, places = self.factors, np.arange(len(self))
-        found, scored = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float32)
-        for place, vector in enumerate(vectors):
+        best_rows, scored = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float32)
+        for line, vector in enumerate(vectors):
             scores = factors @ vector
             if factors is self.factors:
                 scores[~allowed.mask] = -np.inf
@@ -132,8 +135,8 @@ class SearchIndex:
             # Of equal scores the lower row: those on the edge are all looked at.
             top = np.flatnonzero(scores >= scores[top].min()) if len(top) else top
             order = top[np.lexsort((top, -scores[top]))][:k]
-            found[place], scored[place] = places[order], scores[order]
-        return found, scored
+            best_rows[line], scored[line] = places[order], scores[order]
+        return best_rows, scored
 
     def _lists(self, allowed: Allowed | None) -> int:
         if allowed is None:

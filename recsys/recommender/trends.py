@@ -31,7 +31,7 @@ Counted = tuple[NDArray[np.int64], Weights]
 class _Scored:
     """Items of one window, best first: those of the version by row, the others by name."""
 
-    known: Ranked
+    version_items: Ranked
     unknown: tuple[str, ...]
     unknown_scores: NDArray[np.float32]
 
@@ -52,27 +52,29 @@ class Trends:
     def updated(self, hour: int, counts: Mapping[int, Mapping[str, int]]) -> "Trends":
         """As of `hour`, with the hours in `counts` (thousandths by item id) in the place of those known."""
         codes = dict(self.codes)
-        hours = {one: counted for one, counted in self.hours.items() if one > hour - TREND_HOURS}
-        for one, weights in counts.items():
+        hours = {
+            counted_hour: counted for counted_hour, counted in self.hours.items() if counted_hour > hour - TREND_HOURS
+        }
+        for counted_hour, weights in counts.items():
             coded = [codes.setdefault(item_id, len(codes)) for item_id in weights]
             summed = np.fromiter(weights.values(), np.float64, len(weights)) / TREND_UNITS
-            hours[one] = (np.array(coded, np.int64), summed)
+            hours[counted_hour] = (np.array(coded, np.int64), summed)
         return Trends(hour, codes, hours)
 
     def ranked(self, catalogue: Catalogue, hours: float) -> Ranked:
-        """What was wanted more than usual within the last `hours`, best first.
+        """The items wanted more than usual within the last `hours`, best first.
 
         Where too little was counted for that, what trended at the version's own watermark.
         """
         key = (catalogue.index.version, ceil(hours))
-        found = self._ranked.get(key)
-        if found is None or found[0] is not catalogue:
-            found = self._ranked[key] = (catalogue, self._rank(catalogue, ceil(hours)))
-        return found[1]
+        ranking = self._ranked.get(key)
+        if ranking is None or ranking[0] is not catalogue:
+            ranking = self._ranked[key] = (catalogue, self._rank(catalogue, ceil(hours)))
+        return ranking[1]
 
-    def warm(self, catalogue: Catalogue, before: "Trends") -> None:
-        """Rank now for every window that `before` was asked for, so that no request waits for it."""
-        for _, hours in list(before._ranked):
+    def warm(self, catalogue: Catalogue, previous: "Trends") -> None:
+        """Rank now for every window that `previous` was asked for, so that no request waits for it."""
+        for _, hours in list(previous._ranked):
             self.ranked(catalogue, hours)
 
     def _rank(self, catalogue: Catalogue, hours: int) -> Ranked:
@@ -80,7 +82,7 @@ class Trends:
         scored = self._scored.get((index.version, hours))
         if scored is None:
             scored = self._scored[index.version, hours] = self._score(index, hours)
-        rows, scores = scored.known.rows, scored.known.scores
+        rows, scores = scored.version_items.rows, scored.version_items.scores
         if scored.unknown:
             new = catalogue.rows(scored.unknown)
             rows = np.concatenate((rows, new[new != UNKNOWN]))
@@ -93,26 +95,30 @@ class Trends:
 
     def _score(self, index: Index, hours: int) -> _Scored:
         since = self.hour - hours
-        recent = self._summed(one for one in self.hours if one >= since)
-        before = self._summed(one for one in self.hours if one < since)
+        recent = self._summed(hour for hour in self.hours if hour >= since)
+        earlier_weights = self._summed(hour for hour in self.hours if hour < since)
         enough = recent >= MIN_EVIDENCE
         names = list(compress(self.codes, enough.tolist()))
         if not names:
             return _Scored(NOTHING, (), np.empty(0, np.float32))
         rows = index.item_id.rows(names)
         popular = np.where(rows == UNKNOWN, 0.0, index.popularity[rows])
-        share = usual_share(before[enough], before.sum(), popular / (index.popularity.sum() or 1.0), recent.sum())
+        share = usual_share(
+            earlier_weights[enough], earlier_weights.sum(), popular / (index.popularity.sum() or 1.0), recent.sum()
+        )
         scores = above_usual(recent[enough], share * recent.sum())
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= MIN_SCORE]
-        known, unknown = order[rows[order] != UNKNOWN], order[rows[order] == UNKNOWN][:MAX_UNKNOWN]
+        version_order, unknown = order[rows[order] != UNKNOWN], order[rows[order] == UNKNOWN][:MAX_UNKNOWN]
         return _Scored(
-            Ranked(rows[known], scores[known]), tuple(names[place] for place in unknown.tolist()), scores[unknown]
+            Ranked(rows[version_order], scores[version_order]),
+            tuple(names[position] for position in unknown.tolist()),
+            scores[unknown],
         )
 
     def _summed(self, hours: Iterable[int]) -> Weights:
         """Weight per code, over `hours`."""
-        counted = [self.hours[one] for one in hours]
+        counted = [self.hours[hour] for hour in hours]
         if not counted:
             return np.zeros(len(self.codes))
         codes, weights = (np.concatenate(parts) for parts in zip(*counted, strict=True))
@@ -120,18 +126,18 @@ class Trends:
         return summed
 
 
-def usual_share(before: Weights, total_before: float, popular: Weights, trust: float) -> Weights:
-    """Share of all that is wanted, per item, as counted `before` (m,) of `total_before`.
+def usual_share(earlier_weights: Weights, total_earlier: float, popular: Weights, trust: float) -> Weights:
+    """Share of all that is wanted, per item, as counted `earlier_weights` (m,) of `total_earlier`.
 
     Smoothed towards the share by popularity, which counts as much as `trust` more would (a Dirichlet prior): it
     is all there is when the service has just been started, and little after a week.
     """
-    return (before + trust * popular) / max(total_before + trust, 1e-9)
+    return (earlier_weights + trust * popular) / max(total_earlier + trust, 1e-9)
 
 
-def above_usual(wanted: Weights, expected: Weights) -> NDArray[np.float32]:
-    """How far `wanted` (m,) is above `expected` (m,), in standard deviations of a Poisson count of that mean.
+def above_usual(weights: Weights, expected: Weights) -> NDArray[np.float32]:
+    """How far `weights` (m,) is above `expected` (m,), in standard deviations of a Poisson count of that mean.
 
-    One more in the root keeps a single event of what nobody ever wanted from counting as a wonder. 0: not above.
+    One more in the root keeps a single event of an item without any from ranking first. 0: not above.
     """
-    return np.maximum((wanted - expected) / np.sqrt(expected + 1.0), 0.0).astype(np.float32)
+    return np.maximum((weights - expected) / np.sqrt(expected + 1.0), 0.0).astype(np.float32)

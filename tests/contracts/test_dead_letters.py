@@ -110,8 +110,8 @@ def test_a_discard_is_recorded_and_erases_the_message(letters: DeadLetters) -> N
     first, kept = sorted(letters.letters(ALL), key=lambda one: one.offset)
     letters.dead_letter([again(letters, first)])
     (second,) = letters.letters(LetterQuery(ids=[first.letter]))
-    letters.discard([second], by="ops", why="a test of the shop", at=NOON)
-    letters.discard([second], by="ops", why="a test of the shop", at=NOON)
+    letters.discard([second], by="ops", comment="a test of the shop", at=NOON)
+    letters.discard([second], by="ops", comment="a test of the shop", at=NOON)
     (gone,) = letters.letters(LetterQuery(status=Status.DISCARDED))
     assert (gone.by, gone.why, gone.key, gone.times_seen) == ("ops", "a test of the shop", None, 2)
     assert letters.content([gone, kept]).keys() == {kept.letter}
@@ -122,7 +122,7 @@ def test_a_letter_that_came_back_while_it_was_discarded_waits_with_its_message(l
     letters.dead_letter([refused(0)])
     first = only(letters)
     letters.dead_letter([again(letters, first)])
-    letters.discard([first], by="ops", why="given up", at=NOON)
+    letters.discard([first], by="ops", comment="given up", at=NOON)
     assert (only(letters).status, only(letters).key) == (Status.WAITING, "user-0")
     assert letters.content([first]).keys() == {first.letter}
 
@@ -193,7 +193,7 @@ def test_a_discarded_message_is_in_no_file_of_the_table(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(b"4111 1111 1111 1111" in path.read_bytes() for path in files)
     assert not any(b"user-0" in path.read_bytes() for path in files if path.suffix == ".json")
-    letters.discard(letters.letters(ALL), by="ops", why="a card number", at=NOON)
+    letters.discard(letters.letters(ALL), by="ops", comment="a card number", at=NOON)
     contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(b"4111 1111 1111 1111" in content or b"user-0" in content for content in contents)
 
@@ -203,7 +203,7 @@ def test_a_discard_leaves_alone_what_another_writer_has_begun(tmp_path: Path) ->
     letters.dead_letter([refused(0)])
     begun = tmp_path / "dead_letters" / "part-00000-begun.parquet"
     begun.write_bytes(b"not committed yet")
-    letters.discard(letters.letters(ALL), by="ops", why="given up", at=NOON)
+    letters.discard(letters.letters(ALL), by="ops", comment="given up", at=NOON)
     assert begun.exists()
 
 
@@ -216,7 +216,7 @@ def test_writers_and_operators_at_once_lose_nothing(tmp_path: Path) -> None:
     def discard() -> None:
         letters = DeltaDeadLetters(str(tmp_path))
         for _ in range(4):
-            letters.discard(letters.letters(LetterQuery(limit=1)), by="ops", why="given up", at=NOON)
+            letters.discard(letters.letters(LetterQuery(limit=1)), by="ops", comment="given up", at=NOON)
 
     threads = [threading.Thread(target=dead_letter, args=(batch,)) for batch in range(3)]
     threads += [threading.Thread(target=discard) for _ in range(2)]

@@ -150,9 +150,9 @@ def test_the_history_tells_who_deleted_what_and_why(registry: ObjectStoreRegistr
 
 def test_pruning_keeps_the_newest_and_the_young(registry: ObjectStoreRegistry, five: list[str]) -> None:
     now = START + timedelta(days=10)
-    assert prunable(registry, keep=2, now=now) == ["v0", "v1", "v2"]
-    assert prunable(registry, keep=0, older_than=timedelta(days=8), now=now) == ["v0", "v1"]
-    assert prunable(registry, keep=4, older_than=timedelta(days=8), now=now) == ["v0"]
+    assert prunable(registry, keep=2, now_time=now) == ["v0", "v1", "v2"]
+    assert prunable(registry, keep=0, older_than=timedelta(days=8), now_time=now) == ["v0", "v1"]
+    assert prunable(registry, keep=4, older_than=timedelta(days=8), now_time=now) == ["v0"]
     assert len(registry.versions()) == 5, "asking deletes nothing"
 
 
@@ -171,10 +171,10 @@ def test_an_upload_that_never_ended_is_collected_and_one_in_progress_is_not(
     assert [one.version for one in registry.versions()] == five
     assert collect(registry) == []
     tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=1)
-    assert collect(registry, dry_run=True, now=tomorrow) == ["half"]
-    assert collect(registry, now=tomorrow) == ["half"]
+    assert collect(registry, dry_run=True, now_time=tomorrow) == ["half"]
+    assert collect(registry, now_time=tomorrow) == ["half"]
     assert registry._objects.entries("versions/half") == []
-    assert collect(registry, now=tomorrow) == []
+    assert collect(registry, now_time=tomorrow) == []
     assert [one.version for one in registry.versions()] == five
 
 
@@ -182,5 +182,5 @@ def test_a_deletion_that_was_interrupted_is_finished_by_collecting(
     registry: ObjectStoreRegistry, five: list[str]
 ) -> None:
     obstore.delete(registry._objects.store, "versions/v2/manifest.json")
-    assert collect(registry, timedelta(0), now=datetime.now(UTC) + timedelta(minutes=1)) == ["v2"]
+    assert collect(registry, timedelta(0), now_time=datetime.now(UTC) + timedelta(minutes=1)) == ["v2"]
     assert registry._objects.entries("versions/v2") == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import Conflict
-from recsys.index_registry.lease import KEPT, Grant, Lease, held, open_lease
+from recsys.index_registry.lease import KEPT_GRANTS, Grant, Lease, held, open_lease
 from recsys.index_registry.objects import Objects
 from recsys.settings import RegistrySettings
 
@@ -104,16 +104,16 @@ def test_of_many_who_want_it_at_once_exactly_one_gets_it(objects: Objects, clock
 
 def test_only_the_newest_entries_are_kept(lease: Lease, objects: Objects) -> None:
     grant = lease.acquire("ada")
-    for _ in range(KEPT + 5):
+    for _ in range(KEPT_GRANTS + 5):
         grant = lease.renew(grant)
-    assert len(objects.entries("leases/training")) == KEPT
+    assert len(objects.entries("leases/training")) == KEPT_GRANTS
     assert lease.current() == grant
 
 
 def test_a_name_that_was_tidied_away_meanwhile_is_no_lease(lease: Lease, objects: Objects) -> None:
     """Who listed long ago and creates an old entry finds that the world went on."""
     grant = lease.acquire("ada")
-    for _ in range(KEPT + 5):
+    for _ in range(KEPT_GRANTS + 5):
         grant = lease.renew(grant)
     objects.create("leases/training/00000002.json", b'{"holder":"late","token":2,"expires_at":"2030-01-01T00:00:00Z"}')
     assert lease.current() == grant

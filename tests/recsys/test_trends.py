@@ -96,7 +96,7 @@ def test_the_same_question_is_answered_once(catalogue: Catalogue) -> None:
     trends = Trends().updated(NOW, {NOW: {"i5": 9000}})
     assert trends.ranked(catalogue, 24) is trends.ranked(catalogue, 23.5)
     later = trends.updated(NOW + 1, {})
-    later.warm(catalogue, before=trends)
+    later.warm(catalogue, previous=trends)
     assert later._ranked.keys() == trends._ranked.keys()
 
 
