@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from millirec import __version__, standalone
+from millirec import __version__
 from millirec.api_keys import key_settings
 from millirec.commands import (
     config,
@@ -96,6 +96,8 @@ def options(
     if config_file is not None:
         use_config(config_file)
     if data is not None:
+        from millirec import standalone
+
         os.environ.update(standalone.environment(data))
         if not load_settings().serve.keys:
             os.environ.update(key_settings(data))

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from app.gate import is_loopback
 from app.settings import ServeSettings
 from millirec.settings import load_settings
 from recsys.errors import InvalidInput
@@ -75,6 +74,8 @@ def register(app: typer.Typer) -> None:
 
 def check_address(serve: ServeSettings) -> None:
     """Raises `InvalidInput` where nothing can listen, or where all who reach the port could do everything."""
+    from app.gate import is_loopback  # with a web framework that no other command waits for
+
     try:
         socket.getaddrinfo(serve.host, serve.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
