@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from app.settings import ServeSettings
+from app.spool_folder import check_folder
 from millirec.settings import load_settings
 from recsys.errors import InvalidInput
 from recsys.scratch import scratch_folder
@@ -43,6 +44,8 @@ def register(app: typer.Typer) -> None:
             os.environ["MILLIREC_SERVE__ALLOW_ANONYMOUS"] = "true"
         settings = load_settings().serve
         check_address(settings)
+        if settings.spool is not None:
+            check_folder(settings.spool)
         count = workers or settings.workers
         raise_open_files(settings)
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from recsys.feature_store.exchange import Exchange, checked, packed
+from recsys.feature_store import scripts
+from recsys.feature_store.exchange import Exchange, checked, is_of_another_kind, packed, sound
 from recsys.feature_store.keys import Keys
 from recsys.feature_store.protocol import OUTCOME_TTL
 from recsys.rollout import Outcome
@@ -26,20 +27,29 @@ class Outcomes:
             for start in range(0, len(units), TOGETHER):
                 bits = [part for unit in units[start : start + TOGETHER] for part in ("SET", "u1", unit, 1)]
                 commands += [packed("BITFIELD", key, *bits), packed("EXPIRE", key, OUTCOME_TTL)]
-        checked(await self._exchange.retrying(commands))
+        replies = await self._exchange.retrying(commands)
+        if is_of_another_kind(replies):
+            sound(replies, TALLY, experiment)
+            keys = [self._keys.outcome(experiment, outcome) for outcome in outcomes]
+            await self._exchange.scripted(scripts.CLEAR, [(keys, ["string"])])
+            replies = await self._exchange.retrying(commands)
+        checked(replies)
 
     async def marks(self, experiment: str) -> dict[Outcome, bytes]:
         commands = [packed("GET", self._keys.outcome(experiment, outcome)) for outcome in Outcome]
-        found = checked(await self._exchange.retrying(commands))
-        return {outcome: bitmap for outcome, bitmap in zip(Outcome, found, strict=True) if bitmap is not None}
+        found = sound(await self._exchange.retrying(commands), TALLY, experiment)
+        return {outcome: bitmap for outcome, bitmap in zip(Outcome, found, strict=True) if bitmap}
 
     async def tally(self, name: str, counts: Mapping[str, int]) -> None:
         key = self._keys.tally(name)
         commands = [packed("HINCRBY", key, counted, count) for counted, count in counts.items()]
-        checked(await self._exchange.once([*commands, packed("EXPIRE", key, OUTCOME_TTL)], TALLY_TIMEOUT))
+        replies = await self._exchange.once([*commands, packed("EXPIRE", key, OUTCOME_TTL)], TALLY_TIMEOUT)
+        if is_of_another_kind(replies):
+            await self._exchange.scripted(scripts.CLEAR, [([key], ["hash"])])
+        checked(replies)
 
     async def tallies(self, name: str) -> dict[str, int]:
-        (found,) = checked(await self._exchange.retrying([packed("HGETALL", self._keys.tally(name))]))
+        (found,) = sound(await self._exchange.retrying([packed("HGETALL", self._keys.tally(name))]), TALLY, name)
         counts: dict[str, int] = {}
         for counted, count in zip(found[::2], found[1::2], strict=True):
             try:

@@ -5,9 +5,10 @@ from contextlib import suppress
 import msgspec
 
 from recsys.feature_store import scripts
-from recsys.feature_store.exchange import Argument, Exchange, checked
+from recsys.feature_store.exchange import Argument, Exchange, checked, sound
 from recsys.feature_store.keys import Keys
 from recsys.presence import FORGOTTEN_SECONDS, Presence, Seen
+from recsys.unreadable import PRESENCES
 
 
 class Presences:
@@ -23,7 +24,8 @@ class Presences:
         checked(await self._exchange.retrying([("HDEL", self._key, process)]))
 
     async def seen(self) -> list[Seen]:
-        (seconds, microseconds), told = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
+        replies = await self._exchange.retrying([("TIME",), ("HVALS", self._key)])
+        (seconds, microseconds), told = sound(replies, PRESENCES, "presences")
         now = int(seconds) + int(microseconds) / 1e6
         found = []
         for one in told:

@@ -125,6 +125,16 @@ def test_serve_asks_before_it_listens(folder: Path) -> None:
     is_a_sentence(run(folder, {"MILLIREC_SERVE__HOST": "::"}, "serve", "--workers", "2"), "millirec key")
 
 
+def test_a_spool_that_could_keep_nothing_is_refused_before_anybody_needs_it(folder: Path) -> None:
+    """It was noticed in the first outage: events got 503, and the log filled with errors from the start."""
+    (folder / "file").write_text("in the way")
+    for spool, named in (("away/spool", "is its disk mounted?"), ("file", "File exists"), ("/proc/spool", "/proc")):
+        done = run(folder, {"MILLIREC_SERVE__SPOOL": str(folder / spool)}, "serve", "--port", str(free_port()))
+        is_a_sentence(done, "MILLIREC_SERVE__SPOOL")
+        assert named in " ".join((done.stdout + done.stderr).split())
+    assert not (folder / "away").exists()
+
+
 def test_an_address_that_is_none_is_refused() -> None:
     for host in ("no.such.host.invalid", "", "x" * 300):
         with pytest.raises(InvalidInput, match=r"serve\.host"):
