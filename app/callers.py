@@ -15,6 +15,8 @@ from app.settings import NARROWED, ApiKey, Scope, ServeSettings
 log = structlog.get_logger()
 ANYBODY = "anonymous"
 NO_LIMIT = 0.0
+UNKNOWN_KEY = ("send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"})
+"""Detail and headers of a 401."""
 
 
 class RateLimit:
@@ -85,9 +87,7 @@ class Callers:
         """Who sent it. Raises 401 without a valid key, 403 without any of `scopes`, 429 over the rate limit."""
         caller = self.of(presented)
         if caller is None:
-            raise HTTPException(
-                401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"}
-            )
+            raise HTTPException(401, *UNKNOWN_KEY)
         if caller.scopes.isdisjoint(scopes):
             raise HTTPException(403, _lacking(caller, scopes))
         caller.spend()

@@ -32,6 +32,7 @@ from app.hot_routes import HotRoutes
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
+from app.long_heads import LongHeads
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
@@ -52,6 +53,7 @@ from app.settings import AppSettings
 from app.shadow import Shadow
 from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
+from app.turns import Turns
 from app.utf8 import only_utf8
 from app.version_loader import Openings, VersionLoader
 from recsys.background import end
@@ -106,6 +108,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes)
     app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
+    app.entrance = LongHeads(app.entrance, lambda: app.state.services)
     app.entrance = Documents(app.entrance, _documents(app, settings))
     app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, bodies)
     if not serve.keys:
@@ -192,6 +195,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         settings=serve,
         bounds=settings.bounds,
         callers=callers,
+        turns=Turns(),
         singles=singles,
         batches=batches,
         expressions=expressions,
