@@ -35,6 +35,10 @@ class ConsoleSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    allow_anonymous: bool = Field(
+        False,
+        description="listening on other addresses than loopback's, let everybody in where the service asks for no keys",
+    )
     api_url: str = Field("http://127.0.0.1:8000", pattern="^https?://", description="the service it shows and changes")
     api_key: SecretStr | None = Field(
         None,
