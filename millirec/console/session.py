@@ -44,7 +44,7 @@ class Sessions:
     def open(self, person: str, key: str | None, *, by_oidc: bool = False) -> str:
         """Log a person in. Returns what the cookie holds."""
         if key is None and not by_oidc:
-            return self._signed(f"{OPEN}.{round(1000 * (monotonic() + self._seconds))}.{secrets.token_urlsafe(16)}")
+            return self._signed(f"{OPEN}.{int(1000 * (monotonic() + self._seconds))}.{secrets.token_urlsafe(16)}")
         name = secrets.token_urlsafe(32)
         self._held[_digest(name)] = Session(person, key, monotonic() + self._seconds, by_oidc)
         while len(self._held) > self._limit:
