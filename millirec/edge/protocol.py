@@ -11,15 +11,11 @@ from uvicorn.server import ServerState
 from millirec.edge import refusals
 from millirec.edge.connections import Connections
 from millirec.edge.joined_writes import JoinedWrites
-from millirec.edge.limits import Limits
+from millirec.edge.limits import MAX_PATH, MAX_PIPELINE, Limits
 from millirec.edge.refusals import Refusal
 
 STATE = "connections"
 """Where the lifespan of the application puts its `Connections`."""
-MAX_PATH = 4096
-"""Bytes of a path, which is decoded before anything is known of who asks; two ids of the longest take 3 KB."""
-MAX_PIPELINE = 32
-"""Requests that may be sent ahead of the answers; the connection closes behind them."""
 LINGER = 2.0
 """Seconds for a peer to stop sending once it was refused."""
 LINGER_BYTES = 2_097_152
@@ -201,7 +197,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.headers) > self._limits.head_fields or (self._fed_at_begin != self._feeds and self._head_is_long()):
             raise self._fault(self._overlong())
-        if len(self.url) > MAX_PATH and self.url.find(b"?", 0, MAX_PATH + 1) < 0:
+        if len(self.url) > MAX_PATH and b"?" not in self.url[: MAX_PATH + 1]:
             raise self._fault(refusals.OVERLONG_URL)
         if self._spare and not self.url.startswith(HEALTH):
             raise self._fault(refusals.FULL)
