@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from app.settings import ServeSettings
-from app.spool_folder import check_folder
 from millirec.settings import load_settings
 from recsys.errors import InvalidInput
 from recsys.scratch import scratch_folder
@@ -33,6 +32,7 @@ def register(app: typer.Typer) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
         import uvicorn
 
+        from app.spool_folder import check_folder
         from millirec.draining import Workers
         from millirec.edge.limits import raise_open_files
         from millirec.edge.protocol import Protocol
