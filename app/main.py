@@ -105,7 +105,7 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     problems.install(app)
     openapi.install(app, ROUTERS)
     serve = settings.serve
-    bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes)
+    bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes, shared=len({key.name for key in serve.keys}) > 1)
     app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
     app.entrance = LongHeads(app.entrance, lambda: app.state.services)
