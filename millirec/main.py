@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,13 @@ app.add_typer(log.app, name="log")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"millirec {__version__}\n")
@@ -88,7 +96,7 @@ def options(
     data: Annotated[
         Path | None, typer.Option(help="Use the standalone deployment in this folder (as demo and up make it).")
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged, to standard error.")] = LogLevel.INFO,
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,  # noqa: ARG001
 ) -> None:
     """Settings come from environment variables MILLIREC_..., then a TOML file, then defaults."""

@@ -132,7 +132,11 @@ def _until_changed(
 
 def _record(client: "httpx.Client", user_id: str) -> int | None:
     """The revision of the user's record, once it has an embedding."""
-    found = _checked(client.get(_path(user_id)))
+    # A store that is late for a moment is no reason to give up: it is looked at again.
+    deadline = time.perf_counter() + REQUEST_TIMEOUT
+    while (response := client.get(_path(user_id))).status_code == 503 and time.perf_counter() < deadline:
+        time.sleep(LONGEST_PAUSE)
+    found = _checked(response)
     return found["revision"] if found["embedding_stored"] else None
 
 

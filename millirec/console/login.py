@@ -1,7 +1,9 @@
 """Logging in: a plain form, so that nothing of the console is sent to anybody who is not."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from math import ceil
 from time import monotonic
 from urllib.parse import parse_qs, quote, urlsplit
@@ -29,17 +31,19 @@ MAX_PATH = 1000
 FRESH = 1.0
 """Seconds for which a look at whether the service asks for keys is good: strangers may not make one each."""
 WITH_A_KEY = "admin key"
+UNGUARDED = (
+    "The service has no keys, so that any key would do, and this console is reached from other machines or by "
+    "accounts. Configure keys for the service; without accounts it is enough that the console listens on "
+    "127.0.0.1, or that console.allow_anonymous says so."
+)
+BENT = (
+    "The service has no keys, so that this console is entered by its address or as localhost only: a name may be one "
+    "that somebody bent to this address. The setting console.origins lists the names that it has."
+)
 
 
 class Unguarded(Exception):
-    """The service has no keys, so that none says who comes, and this console is for more than this machine."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The service has no keys, so that any key would do, and this console is reached from other machines or by "
-            "accounts. Configure keys for the service; without accounts it is enough that the console listens on "
-            "127.0.0.1, or that console.allow_anonymous says so."
-        )
+    """The service has no keys, so that none says who comes, and it is not this machine's person alone who may."""
 
 
 class FormRefused(Exception):
@@ -90,12 +94,17 @@ class Login:
         settings = self.settings
         return settings.oidc.issuer is None and (settings.allow_anonymous or is_loopback(settings.host))
 
-    async def admits(self, key: str | None) -> bool:
-        """Whether `key`, or nobody's, opens this console. Raises `Unguarded`, and what `accepts` does."""
+    async def admits(self, key: str | None, host: str) -> bool:
+        """Whether `key`, or nobody's, opens this console, which the browser calls `host`.
+
+        Raises `Unguarded`, and what `accepts` does.
+        """
         if await self.service_is_open():
             # It lets any key administer, so that none says who comes.
             if not self.may_be_open:
-                raise Unguarded
+                raise Unguarded(UNGUARDED)
+            if not _has_name(self.settings, host):
+                raise Unguarded(BENT)
             return True
         return key is not None and key.isascii() and key.isprintable() and await self.accepts(key)
 
@@ -136,7 +145,7 @@ def routes(login: Login) -> APIRouter:
         if wait > 0:
             return HTMLResponse(refused_page(too_many(wait)), 429, retry_after(wait))
         try:
-            accepted = await login.admits(key)
+            accepted = await login.admits(key, request.headers.get("host", ""))
         except ApiDown as down:
             login.attempts.withdraw(address)
             return await _form(login, wanted, f"The service does not answer ({down}).", 503)
@@ -172,6 +181,21 @@ def own_path(wanted: str | None) -> str:
 
 def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
+
+
+def _has_name(settings: ConsoleSettings, host: str) -> bool:
+    """Whether a Host header is an address, which nobody can bend, or a name that the settings know.
+
+    Where keys are asked for any will do: a page that was bent to this console has none to log in with.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        return bool(ip_address(name))
+    known = {"localhost", settings.host.lower()}
+    return name in known or any(urlsplit(origin).netloc == host for origin in settings.origins)
 
 
 async def _form(login: Login, wanted: str, error: str, status: int = 200) -> HTMLResponse:

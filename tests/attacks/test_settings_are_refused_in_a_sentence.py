@@ -31,6 +31,13 @@ BROKEN = {
     "a bucket of another kind": ({"MILLIREC_REGISTRY__URL": f"ftp://u:{SECRET}@db"}, "MILLIREC_REGISTRY__URL"),
     "a log of another kind": ({"MILLIREC_LOG__PATH": f"ftp://u:{SECRET}@db"}, "MILLIREC_LOG__PATH"),
     "a password for a broker": ({"MILLIREC_TOPIC__KAFKA__BOOTSTRAP": f"u:{SECRET}@k:1"}, "MILLIREC_TOPIC__KAFKA__BOOT"),
+    "a broker with a scheme": ({"MILLIREC_TOPIC__KAFKA__BOOTSTRAP": f"kafka://{SECRET}:1"}, "should be host:port"),
+    "a service of another kind": ({"MILLIREC_CONSOLE__API_URL": f"ftp://u:{SECRET}@db"}, "should be http://, https://"),
+    "a service's address with an escape": ({"MILLIREC_CONSOLE__API_URL": f"http://\x1b{SECRET}"}, "cannot be printed"),
+    "metrics of another kind": (
+        {"MILLIREC_CONSOLE__METRICS_URLS": f'["ftp://{SECRET}"]'},
+        "should be http://, https://",
+    ),
     "no such file": ({"MILLIREC_CONFIG": "nowhere.toml"}, "nowhere.toml"),
     "a folder for a file": ({"MILLIREC_CONFIG": "."}, "MILLIREC_CONFIG"),
     "no TOML": ({"MILLIREC_CONFIG": "broken.toml"}, "broken.toml"),
@@ -98,6 +105,18 @@ def test_serve_says_it_and_ends(folder: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_so_does_every_command(folder: Path, command: tuple[str, ...]) -> None:
     is_a_sentence(run(folder, {"MILLIREC_STORE__URL": f"mysql://u:{SECRET}@db"}, *command), "MILLIREC_STORE__URL")
+
+
+def test_options_of_the_console_are_checked_like_its_settings(folder: Path) -> None:
+    is_a_sentence(run(folder, {}, "console", "--api", f"ftp://u:{SECRET}@db"), "MILLIREC_CONSOLE__API_URL")
+    is_a_sentence(run(folder, {}, "console", "--port", "70000"), "MILLIREC_CONSOLE__PORT")
+
+
+def test_a_level_of_logs_that_is_none_is_refused(folder: Path) -> None:
+    done = run(folder, {}, "--log-level", "loud", "config")
+    assert done.returncode == 2
+    assert "'warning'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_so_does_a_worker_that_finds_other_settings_than_its_parent(folder: Path) -> None:

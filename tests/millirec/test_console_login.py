@@ -137,6 +137,27 @@ async def test_a_name_that_was_bent_to_this_machine_is_refused() -> None:
         assert (await client.get("/login")).status_code == 421
 
 
+REBOUND = "rebound.example:8080"
+
+
+@pytest.mark.parametrize(("host", "status"), [(REBOUND, 403), ("[::1", 403), ("localhost:8080", 303), ("[::1]", 303)])
+async def test_without_a_key_a_bent_name_is_refused_on_all_addresses_too(host: str, status: int) -> None:
+    everywhere = ConsoleSettings(host="0.0.0.0", allow_anonymous=True)  # noqa: S104
+    async with browser(None, everywhere, Host=host, Origin=f"http://{host}") as (client, _):
+        for form in ({}, {"key": "anything"}):
+            answer = await client.post("/login", data=form)
+            assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
+
+
+async def test_with_a_key_or_a_name_of_the_settings_any_name_will_do() -> None:
+    everywhere = ConsoleSettings(host="0.0.0.0", allow_anonymous=True)  # noqa: S104
+    async with browser(KEY, everywhere, Host=REBOUND, Origin=f"http://{REBOUND}") as (client, _):
+        assert (await client.post("/login", data={"key": KEY})).status_code == 303
+    named = everywhere.model_copy(update={"origins": (f"http://{REBOUND}",)})
+    async with browser(None, named, Host=REBOUND, Origin=f"http://{REBOUND}") as (client, _):
+        assert (await client.post("/login", data={})).status_code == 303
+
+
 async def test_the_origin_of_a_proxy_is_taken_where_the_settings_name_it() -> None:
     settings = ConsoleSettings(origins=("https://console.example",))
     async with browser(settings=settings, Origin="https://console.example") as (client, _):
