@@ -1,14 +1,18 @@
 """Bodies of requests, read as a whole; their sizes are bounded one by one and together. The server sets time limits."""
 
+from collections import Counter
 from contextlib import suppress
 
 from starlette.types import Message, Receive
 from starlette.types import Scope as Connection
 
+from app.turns import CALLER
 from recsys.errors import Unavailable
 
 RETRY_AFTER = 1.0
 """Seconds."""
+RESERVE = 4
+"""One byte of the room in so many is for callers with less than their share."""
 
 
 class BodyTooLarge(Exception):
@@ -24,11 +28,32 @@ class ClientGone(Exception):
 
 
 class Bodies:
-    """The bodies of the requests under way in this process: at most `limit` bytes each, and `room` bytes together."""
+    """Those of the requests under way in this process: each of `limit` bytes at most, together of `room`.
 
-    def __init__(self, limit: int, room: int) -> None:
+    Where there are several callers, the last quarter of the room is for those with less than a fair share: of n callers
+    with bodies here, each has a share of 1/(n + 1), so that there is room for a newcomer.
+    """
+
+    def __init__(self, limit: int, room: int, *, shared: bool = False) -> None:
         self.limit = limit
-        self.room = room
+        self._room = self._free = room
+        self._reserve = room // RESERVE if shared else 0
+        self._held: Counter[str] = Counter()
+
+    def take(self, caller: str, size: int) -> None:
+        """Raises `Unavailable` where there is no room, or none for this caller."""
+        free = self._free - size
+        over_share = self._held[caller] + size > self._room // (len(self._held) + 1)
+        if free < 0 or (free < self._reserve and over_share):
+            raise Unavailable("more bodies are being received than there is room for; try again", RETRY_AFTER)
+        self._free = free
+        self._held[caller] += size
+
+    def give_back(self, caller: str, size: int) -> None:
+        self._free += size
+        self._held[caller] -= size
+        if not self._held[caller]:
+            del self._held[caller]
 
 
 class Body:
@@ -39,6 +64,7 @@ class Body:
         self._connection = connection
         self._receive = receive
         self._held = 0
+        self._caller = ""
         self._read = False
 
     async def read(self) -> bytes:
@@ -64,17 +90,17 @@ class Body:
         return {"type": "http.request", "body": await self.read(), "more_body": False}
 
     def release(self) -> None:
-        """Give the bytes held by this body back to the others."""
-        self._bodies.room += self._held
-        self._held = 0
+        if self._held:
+            self._bodies.give_back(self._caller, self._held)
+            self._held = 0
 
     def _hold(self, size: int) -> None:
         if self._held + size > self._bodies.limit:
             raise BodyTooLarge(self._bodies.limit)
-        if size > self._bodies.room:
-            raise Unavailable("more bodies are being received than there is room for; try again", RETRY_AFTER)
-        self._held += size
-        self._bodies.room -= size
+        if size:
+            self._caller = self._connection.get(CALLER, "")
+            self._bodies.take(self._caller, size)
+            self._held += size
 
 
 def declared_length(connection: Connection) -> int:

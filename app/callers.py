@@ -15,6 +15,8 @@ from app.settings import NARROWED, ApiKey, Scope, ServeSettings
 log = structlog.get_logger()
 ANYBODY = "anonymous"
 NO_LIMIT = 0.0
+UNKNOWN_KEY = ("send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"})
+"""Detail and headers of a 401."""
 
 
 class RateLimit:
@@ -86,9 +88,7 @@ class Callers:
         """The caller with this key. Raises 401 for no valid key, 403 without any of `scopes`, 429 over the rate."""
         caller = self.of(presented)
         if caller is None:
-            raise HTTPException(
-                401, "send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"}
-            )
+            raise HTTPException(401, *UNKNOWN_KEY)
         if caller.scopes.isdisjoint(scopes):
             raise HTTPException(403, _scope_problem(caller, scopes))
         caller.spend()

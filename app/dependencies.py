@@ -22,6 +22,7 @@ from app.outline import LARGE, check_lists
 from app.placement_watcher import PlacementWatcher
 from app.serving import Serving
 from app.settings import Scope, ServeSettings
+from app.turns import CALLER, LONG, Turns
 from app.utf8 import check_query
 from recsys.errors import InvalidInput
 from recsys.feature_store import FeatureStore
@@ -42,6 +43,7 @@ class Services:
 
     settings: ServeSettings
     callers: Callers
+    turns: Turns
     singles: Admission
     batches: Admission
     expressions: Expressions
@@ -76,8 +78,10 @@ Use = Annotated[Services, Depends(_services)]
 
 
 def authorise(services: Services, connection: Connection, *scopes: Scope) -> Caller:
-    """The caller of the request, who has any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
-    return services.callers.admit(presented_key(connection), scopes)
+    """Who calls, with any of `scopes`. Raises 401, 403 and 429 as `Callers.admit` does."""
+    caller = services.callers.admit(presented_key(connection), scopes)
+    connection[CALLER] = caller.name
+    return caller
 
 
 class _With:
@@ -122,8 +126,11 @@ Administering = Annotated[str, Depends(caller_with(Scope.ADMIN))]
 
 
 async def decode_body(request: Request, kind: type[T]) -> T:
-    """The body as `kind`. Raises `InvalidInput` naming the field."""
-    return decode(await request.body(), kind)
+    """The body as `kind`; a long one in its turn. Raises `InvalidInput` naming the field."""
+    body = await request.body()
+    if len(body) > LONG:
+        await services_of(request).turns.turn(request.scope)
+    return decode(body, kind)
 
 
 async def decode_beside(request: Request, kind: type[T]) -> T:

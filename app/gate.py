@@ -78,7 +78,8 @@ class Gate:
         if not self._names_us(host):
             return FOREIGN_HOST
         if origin:
-            return None if origin in self._origins or _authority(origin) == host else FOREIGN_PAGE
+            ours = host and _authority(origin) == host
+            return None if ours or origin in self._origins else FOREIGN_PAGE
         return FOREIGN_PAGE if site in (b"cross-site", b"same-site") and not _follows_a_link(scope) else None
 
     def _is_ours(self, host: bytes) -> bool:
@@ -118,8 +119,9 @@ def _follows_a_link(scope: Scope) -> bool:
 
 
 def _authority(origin: bytes) -> bytes:
-    """The origin without its scheme, which a proxy that ends TLS changes."""
-    return origin.partition(b"://")[2]
+    """Without the scheme, which a proxy that ends TLS changes; nothing where it is no page of a host: `null`."""
+    scheme, _, authority = origin.partition(b"://")
+    return authority if scheme in (b"http", b"https") else b""
 
 
 def _is_address(text: str) -> bool:

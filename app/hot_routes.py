@@ -21,6 +21,7 @@ from app.dependencies import Services, authorise, caller_with, services_of
 from app.metrics import REFUSED, REQUEST_SECONDS, REQUESTS
 from app.problems import problem_of
 from app.settings import Scope
+from app.turns import LONG
 
 T = TypeVar("T")
 Parts = Sequence[bytes]
@@ -157,6 +158,8 @@ class HotRoutes:
         slots = services.batches if route.batch else services.singles
         slots.enter(caller)
         try:
+            if len(content) > LONG or len(scope["query_string"]) > LONG:
+                await services.turns.turn(scope)
             work = route.endpoint(services, scope, content)
             return await (_until_gone(work, receive) if route.batch else work)
         finally:

@@ -32,6 +32,7 @@ from app.hot_routes import HotRoutes
 from app.index_watcher import IndexWatcher
 from app.interaction_producer import InteractionProducer
 from app.live_index import LiveIndex
+from app.long_heads import LongHeads
 from app.metrics import WATCHER_FAILURES
 from app.middleware import RequestMetrics
 from app.placement_watcher import PlacementWatcher
@@ -52,6 +53,7 @@ from app.settings import AppSettings
 from app.shadow import Shadow
 from app.spool import Spool
 from app.trend_watcher import LiveTrends, TrendWatcher
+from app.turns import Turns
 from app.utf8 import only_utf8
 from app.version_loader import Openings, VersionLoader
 from recsys.background import end
@@ -104,9 +106,10 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     problems.install(app)
     openapi.install(app, ROUTERS)
     serve = settings.serve
-    bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes)
+    bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes, shared=len({key.name for key in serve.keys}) > 1)
     app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
+    app.entrance = LongHeads(app.entrance, lambda: app.state.services)
     app.entrance = Documents(app.entrance, _documents(app, settings))
     app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, bodies)
     if not serve.keys:
@@ -193,6 +196,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         settings=serve,
         bounds=settings.bounds,
         callers=callers,
+        turns=Turns(),
         singles=singles,
         batches=batches,
         expressions=expressions,

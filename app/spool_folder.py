@@ -3,6 +3,7 @@
 import errno
 import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import NamedTuple
 import structlog
 
 from app.metrics import SPOOL_DAMAGED
-from app.spool_file import SUFFIX, Spooled, SpoolFile, is_damage, is_held
+from app.spool_file import SUFFIX, Spooled, SpoolFile, is_damage, is_full, is_held
+from recsys.errors import InvalidInput
 from recsys.interaction_topic import Outgoing
 
 log = structlog.get_logger()
@@ -204,6 +206,26 @@ def _rename(path: Path) -> Path:
             aside = path.with_name(f"{path.name}{DAMAGED}{end}")
             path.with_name(path.name + end).rename(aside)
     return aside
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `InvalidInput` for a folder that can keep nothing, which would be noticed in the first outage only.
+
+    Its parent has to exist: to make that too could mean to write below the mount point of a disk that is away. A disk
+    that is full is no reason, since what is on it has to be sent.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        list(folder.iterdir())
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        if not is_full(error):
+            missing = not folder.parent.exists()
+            reason = f"{folder.parent} is not there: is its disk mounted?" if missing else str(error)
+            raise InvalidInput(
+                "serve.spool", f"{folder} can keep no events (MILLIREC_SERVE__SPOOL): {reason}"
+            ) from None
 
 
 def free_bytes(folder: Path) -> int:

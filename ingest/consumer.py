@@ -1,8 +1,8 @@
 """The consumer groups of the interaction topic: poll, apply, commit. Effects first, offsets last."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from random import uniform
@@ -10,7 +10,6 @@ from time import monotonic, time
 from typing import TypeVar
 
 import structlog
-from prometheus_client import start_http_server
 
 from ingest.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.features_group import FeaturesGroup
@@ -19,6 +18,7 @@ from ingest.group import Group
 from ingest.lag_report import LagReport
 from ingest.log_group import LogGroup
 from ingest.metrics import BATCH_SECONDS, FRESHNESS, MESSAGES, MISKEYED, RETRIES
+from ingest.metrics_server import metrics_server
 from ingest.settings import IngestSettings
 from ingest.versions_in_service import VersionsInService
 from recsys.background import end
@@ -75,7 +75,7 @@ async def consume(
             async with _reporting(store, loop):
                 await loop.run()
 
-    with _metrics_server(ingest.metrics_host, ingest.metrics_port):
+    async with metrics_server(ingest.metrics_host, ingest.metrics_port):
         try:
             async with asyncio.TaskGroup() as tasks:
                 for name in dict.fromkeys(groups):
@@ -227,20 +227,3 @@ async def _log_group(
     async with open_interaction_topic(dead_letter_topic(topic), store).producer() as producer:
         dead_letters = DeadLetterWriter(open_dead_letters(log), producer, ingest.dead_letters_kept)
         yield LogGroup(open_interaction_log(log), dead_letters, ingest.compact_every)
-
-
-@contextmanager
-def _metrics_server(host: str, port: int | None) -> Iterator[None]:
-    if port is None:
-        yield
-        return
-    try:
-        server, thread = start_http_server(port, host)
-    except OSError as error:
-        raise InvalidInput("ingest.metrics_port", f"{port} cannot be listened on: {error}") from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

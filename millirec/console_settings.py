@@ -1,10 +1,12 @@
 """Settings of the web console."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from recsys.settings import Seconds, Section
+from recsys.settings import Seconds, Section, url_of
+
+ServiceUrl = Annotated[str, AfterValidator(url_of("http", "https"))]
 
 
 class OidcSettings(Section):
@@ -35,13 +37,17 @@ class ConsoleSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
-    api_url: str = Field("http://127.0.0.1:8000", pattern="^https?://", description="the service it shows and changes")
+    allow_anonymous: bool = Field(
+        False,
+        description="listening on other addresses than loopback's, let everybody in where the service asks for no keys",
+    )
+    api_url: ServiceUrl = Field("http://127.0.0.1:8000", description="the service it shows and changes")
     api_key: SecretStr | None = Field(
         None,
         description="admin key used for people who came by OIDC, from the environment: MILLIREC_CONSOLE__API_KEY; "
         "whoever logs in with a key of their own acts with that one",
     )
-    metrics_urls: tuple[str, ...] = Field(
+    metrics_urls: tuple[ServiceUrl, ...] = Field(
         (), description="Prometheus texts to read: of each replica and consumer; none: only the service's own /metrics"
     )
     session_minutes: float = Field(480.0, gt=0, le=10_080, description="until a person has to log in again")

@@ -5,13 +5,14 @@ import os
 import signal
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from millirec import __version__, standalone
+from millirec import __version__
 from millirec.api_keys import key_settings
 from millirec.commands import (
     config,
@@ -74,6 +75,13 @@ app.add_typer(log.app, name="log")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"millirec {__version__}\n")
@@ -88,7 +96,7 @@ def options(
     data: Annotated[
         Path | None, typer.Option(help="Use the standalone deployment in this folder (as demo and up make it).")
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged, to standard error.")] = LogLevel.INFO,
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,  # noqa: ARG001
 ) -> None:
     """Settings come from environment variables MILLIREC_..., then a TOML file, then defaults."""
@@ -96,6 +104,8 @@ def options(
     if config_file is not None:
         use_config(config_file)
     if data is not None:
+        from millirec import standalone
+
         os.environ.update(standalone.environment(data))
         if not load_settings().serve.keys:
             os.environ.update(key_settings(data))

@@ -84,7 +84,8 @@ def refused(error: ValidationError) -> InvalidInput:
     for wrong in error.errors(include_input=False, include_url=False, include_context=False):
         path = [str(part) for part in wrong["loc"]]
         variable = "MILLIREC_" + "__".join(path).upper()
-        lines.append(f"{'.'.join(path)} ({variable}): {wrong['msg']}")
+        reason = wrong["msg"].removeprefix("Value error, ")
+        lines.append(f"{'.'.join(path)} ({variable}): {reason}")
     return InvalidInput("the settings are not valid", "\n  ".join(["", *lines]))
 
 

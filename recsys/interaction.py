@@ -19,6 +19,8 @@ def to_the_end(pattern: str) -> str:
 
 FUTURE_TOLERANCE = 300.0
 """Seconds an event may lie ahead of the clock before it is refused as a broken clock."""
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_000
+"""The years 1 to 9999."""
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=to_the_end(ID_PATTERN))]
 """A bounded identifier without control characters."""
@@ -102,7 +104,8 @@ def epoch_ms(moment: datetime) -> int:
 
 
 def from_epoch_ms(milliseconds: int) -> datetime:
-    """The time in UTC of so many milliseconds since 1970-01-01."""
+    """Of what no calendar has (a damaged record may say anything), the first or the last that there is."""
+    milliseconds = min(max(milliseconds, FIRST_MS), LAST_MS)
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 

@@ -31,7 +31,7 @@ class Section(BaseModel):
             yield name, value if isinstance(value, SecretStr | Section) else masked(str(value))
 
 
-def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
+def url_of(*schemes: str) -> Callable[[str | SecretStr], Any]:
     """The check of a setting that is a URL of one of `schemes`, or a path where "" is among them."""
     expected = ", ".join(f"{scheme}://" for scheme in schemes if scheme) + " or a folder" * ("" in schemes)
 
@@ -43,6 +43,8 @@ def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
             raise ValueError(f"should be {expected}")
         if _UNSAFE.search(text):
             raise ValueError("has a space, a quote or <> before the @: percent-encode it")
+        if scheme and not text.isprintable():
+            raise ValueError("has characters that cannot be printed")
         if scheme and scheme != "unix":
             try:
                 _ = urlsplit(text).port
@@ -53,8 +55,14 @@ def _url(*schemes: str) -> Callable[[str | SecretStr], Any]:
     return check
 
 
+def _brokers(value: str) -> str:
+    if not value or re.search(r"[@/\s]", value):
+        raise ValueError("should be host:port[,host:port...], without a scheme; who connects is for sasl_username")
+    return value
+
+
 StorageUrl = Annotated[
-    str, AfterValidator(_url("", "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"))
+    str, AfterValidator(url_of("", "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"))
 ]
 """A local folder, or a bucket."""
 
@@ -86,9 +94,8 @@ class TopicBackend(StrEnum):
 class KafkaSettings(Section):
     """Connection to Kafka. SASL and TLS as in librdkafka's and aiokafka's words."""
 
-    bootstrap: str = Field(
+    bootstrap: Annotated[str, AfterValidator(_brokers)] = Field(
         "localhost:9092",
-        pattern=r"^[^@/\s]+$",
         description="host:port[,host:port...]; who connects is for sasl_username",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -121,7 +128,7 @@ class StoreSettings(Section):
     """The feature store; Streams use the same server."""
 
     backend: Literal["redis", "memory"] = "redis"
-    url: Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix"))] = Field(
+    url: Annotated[SecretStr, AfterValidator(url_of("redis", "rediss", "unix"))] = Field(
         SecretStr("redis://localhost:6379/0"), description="redis://, rediss:// or unix://"
     )
     prefix: str = Field("millirec:", max_length=64)

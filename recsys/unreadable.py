@@ -15,8 +15,11 @@ USER_RECORD = "user record"
 LOGGED_ITEM = "item update of the log"
 VERSION_ITEM = "item of a version"
 REGISTRY_ENTRY = "registry entry"
-TALLY = "tally of a rollout"
-KINDS = (CATALOGUE_ENTRY, USER_RECORD, LOGGED_ITEM, VERSION_ITEM, REGISTRY_ENTRY, TALLY)
+COUNTERS = "counter of a rollout"
+FEED = "feed of item changes"
+TRENDS = "trend counts"
+HEARTBEATS = "heartbeats"
+KINDS = (CATALOGUE_ENTRY, USER_RECORD, LOGGED_ITEM, VERSION_ITEM, REGISTRY_ENTRY, COUNTERS, FEED, TRENDS, HEARTBEATS)
 for kind in KINDS:
     # From the start: a counter that appears with its first count has not increased.
     UNREADABLE_RECORDS.labels(kind)

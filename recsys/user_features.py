@@ -150,14 +150,20 @@ def new_events(features: UserFeatures, records: Sequence[Positioned]) -> list[Po
 
 
 def merged_in(
-    features: UserFeatures, source: UserFeatures, departure: IdentityChange, at_ms: int, length: int = HISTORY_LENGTH
+    features: UserFeatures,
+    source: UserFeatures,
+    identity_change: IdentityChange,
+    at_ms: int,
+    length: int = HISTORY_LENGTH,
 ) -> UserFeatures:
-    """`features` with what `departure` took from `source`, merged at `at_ms` (later where it was passed on).
+    """`features` with what `identity_change` took from `source`, merged at `at_ms` (later where it was passed on).
 
     Idempotent; `features` itself when there is nothing new in it.
     """
     theirs = (*source.history, *source.shown)
-    moved = [msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if departure.takes(entry.since_ms)]
+    moved = [
+        msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if identity_change.takes(entry.since_ms)
+    ]
     return _changed(features, features, moved, features.offsets, length)
 
 
@@ -185,13 +191,13 @@ def join(features: UserFeatures, other_features: UserFeatures, length: int = HIS
     return _changed(features, nothing, entries, offsets, length)
 
 
-def _without(features: UserFeatures, departure: IdentityChange) -> UserFeatures:
-    """With what `departure` took gone. The window of earlier events goes in any case."""
+def _without(features: UserFeatures, identity_change: IdentityChange) -> UserFeatures:
+    """With what `identity_change` took gone. The window of earlier events goes in any case."""
     return replace(
         features,
-        history=tuple(entry for entry in features.history if not departure.takes(entry.since_ms)),
-        shown=tuple(entry for entry in features.shown if not departure.takes(entry.since_ms)),
-        identity_changes=_newest((*features.identity_changes, departure)),
+        history=tuple(entry for entry in features.history if not identity_change.takes(entry.since_ms)),
+        shown=tuple(entry for entry in features.shown if not identity_change.takes(entry.since_ms)),
+        identity_changes=_newest((*features.identity_changes, identity_change)),
         dedup_window=b"",
     )
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import inspect
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from ssl import get_default_verify_paths
 
 import psutil
 import pytest
@@ -18,6 +20,12 @@ from tests import waiting
 from tests.waiting import WaitUntil
 
 pytest_plugins = ["tests.deployment_fixtures"]
+
+# Each HTTP client reads a file of certificates whole, which takes longer than what most tests ask of it; of a folder it
+# reads what it needs, and no test speaks TLS. The programs that tests start inherit it.
+if CERTIFICATES := get_default_verify_paths().capath:
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = CERTIFICATES
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,9 @@ from recsys.wire import Message
 
 router = APIRouter(tags=["interactions"])
 B = TypeVar("B", bound=msgspec.Struct)
+PIECE = 16_384
+"""Bytes of a batch that are looked at in one turn, with so many more for each entry:"""
+ENTRY = 256
 
 
 class _Batch(msgspec.Struct):
@@ -119,7 +122,12 @@ async def _publish(
     if not 1 <= len(raws) <= services.settings.max_batch:
         raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {services.settings.max_batch} are allowed")
     decoded: list[Message | InvalidInput] = []
+    looked_at = 0
     for position, raw in enumerate(raws):
+        if looked_at > PIECE:
+            await services.turns.turn(request.scope, next_piece=True)
+            looked_at = 0
+        looked_at += len(raw) + ENTRY
         prefix = "" if single else f"{name}.{position}"
         try:
             body = decode(raw, kind, prefix)

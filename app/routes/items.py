@@ -13,16 +13,23 @@ from recsys.recommender import Catalogue
 from recsys.recommender.id_map import UNKNOWN
 
 router = APIRouter(tags=["recommendations"])
+PIECE = 32
+"""Items of a long answer that are read in one turn."""
 
 
 @router.get(
     "/items", responses=gives(ItemsAnswer, 400, 422, 503), response_class=Response, openapi_extra=reads(ItemsParams)
 )
 async def get_items(services: Use, _: ReadingItems, request: Request) -> Response:
-    """Items with every property, in the order of the request; unknown ones are left out."""
+    """Items with every property, in the order asked for; one that nobody knows is left out."""
     catalogue = services.serving.live().catalogue
-    rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id)
-    return json_response(ItemsAnswer([_answer(catalogue, row) for row in rows.tolist() if row != UNKNOWN]))
+    rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id).tolist()
+    answers: list[ItemAnswer] = []
+    for start in range(0, len(rows), PIECE):
+        if start:
+            await services.turns.turn(request.scope, next_piece=True)
+        answers += [_answer(catalogue, row) for row in rows[start : start + PIECE] if row != UNKNOWN]
+    return json_response(ItemsAnswer(answers))
 
 
 @router.get("/items/{item_id}", responses=gives(ItemAnswer, 404, 422, 503), response_class=Response)

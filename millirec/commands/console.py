@@ -30,8 +30,10 @@ def register(app: typer.Typer) -> None:
         from millirec.edge.protocol import STATE
         from millirec.edge.sockets import SocketProtocol, limits
 
-        given = {name: value for name, value in (("host", host), ("port", port), ("api_url", api)) if value is not None}
-        settings = load_settings().console.model_copy(update=given)
+        # As settings, so that they are checked like those.
+        options = {"HOST": host, "PORT": port, "API_URL": api}
+        os.environ.update({f"MILLIREC_CONSOLE__{name}": str(v) for name, v in options.items() if v is not None})
+        settings = load_settings().console
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         config = uvicorn.Config(

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import uniform
 from secrets import token_hex
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
-import httpx
 import typer
 from rich.table import Table
 
@@ -19,6 +18,9 @@ from millirec.api_keys import read_key
 from millirec.process_record import DATA_VARIABLE
 from millirec.terminal import console, progress_bar
 from recsys.errors import InvalidInput, RecsysError, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
 
 ITEMS = 50
 """Different items that the probes view in turn: a hundred views of one alone would make it trend."""
@@ -67,6 +69,8 @@ def freshness(
 
       millirec probe freshness --url https://shop.example --probes 500 --max-p99 200
     """
+    import httpx  # a quarter of a second, and few commands ask a service
+
     if api_key is None and DATA_VARIABLE in os.environ:
         api_key = read_key(Path(os.environ[DATA_VARIABLE]), Scope.ADMIN)
     headers = {"X-API-Key": api_key} if api_key else {}
@@ -87,7 +91,7 @@ def freshness(
 
 
 @contextmanager
-def _user(client: httpx.Client) -> Iterator[str]:
+def _user(client: "httpx.Client") -> Iterator[str]:
     """A user nobody has heard of, who is forgotten again."""
     user_id = f"probe-{token_hex(8)}"
     try:
@@ -97,7 +101,7 @@ def _user(client: httpx.Client) -> Iterator[str]:
 
 
 def _probe_all(
-    client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], probes: int, timeout: float
+    client: "httpx.Client", user_id: str, look: "Callable[[httpx.Client, str], Any]", probes: int, timeout: float
 ) -> Iterator[float]:
     params: dict[str, str | int] = {"user_id": user_id, "k": ITEMS}
     items = [one["item_id"] for one in _checked(client.get("/recommend", params=params))["items"]]
@@ -116,7 +120,7 @@ def _probe_all(
 
 
 def _until_changed(
-    client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], before: object, timeout: float
+    client: "httpx.Client", user_id: str, look: "Callable[[httpx.Client, str], Any]", before: object, timeout: float
 ) -> float:
     acknowledged = time.perf_counter()
     while (now := look(client, user_id)) is None or now == before:
@@ -126,13 +130,17 @@ def _until_changed(
     return time.perf_counter() - acknowledged
 
 
-def _record(client: httpx.Client, user_id: str) -> int | None:
+def _record(client: "httpx.Client", user_id: str) -> int | None:
     """The revision of the user's record, once it has an embedding."""
-    found = _checked(client.get(_path(user_id)))
+    # A store that is late for a moment is no reason to give up: it is looked at again.
+    deadline = time.perf_counter() + REQUEST_TIMEOUT
+    while (response := client.get(_path(user_id))).status_code == 503 and time.perf_counter() < deadline:
+        time.sleep(LONGEST_PAUSE)
+    found = _checked(response)
     return found["revision"] if found["embedding_stored"] else None
 
 
-def _answer(client: httpx.Client, user_id: str) -> Any:
+def _answer(client: "httpx.Client", user_id: str) -> Any:
     return _checked(client.get("/recommend", params={"user_id": user_id}))["items"]
 
 
@@ -140,7 +148,7 @@ def _path(user_id: str) -> str:
     return f"/users/{quote(user_id, safe='')}"
 
 
-def _checked(response: httpx.Response) -> Any:
+def _checked(response: "httpx.Response") -> Any:
     """The body. Raises `InvalidInput` for a key that may not, `Unavailable` for any other refusal."""
     if response.status_code in {401, 403}:
         raise InvalidInput("--api-key", f"{response.request.url.path}: {response.text}")

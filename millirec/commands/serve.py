@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from app.gate import is_loopback
 from app.settings import ServeSettings
 from millirec.settings import load_settings
 from recsys.errors import InvalidInput
@@ -33,6 +32,7 @@ def register(app: typer.Typer) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
         import uvicorn
 
+        from app.spool_folder import check_folder
         from millirec.draining import Workers
         from millirec.edge.limits import raise_open_files
         from millirec.edge.protocol import Protocol
@@ -44,6 +44,8 @@ def register(app: typer.Typer) -> None:
             os.environ["MILLIREC_SERVE__ALLOW_ANONYMOUS"] = "true"
         settings = load_settings().serve
         check_address(settings)
+        if settings.spool is not None:
+            check_folder(settings.spool)
         count = workers or settings.workers
         raise_open_files(settings)
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
@@ -75,6 +77,8 @@ def register(app: typer.Typer) -> None:
 
 def check_address(serve: ServeSettings) -> None:
     """Raises `InvalidInput` where nothing can listen, or where all who reach the port could do everything."""
+    from app.gate import is_loopback  # with a web framework that no other command waits for
+
     try:
         socket.getaddrinfo(serve.host, serve.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

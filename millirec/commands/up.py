@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -73,7 +74,12 @@ def _lines(data: Path, port: int, console_port: int | None, keys: Mapping[str, s
     yield f"millirec is up on {url}/docs, keeping everything in {data}."
     own = bool(keys) and "sha256" in "".join(keys.values())
     if own:
-        yield f"""  curl -H "X-API-Key: $(cat '{data}/keys/recommend')" '{url}/recommend?user_id=ann'"""
+        key = quote(str(data / "keys" / "recommend"))
+        yield f"""  curl -H "X-API-Key: $(cat {key})" '{url}/recommend?user_id=ann'"""
+    if not any((data / "registry").glob("aliases/live/*")):
+        command = f"millirec --data {quote(str(data))}"
+        yield f"Nothing is learned yet, so answers are 503: {command} import FILE, or post events;"
+        yield f"  then {command} train"
     if console_port is not None:
         login = f" (log in with the key in {data}/keys/admin)" if own else ""
         yield f"The console: http://127.0.0.1:{console_port}{login}"

@@ -74,7 +74,7 @@ def _shown(
             http,
             reachability,
             session.key,
-            lambda: sessions.find(cookie) is session,
+            lambda: sessions.find(cookie) == session,
             session.person,
             session.by_oidc,
         )

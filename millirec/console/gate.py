@@ -1,7 +1,7 @@
 """What stands before every page: who may speak to the console, from where, and what browsers are told."""
 
 from collections.abc import Collection, Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -100,13 +100,21 @@ class Gate:
         if not self._only_loopback:
             return True
         host = headers.get("host", "")
-        return urlsplit(f"//{host}").hostname in LOOPBACK or any(urlsplit(one).netloc == host for one in self._origins)
+        return _split(f"//{host}").hostname in LOOPBACK or any(urlsplit(one).netloc == host for one in self._origins)
 
     def _own_origin(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin")
         if origin is None:
             return scope["type"] == "http" and scope["method"] in SAFE_METHODS
-        return origin in self._origins or urlsplit(origin).netloc == headers.get("host")
+        return origin in self._origins or _split(origin).netloc == headers.get("host")
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of what a stranger calls a URL, of which there are none where it is not."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _headers_of(path: str) -> Mapping[str, str]:

@@ -1,7 +1,9 @@
 """Logging in: a plain form, so that nothing of the console is sent to anybody who is not."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from math import ceil
 from time import monotonic
 from urllib.parse import parse_qs, quote, urlsplit
@@ -11,10 +13,11 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from app.gate import is_loopback
 from millirec.console.attempts import Attempts
 from millirec.console.client import ApiClient, ApiDown, ApiProblem, Reachability
 from millirec.console.login_page import login_page, refused_page
-from millirec.console.session import COOKIE, Sessions
+from millirec.console.session import COOKIE, NOBODY, Sessions
 from millirec.console_settings import ConsoleSettings
 from recsys.masking import masked
 
@@ -28,7 +31,19 @@ MAX_PATH = 1000
 FRESH = 1.0
 """Seconds for which a look at whether the service asks for keys is good: strangers may not make one each."""
 WITH_A_KEY = "admin key"
-NOBODY = "without a key"
+UNGUARDED = (
+    "The service has no keys, so that any key would do, and this console is reached from other machines or by "
+    "accounts. Configure keys for the service; without accounts it is enough that the console listens on "
+    "127.0.0.1, or that console.allow_anonymous says so."
+)
+BENT = (
+    "The service has no keys, so that this console is entered by its address or as localhost only: a name may be one "
+    "that somebody bent to this address. The setting console.origins lists the names that it has."
+)
+
+
+class Unguarded(Exception):
+    """The service has no keys, so that none says who comes, and it is not this machine's person alone who may."""
 
 
 class FormRefused(Exception):
@@ -71,10 +86,34 @@ class Login:
             raise
         return True
 
+    @property
+    def may_be_open(self) -> bool:
+        """Whether a service without keys makes a console without logins: where only this machine reaches it, or where
+        the settings say so, and no provider was told to look after who comes in.
+        """
+        settings = self.settings
+        return settings.oidc.issuer is None and (settings.allow_anonymous or is_loopback(settings.host))
+
+    async def admits(self, key: str | None, host: str) -> bool:
+        """Whether `key`, or nobody's, opens this console, which the browser calls `host`.
+
+        Raises `Unguarded`, and what `accepts` does.
+        """
+        if await self.service_is_open():
+            # It lets any key administer, so that none says who comes.
+            if not self.may_be_open:
+                raise Unguarded(UNGUARDED)
+            if not _has_name(self.settings, host):
+                raise Unguarded(BENT)
+            return True
+        return key is not None and key.isascii() and key.isprintable() and await self.accepts(key)
+
     async def open_to_all(self) -> bool:
-        """Whether the service asks nobody for a key, and no provider was told to look after who comes in."""
-        if self.settings.oidc.issuer is not None:
-            return False
+        """Whether everybody may come in without a key."""
+        return self.may_be_open and await self.service_is_open()
+
+    async def service_is_open(self) -> bool:
+        """Whether the service asks nobody for a key."""
         async with self._looking:
             if monotonic() - self._looked_at >= FRESH:
                 try:
@@ -106,12 +145,12 @@ def routes(login: Login) -> APIRouter:
         if wait > 0:
             return HTMLResponse(refused_page(too_many(wait)), 429, retry_after(wait))
         try:
-            accepted = await (login.open_to_all() if key is None else _known(login, key))
+            accepted = await login.admits(key, request.headers.get("host", ""))
         except ApiDown as down:
             login.attempts.withdraw(address)
             return await _form(login, wanted, f"The service does not answer ({down}).", 503)
-        except ApiProblem as problem:
-            return await _form(login, wanted, str(problem), 403)
+        except (ApiProblem, Unguarded) as refused:
+            return await _form(login, wanted, str(refused), 403)
         if not accepted:
             log.warning("a login with a wrong key", address=address)
             words = "Type an admin key." if key is None else "The service does not know this key."
@@ -144,16 +183,27 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
+def _has_name(settings: ConsoleSettings, host: str) -> bool:
+    """Whether a Host header is an address, which nobody can bend, or a name that the settings know.
+
+    Where keys are asked for any will do: a page that was bent to this console has none to log in with.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        return bool(ip_address(name))
+    known = {"localhost", settings.host.lower()}
+    return name in known or any(urlsplit(origin).netloc == host for origin in settings.origins)
+
+
 async def _form(login: Login, wanted: str, error: str, status: int = 200) -> HTMLResponse:
     provider = f"/oidc/login?next={quote(wanted, safe='')}" if login.settings.oidc.issuer else None
     is_open = await login.open_to_all()
     if login.reachability.down and not error:
         error = f"The service at {masked(login.settings.api_url)} does not answer ({login.reachability.reason})."
     return HTMLResponse(login_page(wanted, error, provider=provider, is_open=is_open), status)
-
-
-async def _known(login: Login, key: str) -> bool:
-    return key.isascii() and key.isprintable() and await login.accepts(key)
 
 
 async def _fields(request: Request) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Who is logged in: keys stay in this process's memory, the browser holds a random name of them."""
 
+import hmac
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -7,6 +8,9 @@ from hashlib import sha256
 from time import monotonic
 
 COOKIE = "millirec_console"
+OPEN = "open"
+"""What the name of a login without a key begins with."""
+NOBODY = "without a key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +28,23 @@ class Session:
 
 
 class Sessions:
-    """At most `limit` logins, each for `seconds`; whoever reads the memory of names finds only their hashes."""
+    """At most `limit` logins, each for `seconds`; whoever reads the memory of names finds only their hashes.
+
+    Where nobody needs a key anybody may log in without end: those logins are in their signed names alone, take no room,
+    and so end nobody else's.
+    """
 
     def __init__(self, seconds: float, limit: int) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._closed: OrderedDict[bytes, None] = OrderedDict()
         self._seconds = seconds
         self._limit = limit
         self._held: OrderedDict[bytes, Session] = OrderedDict()
 
     def open(self, person: str, key: str | None, *, by_oidc: bool = False) -> str:
         """Log a person in. Returns what the cookie holds."""
+        if key is None and not by_oidc:
+            return self._signed(f"{OPEN}.{int(1000 * (monotonic() + self._seconds))}.{secrets.token_urlsafe(16)}")
         name = secrets.token_urlsafe(32)
         self._held[_digest(name)] = Session(person, key, monotonic() + self._seconds, by_oidc)
         while len(self._held) > self._limit:
@@ -43,6 +55,8 @@ class Sessions:
         """The login that a cookie names, unless it is over."""
         if not name:
             return None
+        if name.startswith(OPEN + "."):
+            return self._opened(name)
         found = self._held.get(_digest(name))
         if found is not None and found.over:
             self.close(name)
@@ -51,8 +65,28 @@ class Sessions:
 
     def close(self, name: str | None) -> None:
         """Log out. Harmless when nobody is logged in by that name."""
-        if name:
-            self._held.pop(_digest(name), None)
+        if not name:
+            return
+        self._held.pop(_digest(name), None)
+        if self._opened(name):
+            self._closed[_digest(name)] = None
+            if len(self._closed) > self._limit:
+                self._closed.popitem(last=False)
+
+    def _signed(self, text: str) -> str:
+        return f"{text}.{hmac.digest(self._secret, text.encode(), 'sha256').hex()}"
+
+    def _opened(self, name: str) -> Session | None:
+        """The login that is in the name, if it is one of ours and not over."""
+        text, _, _ = name.rpartition(".")
+        if (
+            not name.isascii()
+            or not name.startswith(OPEN + ".")
+            or not hmac.compare_digest(name.encode(), self._signed(text).encode())
+        ):
+            return None
+        session = Session(NOBODY, None, int(text.split(".")[1]) / 1000)
+        return None if session.over or _digest(name) in self._closed else session
 
 
 def _digest(name: str) -> bytes:

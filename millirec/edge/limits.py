@@ -11,6 +11,10 @@ RESERVE = 128
 """Files of the service's own: connections to the store and the topic, the spool, versions, metrics."""
 SPARE = 16
 """Connections over the limit that may still ask for health."""
+MAX_PATH = 4096
+"""Bytes of a path, which is decoded before anything is known of who asks; two ids of the longest take 3 KB."""
+MAX_PIPELINE = 32
+"""Requests that may be sent ahead of the answers; the connection closes behind them."""
 DEFAULT_CONNECTIONS = 4096
 """Connections of a process where the settings say nothing; one costs about 10 KB."""
 

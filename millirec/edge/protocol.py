@@ -11,13 +11,11 @@ from uvicorn.server import ServerState
 from millirec.edge import refusals
 from millirec.edge.connections import Connections
 from millirec.edge.joined_writes import JoinedWrites
-from millirec.edge.limits import Limits
+from millirec.edge.limits import MAX_PATH, MAX_PIPELINE, Limits
 from millirec.edge.refusals import Refusal
 
 STATE = "connections"
 """Where the lifespan of the application puts its `Connections`."""
-MAX_PIPELINE = 32
-"""Requests that may be sent ahead of the answers; the connection closes behind them."""
 LINGER = 2.0
 """Seconds for a peer to stop sending once it was refused."""
 LINGER_BYTES = 2_097_152
@@ -199,6 +197,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.headers) > self._limits.head_fields or (self._fed_at_begin != self._feeds and self._head_is_long()):
             raise self._fault(self._overlong())
+        if len(self.url) > MAX_PATH and b"?" not in self.url[: MAX_PATH + 1]:
+            raise self._fault(refusals.OVERLONG_URL)
         if self._spare and not self.url.startswith(HEALTH):
             raise self._fault(refusals.FULL)
         if len(self.pipeline) >= MAX_PIPELINE:

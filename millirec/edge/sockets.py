@@ -1,8 +1,11 @@
 """The same protocol for a program with web sockets: a connection that becomes one is handed on."""
 
 import asyncio
+from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from millirec.edge.limits import RESERVE, SPARE, Limits, open_files
 from millirec.edge.protocol import Protocol
@@ -19,6 +22,17 @@ def limits() -> Limits:
 
 class SocketProtocol(Protocol):
     """A web socket is looked after by its own protocol, and counts among the connections no more."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # The protocol of a service has none.
+        self.ws_protocol_class = config.ws_protocol_class
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._bare = transport

@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from recsys.errors import StoreUnavailable
 from recsys.settings import StoreSettings
+from recsys.unreadable import note_unreadable
 
 RETRY_PAUSE = 0.02
 GRACE = 0.001
@@ -140,6 +141,22 @@ async def _reply(connection: Any) -> Any:
         return await connection.read_response()
     except ResponseError as error:
         return error
+
+
+def is_of_another_kind(replies: Sequence[Any]) -> bool:
+    """Whether a key of theirs holds another kind of value than the command is for: nothing that this store wrote."""
+    return any(map(_is_of_another_kind, replies))
+
+
+def sound(replies: Sequence[Any], kind: str, name: str) -> list[Any]:
+    """`checked`, but a key that holds another kind of value counts as an empty one. `kind` is for `note_unreadable`."""
+    for reply in filter(_is_of_another_kind, replies):
+        note_unreadable(kind, name, reply)
+    return checked([[] if _is_of_another_kind(reply) else reply for reply in replies])
+
+
+def _is_of_another_kind(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def checked(replies: Sequence[Any]) -> list[Any]:

@@ -5,9 +5,10 @@ from contextlib import suppress
 import msgspec
 
 from recsys.feature_store import scripts
-from recsys.feature_store.exchange import Argument, Exchange, checked
+from recsys.feature_store.exchange import Argument, Exchange, checked, sound
 from recsys.feature_store.keys import Keys
 from recsys.heartbeat import FORGOTTEN_SECONDS, Heartbeat, Instance
+from recsys.unreadable import HEARTBEATS
 
 
 class Heartbeats:
@@ -28,7 +29,8 @@ class Heartbeats:
 
     async def instances(self) -> list[Instance]:
         """The last report of every process, sorted by program and name; ages by the server's clock."""
-        (seconds, microseconds), reports = checked(await self._exchange.retrying([("TIME",), ("HVALS", self._key)]))
+        replies = await self._exchange.retrying([("TIME",), ("HVALS", self._key)])
+        (seconds, microseconds), reports = sound(replies, HEARTBEATS, "heartbeats")
         now_seconds = int(seconds) + int(microseconds) / 1e6
         instances = []
         for report in reports:

@@ -9,15 +9,17 @@ import msgspec
 
 from recsys.errors import InvalidInput, StoreUnavailable
 from recsys.feature_store import scripts
-from recsys.feature_store.exchange import Exchange, ScriptCall, checked
+from recsys.feature_store.exchange import Exchange, ScriptCall, checked, sound
 from recsys.feature_store.keys import Keys
 from recsys.feature_store.protocol import ItemChanges
 from recsys.item import Item, hidden_item, merged, stored_item
-from recsys.unreadable import CATALOGUE_ENTRY, note_unreadable
+from recsys.unreadable import CATALOGUE_ENTRY, FEED, note_unreadable
 
 CHUNK = 500
 """Items per round trip: the server does nothing else during a script (about a millisecond)."""
 ATTEMPTS = 20
+LAST_REVISION = 2**53 - 1
+"""The server's scores are floats: beyond it there is no next one."""
 
 Updates = list[tuple[int, Item]]
 """Of one item, each with its place among all that are put."""
@@ -85,16 +87,20 @@ class ItemCatalogue:
     async def changed(self, since: int, limit: int) -> ItemChanges:
         """A `since` that the store has not reached yet is of a store that was lost: everything again."""
         feed = self._keys.items_changed()
-        replies = await self._exchange.retrying([("ZREVRANGE", feed, 0, 0, "WITHSCORES")])
-        (newest,) = checked(replies)
+        reachable = ("ZREVRANGEBYSCORE", feed, LAST_REVISION, 0, "WITHSCORES", "LIMIT", 0, 1)
+        (newest,) = sound(await self._exchange.retrying([reachable]), FEED, "items:changed")
         reached = int(float(newest[1])) if newest else 0
-        start = since if since <= reached else 0
-        page = ("ZRANGEBYSCORE", feed, f"({start}", "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
-        (flat,) = checked(await self._exchange.retrying([page]))
-        ids, scores = flat[0::2][:limit], flat[1::2][:limit]
-        items = await self.get([item_id.decode("utf-8", "surrogatepass") for item_id in ids])
+        after = f"({since}" if 0 < since <= reached else "-inf"
+        page = ("ZRANGEBYSCORE", feed, after, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
+        (flat,) = sound(await self._exchange.retrying([page]), FEED, "items:changed")
+        ids, scores = flat[0::2][:limit], [float(score) for score in flat[1::2][:limit]]
+        items = await self.get([_named(member) for member in ids])
+        revisions = [int(score) for score in scores if 0 < score <= LAST_REVISION]
+        if len(revisions) < len(scores):
+            # These come each time, until the next change of any item gives them a revision.
+            note_unreadable(FEED, "items:changed", f"{len(scores) - len(revisions)} revisions that are none")
         return ItemChanges(
-            revision=int(float(scores[-1])) if scores else reached,
+            revision=max(revisions, default=reached),
             items=[item for item in items if item is not None],
             complete=len(flat) // 2 <= limit,
         )
@@ -140,6 +146,15 @@ def _read(item_id: str, raw: bytes | None) -> Item | None:
     except ValueError as error:
         note_unreadable(CATALOGUE_ENTRY, item_id, error)
         return None
+
+
+def _named(member: bytes) -> str:
+    """The empty text, which no item is named, for what is none."""
+    try:
+        return member.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        note_unreadable(FEED, "items:changed", error)
+        return ""
 
 
 def _shown(item_id: str, raw: bytes | None) -> Item | None:

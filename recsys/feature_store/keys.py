@@ -15,7 +15,8 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import msgspec
@@ -24,12 +25,14 @@ import numpy as np
 from recsys.feature_store.protocol import UNREADABLE
 from recsys.user_features import PAST_BYTES, HistoryEntry, IdentityChange, UserFeatures, Vector
 
+LATEST = 2**63 - 1
+"""Of times and events: what is counted with numpy has no room for more."""
 REVISION_DIGITS = 15
 """As many as a number in Lua has room for."""
 HISTORY, OFFSETS, IDENTITY_CHANGES, SHOWN, PAST, REVISION, EMBEDDING = b"h", b"o", b"d", b"s", b"p", b"r", b"e:"
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_history = msgspec.msgpack.Decoder(tuple[HistoryEntry, ...]).decode
+_serving_history = msgspec.msgpack.Decoder(tuple[HistoryEntry, ...]).decode
 _decode_identity_changes = msgspec.msgpack.Decoder(tuple[IdentityChange, ...]).decode
 _decode_offsets = msgspec.msgpack.Decoder(dict[str, int]).decode
 
@@ -112,13 +115,29 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
     return UserFeatures(
         user_id,
         history=_decode_history(history) if history is not None else (),
-        offsets=_decode_offsets(offsets) if offsets is not None else {},
+        offsets=_offsets(offsets) if offsets is not None else {},
         identity_changes=_decode_identity_changes(identity_changes) if identity_changes is not None else (),
         shown=_decode_history(shown) if shown is not None else (),
         dedup_window=past or b"",
         embeddings=dict(_embeddings(fields.items())),
         revision=revision,
     )
+
+
+def salvaged(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatures:
+    """What can still be read of a record that `from_fields` refuses: above all how the user left, so that what was
+    erased stays away.
+
+    Where the history is gone the offsets go as well: what the topic brings once more then counts again.
+    """
+    sound: dict[bytes, bytes | None] = {}
+    for name in (HISTORY, OFFSETS, IDENTITY_CHANGES, SHOWN, PAST):
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            from_fields(user_id, {REVISION: b"1", name: fields.get(name)})
+            sound[name] = fields.get(name)
+    if HISTORY not in sound:
+        sound.pop(OFFSETS, None)
+    return replace(from_fields(user_id, {REVISION: b"1", **sound}), revision=revision_of(fields))
 
 
 def from_reply(user_id: str, reply: Sequence[bytes | None], version: str | None, *, shown: bool) -> UserFeatures:
@@ -135,8 +154,8 @@ def from_reply(user_id: str, reply: Sequence[bytes | None], version: str | None,
             embeddings[version] = vector
     return UserFeatures(
         user_id,
-        history=_decode_history(history) if history is not None else (),
-        shown=_decode_history(was_shown) if was_shown is not None else (),
+        history=_serving_history(history) if history is not None else (),
+        shown=_serving_history(was_shown) if was_shown is not None else (),
         embeddings=embeddings,
         revision=int(raw_revision),
     )
@@ -153,6 +172,20 @@ def revision_of(fields: Mapping[bytes, bytes | None]) -> int:
     if revision is None:
         return 0
     return int(revision) if revision.isdigit() and len(revision) <= REVISION_DIGITS else UNREADABLE
+
+
+def _decode_history(raw: bytes) -> tuple[HistoryEntry, ...]:
+    history = _serving_history(raw)
+    if any(max(entry.at_ms, entry.event, entry.since_ms) > LATEST for entry in history):
+        raise ValueError("a time or an event of the history is no such number")
+    return history
+
+
+def _offsets(raw: bytes) -> dict[str, int]:
+    offsets = _decode_offsets(raw)
+    if any(offset > LATEST for offset in offsets.values()):
+        raise ValueError("an offset is beyond what any topic has")
+    return offsets
 
 
 def _embeddings(fields: Iterable[tuple[bytes, bytes | None]]) -> Iterable[tuple[str, Vector]]:

@@ -56,7 +56,10 @@ class FeatureStore(Protocol):
         ...
 
     async def load(self, user_ids: Sequence[str]) -> list[UserFeatures]:
-        """The whole record (offsets and every embedding) per user, for a writer; `UNREADABLE` as in `read`."""
+        """The whole record (offsets and every embedding) per user, for a writer; `UNREADABLE` as in `read`.
+
+        Of a record with fields that cannot be read the others stay, of those above all the identity changes.
+        """
         ...
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:

@@ -13,7 +13,7 @@ import msgspec
 
 from recsys.errors import InvalidInput
 from recsys.feature_store import scripts
-from recsys.feature_store.exchange import Exchange, ScriptCall, checked, packer
+from recsys.feature_store.exchange import Exchange, ScriptCall, checked, is_of_another_kind, packer
 from recsys.feature_store.heartbeats import Heartbeats
 from recsys.feature_store.items import ItemCatalogue
 from recsys.feature_store.keys import (
@@ -22,6 +22,7 @@ from recsys.feature_store.keys import (
     from_fields,
     from_reply,
     revision_of,
+    salvaged,
     serving_fields,
     to_fields,
 )
@@ -66,7 +67,7 @@ class RedisFeatureStore:
         replies = await self._exchange.once(commands, timeout)
         decode = partial(from_reply, version=version, shown=shown)
         return [
-            _readable(user_id, reply, decode, lambda fields: revision_of({REVISION: fields[0]}))
+            _readable(user_id, reply, decode, _without_content)
             for user_id, reply in zip(user_ids, replies, strict=True)
         ]
 
@@ -167,19 +168,26 @@ def _paired(reply: list[bytes] | Exception) -> dict[bytes, bytes] | Exception:
 
 
 def _record(user_id: str, fields: Mapping[bytes, bytes | None] | Exception) -> UserFeatures:
-    return _readable(user_id, fields, from_fields, revision_of)
+    return _readable(user_id, fields, from_fields, salvaged)
+
+
+def _without_content(user_id: str, reply: Sequence[bytes | None]) -> UserFeatures:
+    return UserFeatures(user_id, revision=revision_of({REVISION: reply[0]}))
 
 
 def _readable(
-    user_id: str, stored: S | Exception, decode: Callable[[str, S], UserFeatures], revision: Callable[[S], int]
+    user_id: str,
+    stored: S | Exception,
+    decode: Callable[[str, S], UserFeatures],
+    salvage: Callable[[str, S], UserFeatures],
 ) -> UserFeatures:
     if isinstance(stored, Exception):
-        if not str(stored).startswith("WRONGTYPE"):
+        if not is_of_another_kind([stored]):
             checked([stored])
         note_unreadable(USER_RECORD, user_id, stored)
         return UserFeatures(user_id, revision=UNREADABLE)
     try:
         return decode(user_id, stored)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         note_unreadable(USER_RECORD, user_id, error)
-        return UserFeatures(user_id, revision=revision(stored))
+        return salvage(user_id, stored)

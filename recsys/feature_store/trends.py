@@ -3,15 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import msgspec
 
 from recsys.feature_store import scripts
-from recsys.feature_store.exchange import Argument, Exchange, ScriptCall, checked
+from recsys.feature_store.exchange import Argument, Exchange, ScriptCall, sound
 from recsys.feature_store.keys import Keys
 from recsys.feature_store.protocol import KEPT_ITEMS
 from recsys.trend import HOUR_MS, TREND_HOURS, TrendCounts
+from recsys.unreadable import TRENDS, note_unreadable
 
 READ_ITEMS = 2000
 """The heaviest that a reader gets of each, so that what it costs to read has a bound too."""
@@ -35,8 +37,7 @@ class TrendCounters:
         return [int(offset) for offset in offsets]
 
     async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
-        """Weights in thousandths by hour and item, summed over the partitions."""
-        (partitions,) = checked(await self._exchange.retrying([("HKEYS", self._keys.trends())]))
+        (partitions,) = sound(await self._exchange.retrying([("HKEYS", self._keys.trends())]), TRENDS, "trends")
         read: dict[int, dict[str, int]] = {}
         for hour in hours:
             keys = [self._keys.trend(partition.decode(errors="replace"), hour) for partition in partitions]
@@ -44,7 +45,7 @@ class TrendCounters:
                 [("ZREVRANGE", key, 0, READ_ITEMS - 1, "WITHSCORES") for key in keys]
             )
             # In a thread: thousands of names, while requests wait for the event loop.
-            read[hour] = await asyncio.to_thread(_summed, checked(ranges))
+            read[hour] = await asyncio.to_thread(_summed, sound(ranges, TRENDS, f"hour {hour}"))
         return read
 
     def _call(self, counts: TrendCounts) -> ScriptCall:
@@ -63,5 +64,9 @@ def _summed(ranges: Sequence[Sequence[Any]]) -> dict[str, int]:
     for members in ranges:
         for item_id, weight in zip(members[::2], members[1::2], strict=True):
             # Above 10^17 the server writes an exponent.
-            total[item_id.decode(errors="replace")] += int(float(weight))
+            units = float(weight)
+            if isfinite(units):
+                total[item_id.decode(errors="replace")] += int(units)
+            else:
+                note_unreadable(TRENDS, item_id.decode(errors="replace"), f"a weight of {units}")
     return dict(total)

@@ -138,7 +138,8 @@ def rewritten(rows: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
 def merged_items(updates: Sequence[Item]) -> list[Item]:
     """Every item once, its updates applied in `updated_at` order; ordered by item_id.
 
-    Updates of one moment apply in the order of their content: rows of a table have no order to go by.
+    Updates of one moment apply in the order of their content, since rows of a table have no order to go by, and those
+    that hide last: what somebody hid is not shown again for that.
     """
     items: dict[str, Item] = {}
     for update in sorted(updates, key=_place):
@@ -177,5 +178,5 @@ def logged_item(item_id: str, updated_at: datetime, update: str) -> Item:
         return hidden_item(item_id, updated_at)
 
 
-def _place(update: Item) -> tuple[str, datetime, bytes]:
-    return update.item_id, update.updated_at, wire.encode(update)
+def _place(update: Item) -> tuple[str, datetime, bool, bytes]:
+    return update.item_id, update.updated_at, update.available is False, wire.encode(update)

@@ -98,6 +98,21 @@ def test_the_service_starts_without_what_only_training_and_ingest_need() -> None
     subprocess.run(command, cwd=ROOT, check=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
+def test_a_command_starts_without_what_only_some_commands_need() -> None:
+    """Each start of each process pays for it, and those of the tests are hundreds."""
+    script = """
+import sys
+import millirec.main
+
+heavy = {"authlib", "deltalake", "faiss", "fastapi", "httpx", "nicegui", "polars", "redis", "scipy", "uvicorn"}
+sys.exit(f"imported: {sorted(heavy & set(sys.modules))}" if heavy & set(sys.modules) else 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_requirement_is_pinned_and_has_a_hash(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8").replace("\\\n", " ")

@@ -25,7 +25,7 @@ from recsys.interaction_log.letters import LetterQuery
 from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.validation import CLOCK_SKEW, TimeSpan, span_at_door, span_on_topic
-from tests.app.conftest import client_of
+from tests.app.conftest import JSON, client_of
 from tests.attacks.conftest import KEYS
 from tests.deployment import Deployment
 from tests.waiting import wait_until_sync
@@ -99,7 +99,7 @@ class Door:
 
     async def _passes(self, method: str, path: str, body: object) -> Batch:
         content = None if body is None else json.dumps(body).encode()
-        response = await self.client.request(method, path, content=content)
+        response = await self.client.request(method, path, content=content, headers=JSON)
         assert response.status_code in {202, 404, 422}, response.text
         accepted = response.json()["accepted"] if response.status_code == 202 else 0
         delivered: list[Delivered] = []

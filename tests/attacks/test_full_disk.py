@@ -181,6 +181,7 @@ def free_bytes(market: Market) -> float:
     return min(float(line.rpartition(" ")[2]) for line in lines)
 
 
+@pytest.mark.slow
 def test_events_on_a_full_disk_all_reach_the_log_and_new_ones_are_taken(market: Market, small_disk: Path) -> None:
     market.proxy.refuses()
     batch = 0

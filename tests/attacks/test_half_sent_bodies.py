@@ -149,3 +149,16 @@ def test_bodies_under_way_are_bounded_together(service: Deployment) -> None:
             connection.sendall(head("POST", "/events", content_length=50_000, x_api_key=KEYS["events"]))
             connection.sendall(b" " * 40_000)
         assert sorted(status_of(read_to_end(connection)) for connection in connections) == [408, 503, 503]
+
+
+def test_the_bodies_of_one_key_leave_room_for_those_of_another(service: Deployment) -> None:
+    with dialled(service.url, 2) as connections:
+        for connection, size in zip(connections, (40_000, 20_000), strict=True):
+            connection.sendall(head("POST", "/events", content_length=50_000, x_api_key=KEYS["events"]) + b" " * size)
+        assert status_of(read_to_end(connections[1])) == 503, "the last quarter is for others"
+        answer = httpx.post(
+            f"{service.url}/recommend",
+            content=b'{"user_id": "u1"}' + b" " * 10_000,
+            headers={"X-API-Key": KEYS["recommend"]},
+        )
+        assert answer.status_code == 200

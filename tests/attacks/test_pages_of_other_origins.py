@@ -6,7 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.responses import PlainTextResponse
 
+from app.gate import Gate
 from recsys.settings import StoreSettings
 from tests.deployment import Deployment, deployed
 from tests.deployment_fixtures import with_versions
@@ -141,3 +143,20 @@ def test_a_refusal_that_the_shop_meets_can_be_read_by_its_page(keyless: Deployme
 def test_refusals_are_counted(keyless: Deployment) -> None:
     send(keyless, "GET", "/versions", Host="evil.example")
     assert 'millirec_requests_refused_total{key="anonymous",reason="host"}' in httpx.get(f"{keyless.url}/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("", "null", 403),
+        ("", "", 200),
+        ("10.0.0.5:8000", "null", 403),
+        ("10.0.0.5:8000", "chrome-extension://10.0.0.5:8000", 403),
+        ("10.0.0.5:8000", "https://10.0.0.5:8000", 200),
+    ],
+)
+async def test_a_page_without_an_origin_is_nobodys_own(host: str, origin: str, status: int) -> None:
+    gate = Gate(PlainTextResponse("hello"), "0.0.0.0", (), ())  # noqa: S104
+    headers = {"Host": host, **({"Origin": origin} if origin else {})}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://service") as client:
+        assert (await client.post("/", headers=headers)).status_code == status

@@ -31,6 +31,13 @@ BROKEN = {
     "a bucket of another kind": ({"MILLIREC_REGISTRY__URL": f"ftp://u:{SECRET}@db"}, "MILLIREC_REGISTRY__URL"),
     "a log of another kind": ({"MILLIREC_LOG__PATH": f"ftp://u:{SECRET}@db"}, "MILLIREC_LOG__PATH"),
     "a password for a broker": ({"MILLIREC_TOPIC__KAFKA__BOOTSTRAP": f"u:{SECRET}@k:1"}, "MILLIREC_TOPIC__KAFKA__BOOT"),
+    "a broker with a scheme": ({"MILLIREC_TOPIC__KAFKA__BOOTSTRAP": f"kafka://{SECRET}:1"}, "should be host:port"),
+    "a service of another kind": ({"MILLIREC_CONSOLE__API_URL": f"ftp://u:{SECRET}@db"}, "should be http://, https://"),
+    "a service's address with an escape": ({"MILLIREC_CONSOLE__API_URL": f"http://\x1b{SECRET}"}, "cannot be printed"),
+    "metrics of another kind": (
+        {"MILLIREC_CONSOLE__METRICS_URLS": f'["ftp://{SECRET}"]'},
+        "should be http://, https://",
+    ),
     "no such file": ({"MILLIREC_CONFIG": "nowhere.toml"}, "nowhere.toml"),
     "a folder for a file": ({"MILLIREC_CONFIG": "."}, "MILLIREC_CONFIG"),
     "no TOML": ({"MILLIREC_CONFIG": "broken.toml"}, "broken.toml"),
@@ -100,6 +107,18 @@ def test_so_does_every_command(folder: Path, command: tuple[str, ...]) -> None:
     is_a_sentence(run(folder, {"MILLIREC_STORE__URL": f"mysql://u:{SECRET}@db"}, *command), "MILLIREC_STORE__URL")
 
 
+def test_options_of_the_console_are_checked_like_its_settings(folder: Path) -> None:
+    is_a_sentence(run(folder, {}, "console", "--api", f"ftp://u:{SECRET}@db"), "MILLIREC_CONSOLE__API_URL")
+    is_a_sentence(run(folder, {}, "console", "--port", "70000"), "MILLIREC_CONSOLE__PORT")
+
+
+def test_a_level_of_logs_that_is_none_is_refused(folder: Path) -> None:
+    done = run(folder, {}, "--log-level", "loud", "config")
+    assert done.returncode == 2
+    assert "'warning'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_so_does_a_worker_that_finds_other_settings_than_its_parent(folder: Path) -> None:
     program = "from millirec.service import create; create()"
     done = subprocess.run(
@@ -123,6 +142,16 @@ def test_without_keys_nothing_listens_for_other_machines(host: str) -> None:
 def test_serve_asks_before_it_listens(folder: Path) -> None:
     is_a_sentence(run(folder, {}, "serve", "--host", "0.0.0.0"), "millirec key")  # noqa: S104
     is_a_sentence(run(folder, {"MILLIREC_SERVE__HOST": "::"}, "serve", "--workers", "2"), "millirec key")
+
+
+def test_a_spool_that_could_keep_nothing_is_refused_before_anybody_needs_it(folder: Path) -> None:
+    """It was noticed in the first outage: events got 503, and the log filled with errors from the start."""
+    (folder / "file").write_text("in the way")
+    for spool, named in (("away/spool", "is its disk mounted?"), ("file", "File exists"), ("/proc/spool", "/proc")):
+        done = run(folder, {"MILLIREC_SERVE__SPOOL": str(folder / spool)}, "serve", "--port", str(free_port()))
+        is_a_sentence(done, "MILLIREC_SERVE__SPOOL")
+        assert named in " ".join((done.stdout + done.stderr).split())
+    assert not (folder / "away").exists()
 
 
 def test_an_address_that_is_none_is_refused() -> None:

@@ -17,6 +17,8 @@ from tests.waiting import wait_until_sync
 
 STORE_DISK = 3 << 20
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def running(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
@@ -67,7 +69,6 @@ def test_a_killed_store_comes_back_and_what_was_acknowledged_meanwhile_reaches_t
     assert "killed by SIGKILL" in doctor(running)
 
 
-@pytest.mark.slow
 def test_every_other_process_that_is_killed_is_started_again(running: Standing) -> None:
     names = ("consume-features", "consume-log", "tidy", "serve", "console")
     killed = {name: running.child(name).pid for name in names}
@@ -79,7 +80,6 @@ def test_every_other_process_that_is_killed_is_started_again(running: Standing) 
     wait_until_sync(lambda: recommended(running), 60.0)
 
 
-@pytest.mark.slow
 def test_a_store_that_a_full_disk_has_ended_comes_back_when_there_is_room(tmp_path: Path) -> None:
     data = tmp_path / "data"
     disk = data / "valkey"

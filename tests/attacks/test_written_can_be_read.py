@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +12,7 @@ from redis import Redis
 
 from recsys.interaction_log import open_dead_letters, open_interaction_log
 from recsys.interaction_log.letters import LetterQuery
-from recsys.item import MAX_PROPERTIES
+from recsys.item import MAX_PROPERTIES, Item
 from recsys.settings import LogSettings, StoreSettings
 from tests.deployment import Deployment
 from tests.waiting import wait_until_sync
@@ -116,3 +118,17 @@ def test_a_rebuild_mends_damaged_entries(running: Deployment, store_settings: St
         stored = [server.get(f"{store_settings.prefix}item:{name}") for name in ("i3", "i4")]
     assert b'"available":false' in (stored[0] or b"")
     assert b'"title":"Kettle"' in (stored[1] or b"")
+
+
+@pytest.mark.parametrize("shown_first", [True, False])
+def test_of_two_updates_of_one_moment_the_one_that_hides_has_the_say_in_the_log(
+    tmp_path: Path, shown_first: bool
+) -> None:
+    """The log goes by content, where `false` stands before `true`: training showed what was hidden last."""
+    log, moment = open_interaction_log(LogSettings(path=str(tmp_path / "log"))), datetime(2026, 11, 1, tzinfo=UTC)
+    updates = [
+        Item(item_id="i3", updated_at=moment, available=available) for available in (shown_first, not shown_first)
+    ]
+    for update in updates:
+        assert log.append_items([update]) == {}
+    assert [one.available for one in log.items()] == [False]

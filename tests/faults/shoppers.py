@@ -109,7 +109,7 @@ class Shoppers:
         """Whether the connection may be used again."""
         reader, writer = connection
         began = monotonic()
-        writer.write(f"GET {self.path}{user} HTTP/1.1\r\nhost: shop\r\n\r\n".encode())
+        writer.write(f"GET {self.path}{user} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
         content = await reader.readexactly(int(headers["content-length"]))

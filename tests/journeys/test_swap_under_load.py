@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from recsys.index_registry.aliases import promote
 from tests.deployment import Deployment
 from tests.journeys.hammer import all_answers, hammering, move
 from tests.versions import publish_small_version
@@ -37,7 +38,11 @@ def test_a_version_corrupted_after_publishing_is_refused(deployment: Deployment,
     deployment.serve()
     before = all_answers(deployment)
     with hammering(deployment.url) as hammer:
-        move(deployment, "broken/promote")
+        refused = httpx.post(f"{deployment.url}/versions/broken/promote", json={"reason": "journey"}, timeout=30.0)
+        assert refused.status_code == 409, refused.text
+        assert "items.faiss" in refused.json()["detail"]
+        # As if it had been damaged a moment after it was opened: whoever loads it refuses it all the same.
+        promote(deployment.registry, "broken", actor="test", reason="journey")
         wait_until_sync(lambda: "index version refused" in deployment.output("serve"), 10.0)
         hammer.go_on()
     assert hammer.failures == []

@@ -19,7 +19,7 @@ from millirec.console.attempts import Attempts
 from millirec.console.client import Reachability
 from millirec.console.entrance import create_entrance
 from millirec.console.gate import Gate
-from millirec.console.session import COOKIE, Sessions
+from millirec.console.session import COOKIE, NOBODY, OPEN, Sessions
 from millirec.console_settings import ConsoleSettings, OidcSettings
 from tests.oidc_provider import CLIENT, Provider, serving
 
@@ -137,6 +137,27 @@ async def test_a_name_that_was_bent_to_this_machine_is_refused() -> None:
         assert (await client.get("/login")).status_code == 421
 
 
+REBOUND = "rebound.example:8080"
+
+
+@pytest.mark.parametrize(("host", "status"), [(REBOUND, 403), ("[::1", 403), ("localhost:8080", 303), ("[::1]", 303)])
+async def test_without_a_key_a_bent_name_is_refused_on_all_addresses_too(host: str, status: int) -> None:
+    everywhere = ConsoleSettings(host="0.0.0.0", allow_anonymous=True)  # noqa: S104
+    async with browser(None, everywhere, Host=host, Origin=f"http://{host}") as (client, _):
+        for form in ({}, {"key": "anything"}):
+            answer = await client.post("/login", data=form)
+            assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
+
+
+async def test_with_a_key_or_a_name_of_the_settings_any_name_will_do() -> None:
+    everywhere = ConsoleSettings(host="0.0.0.0", allow_anonymous=True)  # noqa: S104
+    async with browser(KEY, everywhere, Host=REBOUND, Origin=f"http://{REBOUND}") as (client, _):
+        assert (await client.post("/login", data={"key": KEY})).status_code == 303
+    named = everywhere.model_copy(update={"origins": (f"http://{REBOUND}",)})
+    async with browser(None, named, Host=REBOUND, Origin=f"http://{REBOUND}") as (client, _):
+        assert (await client.post("/login", data={})).status_code == 303
+
+
 async def test_the_origin_of_a_proxy_is_taken_where_the_settings_name_it() -> None:
     settings = ConsoleSettings(origins=("https://console.example",))
     async with browser(settings=settings, Origin="https://console.example") as (client, _):
@@ -153,12 +174,66 @@ async def test_every_answer_tells_the_browser_to_be_careful() -> None:
 
 def test_a_login_ends_by_itself_and_the_oldest_makes_room() -> None:
     over = Sessions(seconds=0.0, limit=10)
-    assert over.find(over.open("ann", None)) is None
+    assert over.find(over.open("ann", KEY)) is None
+    assert over.find(over.open(NOBODY, None)) is None
     few = Sessions(seconds=60.0, limit=2)
-    names = [few.open(person, None) for person in ("ann", "bob", "eve")]
+    names = [few.open(person, KEY) for person in ("ann", "bob", "eve")]
     assert [few.find(name) is not None for name in names] == [False, True, True]
     few.close(names[1])
     assert few.find(names[1]) is None
+
+
+def test_logins_without_a_key_take_no_room_and_end_nobody_elses() -> None:
+    sessions = Sessions(seconds=60.0, limit=2)
+    keyed, first = sessions.open("ann", KEY), sessions.open(NOBODY, None)
+    others = [sessions.open(NOBODY, None) for _ in range(100)]
+    assert sessions.find(keyed) is not None
+    assert sessions.find(first) == sessions.find(first) is not None
+    sessions.close(first)
+    assert sessions.find(first) is None
+    assert sessions.find(others[-1]) is not None
+
+
+def test_a_name_that_nobody_signed_opens_nothing() -> None:
+    sessions, another = (Sessions(seconds=60.0, limit=2) for _ in range(2))
+    name = sessions.open(NOBODY, None)
+    kind, ends, rest = name.split(".", 2)
+    for forged in (
+        another.open(NOBODY, None),
+        f"{kind}.{int(ends) + 1}.{rest}",
+        name[:-1],
+        f"{OPEN}.",
+        f"{OPEN}...",
+        f"{name}\u00e9",
+    ):
+        assert sessions.find(forged) is None
+        sessions.close(forged)
+    assert sessions.find(name) is not None
+
+
+@pytest.mark.parametrize("key", ["", KEY], ids=["no key", "any key"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ConsoleSettings(host="0.0.0.0"),  # noqa: S104
+        ConsoleSettings(oidc=OidcSettings(issuer="http://127.0.0.1:1", client_id="c", subjects=("ann",))),
+    ],
+    ids=["on all addresses", "beside a provider"],
+)
+async def test_a_service_without_keys_opens_no_console_that_others_reach(settings: ConsoleSettings, key: str) -> None:
+    async with browser(key=None, settings=settings) as (client, _):
+        assert "Continue without a key" not in (await client.get("/login")).text
+        refused = await client.post("/login", data={"key": key})
+        assert refused.status_code == 403
+        assert "console.allow_anonymous" in refused.text
+        assert COOKIE not in client.cookies
+
+
+async def test_a_console_that_others_reach_is_open_where_its_settings_say_so() -> None:
+    settings = ConsoleSettings(host="0.0.0.0", allow_anonymous=True)  # noqa: S104
+    async with browser(key=None, settings=settings) as (client, _):
+        assert (await client.post("/login", data={})).status_code == 303
+        assert (await client.get("/page")).json() == "hello"
 
 
 @given(st.text(alphabet="/\\:@.?#%&=abc \t\n\r", max_size=30))
@@ -238,7 +313,7 @@ async def test_a_login_that_was_begun_elsewhere_or_used_before_is_refused(provid
 
 async def test_a_console_with_a_provider_lets_nobody_in_without_a_key(provider: Provider) -> None:
     async with browser(key=None, settings=by_oidc(provider)) as (client, _):
-        assert (await client.post("/login", data={})).status_code == 401
+        assert (await client.post("/login", data={})).status_code == 403
 
 
 def test_a_provider_without_saying_who_may_come_in_is_refused() -> None:

@@ -1,0 +1,126 @@
+"""Garbage in the store's shared keys: it costs itself, and neither stops who writes nor blinds who reads for ever."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from recsys.errors import StoreUnavailable
+from recsys.feature_store import FeatureStore, open_feature_store
+from recsys.heartbeat import Heartbeat
+from recsys.item import Item
+from recsys.rollout import Outcome
+from recsys.settings import StoreSettings
+from recsys.trend import TrendCounts
+
+HOUR = 498_853
+OTHER_KINDS: dict[str, Callable[[Any, str], object]] = {
+    "string": lambda server, key: server.set(key, b"\xff\x00"),
+    "list": lambda server, key: server.rpush(key, "x"),
+    "set": lambda server, key: server.sadd(key, b"\xff"),
+    "sorted set": lambda server, key: server.zadd(key, {"i1": 7.0}),
+    "hash": lambda server, key: server.hset(key, mapping={b"\xff": b"\xff", "interactions-0": "zz"}),
+    "stream": lambda server, key: server.xadd(key, {"a": "b"}),
+}
+
+
+@pytest.fixture
+async def store(store_settings: StoreSettings) -> AsyncIterator[FeatureStore]:
+    opened = open_feature_store(store_settings)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def damage(store_settings: StoreSettings) -> Callable[[str, str], None]:
+    """`damage("trends", "list")`: that key becomes a list."""
+
+    def write(key: str, kind: str) -> None:
+        with Redis.from_url(store_settings.url.get_secret_value()) as server:
+            OTHER_KINDS[kind](server, store_settings.prefix + key)
+
+    return write
+
+
+def update(item_id: str) -> Item:
+    return Item(item_id=item_id, updated_at=datetime.now(UTC), available=False)
+
+
+async def changed(store: FeatureStore, since: int) -> tuple[list[str], int]:
+    found = await store.items_changed(since)
+    return [item.item_id for item in found.items], found.revision
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+async def test_a_feed_of_another_kind_is_begun_anew_with_the_next_change(
+    store: FeatureStore, damage: Callable[[str, str], None], kind: str
+) -> None:
+    damage("items:changed", kind)
+    assert (await changed(store, 0))[0] == []
+    assert await store.put_items([update("i1"), update("i2")]) == {}
+    found, revision = await changed(store, 0)
+    assert found == ["i1", "i2"]
+    assert (await changed(store, revision))[0] == []
+
+
+@pytest.mark.parametrize("score", [inf, -inf, 1e300, 2.0**53, -5.5])
+async def test_a_revision_that_is_none_hides_no_change(
+    store: FeatureStore, store_settings: StoreSettings, score: float
+) -> None:
+    """Infinity stopped each replica's reader, and gave every later change the same revision."""
+    await store.put_items([update("i1"), update("i2")])
+    with Redis.from_url(store_settings.url.get_secret_value()) as server:
+        server.zadd(f"{store_settings.prefix}items:changed", {"i1": score, b"\xff": 5.0})
+    found, revision = await changed(store, 0)
+    assert sorted(found) == ["i1", "i2"]
+    await store.put_items([update("i3")])
+    found, reached = await changed(store, revision)
+    assert set(found) <= {"i1", "i3"}
+    assert "i3" in found
+    assert (await changed(store, reached))[0] == []
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+async def test_trends_are_counted_on(store: FeatureStore, damage: Callable[[str, str], None], kind: str) -> None:
+    """The features group tried the same batch for ever: nobody's events were learned."""
+    damage("trends", kind)
+    damage(f"trend:interactions-0:{HOUR}", kind)
+    assert await store.trends([HOUR]) in ({HOUR: {}}, {HOUR: {"i1": 7}})
+    assert await store.count_trends([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})]) == [-1]
+    assert (await store.trends([HOUR]))[HOUR]["i2"] == 5
+
+
+async def test_a_weight_that_is_none_is_left_out(store: FeatureStore, store_settings: StoreSettings) -> None:
+    await store.count_trends([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})])
+    with Redis.from_url(store_settings.url.get_secret_value()) as server:
+        server.zadd(f"{store_settings.prefix}trend:interactions-0:{HOUR}", {"i1": inf})
+    assert await store.trends([HOUR]) == {HOUR: {"i2": 5}}
+
+
+@pytest.mark.parametrize("kind", sorted({*OTHER_KINDS} - {"string"}))
+async def test_outcomes_are_noted_on(store: FeatureStore, damage: Callable[[str, str], None], kind: str) -> None:
+    """Of a canary; the features group, which notes conversions, would wait for them for ever."""
+    outcome = next(iter(Outcome))
+    damage(f"outcome:e:{outcome}", kind)
+    assert await store.outcomes("e") == {}
+    await store.record_outcomes("e", {outcome: [0]})
+    assert await store.outcomes("e") == {outcome: b"\x80"}
+
+
+@pytest.mark.parametrize("kind", sorted({*OTHER_KINDS} - {"hash"}))
+async def test_presences_and_tallies_are_reported_on(
+    store: FeatureStore, damage: Callable[[str, str], None], kind: str
+) -> None:
+    damage("heartbeats", kind)
+    damage("tally:e", kind)
+    assert await store.instances() == []
+    assert await store.counters("e") == {}
+    await store.report(Heartbeat("p", "serve", "live", "first", ("first",)))
+    assert [one.heartbeat.process for one in await store.instances()] == ["p"]
+    with pytest.raises(StoreUnavailable):
+        await store.increment("e", {"compared": 1})
+    await store.increment("e", {"compared": 2})
+    assert await store.counters("e") == {"compared": 2}
