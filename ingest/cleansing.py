@@ -56,10 +56,10 @@ def time(field: TimeField) -> pl.Expr:
     iso = written.str.replace(" ", "T", literal=True)
     naive = [written.str.to_datetime(way, time_unit="us", strict=False) for way in ways]
     naive += [iso.str.to_datetime(way, time_unit="us", strict=False) for way in ISO_FORMATS]
-    here = pl.coalesce(naive).dt.replace_time_zone(field.time_zone, ambiguous="earliest", non_existent="null")
+    local = pl.coalesce(naive).dt.replace_time_zone(field.time_zone, ambiguous="earliest", non_existent="null")
     offset = field.format if field.format is not None and "%z" in field.format else "%+"
     zoned = (written if offset != "%+" else iso).str.to_datetime(offset, time_unit="us", time_zone="UTC", strict=False)
-    return pl.coalesce(here.dt.convert_time_zone("UTC"), zoned)
+    return pl.coalesce(local.dt.convert_time_zone("UTC"), zoned)
 
 
 def texts(field: ListField) -> pl.Expr:

@@ -162,11 +162,11 @@ class GroupLoop:
         gathered: dict[tuple[str, int], Delivered] = {}
         deadline = None
         while not self._stop.is_set():
-            left = POLL_TIMEOUT if deadline is None else min(POLL_TIMEOUT, deadline - monotonic())
+            timeout = POLL_TIMEOUT if deadline is None else min(POLL_TIMEOUT, deadline - monotonic())
             limit = min(POLL, self._limit - len(gathered))
-            if limit <= 0 or left <= 0:
+            if limit <= 0 or timeout <= 0:
                 break
-            polled = await self._until_done(partial(self._consumer.poll, limit, left))
+            polled = await self._until_done(partial(self._consumer.poll, limit, timeout))
             gathered.update({(message.partition, message.offset): message for message in polled})
             if deadline is None:
                 if not polled or not self._wait:

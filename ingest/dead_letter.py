@@ -39,10 +39,10 @@ def dead_letter_topic(topic: TopicSettings) -> TopicSettings:
 class DeadLetterWriter:
     """The table has every letter; the topic tells of them as well as it can, and never holds anything up."""
 
-    def __init__(self, letters: DeadLetters, topic: TopicProducer, kept: float) -> None:
+    def __init__(self, letters: DeadLetters, topic: TopicProducer, retention: float) -> None:
         self._letters = letters
         self._topic = topic
-        self._kept = timedelta(seconds=kept)
+        self._retention = timedelta(seconds=retention)
         self._expiry_due = 0.0
         DEAD_LETTERS_WAITING.set_function(self._waiting)
 
@@ -79,7 +79,7 @@ class DeadLetterWriter:
 
     def _expire(self) -> None:
         try:
-            self._letters.expire(datetime.now(UTC) - self._kept)
+            self._letters.expire(datetime.now(UTC) - self._retention)
         except LogUnavailable as error:
             log.warning("old dead letters could not be erased", error=str(error))
 

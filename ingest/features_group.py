@@ -75,9 +75,9 @@ class FeaturesGroup:
                 break
             # Out of step with whoever else writes, so that nobody always comes second.
             await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
-            known = [loaded[user_id] for user_id in pending] if loaded else await self._store.load(list(pending))
-            reduced = [apply(features, pending[features.user_id], self._length) for features in known]
-            changed = [new for new, old in zip(reduced, known, strict=True) if new is not old]
+            stored = [loaded[user_id] for user_id in pending] if loaded else await self._store.load(list(pending))
+            reduced = [apply(features, pending[features.user_id], self._length) for features in stored]
+            changed = [new for new, old in zip(reduced, stored, strict=True) if new is not old]
             lost = await self._save(changed)
             pending, loaded = {user_id: pending[user_id] for user_id in lost}, {}
         if pending:
@@ -89,13 +89,13 @@ class FeaturesGroup:
             if not pending:
                 return
             await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
-            both = await halves(pending, self._store, self._length)
+            pairs = await halves(pending, self._store, self._length)
             # Whoever receives comes first: what stands in two places can be merged again, in none it is lost.
-            lost = await self._save([one.into for one in both if one.into])
-            received = [one.source for one in both if not one.into or one.into.user_id not in lost]
-            left = {one.source.user_id for one in both} - {one.user_id for one in received}
-            left |= await self._save(received)
-            pending = [merge for merge in pending if merge.message.user_id in left]
+            lost = await self._save([pair.into for pair in pairs if pair.into])
+            received = [pair.source for pair in pairs if not pair.into or pair.into.user_id not in lost]
+            retry_ids = {pair.source.user_id for pair in pairs} - {record.user_id for record in received}
+            retry_ids |= await self._save(received)
+            pending = [merge for merge in pending if merge.message.user_id in retry_ids]
         if pending:
             raise StoreUnavailable(f"{len(pending)} users' records keep changing under this merge")
 
@@ -113,7 +113,7 @@ class FeaturesGroup:
 
     async def _write(self, features: Sequence[UserFeatures]) -> set[str]:
         written = await self._store.save(features)
-        return {one.user_id for one, done in zip(features, written, strict=True) if not done}
+        return {record.user_id for record, done in zip(features, written, strict=True) if not done}
 
 
 def _by_user(rounds: Sequence[Round]) -> dict[str, list[Positioned]]:
@@ -137,17 +137,17 @@ def with_embeddings(features: Sequence[UserFeatures], indexes: Sequence[Index]) 
     embeddings: list[dict[str, Vector]] = [{} for _ in features]
     for index in indexes:
         missing = []
-        for place, one in enumerate(features):
-            known = one.embeddings.get(index.version)
-            if known is not None:
-                embeddings[place][index.version] = known
-            elif one.history:
-                missing.append(place)
+        for position, record in enumerate(features):
+            embedding = record.embeddings.get(index.version)
+            if embedding is not None:
+                embeddings[position][index.version] = embedding
+            elif record.history:
+                missing.append(position)
         if not missing:
             continue
         with FOLD_IN_SECONDS.time():
-            vectors = index.fold_in_many([features[place].history for place in missing])
-        for place, vector in zip(missing, vectors, strict=True):
+            vectors = index.fold_in_many([features[position].history for position in missing])
+        for position, vector in zip(missing, vectors, strict=True):
             if vector is not None:
-                embeddings[place][index.version] = vector
-    return [replace(one, embeddings=own) for one, own in zip(features, embeddings, strict=True)]
+                embeddings[position][index.version] = vector
+    return [replace(record, embeddings=own) for record, own in zip(features, embeddings, strict=True)]

@@ -44,10 +44,10 @@ class Batch:
     offsets: dict[str, int] = field(default_factory=dict)
     miskeyed: list[Delivered] = field(default_factory=list)
 
-    def refuse_items(self, refused: Mapping[int, InvalidInput], now: datetime) -> None:
+    def refuse_items(self, refused: Mapping[int, InvalidInput], moment: datetime) -> None:
         """Items that have no room in what is known of them: whoever merges them finds out."""
-        for place, error in refused.items():
-            self.crowded[place] = _refusal(self.item_messages[place], error, now)
+        for position, error in refused.items():
+            self.crowded[position] = _refusal(self.item_messages[position], error, moment)
 
     @property
     def refusals(self) -> list[Refusal]:
@@ -73,17 +73,17 @@ class Batch:
         return rounds
 
 
-def decode_batch(messages: Sequence[Delivered], now: datetime, bounds: TimeBounds) -> Batch:
+def decode_batch(messages: Sequence[Delivered], moment: datetime, bounds: TimeBounds) -> Batch:
     """Pure; never raises for a message's sake: what cannot be applied becomes a dead letter."""
     batch = Batch()
-    span = span_on_topic(bounds, now)
+    span = span_on_topic(bounds, moment)
     for delivered in messages:
         batch.offsets[delivered.partition] = max(delivered.offset, batch.offsets.get(delivered.partition, -1))
         try:
             message = envelope.decode(delivered.value, delivered.headers)
             validate(message, span)
         except InvalidInput as error:
-            batch.rejected.append(_refusal(delivered, error, now))
+            batch.rejected.append(_refusal(delivered, error, moment))
             continue
         if delivered.key != wire.key_of(message):
             batch.miskeyed.append(delivered)
@@ -100,14 +100,14 @@ def decode_batch(messages: Sequence[Delivered], now: datetime, bounds: TimeBound
     return batch
 
 
-def _refusal(delivered: Delivered, error: InvalidInput, now: datetime) -> Refusal:
+def _refusal(delivered: Delivered, error: InvalidInput, moment: datetime) -> Refusal:
     return Refusal(
         reason=error.reason,
         field=error.field,
         partition=delivered.partition,
         offset=delivered.offset,
         value=delivered.value,
-        at=now,
+        at=moment,
         key=delivered.key,
         headers=delivered.headers,
     )

@@ -35,14 +35,16 @@ class LogGroup:
             for record in (*batch.interactions, *batch.erasures, *batch.merges)
         )
         await asyncio.to_thread(self._write, batch)
-        self._watermarks |= {one: max(offset, reached[one]) for one, offset in batch.offsets.items()}
+        self._watermarks |= {partition: max(offset, reached[partition]) for partition, offset in batch.offsets.items()}
         await self._dead_letters.dead_letter(batch.refusals, batch.erasures)
         return repeated
 
     async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:
         reached = await self._reached(partitions)
         # What another member has now, it moves.
-        self._watermarks = {one: max(offset, self._watermarks.get(one, -1)) for one, offset in reached.items()}
+        self._watermarks = {
+            partition: max(offset, self._watermarks.get(partition, -1)) for partition, offset in reached.items()
+        }
         return reached
 
     async def _reached(self, partitions: Collection[str]) -> dict[str, int]:

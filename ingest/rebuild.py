@@ -13,7 +13,7 @@ import polars as pl
 import structlog
 
 from ingest.features_group import with_embeddings
-from ingest.rebuild_users import Logged, Selection, Start, logged_users, selected
+from ingest.rebuild_users import LoggedUser, Selection, Start, logged_users, select_users
 from ingest.trend_counts import OTHER_UNITS, UNITS
 from recsys.errors import Conflict
 from recsys.feature_store import FeatureStore
@@ -67,10 +67,10 @@ async def rebuild_features(
     for first in range(0, len(items), ITEMS_AT_ONCE):
         refused = await store.put_items(items[first : first + ITEMS_AT_ONCE], whole=True)
         if refused:
-            place, error = next(iter(refused.items()))
-            item_id = items[first + place].item_id
+            position, error = next(iter(refused.items()))
+            item_id = items[first + position].item_id
             logger.warning("items have no room in the store", count=len(refused), first=item_id, error=str(error))
-    selection: Selection = await asyncio.to_thread(selected, log, since)
+    selection: Selection = await asyncio.to_thread(select_users, log, since)
     users, done, watermarks = selection.users.len(), 0, selection.snapshot.watermarks
     ahead: dict[str, int] = {}
     passes = logged_users(selection)
@@ -87,24 +87,24 @@ async def rebuild_features(
 
 
 async def _save(
-    logged: Sequence[Logged], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
+    logged: Sequence[LoggedUser], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
 ) -> list[Mapping[str, int]]:
     """How far the store had come with each of these users."""
-    seen: list[Mapping[str, int]] = []
-    waiting = {one.user_id: one for one in logged}
+    stored_offsets: list[Mapping[str, int]] = []
+    waiting = {user.user_id: user for user in logged}
     for _ in range(ATTEMPTS):
         stored = await store.load(list(waiting))
-        seen += [one.offsets for one in stored]
+        stored_offsets += [record.offsets for record in stored]
         met = [meet(waiting[old.user_id], old, length, anew) for old in stored]
         changed = [new for new, old in zip(met, stored, strict=True) if new is not old or _lacks(old, indexes)]
         saved = await store.save(await asyncio.to_thread(with_embeddings, changed, indexes))
         waiting = {new.user_id: waiting[new.user_id] for new, done in zip(changed, saved, strict=True) if not done}
         if not waiting:
-            return seen
+            return stored_offsets
     raise Conflict(f"{len(waiting)} users changed {ATTEMPTS} times while being rebuilt; do it again")
 
 
-def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, anew: bool = False) -> UserFeatures:
+def meet(logged: LoggedUser, stored: UserFeatures, length: int = HISTORY_LENGTH, anew: bool = False) -> UserFeatures:
     """`stored` and what the log knows as one record; `stored` itself where it knew all of that.
 
     Either may be ahead of the other, on each partition, and `stored` may begin in the middle of the topic. So what
@@ -113,21 +113,23 @@ def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, ane
     """
     if anew and all(offset <= logged.offsets.get(partition, -1) for partition, offset in stored.offsets.items()):
         stored = UserFeatures(stored.user_id, revision=stored.revision)
-    left = tuple(identity_change(record.message) for record in logged.identity_changes)
-    unlogged = [one for one in stored.identity_changes if one not in left]
+    logged_changes = tuple(identity_change(record.message) for record in logged.identity_changes)
+    unlogged = [change for change in stored.identity_changes if change not in logged_changes]
 
     def stays(partition: str, offset: int, entry: HistoryEntry, moved: bool) -> bool:
         if moved:
-            return not any(one.takes(entry.since_ms) for one in unlogged)
+            return not any(change.takes(entry.since_ms) for change in unlogged)
         if partition in stored.offsets:
             return offset > stored.offsets[partition] or not unlogged
-        return not any(one.takes(entry.at_ms) for one in unlogged)
+        return not any(change.takes(entry.at_ms) for change in unlogged)
 
     entries = tuple(
         entry for partition, offset, entry, moved in logged.entries if stays(partition, offset, entry, moved)
     )
     caught_up = apply(stored, logged.identity_changes, length)
-    return join(caught_up, UserFeatures(stored.user_id, entries, logged.offsets, identity_changes=left), length)
+    return join(
+        caught_up, UserFeatures(stored.user_id, entries, logged.offsets, identity_changes=logged_changes), length
+    )
 
 
 def _lacks(stored: UserFeatures, indexes: Sequence[Index]) -> bool:
@@ -140,8 +142,8 @@ async def rebuild_trends(log: InteractionLog, store: FeatureStore, now_ms: float
     Events of users who were erased since are not among them. Raises `StoreUnavailable`, `LogUnavailable`.
     """
     counts = await asyncio.to_thread(lambda: list(_trends(log, now_ms)))
-    found = await store.count_trends(counts) if counts else []
-    return [one.partition for one, offset in zip(counts, found, strict=True) if offset != one.after]
+    offsets = await store.count_trends(counts) if counts else []
+    return [trend.partition for trend, offset in zip(counts, offsets, strict=True) if offset != trend.after]
 
 
 def _trends(log: InteractionLog, now_ms: float) -> Iterator[TrendCounts]:

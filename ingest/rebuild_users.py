@@ -19,7 +19,7 @@ Start = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedUser:
     """One user as the log has it: the newest entries with their places, and whether a merge `moved` them here."""
 
     user_id: str
@@ -41,17 +41,17 @@ class Selection:
     at_once: int
 
 
-def selected(log: InteractionLog, since: Start | None) -> Selection:
+def select_users(log: InteractionLog, since: Start | None) -> Selection:
     snapshot = log.snapshot()
     beyond = pl.col("offset") > _since(since)
     merges = snapshot.identity_changes.filter(pl.col("into").is_not_null())
-    found = pl.concat(
+    user_ids = pl.concat(
         [
             snapshot.places.filter(beyond).select("user_id"),
             snapshot.rows.filter(pl.col("since").is_not_null(), beyond).select("user_id"),
         ]
     )
-    users = found.unique().collect()
+    users = user_ids.unique().collect()
     while True:
         into = merges.join(users, on="user_id", how="semi").select(user_id="into").unique()
         new = into.join(users, on="user_id", how="anti")
@@ -70,21 +70,24 @@ def _since(since: Start | None) -> pl.Expr:
     return pl.col("partition").replace_strict(dict(since), default=-1, return_dtype=pl.Int64())
 
 
-def logged_users(selection: Selection) -> Iterator[list[Logged]]:
+def logged_users(selection: Selection) -> Iterator[list[LoggedUser]]:
     """In the order of the selection, one list per pass."""
     for start in range(0, selection.users.len(), selection.at_once):
         yield _read(selection.snapshot, selection.users.slice(start, selection.at_once))
 
 
-def _read(snapshot: Snapshot, users: pl.Series) -> list[Logged]:
+def _read(snapshot: Snapshot, users: pl.Series) -> list[LoggedUser]:
     mine = pl.DataFrame({"user_id": users})
     offsets: defaultdict[str, dict[str, int]] = defaultdict(dict)
     places = snapshot.places.filter(~pl.col("partition").str.starts_with(IMPORT_PREFIX))
     for user_id, partition, offset in places.join(mine.lazy(), on="user_id", how="semi").collect().iter_rows():
         offsets[user_id][partition] = offset
     identity_changes = _identity_changes(snapshot.identity_changes.join(mine, on="user_id", how="semi"))
-    entries = {user_id: list(found) for user_id, found in _entries(snapshot.rows, mine, identity_changes)}
-    return [Logged(one, entries.get(one, []), identity_changes.get(one, []), offsets[one]) for one in users]
+    entries = {user_id: list(rows) for user_id, rows in _entries(snapshot.rows, mine, identity_changes)}
+    return [
+        LoggedUser(user_id, entries.get(user_id, []), identity_changes.get(user_id, []), offsets[user_id])
+        for user_id in users
+    ]
 
 
 def _identity_changes(rows: pl.DataFrame) -> dict[str, list[Positioned]]:
@@ -115,9 +118,9 @@ def _entries(
         .agg(columns)
         .collect()
     )
-    for user_id, *found in newest.iter_rows():
-        last = max((epoch_ms(one.message.occurred_at) for one in identity_changes.get(user_id, [])), default=0)
-        yield user_id, _placed(zip(*found, strict=True), last)
+    for user_id, *values in newest.iter_rows():
+        last = max((epoch_ms(change.message.occurred_at) for change in identity_changes.get(user_id, [])), default=0)
+        yield user_id, _placed(zip(*values, strict=True), last)
 
 
 def _placed(

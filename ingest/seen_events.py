@@ -33,8 +33,8 @@ class KeySet:
         if not len(self.keys):
             return np.zeros(len(keys), bool)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        found: Mask = self.keys[places] == keys
-        return found
+        mask: Mask = self.keys[places] == keys
+        return mask
 
 
 class SeenEvents:
@@ -47,9 +47,9 @@ class SeenEvents:
     def __init__(self, log: InteractionLog, partition: str) -> None:
         mine = pl.col("partition") == partition
         keys = log.events().select(mine.alias("mine"), KEY.alias("key")).collect(engine="streaming")
-        self._here, self._elsewhere = KeySet(), KeySet()
-        for known, chosen in ((self._here, pl.col("mine")), (self._elsewhere, ~pl.col("mine"))):
-            known.add(keys.filter(chosen).get_column("key").to_numpy())
+        self._own, self._foreign = KeySet(), KeySet()
+        for key_set, chosen in ((self._own, pl.col("mine")), (self._foreign, ~pl.col("mine"))):
+            key_set.add(keys.filter(chosen).get_column("key").to_numpy())
 
     def sort_out(self, rows: pl.DataFrame) -> tuple[Mask, Mask]:
         """(new, known from elsewhere) per row; what is neither repeats an earlier row of this partition.
@@ -57,9 +57,9 @@ class SeenEvents:
         What is new counts as seen from now on.
         """
         keys = keys_of(rows)
-        known = self._elsewhere.contains(keys)
+        in_log = self._foreign.contains(keys)
         firsts = np.zeros(len(keys), bool)
         firsts[np.unique(keys, return_index=True)[1]] = True
-        new = firsts & ~known & ~self._here.contains(keys)
-        self._here.add(keys[new])
-        return new, known
+        new = firsts & ~in_log & ~self._own.contains(keys)
+        self._own.add(keys[new])
+        return new, in_log

@@ -44,14 +44,16 @@ class TrendCounter:
         for record in new_events:
             pending[record.partition].append(record)
         for _ in range(ATTEMPTS):
-            counts = [self._counts(one, records, reached[one], now_ms) for one, records in pending.items()]
-            weighty = [one for one in counts if one.hours]
+            counts = [
+                self._counts(partition, records, reached[partition], now_ms) for partition, records in pending.items()
+            ]
+            weighty = [trend for trend in counts if trend.hours]
             if not weighty:
                 return
-            for one, found in zip(weighty, await self._store.count_trends(weighty), strict=True):
-                self._reached[one.partition] = one.reached if found == one.after else found
-                if found == one.after:
-                    del pending[one.partition]
+            for trend, offset in zip(weighty, await self._store.count_trends(weighty), strict=True):
+                self._reached[trend.partition] = trend.reached if offset == trend.after else offset
+                if offset == trend.after:
+                    del pending[trend.partition]
         raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
 
     async def look_up(self, partitions: Collection[str]) -> dict[str, int]:
@@ -60,21 +62,21 @@ class TrendCounter:
         A store that lost it begins anew: to go on from what this process remembers would count nothing for ever.
         """
         looks = [TrendCounts(partition, NOWHERE, NOWHERE, {}) for partition in partitions]
-        found = dict(zip(partitions, await self._store.count_trends(looks) if looks else (), strict=True))
-        for partition, offset in found.items():
+        offsets = dict(zip(partitions, await self._store.count_trends(looks) if looks else (), strict=True))
+        for partition, offset in offsets.items():
             if offset < self._reached.get(partition, -1):
                 self._reached[partition] = offset
-        return found
+        return offsets
 
     def _counts(self, partition: str, records: Sequence[Positioned], reached: int, now_ms: float) -> TrendCounts:
-        after = self._reached.get(partition, -1)
+        previous = self._reached.get(partition, -1)
         first, last = hour_of(now_ms) - TREND_HOURS + 1, hour_of(now_ms + 1000 * FUTURE_TOLERANCE)
         hours: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for record in records:
             event = record.message
-            if record.offset <= after or not isinstance(event, Interaction):
+            if record.offset <= previous or not isinstance(event, Interaction):
                 continue
             units, hour = UNITS.get(event.type, OTHER_UNITS), hour_of(epoch_ms(event.occurred_at))
             if units and first <= hour <= last:
                 hours[hour][event.item_id] += units
-        return TrendCounts(partition, after, reached, hours)
+        return TrendCounts(partition, previous, reached, hours)

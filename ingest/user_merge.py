@@ -17,9 +17,9 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    before: UserFeatures
-    after: UserFeatures
-    left: IdentityChange
+    previous: UserFeatures
+    final: UserFeatures
+    change: IdentityChange
 
 
 async def halves(merges: Sequence[Positioned], store: FeatureStore, length: int) -> list[Halves]:
@@ -30,20 +30,20 @@ async def halves(merges: Sequence[Positioned], store: FeatureStore, length: int)
     """
     stored = await store.load([merge.message.user_id for merge in merges])
     endings = [
-        _Ending(before, apply(before, [merge], length), identity_change(merge.message))
-        for before, merge in zip(stored, merges, strict=True)
+        _Ending(previous, apply(previous, [merge], length), identity_change(merge.message))
+        for previous, merge in zip(stored, merges, strict=True)
     ]
-    new = [ending for ending in endings if ending.after is not ending.before]
+    new = [ending for ending in endings if ending.final is not ending.previous]
     return [_halves(ending, *reached, length) for ending, reached in zip(new, await _follow(new, store), strict=True)]
 
 
 def _halves(ending: _Ending, receiver: UserFeatures | None, at_ms: int, length: int) -> Halves:
     if receiver is None:
-        return Halves(ending.after, None)
-    if receiver.user_id == ending.after.user_id:
-        return Halves(merged_in(ending.after, ending.before, ending.left, at_ms, length), None)
-    into = merged_in(receiver, ending.before, ending.left, at_ms, length)
-    return Halves(ending.after, None if into is receiver else into)
+        return Halves(ending.final, None)
+    if receiver.user_id == ending.final.user_id:
+        return Halves(merged_in(ending.final, ending.previous, ending.change, at_ms, length), None)
+    into = merged_in(receiver, ending.previous, ending.change, at_ms, length)
+    return Halves(ending.final, None if into is receiver else into)
 
 
 async def _follow(endings: Sequence[_Ending], store: FeatureStore) -> list[tuple[UserFeatures | None, int]]:
@@ -52,15 +52,18 @@ async def _follow(endings: Sequence[_Ending], store: FeatureStore) -> list[tuple
     Partitions run apart, so whoever receives may have left already. It ends, because every step is to a
     identity change later than the last.
     """
-    going = {place: ending.left for place, ending in enumerate(endings)}
+    going = {position: ending.change for position, ending in enumerate(endings)}
     reached: dict[int, tuple[UserFeatures | None, int]] = {}
     while going:
-        stored = {one.user_id: one for one in await store.load(sorted({left.into for left in going.values()}))}
-        for place, left in list(going.items()):
-            onward = left_since(stored[left.into], left.at_ms)
+        stored = {
+            features.user_id: features
+            for features in await store.load(sorted({change.into for change in going.values()}))
+        }
+        for position, change in list(going.items()):
+            onward = left_since(stored[change.into], change.at_ms)
             if onward is not None and onward.into:
-                going[place] = onward
+                going[position] = onward
             else:
-                reached[place] = (stored[left.into] if onward is None else None, left.at_ms)
-                del going[place]
-    return [reached[place] for place in range(len(endings))]
+                reached[position] = (stored[change.into] if onward is None else None, change.at_ms)
+                del going[position]
+    return [reached[position] for position in range(len(endings))]

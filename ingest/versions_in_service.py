@@ -81,10 +81,10 @@ class VersionsInService:
             return None
 
     def _replace(self, indexes: tuple[Index, ...]) -> None:
-        before, now = ({index.version for index in some} for some in (self.indexes, indexes))
-        for version in before - now:
+        previous, current = ({index.version for index in group} for group in (self.indexes, indexes))
+        for version in previous - current:
             IN_SERVICE.remove(version)
-        for version in now - before:
+        for version in current - previous:
             IN_SERVICE.labels(version).set(1)
             log.info("folding into version", version=version)
         self.indexes = indexes

@@ -98,7 +98,7 @@ def judge_cold(split: Split, dataset: data.Dataset, whole: Catalogue, seed: int)
     with TemporaryDirectory() as folder:
         version = learned({item: dataset.items[item] for item in known}, reduced, Path(folder))
         lists = evaluate_model("cold items", version, users, exclude_seen=False, progress=silent)
-        found = among_cold(version, whole, split, [one for one in users if one.wanted & hidden], seed)
+        found = among_cold(version, whole, split, [one for one in users if one.targets & hidden], seed)
     with TemporaryDirectory() as folder:
         version = learned(without, reduced, Path(folder))
         before = evaluate_model("no cold items", version, users, exclude_seen=False, progress=silent)
@@ -137,7 +137,7 @@ def among_cold(
         "had they their past: ALS": knowing @ whole.vectors(rows).T,
     }
     place = {item: at for at, item in enumerate(ids)}
-    wanted = [[place[item] for item in one.wanted if item in place] for one in users]
+    wanted = [[place[item] for item in one.targets if item in place] for one in users]
     return {"customers asked": float(len(users))} | {
         f"recall@20 {name}": float(np.mean([recall(line, right) for line, right in zip(table, wanted, strict=True)]))
         for name, table in scores.items()

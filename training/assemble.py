@@ -40,8 +40,8 @@ def assemble(
     trends = trending(interactions, item_ids, popularity, settings.trending)
     neighbours = together(interactions, item_ids, settings.cooccurrence)
     progress("placing new items", 0, None)
-    wanted = np.bincount(users.matrix.indices, minlength=len(item_ids)).astype(np.float64)
-    content = learn(described, item_factors, wanted, settings.cold_start)
+    demand = np.bincount(users.matrix.indices, minlength=len(item_ids)).astype(np.float64)
+    content = learn(described, item_factors, demand, settings.cold_start)
     cold = cold_items(dataset.items, item_ids, content, settings.cold_start)
     factors = np.concatenate([item_factors, cold.factors])
     items, bare = without_unreadable([*described, *cold.items])
@@ -59,10 +59,10 @@ def assemble(
         cold=np.arange(len(factors)) >= len(item_ids),
         content=content.projection,
     )
-    told = {"items": len(cold.items), "similarity": content.similarity, "judged": content.judged}
-    return contents, {"cold_start": told, "items_without_properties": len(bare)}
+    cold_start = {"items": len(cold.items), "similarity": content.similarity, "judged": content.judged}
+    return contents, {"cold_start": cold_start, "items_without_properties": len(bare)}
 
 
-def _with_none(values: NDArray[np.float32], more: int) -> NDArray[np.float32]:
+def _with_none(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """`values` (n,) and a zero for each of `more` cold items."""
-    return np.concatenate([values, np.zeros(more, np.float32)])
+    return np.concatenate([values, np.zeros(count, np.float32)])

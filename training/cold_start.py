@@ -40,16 +40,16 @@ class ContentModel:
 
 
 def learn(
-    items: Sequence[Item | None], factors: Matrix, wanted: NDArray[np.float64], settings: ColdStartSettings
+    items: Sequence[Item | None], factors: Matrix, demand: NDArray[np.float64], settings: ColdStartSettings
 ) -> ContentModel:
     """From `items` (n) with their learned `factors` (n, d), weighted by how often each was `wanted` (n,)."""
     described = np.array([row for row, item in enumerate(items) if item is not None], np.int64)
     if len(described) < settings.min_items:
         return ContentModel(np.empty((0, factors.shape[1]), np.float32), 0.0, 0)
-    described = np.sort(described[np.argsort(-wanted[described], kind="stable")[:MAX_LEARNED]])
+    described = np.sort(described[np.argsort(-demand[described], kind="stable")[:MAX_LEARNED]])
     matrix = _matrix([item for row in described.tolist() if (item := items[row]) is not None])
     learned = factors[described]
-    weights = np.sqrt(np.log1p(wanted[described]))
+    weights = np.sqrt(np.log1p(demand[described]))
     judges = np.arange(len(described)) % HELD_OUT == 0
     scored = []
     for regularization in REGULARIZATIONS:
@@ -73,18 +73,18 @@ class ColdItems:
 
 
 def cold_items(
-    catalogue: dict[str, Item], known: Sequence[str], model: ContentModel, settings: ColdStartSettings
+    catalogue: dict[str, Item], touched_ids: Sequence[str], model: ContentModel, settings: ColdStartSettings
 ) -> ColdItems:
     """The catalogue's items that nobody has touched, the latest `max_items` of them, oldest first."""
-    touched = set(known)
+    touched = set(touched_ids)
     new = [item for item in catalogue.values() if item.item_id not in touched] if len(model.projection) else []
     new = sorted(new, key=lambda item: (item.updated_at, item.item_id))[max(len(new) - settings.max_items, 0) :]
     return ColdItems([item.item_id for item in new], new, place(new, model.projection))
 
 
 def _matrix(items: Sequence[Item]) -> csr_matrix:
-    made = features(items)
-    return csr_matrix((made.weights, made.buckets, made.indptr), shape=(len(items), BUCKETS))
+    content = features(items)
+    return csr_matrix((content.weights, content.buckets, content.indptr), shape=(len(items), BUCKETS))
 
 
 def _ridge(matrix: csr_matrix, targets: Matrix, weights: NDArray[np.float64], regularization: float) -> Matrix:

@@ -16,11 +16,11 @@ from training.evaluate import (
     USER_SEGMENTS,
     Evaluation,
     HeldOutUser,
+    empty_evaluation,
     evaluate_model,
     evaluate_own_history,
     evaluate_popularity,
     held_out_users,
-    nobody_asked,
 )
 from training.gate.judge import RECALL
 from training.index_build import Progress
@@ -51,7 +51,7 @@ class Comparison:
         named = [("", self.candidate), ("popularity ", self.popularity)]
         named += [("own history ", self.own_history)] if self.own_history else []
         named += zip(("new items ", "popularity new items "), self.discovery, strict=False)
-        return {f"{prefix}{key}": value for prefix, one in named for key, value in one.told().items()}
+        return {f"{prefix}{key}": value for prefix, evaluation in named for key, value in evaluation.summary().items()}
 
 
 def compare(
@@ -74,13 +74,13 @@ def compare(
         for exclude_seen in (settings.exclude_seen, True)
     )
     if not users:
-        return Comparison(0, nobody_asked("candidate"), nobody_asked("popularity"))
+        return Comparison(0, empty_evaluation("candidate"), empty_evaluation("popularity"))
     candidate = _candidate(folder, settings, dataset, split, progress)
-    asked, new = _Evaluator(users, settings.exclude_seen, progress), _Evaluator(discoverers, True, progress)
-    measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
+    evaluator, new = _Evaluator(users, settings.exclude_seen, progress), _Evaluator(discoverers, True, progress)
+    measured, popular = evaluator.model("candidate", candidate), evaluator.popularity("popularity", candidate)
     discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
-    own = None if asked.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
-    live = _live(registry, folder, split, asked) if registry else (None, "nothing live was asked", {}, None)
+    own = None if evaluator.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
+    live = _live(registry, folder, split, evaluator) if registry else (None, "nothing live was asked", {}, None)
     return Comparison(len(users), measured, popular, discovery if discoverers else (), own, *live)
 
 
@@ -106,11 +106,11 @@ def _candidate(
     confidence = data.confidence_parameters(settings, split.cutoff)
     learned = data.confidence_matrix(split.past, confidence)
     factors = fit(learned.matrix, settings, progress).item_factors
-    known = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
+    past_dataset = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
     manifest, _ = write_version(
         folder / "candidate",
         settings,
-        known,
+        past_dataset,
         split.past,
         confidence,
         learned.item_ids,
@@ -124,7 +124,7 @@ def _candidate(
 
 
 def _live(
-    registry: IndexRegistry, folder: Path, split: Split, asked: _Evaluator
+    registry: IndexRegistry, folder: Path, split: Split, evaluator: _Evaluator
 ) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
     """The live version on the same users, why that is no fair comparison (empty: it is), its leads when trained."""
     move = registry.alias(LIVE)
@@ -137,13 +137,13 @@ def _live(
     except (NotFound, CorruptArtefact) as error:
         return None, f"the live version cannot be opened: {error}", {}, manifest
     # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
-    live = asked.model("live", all_available(Catalogue.of(index)))
+    live = evaluator.model("live", all_available(Catalogue.of(index)))
     if manifest.watermark < split.cutoff:
         return live, "", {}, manifest
-    leads = _leads_when_trained(manifest, asked.exclude_seen)
-    then = f"; when it was trained it reached {leads['']:.2f} times the recall of popular items" if leads else ""
-    seen = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
-    return live, seen + then, leads, manifest
+    leads = _leads_when_trained(manifest, evaluator.exclude_seen)
+    lead_note = f"; when it was trained it reached {leads['']:.2f} times the recall of popular items" if leads else ""
+    note = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
+    return live, note + lead_note, leads, manifest
 
 
 def all_available(catalogue: Catalogue) -> Catalogue:

@@ -76,15 +76,15 @@ def confidence_matrix(
     Items outside `item_ids` (default: every item there is, sorted) are left out.
     """
     items = interactions["item_id"].unique().sort().to_list() if item_ids is None else item_ids
-    known = interactions.filter(pl.col("item_id").is_in(items))
-    users = known["user_id"].unique().sort().to_list()
-    base = known["type"].replace_strict(
+    events = interactions.filter(pl.col("item_id").is_in(items))
+    users = events["user_id"].unique().sort().to_list()
+    base = events["type"].replace_strict(
         parameters.type_weights, default=parameters.other_weight, return_dtype=pl.Float64
     )
-    at_ms = known["occurred_at"].dt.epoch("ms").cast(pl.Float64)
+    at_ms = events["occurred_at"].dt.epoch("ms").cast(pl.Float64)
     weights = decayed(base.to_numpy(), at_ms.to_numpy(), parameters)
-    rows = _positions(known["user_id"], users)
-    columns = _positions(known["item_id"], items)
+    rows = _positions(events["user_id"], users)
+    columns = _positions(events["item_id"], items)
     summed = csr_matrix((weights, (rows, columns)), shape=(len(users), len(items)), dtype=np.float64)
     summed.sum_duplicates()
     summed.data = 1.0 + parameters.alpha * summed.data

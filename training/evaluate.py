@@ -27,7 +27,7 @@ USER_SEGMENTS = ("new users", "light users", "heavy users")
 ITEM_SEGMENTS = ("head items", "tail items")
 DEFAULT_SEGMENTS = SegmentSettings()
 Progress = Callable[[str, int, int], None]
-Ranked = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
+Ranker = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class HeldOutUser:
     user_id: str
     history: tuple[HistoryEntry, ...]
     past_interactions: int
-    wanted: frozenset[str]
+    targets: frozenset[str]
     segment: str = "light users"
     head: frozenset[str] = frozenset()
 
@@ -61,7 +61,7 @@ class Evaluation:
     segments: dict[str, NDArray[np.float64]]
     shown: NDArray[np.int64]
 
-    def told(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
         """For the manifest: the means, those of the segments too."""
         means = {
             f"recall@{HEADLINE_K} of {name}": float(np.nanmean(values))
@@ -71,7 +71,7 @@ class Evaluation:
         return self.metrics | means
 
 
-def nobody_asked(name: str) -> Evaluation:
+def empty_evaluation(name: str) -> Evaluation:
     return Evaluation(name, {}, np.empty(0), {}, np.empty(0, dtype=np.int64))
 
 
@@ -86,16 +86,18 @@ def held_out_users(
     """Users of the future who have a past; what lists leave out by themselves (`exclude_seen`) is not asked for."""
     counted = split.future.filter(pl.col("type").is_in(list(wanted_types))) if wanted_types else split.future
     future = counted.group_by("user_id").agg(pl.col("item_id").unique())
-    wanted = {user: frozenset(items) for user, items in future.iter_rows()}
-    past = split.past.filter(pl.col("user_id").is_in(list(wanted)))
+    targets_by_user = {user: frozenset(items) for user, items in future.iter_rows()}
+    past = split.past.filter(pl.col("user_id").is_in(list(targets_by_user)))
     lengths = dict(past.group_by("user_id").len().iter_rows())
     head = _head_items(split.past, segments.head)
     users = []
     for user, history in histories(newest_per_user(past, history_length)):
-        asked = wanted[user] - {entry.item_id for entry in history} if exclude_seen else wanted[user]
-        if asked:
+        targets = (
+            targets_by_user[user] - {entry.item_id for entry in history} if exclude_seen else targets_by_user[user]
+        )
+        if targets:
             kind = _kind(lengths[user], segments)
-            users.append(HeldOutUser(user, history, lengths[user], asked, kind, asked & head))
+            users.append(HeldOutUser(user, history, lengths[user], targets, kind, targets & head))
     return users
 
 
@@ -106,9 +108,9 @@ def _kind(interactions: int, segments: SegmentSettings) -> str:
 
 
 def _head_items(past: pl.DataFrame, share: float) -> frozenset[str]:
-    wanted = past.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
-    most = wanted.sort("users", "item_id", descending=[True, False]).head(math.ceil(share * wanted.height))
-    return frozenset(most["item_id"].to_list())
+    demand = past.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
+    head = demand.sort("users", "item_id", descending=[True, False]).head(math.ceil(share * demand.height))
+    return frozenset(head["item_id"].to_list())
 
 
 def evaluate_model(
@@ -118,16 +120,16 @@ def evaluate_model(
 
     placement = _placement(Source.PERSONAL, exclude_seen)
 
-    def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+    def rank(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
         vectors = catalogue.index.fold_in_many([features.history for features in batch])
-        asked = []
+        queries = []
         for features, vector in zip(batch, vectors, strict=True):
             stored = {} if vector is None else {catalogue.index.version: vector}
-            known = UserFeatures(features.user_id, features.history, embeddings=stored, revision=1)
-            asked.append((Query(k=max(KS), user_id=features.user_id, placement=placement), known))
-        return [answer.rows for answer in recommend_many(asked, catalogue)]
+            user = UserFeatures(features.user_id, features.history, embeddings=stored, revision=1)
+            queries.append((Query(k=max(KS), user_id=features.user_id, placement=placement), user))
+        return [answer.rows for answer in recommend_many(queries, catalogue)]
 
-    return _evaluate(name, catalogue, users, ranked, progress)
+    return _evaluate(name, catalogue, users, rank, progress)
 
 
 def evaluate_popularity(
@@ -136,10 +138,10 @@ def evaluate_popularity(
     """The popular fallback level for everybody: what the service answers when it knows nothing of a user."""
     query = Query(k=max(KS), placement=_placement(Source.POPULAR, exclude_seen))
 
-    def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
-        return [answer.rows for answer in recommend_many([(query, one) for one in batch], catalogue)]
+    def rank(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        return [answer.rows for answer in recommend_many([(query, features) for features in batch], catalogue)]
 
-    return _evaluate(name, catalogue, users, ranked, progress)
+    return _evaluate(name, catalogue, users, rank, progress)
 
 
 def _placement(source: Source, exclude_seen: bool) -> Placement:
@@ -164,11 +166,11 @@ def evaluate_own_history(
         others = popular(catalogue, None, frozenset(own.tolist()), max(KS))
         return np.concatenate([own, others.rows])[: max(KS)]
 
-    return _evaluate(name, catalogue, users, lambda batch: [own_first(one) for one in batch], progress)
+    return _evaluate(name, catalogue, users, lambda batch: [own_first(features) for features in batch], progress)
 
 
 def _evaluate(
-    name: str, catalogue: Catalogue, users: list[HeldOutUser], ranked: Ranked, progress: Progress
+    name: str, catalogue: Catalogue, users: list[HeldOutUser], rank: Ranker, progress: Progress
 ) -> Evaluation:
     index = catalogue.index
     scores: dict[str, list[float]] = {f"{metric}@{k}": [] for metric in _METRICS for k in KS}
@@ -177,20 +179,20 @@ def _evaluate(
     waiting = iter(users)
     done = 0
     while batch := list(islice(waiting, BATCH)):
-        answers = ranked([UserFeatures(one.user_id, one.history, revision=1) for one in batch])
+        answers = rank([UserFeatures(user.user_id, user.history, revision=1) for user in batch])
         for user, rows in zip(batch, answers, strict=True):
-            wanted = index.item_id.rows(user.wanted)
-            hits = np.isin(rows, wanted[wanted >= 0])
+            targets = index.item_id.rows(user.targets)
+            hits = np.isin(rows, targets[targets >= 0])
             shown[rows[:HEADLINE_K]] += 1
             of_head.append(_head_and_tail(user, index.item_id.ids(rows[:HEADLINE_K][hits[:HEADLINE_K]])))
             for metric, function in _METRICS.items():
                 for k in KS:
                     # Wanted items that the index does not know count as missed, not as absent.
-                    scores[f"{metric}@{k}"].append(function(hits, len(user.wanted), k))
+                    scores[f"{metric}@{k}"].append(function(hits, len(user.targets), k))
         done += len(batch)
         progress(f"evaluating {name}", done, len(users))
     if not users:
-        return nobody_asked(name)
+        return empty_evaluation(name)
     means = {key: float(np.mean(values)) for key, values in scores.items()}
     means[f"coverage@{HEADLINE_K}"] = float((shown > 0).mean())
     known_by = _known_by(index, users)
@@ -229,13 +231,13 @@ def popularity_lift(known_by: NDArray[np.float64], shown: NDArray[np.int64]) -> 
     return float((known_by * shown).sum() / max(shown.sum(), 1) / had - 1.0) if had else 0.0
 
 
-def _head_and_tail(user: HeldOutUser, found: list[str]) -> tuple[float, float]:
+def _head_and_tail(user: HeldOutUser, hit_ids: list[str]) -> tuple[float, float]:
     """Recall of those wanted items that are of the head, and of the others; nan where there are none."""
-    of_head = len(user.head.intersection(found))
-    tail = len(user.wanted) - len(user.head)
+    of_head = len(user.head.intersection(hit_ids))
+    tail = len(user.targets) - len(user.head)
     return (
         of_head / len(user.head) if user.head else np.nan,
-        (len(found) - of_head) / tail if tail else np.nan,
+        (len(hit_ids) - of_head) / tail if tail else np.nan,
     )
 
 

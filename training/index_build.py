@@ -21,7 +21,7 @@ from training.settings import IndexSettings
 
 BATCH = 16
 """Queries searched together while measuring, as a busy service does."""
-ASKED = 40
+QUERY_K = 40
 """Items asked for: an answer's ten and what is excluded."""
 ROUNDS = 3
 ROUND_SECONDS = 0.5
@@ -57,7 +57,7 @@ class BuiltIndex:
         """For the manifest."""
         return {
             "search": msgspec.to_builtins(self.spec),
-            "search_tried": [msgspec.to_builtins(one) for one in self.trials],
+            "search_tried": [msgspec.to_builtins(trial) for trial in self.trials],
         }
 
 
@@ -82,18 +82,18 @@ def _fastest(factors: Matrix, sample: Matrix, settings: IndexSettings, progress:
     candidates = list(_candidates(len(factors), settings)) if len(sample) else []
     best, trials = exact, [IndexTrial(exact.spec, 1.0, _microseconds(exact, sample), _megabytes(exact.index), 0.0)]
     fastest = trials[0]
-    for place, spec in enumerate(candidates):
-        progress("building the search index", place, len(candidates))
+    for position, spec in enumerate(candidates):
+        progress("building the search index", position, len(candidates))
         began = perf_counter()
         built = _build(spec, factors, settings.seed)
         seconds = perf_counter() - began
         tuned, recall = _tuned(built, factors, spec, sample, truth, settings.min_recall)
-        one = IndexTrial(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
-        trials.append(one)
-        if recall >= settings.min_recall and one.microseconds < fastest.microseconds:
-            best, fastest = tuned, one
+        trial = IndexTrial(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
+        trials.append(trial)
+        if recall >= settings.min_recall and trial.microseconds < fastest.microseconds:
+            best, fastest = tuned, trial
     progress("building the search index", len(candidates), len(candidates))
-    return BuiltIndex(best.index, best.spec, [replace(one, chosen=one is fastest) for one in trials])
+    return BuiltIndex(best.index, best.spec, [replace(trial, chosen=trial is fastest) for trial in trials])
 
 
 def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:
@@ -105,8 +105,8 @@ def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:
 def _candidates(n: int, settings: IndexSettings) -> Iterator[SearchSpec]:
     if n <= SMALL:
         return
-    most = max(n // POINTS_PER_LIST, 1)
-    lists = sorted({min(round(times * n**0.5), most) for times in (1, 4)})
+    max_lists = max(n // POINTS_PER_LIST, 1)
+    lists = sorted({min(round(times * n**0.5), max_lists) for times in (1, 4)})
     for count in lists:
         yield SearchSpec(kind=f"IVF{count},Flat", nprobe=1)
         yield SearchSpec(kind=f"IVF{count},SQ8", nprobe=1, refine=2)
@@ -143,14 +143,14 @@ def augmented(factors: Matrix) -> Matrix:
 
 
 def _tuned(
-    built: Any, factors: Matrix, spec: SearchSpec, sample: Matrix, truth: Rows, wanted: float
+    built: Any, factors: Matrix, spec: SearchSpec, sample: Matrix, truth: Rows, min_recall: float
 ) -> tuple[SearchIndex, float]:
     """The least effort that reaches the recall: nprobe or efSearch doubled until it does, or the most there is."""
     while True:
         index = SearchIndex(built, factors, spec)
         recall = recall_of(index, sample, truth)
         harder = _harder(spec, getattr(built, "nlist", 0))
-        if recall >= wanted or harder is None:
+        if recall >= min_recall or harder is None:
             return index, recall
         spec = harder
 
@@ -165,8 +165,8 @@ def _harder(spec: SearchSpec, lists: int) -> SearchSpec | None:
 
 def recall_of(index: SearchIndex, sample: Matrix, truth: Rows) -> float:
     """Share of the true nearest (q, k) that the index finds."""
-    found = index.search(sample, truth.shape[1])[0]
-    return float(np.mean([np.isin(right, rows).mean() for right, rows in zip(truth, found, strict=True)]))
+    nearest = index.search(sample, truth.shape[1])[0]
+    return float(np.mean([np.isin(right, rows).mean() for right, rows in zip(truth, nearest, strict=True)]))
 
 
 def _microseconds(index: SearchIndex, sample: Matrix) -> float:
@@ -176,10 +176,10 @@ def _microseconds(index: SearchIndex, sample: Matrix) -> float:
     faiss.omp_set_num_threads(1)
     best = float("inf")
     for _ in range(ROUNDS):
-        began, asked = perf_counter(), 0
-        while asked < len(sample) and perf_counter() - began < ROUND_SECONDS:
-            asked += len(index.search(sample[asked : asked + BATCH], ASKED)[0])
-        best = min(best, (perf_counter() - began) / asked)
+        began, queries = perf_counter(), 0
+        while queries < len(sample) and perf_counter() - began < ROUND_SECONDS:
+            queries += len(index.search(sample[queries : queries + BATCH], QUERY_K)[0])
+        best = min(best, (perf_counter() - began) / queries)
     return best * 1e6
 
 

@@ -30,7 +30,7 @@ class BaselineMetric:
         return self.measured.high < (1.0 - drop) * self.promised
 
 
-def kept(
+def measure_baseline(
     settings: TrainSettings, log: InteractionLog, registry: IndexRegistry, live: Manifest, cache: Path
 ) -> BaselineMetric | None:
     """Asked about the users of the last `holdout_days` of the log, as far as `live` has not learned from them.
@@ -42,22 +42,27 @@ def kept(
     promised = live.metrics.get(RECALL)
     if not promised:
         return None
-    asked = settings_of(live, settings)
-    interactions = data.load(log, None, asked)
-    cutoff = max(live.watermark, interactions.watermark - timedelta(days=asked.holdout_days))
-    seen = interactions.interactions["occurred_at"] <= cutoff
-    split = Split(interactions.interactions.filter(seen), interactions.interactions.filter(~seen), cutoff)
+    live_settings = settings_of(live, settings)
+    interactions = data.load(log, None, live_settings)
+    cutoff = max(live.watermark, interactions.watermark - timedelta(days=live_settings.holdout_days))
+    is_past = interactions.interactions["occurred_at"] <= cutoff
+    split = Split(interactions.interactions.filter(is_past), interactions.interactions.filter(~is_past), cutoff)
     users = held_out_users(
-        split, asked.history_length, exclude_seen=asked.exclude_seen, wanted_types=asked.wanted_types
+        split,
+        live_settings.history_length,
+        exclude_seen=live_settings.exclude_seen,
+        wanted_types=live_settings.wanted_types,
     )
     if len(users) < settings.gate.min_users:
         return None
     catalogue = all_available(Catalogue.of(Index.open(registry.fetch(live.version, cache), live)))
-    found = evaluate_model("live", catalogue, users, exclude_seen=asked.exclude_seen, progress=lambda *_: None)
+    evaluation = evaluate_model(
+        "live", catalogue, users, exclude_seen=live_settings.exclude_seen, progress=lambda *_: None
+    )
     gate = settings.gate
     return BaselineMetric(
         promised,
-        mean_interval(found.recall, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed),
+        mean_interval(evaluation.recall, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed),
     )
 
 
@@ -75,17 +80,17 @@ class MetricWatch:
         self, log: InteractionLog, registry: IndexRegistry, live: Manifest, new_events: int, cache: Path
     ) -> list[str]:
         """Why to train, which stays true until the next evaluation; empty for no reason. Raises as `kept`."""
-        version, then = self._evaluated or ("", 0)
+        version, event_count = self._evaluated or ("", 0)
         if live.version != version:
-            self._reasons, then = [], 0
-        if new_events - then >= self._every:
-            found = kept(self._settings, log, registry, live, cache)
-            self._reasons = [_told(found, self._drop)] if found is not None and found.fell(self._drop) else []
-            then = new_events
-        self._evaluated = live.version, then
+            self._reasons, event_count = [], 0
+        if new_events - event_count >= self._every:
+            metric = measure_baseline(self._settings, log, registry, live, cache)
+            self._reasons = [_drop_reason(metric, self._drop)] if metric is not None and metric.fell(self._drop) else []
+            event_count = new_events
+        self._evaluated = live.version, event_count
         return self._reasons
 
 
-def _told(found: BaselineMetric, drop: float) -> str:
-    now = f"{found.measured.low:.4f} to {found.measured.high:.4f} over {found.measured.users} users"
-    return f"{RECALL} is {now}, {found.promised:.4f} was promised (--when-drop {drop:g})"
+def _drop_reason(metric: BaselineMetric, drop: float) -> str:
+    interval = f"{metric.measured.low:.4f} to {metric.measured.high:.4f} over {metric.measured.users} users"
+    return f"{RECALL} is {interval}, {metric.promised:.4f} was promised (--when-drop {drop:g})"

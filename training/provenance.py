@@ -18,7 +18,7 @@ from recsys.index_version import Manifest, flat
 
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
 FACTORS = "item_factors.npy"
-ASKED_ONLY = {"threads", "gate", "lease_seconds", "trigger_seconds"}
+RUNTIME_SETTINGS = {"threads", "gate", "lease_seconds", "trigger_seconds"}
 """Settings that change no factor."""
 
 
@@ -37,9 +37,11 @@ def code_version() -> str:
     return f"{package_version('millirec')}+{digest.hexdigest()[:12]}"
 
 
-def made_with() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Packages and machine. BLAS chooses its code by the kind of processor, and rounds accordingly."""
-    blas = sorted({f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in threadpool_info()})
+    blas = sorted(
+        {f"{library['internal_api']} {library.get('architecture', '')}".strip() for library in threadpool_info()}
+    )
     return {
         "packages": {name: package_version(name) for name in PACKAGES},
         "machine": {"python": sys.version.partition(" ")[0], "platform": platform.platform(), "blas": blas},
@@ -56,25 +58,25 @@ def snapshot_digest(interactions: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def differences(then: Manifest, now: Manifest) -> list[str]:
+def differences(original: Manifest, copy: Manifest) -> list[str]:
     """What was not the same when `now` was made like `then`; with nothing but times and names, an empty list."""
-    found = [
-        f"{name} was {before!r}, is {after!r}"
-        for name, before, after in _pairs(_facts(then), _facts(now))
-        if before != after
+    changes = [
+        f"{name} was {expected!r}, is {actual!r}"
+        for name, expected, actual in _pairs(_facts(original), _facts(copy))
+        if expected != actual
     ]
-    same = then.files.get(FACTORS) == now.files.get(FACTORS)
-    return found if same else [f"{FACTORS} differs", *found]
+    same = original.files.get(FACTORS) == copy.files.get(FACTORS)
+    return changes if same else [f"{FACTORS} differs", *changes]
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    made = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
-    made["training"] = {name: value for name, value in made["training"].items() if name not in ASKED_ONLY}
-    return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(made)}
+    facts = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
+    facts["training"] = {name: value for name, value in facts["training"].items() if name not in RUNTIME_SETTINGS}
+    return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(facts)}
 
 
-def _pairs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [(name, then.get(name), now.get(name)) for name in sorted(then.keys() | now.keys())]
+def _pairs(original: Mapping[str, Any], copy: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(name, original.get(name), copy.get(name)) for name in sorted(original.keys() | copy.keys())]
 
 
 def package_version(name: str) -> str:

@@ -14,7 +14,7 @@ from recsys.recommender.factors import Matrix
 from training import dataset as data
 from training.assemble import assemble
 from training.index_build import Progress, build_search_index
-from training.provenance import code_version, made_with
+from training.provenance import code_version, environment
 from training.settings import TrainSettings
 
 
@@ -57,7 +57,7 @@ def write_version(
             "training": settings.model_dump(mode="json", exclude={"reports"}),
             **built.parameters(),
             **notes_on,
-            **made_with(),
+            **environment(),
             **notes,
         },
         metrics=metrics,

@@ -15,15 +15,17 @@ def verdict(checks: Sequence[Check], *, forced: bool) -> str:
     if not refused:
         return '<p class="passed">Passed the quality gate.</p>'
     how = "Refused by the quality gate, and forced:" if forced else "Refused by the quality gate:"
-    return f'<p class="refused">{how}</p><ul>' + "".join(f"<li>{html.escape(one)}</li>" for one in refused) + "</ul>"
+    return (
+        f'<p class="refused">{how}</p><ul>' + "".join(f"<li>{html.escape(reason)}</li>" for reason in refused) + "</ul>"
+    )
 
 
 def checks_table(checks: Sequence[Check]) -> str:
     rows = "".join(
-        f'<tr><td>{html.escape(one.name)}</td><td>{one.measured}</td><td class="words">{html.escape(one.limit)}</td>'
-        f"<td>{html.escape(one.setting)}</td>"
-        f'<td class="{"passed" if one.passed else "refused"}">{"passed" if one.passed else "refused"}</td></tr>'
-        for one in checks
+        f"<tr><td>{html.escape(check.name)}</td><td>{check.measured}</td>"
+        f'<td class="words">{html.escape(check.limit)}</td><td>{html.escape(check.setting)}</td>'
+        f'<td class="{"passed" if check.passed else "refused"}">{"passed" if check.passed else "refused"}</td></tr>'
+        for check in checks
     )
     return f"<table><tr><th>check</th><th>measured</th><th>asked</th><th>setting</th><th></th></tr>{rows}</table>"
 
@@ -35,11 +37,11 @@ def with_intervals(checks: Sequence[Check]) -> list[Check]:
 def draw_intervals(axes: Axes, checks: Sequence[Check]) -> None:
     """Recall above what has to be kept, with its interval; left of 0 is too little."""
     shown = with_intervals(checks)[::-1]
-    for place, check in enumerate(shown):
+    for position, check in enumerate(shown):
         if check.interval is not None:
-            one, colour = check.interval, PASSED if check.passed else REFUSED
-            axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
-            axes.plot([one.estimate], [place], marker="o", color=colour)
+            interval, colour = check.interval, PASSED if check.passed else REFUSED
+            axes.plot([interval.low, interval.high], [position, position], color=colour, linewidth=2)
+            axes.plot([interval.estimate], [position], marker="o", color=colour)
     axes.axvline(0.0, color="#8a8f98", linestyle="--")
     axes.set_yticks(range(len(shown)), [check.name for check in shown])
     axes.set_ylim(-0.5, len(shown) - 0.5)

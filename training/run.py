@@ -19,7 +19,7 @@ from training.als import Fit, fit
 from training.comparison import Comparison, compare
 from training.data_shift import DataShift, data_shift
 from training.gate import Artefact, Check, Evidence, judge, reasons
-from training.provenance import ASKED_ONLY, differences, snapshot_digest
+from training.provenance import RUNTIME_SETTINGS, differences, snapshot_digest
 from training.publish import publish, write_version
 from training.report import write_html
 from training.result import TrainingResult
@@ -95,15 +95,15 @@ def run(
     return result
 
 
-def settings_of(like: Manifest, now: TrainSettings) -> TrainSettings:
+def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
     """What that version was trained with; reports go where they go now, and machines differ in threads.
 
     Raises `InvalidInput` where this release has no such settings.
     """
-    then = like.parameters.get("training", {})
-    kept = {name: getattr(now, name) for name in ("reports", *ASKED_ONLY)}
+    parameters = like.parameters.get("training", {})
+    overrides = {name: getattr(current, name) for name in ("reports", *RUNTIME_SETTINGS)}
     try:
-        return TrainSettings.model_validate({**then, **kept})
+        return TrainSettings.model_validate({**parameters, **overrides})
     except ValueError as error:
         raise InvalidInput("like", f"{like.version} was trained with settings of another release: {error}") from error
 
@@ -127,12 +127,12 @@ def _snapshot_of(
 def _shift(dataset: data.Dataset, live: Manifest | None) -> DataShift | None:
     if live is None:
         return None
-    then = live.parameters.get("data", {}).get("interactions")
-    return data_shift(dataset.interactions, live.watermark, dataset.items, then)
+    previous_count = live.parameters.get("data", {}).get("interactions")
+    return data_shift(dataset.interactions, live.watermark, dataset.items, previous_count)
 
 
 def _evidence(compared: Comparison, manifest: Manifest, shift: DataShift | None) -> Evidence:
-    recall = next((one["recall"] for one in manifest.parameters["search_tried"] if one["chosen"]), 1.0)
+    recall = next((trial["recall"] for trial in manifest.parameters["search_tried"] if trial["chosen"]), 1.0)
     live = compared.live_manifest
     artefact = Artefact(recall, _megabytes(manifest), _megabytes(live) if live else None)
     fair = None if compared.live_note else compared.live
@@ -146,8 +146,8 @@ def _megabytes(manifest: Manifest) -> float:
 def _with_verdict(manifest: Manifest, checks: Sequence[Check], *, force: bool, like: Manifest | None) -> Manifest:
     refused = reasons(checks)
     gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and force}
-    told = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
-    return msgspec.structs.replace(manifest, parameters=manifest.parameters | told)
+    verdict = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
+    return msgspec.structs.replace(manifest, parameters=manifest.parameters | verdict)
 
 
 def _final(

@@ -25,5 +25,5 @@ def split_by_time(interactions: pl.DataFrame, holdout_days: float) -> Split:
     ).row(0)
     held_out = min(timedelta(days=holdout_days), (last - first) * MAX_SHARE)
     cutoff = last - held_out
-    before = pl.col("occurred_at") < cutoff
-    return Split(interactions.filter(before), interactions.filter(~before), cutoff)
+    is_past = pl.col("occurred_at") < cutoff
+    return Split(interactions.filter(is_past), interactions.filter(~is_past), cutoff)

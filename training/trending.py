@@ -19,9 +19,9 @@ def trending(
     since = pl.lit(newest) - pl.duration(seconds=int(settings.hours * 3600))
     begin = since - pl.duration(days=int(settings.usual_days))
     recent = _counts(interactions.filter(pl.col("occurred_at") >= since), item_ids)
-    before = _counts(interactions.filter(pl.col("occurred_at") >= begin, pl.col("occurred_at") < since), item_ids)
+    usual = _counts(interactions.filter(pl.col("occurred_at") >= begin, pl.col("occurred_at") < since), item_ids)
     popular = popularity.astype(np.float64) / (float(popularity.sum()) or 1.0)
-    share = usual_share(before, before.sum(), popular, recent.sum())
+    share = usual_share(usual, usual.sum(), popular, recent.sum())
     scores = above_usual(recent, share * recent.sum())
     return np.where(recent >= settings.min_users, scores, np.float32(0)).astype(np.float32)
 

@@ -24,18 +24,18 @@ class Triggers:
     shift_events: int = 2000
 
     def __bool__(self) -> bool:
-        return any(one is not None for one in (self.events, self.shift, self.drop))
+        return any(limit is not None for limit in (self.events, self.shift, self.drop))
 
 
-def due(triggers: Triggers, seen: DataShift) -> list[str]:
+def due(triggers: Triggers, shift: DataShift) -> list[str]:
     """Every reason to train now; empty for none."""
     reasons = []
-    if triggers.events is not None and seen.new_events >= triggers.events:
-        reasons.append(f"{seen.new_events} new events (--when-events {triggers.events})")
-    if triggers.shift is not None and seen.new_events >= triggers.shift_events:
-        for what, value in (("items", seen.items), ("types", seen.types)):
+    if triggers.events is not None and shift.new_events >= triggers.events:
+        reasons.append(f"{shift.new_events} new events (--when-events {triggers.events})")
+    if triggers.shift is not None and shift.new_events >= triggers.shift_events:
+        for name, value in (("items", shift.items), ("types", shift.types)):
             if value >= triggers.shift:
-                reasons.append(f"{what} have shifted by {value:.3f} (--when-shift {triggers.shift:g})")
+                reasons.append(f"{name} have shifted by {value:.3f} (--when-shift {triggers.shift:g})")
     return reasons
 
 

@@ -74,13 +74,13 @@ def format_of(path: Path, head: bytes) -> Format:
     return Format.JSON_LINES if first == b"{" else Format.DELIMITED
 
 
-def encoding_of(head: bytes, wanted: str) -> str:
+def encoding_of(head: bytes, default: str) -> str:
     """A byte order mark outranks the mapping."""
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return wanted
+    return default
 
 
 def delimiter_of(header: str) -> str:

@@ -184,15 +184,15 @@ def _wrong_groups(footer: _Compact) -> str:
 def _largest_chunk(footer: _Compact) -> tuple[int, int]:
     """The most values and the most unpacked bytes of a column."""
     count, _ = footer.sequence()
-    most = {5: 0, 6: 0}
+    largest = {5: 0, 6: 0}
     for _ in range(count):
         for number, kind in footer.fields():
             if number != 3 or kind != STRUCT:
                 footer.skip(kind)
                 continue
             for inner, inner_kind in footer.fields():
-                if inner in most and inner_kind in NUMBERS:
-                    most[inner] = max(most[inner], footer.number())
+                if inner in largest and inner_kind in NUMBERS:
+                    largest[inner] = max(largest[inner], footer.number())
                 else:
                     footer.skip(inner_kind)
-    return most[5], most[6]
+    return largest[5], largest[6]
