@@ -47,12 +47,12 @@ def import_files(
     *,
     moment: datetime | None = None,
 ) -> QualityReport:
-    """Import each file, or the rest of it. Without a mapping the columns must carry our field names.
+    """Import each file, or the rest of it, and return the report. Without a mapping the columns must have our names.
 
     Memory stays bounded by `settings.import_rows`, plus 8 bytes per interaction of the log for recognising repeats.
-    Raises `InvalidInput` before anything is written when a file or the mapping is unfit, and at the place
-    of the damage when a file turns out damaged (what came before it stays imported); `Conflict` when the same
-    file is being imported by another process; `LogUnavailable`.
+    Raises `InvalidInput` before anything is written when a file or the mapping is unfit, and at the damaged
+    position of a file (rows before it stay imported); `Conflict` when another process imports the same file;
+    `LogUnavailable`.
     """
     moment = moment or datetime.now(UTC)
     prepared = [_prepare(path, mapping, log, settings, moment) for path in paths]
@@ -92,6 +92,7 @@ class _FileImport:
     moment: datetime
 
     def run(self, progress: Callable[[Progress], None]) -> FileReport:
+        """Import the file or the rest of it and return its report; raises `Conflict` if another process imports it."""
         with self.folder.locked():
             return self._run(progress)
 
@@ -120,7 +121,7 @@ class _FileImport:
             problems=dict(mapped.problems),
         )
         rows, items = self._fresh(mapped, seen_events, counts)
-        # Once more after a crash changes nothing: equal updates are one.
+        # Repeating this after a crash changes nothing: equal updates are one.
         for error in self.log.append_items(items).values():
             reason = f"an item's {error.field} {error.reason}"
             counts.problems[reason] = counts.problems.get(reason, 0) + 1
@@ -132,10 +133,10 @@ class _FileImport:
             raise Conflict(f"{self.path} is being imported by another process")
 
     def _fresh(self, mapped: MappedRows, seen_events: SeenEvents, counts: Counts) -> tuple[pl.DataFrame, list[Item]]:
-        """The rows to append and the items they speak of; counts what was accepted and what was merged.
+        """Return the rows to append and their items; counts accepted and merged rows.
 
-        Of rows that are the same interaction the first is kept as it stands. Nothing is summed: a later row
-        may come when the first is long committed, and a file must mean the same however it is cut into batches.
+        Of rows that are the same interaction the first is kept unchanged. Nothing is summed: a later row may
+        come after the first was committed, and the result must not depend on the size of the batches.
         """
         fit = mapped.fit
         if self.mapping.interaction is None:
@@ -157,7 +158,7 @@ class _FileImport:
         return rows.select(INTERACTION_SCHEMA.keys()), items_of(fit.filter(new), self.mapping, self.moment)
 
     def _keys(self, raw: RawRows, rows: pl.DataFrame, items: list[Item]) -> dict[str, list[int]]:
-        """Of what is counted by distinct values: users and items of accepted rows, the mapping's own of all rows."""
+        """Return keys for counting distinct values: users and items of accepted rows, the mapping's of all rows."""
         item_ids = {*rows.get_column("item_id"), *(item.item_id for item in items)}
         counted: dict[str, Iterable[str | None]] = {"users": rows.get_column("user_id").unique(), "items": item_ids}
         counted |= {name: raw.frame.get_column(column).unique() for name, column in self.mapping.count.items()}
@@ -165,7 +166,7 @@ class _FileImport:
 
 
 def _with_every_column(raw: RawRows, mapping: Mapping) -> RawRows:
-    """Columns that the mapping calls optional, or that no JSON object of this batch has, are there and empty."""
+    """Add empty columns for those that are optional, or that no JSON object of this batch has."""
     named = {name for _, field in mapping.fields() for name in field.needed()}
     named |= {rule.column for rule in mapping.reject} | set(mapping.count.values())
     absent = sorted(named.difference(raw.frame.columns))
@@ -174,7 +175,7 @@ def _with_every_column(raw: RawRows, mapping: Mapping) -> RawRows:
 
 
 def _rejected_lines(path: Path, raw: RawRows, mapped: MappedRows) -> bytes:
-    """The rejected rows as they came, each with where it stood (counted from 1) and why, as JSON Lines."""
+    """Return the rejected rows as JSON Lines, each with its row number (from 1) and the reason."""
     columns = [name for name in raw.frame.columns if name != ROW]
     verdicts = mapped.rejected.select(
         pl.lit(path.name).alias("file"), (pl.col(ROW) + 1).alias("row"), "field", "reason", ROW

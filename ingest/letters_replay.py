@@ -1,4 +1,4 @@
-"""Replaying dead letters: their messages onto the topic once more, as they came, under the same letter's name."""
+"""Replaying dead letters: their messages onto the topic again, unchanged, with the letter's id in a header."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 def rehearse(
     letters: DeadLetters, chosen: Sequence[DeadLetter], settings: IngestSettings, moment: datetime
 ) -> list[Refusal]:
-    """What a replay of `chosen` would have refused again by `now`."""
+    """Return the refusals that a replay of `chosen` would cause at `moment`, without sending anything."""
     refused: list[Refusal] = []
     for chunk in _chunks(chosen):
         content = letters.content(chunk)
@@ -33,7 +33,7 @@ def rehearse(
 async def replay(
     letters: DeadLetters, chosen: Sequence[DeadLetter], producer: TopicProducer, by: str, progress: Progress
 ) -> int:
-    """Send the messages of `chosen` in the order they first stood in; how many there were.
+    """Send the messages of `chosen` in their original order and return how many were sent.
 
     What was acknowledged is recorded chunk by chunk, and what is recorded is waiting no more. A crash between
     the two sends a chunk twice at most: consumers know its events by their ids, and the table its letters by

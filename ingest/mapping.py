@@ -48,6 +48,7 @@ class ColumnField(Section):
         return self
 
     def needed(self) -> list[str]:
+        """Return the columns the value is read from."""
         return [] if self.column is None else [self.column]
 
 
@@ -62,6 +63,7 @@ class TextField(ColumnField):
     reason: str | None = Field(None, description="why, in the quality report")
 
     def needed(self) -> list[str]:
+        """Return the columns the value is read from, in the order they are joined."""
         return self.columns or super().needed()
 
 
@@ -192,7 +194,7 @@ class Mapping(Section):
         return self
 
     def fields(self) -> list[tuple[str, ColumnField]]:
-        """Every mapped field with its path, such as `interaction.user_id`."""
+        """Return every mapped field with its path, such as `interaction.user_id`."""
         fields: list[tuple[str, ColumnField]] = []
         for section, part in (("interaction", self.interaction), ("item", self.item)):
             for name in () if part is None else type(part).model_fields:
@@ -203,7 +205,7 @@ class Mapping(Section):
         return [*fields, *((f"item.properties.{name}", field) for name, field in properties.items())]
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises `InvalidInput` naming the field whose column a file lacks, and the columns there are."""
+        """Check that the file has every needed column; raises `InvalidInput` naming the field and the columns."""
         needed = [(f"mapping {path}", name) for path, field in self.fields() if not field.optional
                   for name in field.needed()]  # fmt: skip
         needed += [(f"mapping reject.{n}", rule.column) for n, rule in enumerate(self.reject)]
@@ -217,6 +219,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without aliases: a few lines of them stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose the next node; raises `YAMLError` for an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not read: write the value out")
         return super().compose_node(parent, index)
@@ -249,13 +252,13 @@ def _validated(document: Any, source: str) -> Mapping:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """For a message: the first of them, and each not at any length."""
+    """Return the first columns for an error message, long names shortened."""
     shown = [name if len(name) <= 64 else f"{name[:64]}..." for name in columns[:LISTED]]
     return ", ".join(shown) + (f" and {len(columns) - LISTED:,} more" if len(columns) > LISTED else "")
 
 
 def mapping_by_name(columns: Sequence[str]) -> Mapping:
-    """The mapping of a file whose columns carry our field names already. Raises `InvalidInput` when they do not."""
+    """Return the mapping of a file whose columns have our field names; raises `InvalidInput` when they do not."""
     named = {name: name for name in columns}
     if "item_id" not in named:
         raise InvalidInput("mapping", f"is needed: the file has no column item_id, only {_listed(columns)}")

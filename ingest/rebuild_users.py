@@ -1,4 +1,4 @@
-"""What the log knows of users, for making their records: read in passes, receivers of merges before those who end."""
+"""Users as the log has them, for rebuilding their records: read in passes, receivers of merges first."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ Start = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LoggedUser:
-    """One user as the log has it: the newest entries with their places, and whether a merge `moved` them here."""
+    """One user as the log has it; `entries` are (partition, offset, entry, whether a merge moved it here)."""
 
     user_id: str
     entries: list[tuple[str, int, HistoryEntry, bool]]
@@ -30,10 +30,10 @@ class LoggedUser:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`users` to be made from `snapshot`, of whom each pass takes `at_once`.
+    """`users` to rebuild from `snapshot`, `at_once` in each pass.
 
-    Whoever receives by a merge comes before the one that ends: were it to break off in between, the merge must
-    not be marked as done.
+    The receiver of a merge comes before the user that ends: after an interruption in between, the merge must not be
+    marked as done.
     """
 
     snapshot: Snapshot
@@ -42,6 +42,7 @@ class Selection:
 
 
 def select_users(log: InteractionLog, since: Start | None) -> Selection:
+    """Return the users with rows or identity changes beyond `since`, receivers of merges first."""
     snapshot = log.snapshot()
     beyond = pl.col("offset") > _since(since)
     merges = snapshot.identity_changes.filter(pl.col("into").is_not_null())
@@ -71,7 +72,7 @@ def _since(since: Start | None) -> pl.Expr:
 
 
 def logged_users(selection: Selection) -> Iterator[list[LoggedUser]]:
-    """In the order of the selection, one list per pass."""
+    """Yield the users in the order of the selection, one list per pass."""
     for start in range(0, selection.users.len(), selection.at_once):
         yield _read(selection.snapshot, selection.users.slice(start, selection.at_once))
 
@@ -126,7 +127,7 @@ def _entries(
 def _placed(
     rows: "Iterator[tuple[str, int, int, str, str, str, int | None]]", left_ms: int
 ) -> Iterator[tuple[str, int, HistoryEntry, bool]]:
-    """What the topic's order does not place stands behind the user's last identity change, at `left_ms`."""
+    """Yield entries with their offsets; imported ones count from the user's last identity change, at `left_ms`."""
     for partition, offset, at_us, event_id, item_id, kind, since_us in rows:
         imported = left_ms if partition.startswith(IMPORT_PREFIX) else 0
         since_ms = imported if since_us is None else round(since_us / 1000)

@@ -1,4 +1,4 @@
-"""The path a batch of raw rows takes: cleanse, validate, sort into what it is; `flow` for files."""
+"""The path of a batch of raw rows from files: cleanse, validate, and sort by kind."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class MappedRows:
 
 
 def map_rows(raw: RawRows, mapping: Mapping, moment: datetime, settings: IngestSettings) -> MappedRows:
-    """Pure; never raises for a row's sake."""
+    """Map and check every row; a bad row is rejected, never an exception."""
     typed = raw.frame.with_columns(
         cleansing.typed(field).alias(cleansing.TYPED + path) for path, field in mapping.fields()
     )
@@ -66,7 +66,7 @@ def _rejected(verdicts: pl.DataFrame, rules: list[Check], raw: RawRows) -> pl.Da
 
 
 def interactions_of(fit: pl.DataFrame, mapping: InteractionMapping) -> pl.DataFrame:
-    """ROW and CONTENT_SCHEMA, one row for each row of `fit`, in its order."""
+    """Return ROW and the columns of CONTENT_SCHEMA, one row for each row of `fit`, in its order."""
     present = {name: cleansing.TYPED + f"interaction.{name}" for name in CONTENT_SCHEMA}
     columns = [
         (pl.col(source) if source in fit.columns else pl.lit(None)).cast(CONTENT_SCHEMA[name]).alias(name)
@@ -77,7 +77,7 @@ def interactions_of(fit: pl.DataFrame, mapping: InteractionMapping) -> pl.DataFr
 
 
 def _content_digest(rows: pl.DataFrame) -> pl.Series:
-    """128-bit XXH3 of everything else in the row, as hex: rows that say the same are the same interaction."""
+    """Return the 128-bit XXH3 of all other columns, as hex: equal rows are the same interaction."""
     parts = [
         (pl.col(name).dt.epoch("us") if name == "occurred_at" else pl.col(name)).cast(pl.String).fill_null("")
         for name in CONTENT_SCHEMA
@@ -88,7 +88,7 @@ def _content_digest(rows: pl.DataFrame) -> pl.Series:
 
 
 def items_of(fit: pl.DataFrame, mapping: Mapping, moment: datetime) -> list[Item]:
-    """One update per item: of each field the newest value that is not empty, the later row among equals."""
+    """Return one update per item: each field's newest non-empty value, the later row among equal times."""
     if mapping.item is None:
         return []
     prefix = cleansing.TYPED + "item."

@@ -1,6 +1,6 @@
 """Tidying the interaction log: small files become few, erased users leave the files, old files are deleted.
 
-Safe beside readers and writers, and to be begun again wherever it was cut off. It keeps the receipts of erasures.
+Safe beside readers and writers, and safe to repeat after an interruption. It updates the receipts of erasures.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ async def tidy(
     retention: float,
     progress: Progress = lambda _stage: None,
 ) -> Tidied:
-    """Purge, compact, then delete what no version of the last `retention` seconds needs.
+    """Purge, compact, then delete files that no version of the last `retention` seconds needs.
 
     Raises `LogUnavailable`, `RegistryUnavailable`, `StoreUnavailable`, and `Conflict` where writers were in the way.
     """
@@ -68,7 +68,7 @@ async def tidy(
 
 
 def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:
-    """Erasures whose receipts are not complete, each asked for in its receipt."""
+    """Return erasures whose receipts are incomplete; requests a receipt where there is none."""
     reached = receipts.reached()
     named = erased.with_columns(receipt=pl.coalesce("event_id", pl.format("erasure-{}-{}", "partition", "offset")))
     each = named.group_by("receipt", "user_id").agg(pl.col("occurred_at").min(), pl.col("rows").sum())
@@ -94,7 +94,7 @@ async def _note_features(waiting: Sequence[_Erasure], store: FeatureStore, recei
 
 
 def _purge(log: InteractionLog, receipts: ErasureReceipts, waiting: Sequence[_Erasure], plan: Purge) -> int:
-    """What is found is noted before it goes: were this cut off, nobody could count it any more."""
+    """Purge and return the rows; found rows are noted first, since they cannot be counted afterwards."""
     undone = [erasure for erasure in waiting if "deleted" not in erasure.reached]
     for erasure in undone:
         receipts.note("found", erasure.receipt, datetime.now(UTC), erasure.rows)
@@ -105,7 +105,7 @@ def _purge(log: InteractionLog, receipts: ErasureReceipts, waiting: Sequence[_Er
 
 
 def _note_vacuum(waiting: Sequence[_Erasure], receipts: ErasureReceipts, cutoff: datetime) -> int:
-    """How many receipts are complete with this."""
+    """Return how many receipts the vacuum completes."""
     completed = 0
     for erasure in waiting:
         deleted = receipts.noted("deleted", erasure.receipt)

@@ -18,7 +18,7 @@ from recsys.user_features import Positioned
 
 ATTEMPTS = 5
 NOWHERE = -2
-"""No partition is counted up to here: a count from here adds nothing, and is told how far others came."""
+"""An offset no partition is counted to: counting from it adds nothing and returns the stored offset."""
 
 UNITS = {name: round(weight * TREND_UNITS) for name, weight in DEFAULT_TYPE_WEIGHTS.items()} | {IMPRESSION: 0}
 OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
@@ -27,8 +27,8 @@ OTHER_UNITS = round(OTHER_TYPE_WEIGHT * TREND_UNITS)
 class TrendCounter:
     """Counts into the store, which keeps with the counts how far each partition was counted.
 
-    What is a producer's repeat, the users' records tell (`recsys.user_features.new_events`). They must be as they were
-    before the batch: whoever counts does so before it saves, so that what was saved has been counted.
+    Repeats by a producer are found from the users' records (`recsys.user_features.new_events`), as of before the batch.
+    So counting comes before saving: every saved event has been counted.
     """
 
     def __init__(self, store: FeatureStore) -> None:
@@ -36,7 +36,7 @@ class TrendCounter:
         self._reached: dict[str, int] = {}
 
     async def count(self, new_events: Sequence[Positioned], reached: Mapping[str, int], now_ms: float) -> None:
-        """Count `new_events`, all there is up to the offsets `reached` per partition, in any order.
+        """Count `new_events`, which are complete up to the offsets `reached` per partition, in any order.
 
         Idempotent. Raises `StoreUnavailable`, with any part of it counted.
         """
@@ -57,9 +57,9 @@ class TrendCounter:
         raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
 
     async def look_up(self, partitions: Collection[str]) -> dict[str, int]:
-        """How far each of `partitions` was counted, as the store has it, -1 where it has nothing.
+        """Return the offset up to which the store has counted each of `partitions`, -1 where it has nothing.
 
-        A store that lost it begins anew: to go on from what this process remembers would count nothing for ever.
+        After the store lost its counts this process continues from the store's offsets, not from its own.
         """
         looks = [TrendCounts(partition, NOWHERE, NOWHERE, {}) for partition in partitions]
         offsets = dict(zip(partitions, await self._store.count_trends(looks) if looks else (), strict=True))

@@ -1,4 +1,4 @@
-"""Both halves of a merge: the user that ends, and the one that receives, wherever that one has gone since."""
+"""Both halves of a merge: the user that ends, and the receiver, followed through later merges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from recsys.user_features import IdentityChange, Positioned, UserFeatures, apply
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """The records to write, `into` first; `None` where nothing came to anybody."""
+    """The records to write, `into` first; `None` where no receiver changes."""
 
     source: UserFeatures
     into: UserFeatures | None
@@ -23,9 +23,9 @@ class _Ending:
 
 
 async def halves(merges: Sequence[Positioned], store: FeatureStore, length: int) -> list[Halves]:
-    """What becomes of each merge that was not applied before; no user ends twice in `merges`.
+    """Return the halves of each merge that was not applied before; no user ends twice in `merges`.
 
-    Whether it was, the offset in the record of the user that ends says, and that is written last.
+    A merge was applied if the record of the user that ends has its offset; that record is written last.
     Raises `StoreUnavailable`.
     """
     stored = await store.load([merge.message.user_id for merge in merges])
@@ -47,10 +47,10 @@ def _halves(ending: _Ending, receiver: UserFeatures | None, at_ms: int, length: 
 
 
 async def _follow(endings: Sequence[_Ending], store: FeatureStore) -> list[tuple[UserFeatures | None, int]]:
-    """Per ending, who has it now (nobody, where it was erased) and since when.
+    """Return for each ending the final receiver (`None` where it was erased) and the time of the last step.
 
-    Partitions run apart, so whoever receives may have left already. It ends, because every step is to a
-    identity change later than the last.
+    Partitions are independent, so the receiver may have been merged already. The loop terminates because each
+    identity change is later than the last.
     """
     going = {position: ending.change for position, ending in enumerate(endings)}
     reached: dict[int, tuple[UserFeatures | None, int]] = {}

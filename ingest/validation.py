@@ -1,4 +1,4 @@
-"""What a well-formed row must still fulfil: `recsys.validation`, and what the words demand, for a batch of rows."""
+"""Checks of a batch of rows, as polars expressions: `recsys.validation` and the limits of each field."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ingest.settings import IngestSettings
 from recsys.interaction import MAX_ID_LENGTH, TYPE_PATTERN
 
 REQUIRED = {"interaction": ("event_id", "user_id", "item_id", "type", "occurred_at"), "item": ("item_id",)}
-"""What no row may leave empty once it is mapped."""
+"""Fields that must not be empty in a mapped row."""
 IDS = ("event_id", "user_id", "item_id", "session_id", "recommendation_id")
 MAX_TEXT = 2048
 MAX_LIST = 64
@@ -32,7 +32,7 @@ class Check:
 
 
 def checks(mapping: Mapping, moment: datetime, settings: IngestSettings) -> list[Check]:
-    """Every check of a mapping, in the order in which they give a row its reason."""
+    """Return every check of a mapping; the first that fails gives a row its reason."""
     all_checks = [
         Check(rule.column, rule.reason, cleansing.stripped(rule.column).str.contains(rule.matches))
         for rule in mapping.reject

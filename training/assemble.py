@@ -1,4 +1,4 @@
-"""Assemble: all that a version holds besides its search index, from the item factors and the log."""
+"""Assemble: everything in a version besides its search index, from the item factors and the log."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def assemble(
     item_factors: Matrix,
     progress: Progress,
 ) -> tuple[IndexContents, dict[str, Any]]:
-    """Contents for `write_artefact`, items nobody has touched included, and what the manifest should say of them."""
+    """Return contents for `write_artefact`, cold items included, and the manifest's notes on them."""
     remembered = data.newest_per_user(interactions, settings.history_length)
     users = data.confidence_matrix(remembered, confidence, item_ids)
     vectors = user_factors(users.matrix, item_factors, settings.regularization, settings.threads)
@@ -64,5 +64,5 @@ def assemble(
 
 
 def _with_none(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """`values` (n,) and a zero for each of `more` cold items."""
+    """Return `values` (n,) and a zero for each of `count` cold items."""
     return np.concatenate([values, np.zeros(count, np.float32)])

@@ -1,4 +1,4 @@
-"""Comparison: the candidate, popular items and the live version, asked about the same users of the held-out days."""
+"""Comparison: the candidate, popular items and the live version, evaluated on the same held-out users."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +31,10 @@ from training.split import Split
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How the model of the past does on the held-out days; everything is empty when `users` is 0.
+    """Evaluations of the model of the past on the held-out days; all are empty when `users` is 0.
 
-    `live_note` says why the live version is not compared with on these users (empty: it is). Then `leads` are how many
-    times popularity's recall it reached when it was trained, by segment and `""` for everybody.
+    `live_note` says why the live version is not compared on these users (empty: it is). Then `leads` are how many
+    times popularity's recall it reached when it was trained, by segment and `""` for all users.
     """
 
     users: int
@@ -48,6 +48,7 @@ class Comparison:
     live_manifest: Manifest | None = None
 
     def metrics(self) -> dict[str, float]:
+        """Return the means of every evaluation for the manifest, prefixed by the model's name."""
         named = [("", self.candidate), ("popularity ", self.popularity)]
         named += [("own history ", self.own_history)] if self.own_history else []
         named += zip(("new items ", "popularity new items "), self.discovery, strict=False)
@@ -62,7 +63,7 @@ def compare(
     registry: IndexRegistry | None,
     progress: Progress,
 ) -> Comparison:
-    """How the recipe does that is to be published. Without `registry` the live version is not asked."""
+    """Evaluate the recipe to be published against popularity and, given `registry`, the live version."""
     users, discoverers = (
         held_out_users(
             split,
@@ -86,23 +87,25 @@ def compare(
 
 @dataclass(frozen=True, slots=True)
 class _Evaluator:
-    """The question put to each model: the same users, the same way."""
+    """Evaluates each model on the same users, the same way."""
 
     users: list[HeldOutUser]
     exclude_seen: bool
     progress: Progress
 
     def model(self, name: str, catalogue: Catalogue) -> Evaluation:
+        """Evaluate the recommender of `catalogue` on the users."""
         return evaluate_model(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
 
     def popularity(self, name: str, catalogue: Catalogue) -> Evaluation:
+        """Evaluate the popular items of `catalogue` on the users."""
         return evaluate_popularity(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
 
 
 def _candidate(
     folder: Path, settings: TrainSettings, dataset: data.Dataset, split: Split, progress: Progress
 ) -> Catalogue:
-    """The model of the past only, as the service would open it. What is unavailable today was not then."""
+    """Return the model of the past only, as the service would open it, with every item available."""
     confidence = data.confidence_parameters(settings, split.cutoff)
     learned = data.confidence_matrix(split.past, confidence)
     factors = fit(learned.matrix, settings, progress).item_factors
@@ -126,7 +129,7 @@ def _candidate(
 def _live(
     registry: IndexRegistry, folder: Path, split: Split, evaluator: _Evaluator
 ) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
-    """The live version on the same users, why that is no fair comparison (empty: it is), its leads when trained."""
+    """Return the live version's evaluation, why it is not fair (empty: it is), its leads when trained, its manifest."""
     move = registry.alias(LIVE)
     if move is None:
         return None, "there is no live version to compare with", {}, None
@@ -136,7 +139,7 @@ def _live(
         index = Index.open(registry.fetch(move.version, folder / "live"), manifest)
     except (NotFound, CorruptArtefact) as error:
         return None, f"the live version cannot be opened: {error}", {}, manifest
-    # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
+    # Items unavailable today were available in the held-out days; the candidate hides nothing either.
     live = evaluator.model("live", all_available(Catalogue.of(index)))
     if manifest.watermark < split.cutoff:
         return live, "", {}, manifest
@@ -147,13 +150,13 @@ def _live(
 
 
 def all_available(catalogue: Catalogue) -> Catalogue:
-    """With nothing hidden: what is unavailable today was not so on the days that are asked about."""
+    """Return `catalogue` with every item available, as on the held-out days."""
     hidden = [catalogue.item(row) for row in range(len(catalogue)) if catalogue.is_hidden(row)]
     return catalogue.updated([msgspec.structs.replace(item, available=True) for item in hidden if item is not None])
 
 
 def _leads_when_trained(manifest: Manifest, exclude_seen: bool) -> dict[str, float]:
-    """Not of the tail: next to nothing of it is popular, and what is divided by next to nothing says nothing."""
+    """Return recall over popularity's, by segment but the tail: its popular recall is near 0, the ratio meaningless."""
     if manifest.parameters.get("training", {}).get("exclude_seen") != exclude_seen:
         return {}
     leads = {}

@@ -16,10 +16,10 @@ ROWS = 2048
 
 
 def together(interactions: pl.DataFrame, item_ids: list[str], settings: CooccurrenceSettings) -> Neighbours:
-    """Per item of `item_ids` those found in the same baskets more often than chance explains, best first.
+    """Return for each of `item_ids` the items in the same baskets more often than by chance, best first.
 
-    A basket is a session where the events name one, else a user's day (UTC). Of a basket with more than
-    `max_basket` items the first so many count: who buys the whole shop says little about pairs.
+    A basket is a session where the events name one, else a user's day (UTC). Only the first `max_basket` items of a
+    basket count: very large baskets say little about pairs.
     """
     baskets = _baskets(interactions, item_ids, settings)
     n, total = len(item_ids), baskets.shape[0]
@@ -49,7 +49,7 @@ def together(interactions: pl.DataFrame, item_ids: list[str], settings: Cooccurr
 def log_likelihood_ratio(
     both: NDArray[np.float64], item_count: float, other_counts: NDArray[np.float64], total: int
 ) -> NDArray[np.float64]:
-    """(m,) 2 * sum of k log(k / expected) over the four cells of two items; 0 where they meet less than by chance."""
+    """Return (m,) 2 * sum of k log(k / expected) over four cells of two items; 0 where below chance."""
     cells = [
         (both, item_count * other_counts),
         (item_count - both, item_count * (total - other_counts)),
@@ -64,7 +64,7 @@ def log_likelihood_ratio(
 
 
 def _baskets(interactions: pl.DataFrame, item_ids: list[str], settings: CooccurrenceSettings) -> csr_matrix:
-    """(baskets, items) of ones. Baskets of one item count too: they tell how often items go alone."""
+    """Return (baskets, items) of ones. Baskets of one item count too: they show how often items go alone."""
     bought = interactions.filter(pl.col("type").is_in(list(settings.types)))
     if bought.is_empty():
         bought = interactions

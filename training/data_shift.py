@@ -31,7 +31,7 @@ class DataShift:
 def data_shift(
     interactions: pl.DataFrame, watermark: datetime, described: Collection[str], previous_count: int | None = None
 ) -> DataShift:
-    """Of `interactions` since `watermark` against those up to it; `then` is how many the last snapshot held."""
+    """Compare `interactions` after `watermark` with those before; `previous_count` is the last snapshot's size."""
     volume = interactions.height / previous_count if previous_count else None
     is_new = pl.col("occurred_at") > watermark
     old, new = interactions.filter(~is_new), interactions.filter(is_new)
@@ -50,7 +50,7 @@ def _between(old: pl.DataFrame, new: pl.DataFrame, column: str) -> float:
 
 
 def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Of two histograms (n,) over the same bins, neither of them empty."""
+    """Return the divergence (0 to 1) of two histograms (n,) over the same bins, neither of them empty."""
     p, q = first / first.sum(), second / second.sum()
     middle = (p + q) / 2.0
     return float((_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2.0)

@@ -1,4 +1,4 @@
-"""Evaluation through the recommender that serves: each held-out user is asked about as the service would ask."""
+"""Evaluation through the recommender that serves: each held-out user gets the lists the service would give."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -32,9 +32,9 @@ Ranker = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
 
 @dataclass(frozen=True, slots=True)
 class HeldOutUser:
-    """What the service would remember of a user at the cutoff, and what they wanted afterwards.
+    """A user's history as the service would hold it at the cutoff, and the items wanted afterwards (`targets`).
 
-    `segment` is by how much they had done until then; `head` are those of the wanted items that most users wanted.
+    `segment` is by the number of interactions before the cutoff; `head` are the targets among the most wanted items.
     """
 
     user_id: str
@@ -49,10 +49,10 @@ class HeldOutUser:
 class Evaluation:
     """Means over users by metric name (`recall@20`), per-user recall@20, and what the lists showed.
 
-    Without users there is no metric: nobody was asked.
+    Without users there is no metric.
 
     `shown` counts, per item row, the top-20 lists it was in; `segments` is recall@20 (users,) by segment, nan for
-    who is not in it or wanted nothing of it.
+    users outside it or without a target in it.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Evaluation:
     shown: NDArray[np.int64]
 
     def summary(self) -> dict[str, float]:
-        """For the manifest: the means, those of the segments too."""
+        """Return the means for the manifest, those of the segments too."""
         means = {
             f"recall@{HEADLINE_K} of {name}": float(np.nanmean(values))
             for name, values in self.segments.items()
@@ -72,6 +72,7 @@ class Evaluation:
 
 
 def empty_evaluation(name: str) -> Evaluation:
+    """Return the evaluation of a model on no users: no metrics, empty arrays."""
     return Evaluation(name, {}, np.empty(0), {}, np.empty(0, dtype=np.int64))
 
 
@@ -83,7 +84,7 @@ def held_out_users(
     wanted_types: Collection[str] = (),
     segments: SegmentSettings = DEFAULT_SEGMENTS,
 ) -> list[HeldOutUser]:
-    """Users of the future who have a past; what lists leave out by themselves (`exclude_seen`) is not asked for."""
+    """Return users of the future who have a past; with `exclude_seen` items of their history are no targets."""
     counted = split.future.filter(pl.col("type").is_in(list(wanted_types))) if wanted_types else split.future
     future = counted.group_by("user_id").agg(pl.col("item_id").unique())
     targets_by_user = {user: frozenset(items) for user, items in future.iter_rows()}
@@ -116,11 +117,12 @@ def _head_items(past: pl.DataFrame, share: float) -> frozenset[str]:
 def evaluate_model(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
-    """Ask `recommend` as the service does, with the embedding the consumer would have stored."""
+    """Evaluate `recommend` as the service calls it, with the embedding the consumer would have stored."""
 
     placement = _placement(Source.PERSONAL, exclude_seen)
 
     def rank(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        """Return each user's recommended item rows, best first."""
         vectors = catalogue.index.fold_in_many([features.history for features in batch])
         queries = []
         for features, vector in zip(batch, vectors, strict=True):
@@ -135,10 +137,11 @@ def evaluate_model(
 def evaluate_popularity(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
-    """The popular fallback level for everybody: what the service answers when it knows nothing of a user."""
+    """Evaluate the popular fallback: what the service answers for an unknown user."""
     query = Query(k=max(KS), placement=_placement(Source.POPULAR, exclude_seen))
 
     def rank(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        """Return the popular item rows for each user, best first."""
         return [answer.rows for answer in recommend_many([(query, features) for features in batch], catalogue)]
 
     return _evaluate(name, catalogue, users, rank, progress)
@@ -151,14 +154,15 @@ def _placement(source: Source, exclude_seen: bool) -> Placement:
 def evaluate_own_history(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, progress: Progress
 ) -> Evaluation:
-    """Each user's own items again, the largest confidence first, then popular ones.
+    """Evaluate each user's own items, the largest confidence first, then popular ones.
 
-    The yardstick of whoever sells the same thing twice, and a hard one: Li et al., "A Next Basket Recommendation
+    A hard yardstick where the same things are bought again: Li et al., "A Next Basket Recommendation
     Reality Check" (TOIS 2023).
     """
     index = catalogue.index
 
     def own_first(features: UserFeatures) -> NDArray[np.int64]:
+        """Return the item rows of the user's own items, largest confidence first, then popular ones."""
         rows = index.item_id.rows(entry.item_id for entry in features.history)
         weights = decayed_weights(features.history, index.parameters)
         own, confidence = confidences(rows, weights, index.parameters.alpha)
@@ -203,7 +207,7 @@ def _evaluate(
 
 
 def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
-    """(n,) of the users, how many have each item in their history."""
+    """Return (n,) how many of the users have each item in their history."""
     known_by = np.zeros(len(index))
     for user in users:
         rows = np.unique(index.item_id.rows(entry.item_id for entry in user.history))
@@ -212,27 +216,27 @@ def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
 
 
 def novelty(known_by: NDArray[np.float64], shown: NDArray[np.int64], users: int) -> float:
-    """Mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
+    """Return the mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
 
-    Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item nobody
-    knows counts as known by one user.
+    Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item that
+    no user knows counts as known by one.
     """
     information = -np.log2(np.maximum(known_by, 1.0) / users)
     return float((information * shown).sum() / max(shown.sum(), 1))
 
 
 def popularity_lift(known_by: NDArray[np.float64], shown: NDArray[np.int64]) -> float:
-    """How much more popular what is shown is than what users had: 0 as popular, 1 twice.
+    """Return how much more popular shown items are than those users had: 0 equally popular, 1 twice as popular.
 
     The difference in group average popularity of Abdollahpouri et al., "The Unfairness of Popularity Bias in
-    Recommendation" (RMSE at RecSys 2019), over everybody.
+    Recommendation" (RMSE at RecSys 2019), over all users.
     """
     had = (known_by * known_by).sum() / max(known_by.sum(), 1.0)
     return float((known_by * shown).sum() / max(shown.sum(), 1) / had - 1.0) if had else 0.0
 
 
 def _head_and_tail(user: HeldOutUser, hit_ids: list[str]) -> tuple[float, float]:
-    """Recall of those wanted items that are of the head, and of the others; nan where there are none."""
+    """Return recall of the targets in the head, and of the others; nan where there are none."""
     of_head = len(user.head.intersection(hit_ids))
     tail = len(user.targets) - len(user.head)
     return (

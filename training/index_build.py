@@ -22,13 +22,13 @@ from training.settings import IndexSettings
 BATCH = 16
 """Queries searched together while measuring, as a busy service does."""
 QUERY_K = 40
-"""Items asked for: an answer's ten and what is excluded."""
+"""Items per query: an answer's ten and what is excluded."""
 ROUNDS = 3
 ROUND_SECONDS = 0.5
 POINTS_PER_LIST = 39
 """Faiss asks for at least so many training points per list."""
 SMALL = 1_000
-"""Items up to which exact search takes a few microseconds, and nothing else is trials."""
+"""Items up to which exact search takes a few microseconds, and nothing else is tried."""
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -47,14 +47,14 @@ class IndexTrial:
 
 @dataclass(frozen=True, slots=True)
 class BuiltIndex:
-    """The one to publish, how it is searched, and everything that was trials."""
+    """The index to publish, how it is searched, and every candidate that was tried."""
 
     index: faiss.Index
     spec: SearchSpec
     trials: list[IndexTrial]
 
     def parameters(self) -> dict[str, object]:
-        """For the manifest."""
+        """Return the manifest's parameters of the search index."""
         return {
             "search": msgspec.to_builtins(self.spec),
             "search_tried": [msgspec.to_builtins(trial) for trial in self.trials],
@@ -64,9 +64,9 @@ class BuiltIndex:
 def build_search_index(
     factors: Matrix, user_vectors: Matrix, settings: IndexSettings, progress: Progress = lambda *_: None
 ) -> BuiltIndex:
-    """The fastest index of `factors` (n, d) with recall@50 of at least `settings.min_recall` on `user_vectors` (m, d).
+    """Build the fastest index of `factors` (n, d) with enough recall@50 on `user_vectors` (m, d).
 
-    Exact search always qualifies. One seed and one thread per search, but k-means and HNSW insert with all cores,
+    Enough is `settings.min_recall`; exact search always qualifies. One seed and one thread per search, but k-means and HNSW insert with all cores,
     so that graphs of two builds may differ.
     """
     # BLAS threads wait for each other on a busy machine; see training.als.user_factors.
@@ -97,7 +97,7 @@ def _fastest(factors: Matrix, sample: Matrix, settings: IndexSettings, progress:
 
 
 def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:
-    """Every so many users, so that the sample is the same in every run."""
+    """Return evenly spaced users, so that the sample is the same in every run."""
     step = max(1, len(user_vectors) // settings.sample)
     return np.ascontiguousarray(user_vectors[::step][: settings.sample], dtype=np.float32)
 
@@ -129,7 +129,7 @@ def _build(spec: SearchSpec, factors: Matrix, seed: int) -> Any:
     if spec.nprobe:
         index.cp.seed = seed
         index.cp.min_points_per_centroid = 1
-        # A quarter of what Faiss takes: centroids need not be exact, and a million items are not to take minutes.
+        # A quarter of the default: centroids need not be exact, and a million items would take minutes.
         index.cp.max_points_per_centroid = 64
     index.train(points)
     index.add(points)
@@ -137,7 +137,7 @@ def _build(spec: SearchSpec, factors: Matrix, seed: int) -> Any:
 
 
 def augmented(factors: Matrix) -> Matrix:
-    """(n, d + 1) with equal norms: by L2, what is nearest to (x, 0) has the largest inner product with x."""
+    """Return (n, d + 1) with equal norms: the nearest to (x, 0) by L2 has the largest inner product with x."""
     squared = np.einsum("nd,nd->n", factors, factors)
     return np.hstack([factors, np.sqrt(np.maximum(squared.max() - squared, 0.0))[:, None]]).astype(np.float32)
 
@@ -145,7 +145,7 @@ def augmented(factors: Matrix) -> Matrix:
 def _tuned(
     built: Any, factors: Matrix, spec: SearchSpec, sample: Matrix, truth: Rows, min_recall: float
 ) -> tuple[SearchIndex, float]:
-    """The least effort that reaches the recall: nprobe or efSearch doubled until it does, or the most there is."""
+    """Return the index with the least effort that reaches the recall, doubling nprobe or efSearch up to the limit."""
     while True:
         index = SearchIndex(built, factors, spec)
         recall = recall_of(index, sample, truth)
@@ -164,13 +164,13 @@ def _harder(spec: SearchSpec, lists: int) -> SearchSpec | None:
 
 
 def recall_of(index: SearchIndex, sample: Matrix, truth: Rows) -> float:
-    """Share of the true nearest (q, k) that the index finds."""
+    """Return the share of the true nearest (q, k) that the index finds."""
     nearest = index.search(sample, truth.shape[1])[0]
     return float(np.mean([np.isin(right, rows).mean() for right, rows in zip(truth, nearest, strict=True)]))
 
 
 def _microseconds(index: SearchIndex, sample: Matrix) -> float:
-    """Per query, of the best round, with one thread."""
+    """Return microseconds per query, of the best round, with one thread."""
     if not len(sample):
         return 0.0
     faiss.omp_set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Metric drop: whether the live version still does on the newest events what its manifest promised."""
+"""Metric drop: whether the live version's recall on the newest events is what its manifest promised."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,18 +26,18 @@ class BaselineMetric:
     measured: Interval
 
     def fell(self, drop: float) -> bool:
-        """Surely: even the upper bound is below what may be left."""
+        """Return whether even the upper bound lost more than the share `drop` of the promised recall."""
         return self.measured.high < (1.0 - drop) * self.promised
 
 
 def measure_baseline(
     settings: TrainSettings, log: InteractionLog, registry: IndexRegistry, live: Manifest, cache: Path
 ) -> BaselineMetric | None:
-    """Asked about the users of the last `holdout_days` of the log, as far as `live` has not learned from them.
+    """Evaluate `live` on the last `holdout_days` of the log, as far as it has not learned from them.
 
-    Everybody is known by what they did before those days, as the service knows them, and asked in the way in which the
-    manifest's figure came about. `None` where the manifest has none, or too few users came. Raises `InvalidInput` for
-    a version of settings that this release has not, `NotFound`, `CorruptArtefact`, `LogUnavailable`.
+    Users have the history before those days, and are evaluated as for the manifest's figure. Returns `None` where the
+    manifest has no figure, or for fewer than `gate.min_users` users. Raises `InvalidInput` for a version whose
+    settings this release does not have, `NotFound`, `CorruptArtefact`, `LogUnavailable`.
     """
     promised = live.metrics.get(RECALL)
     if not promised:
@@ -67,7 +67,7 @@ def measure_baseline(
 
 
 class MetricWatch:
-    """Evaluates the live version again when `every` more events have come in, or it is another one."""
+    """Evaluates the live version again after `every` more events, or when another version is live."""
 
     def __init__(self, settings: TrainSettings, drop: float, every: int) -> None:
         self._settings = settings
@@ -79,7 +79,7 @@ class MetricWatch:
     def reasons(
         self, log: InteractionLog, registry: IndexRegistry, live: Manifest, new_events: int, cache: Path
     ) -> list[str]:
-        """Why to train, which stays true until the next evaluation; empty for no reason. Raises as `kept`."""
+        """Return reasons to train, kept until the next evaluation; empty for none. Raises as `measure_baseline`."""
         version, event_count = self._evaluated or ("", 0)
         if live.version != version:
             self._reasons, event_count = [], 0

@@ -1,4 +1,4 @@
-"""Provenance: what a version was made with and of, so that it can be made again, and what differs when it is."""
+"""Provenance: code, packages, machine and data of a version, to rebuild it, and what differs in a rebuild."""
 
 import hashlib
 import platform
@@ -19,14 +19,14 @@ from recsys.index_version import Manifest, flat
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
 FACTORS = "item_factors.npy"
 RUNTIME_SETTINGS = {"threads", "gate", "lease_seconds", "trigger_seconds"}
-"""Settings that change no factor."""
+"""Settings that do not change the factors."""
 
 
 @cache
 def code_version() -> str:
-    """The package's version and a digest of the code that makes versions: commits between releases differ too.
+    """Return the package's version and a digest of the training code: commits between releases differ too.
 
-    Once per process: what is running is what was there when it began.
+    Computed once per process, since the running code is that of its start.
     """
     digest = hashlib.sha256()
     for package in (recsys, training):
@@ -38,7 +38,7 @@ def code_version() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Packages and machine. BLAS chooses its code by the kind of processor, and rounds accordingly."""
+    """Return package versions and machine. BLAS code, and so rounding, depends on the processor."""
     blas = sorted(
         {f"{library['internal_api']} {library.get('architecture', '')}".strip() for library in threadpool_info()}
     )
@@ -49,7 +49,7 @@ def environment() -> dict[str, Any]:
 
 
 def snapshot_digest(interactions: pl.DataFrame) -> str:
-    """Of every row that was learned from, in order: an erasure or a merge since then changes old versions too."""
+    """Return a digest of every row in order: a later erasure or merge changes old snapshots too."""
     digest = hashlib.blake2b(digest_size=16)
     for column in interactions.get_columns():
         plain = column.cast(pl.Int64) if column.dtype.is_temporal() else column
@@ -59,7 +59,7 @@ def snapshot_digest(interactions: pl.DataFrame) -> str:
 
 
 def differences(original: Manifest, copy: Manifest) -> list[str]:
-    """What was not the same when `now` was made like `then`; with nothing but times and names, an empty list."""
+    """Return what differs between `original` and its rebuild `copy`, apart from times and names."""
     changes = [
         f"{name} was {expected!r}, is {actual!r}"
         for name, expected, actual in _pairs(_facts(original), _facts(copy))
@@ -80,6 +80,7 @@ def _pairs(original: Mapping[str, Any], copy: Mapping[str, Any]) -> list[tuple[s
 
 
 def package_version(name: str) -> str:
+    """Return the installed version of a package, `unknown` where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -32,9 +32,9 @@ def write_version(
     tune: bool = True,
     progress: Progress = lambda *_: None,
 ) -> tuple[Manifest, dict[str, Path]]:
-    """Write the files of a version learned from `interactions`; `notes` join the manifest's parameters.
+    """Write the files of a version learned from `interactions`; `notes` are added to the manifest's parameters.
 
-    Without `tune` it is searched exactly: a version that is only to be judged need not be fast.
+    Without `tune` it is searched exactly: a version used only for evaluation need not be fast.
     """
     contents, notes_on = assemble(settings, dataset, interactions, confidence, item_ids, item_factors, progress)
     built = build_search_index(
@@ -66,10 +66,10 @@ def write_version(
 
 
 def open_version(directory: Path, manifest: Manifest) -> Catalogue:
-    """What `write_version` wrote, opened as the service opens it."""
+    """Open what `write_version` wrote, as the service opens it."""
     return Catalogue.of(Index.open(directory, manifest))
 
 
 def publish(registry: IndexRegistry, manifest: Manifest, files: dict[str, Path]) -> None:
-    """Raises `Conflict`, `RegistryUnavailable`."""
+    """Publish the version in the registry. Raises `Conflict`, `RegistryUnavailable`."""
     registry.publish(manifest, files)

@@ -40,7 +40,7 @@ figure { margin: 2rem 0; } figcaption { opacity: .75; } svg { max-width: 100%; h
 
 
 def render(result: TrainingResult) -> RenderableType:
-    """What a terminal shows."""
+    """Return the result as a table and notes for a terminal of 80 columns."""
     # Narrow enough for 80 columns.
     table = Table(
         title=f"{len(result.candidate.recall):,} held-out users, asked as the service would for {HEADLINE_K} items",
@@ -102,7 +102,7 @@ def _rebuilt(result: TrainingResult) -> str:
 
 
 def rebuilt(version: str, differs: Sequence[str]) -> str:
-    """In words, whether `version` was made again as it was."""
+    """Return a sentence that says whether `version` was rebuilt identically, or what differs."""
     if not differs:
         return f"made again as {version} was: the item factors are the same, bit for bit"
     same = differs[0].partition(" ")[0] != FACTORS
@@ -151,7 +151,7 @@ def _metrics_table(result: TrainingResult) -> str:
 
 
 def _search_table(result: TrainingResult) -> str:
-    """What was tried for the search index; the fastest that finds enough was built."""
+    """Return a table of the search indexes tried; the fastest with enough recall was built."""
     tried = result.manifest.parameters.get("search_tried", [])
     lines = [
         f"<tr><td>{html.escape(trial['spec']['kind'])}{' (chosen)' if trial['chosen'] else ''}</td>"
@@ -163,7 +163,7 @@ def _search_table(result: TrainingResult) -> str:
 
 
 def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
-    """An inline SVG with a transparent ground."""
+    """Return an inline SVG with a transparent background."""
     style: dict[Any, Any] = {
         "text.color": INK,
         "axes.labelcolor": INK,

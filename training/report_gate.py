@@ -11,6 +11,7 @@ PASSED, REFUSED = "#2e9e5b", "#d0533f"
 
 
 def verdict(checks: Sequence[Check], *, forced: bool) -> str:
+    """Return an HTML paragraph that says whether the gate passed the version, with the reasons if not."""
     refused = [check.reason for check in checks if not check.passed]
     if not refused:
         return '<p class="passed">Passed the quality gate.</p>'
@@ -21,6 +22,7 @@ def verdict(checks: Sequence[Check], *, forced: bool) -> str:
 
 
 def checks_table(checks: Sequence[Check]) -> str:
+    """Return an HTML table with one row per check."""
     rows = "".join(
         f"<tr><td>{html.escape(check.name)}</td><td>{check.measured}</td>"
         f'<td class="words">{html.escape(check.limit)}</td><td>{html.escape(check.setting)}</td>'
@@ -31,11 +33,12 @@ def checks_table(checks: Sequence[Check]) -> str:
 
 
 def with_intervals(checks: Sequence[Check]) -> list[Check]:
+    """Return the checks that have an interval."""
     return [check for check in checks if check.interval is not None]
 
 
 def draw_intervals(axes: Axes, checks: Sequence[Check]) -> None:
-    """Recall above what has to be kept, with its interval; left of 0 is too little."""
+    """Draw recall above what must be kept, with its interval; left of 0 is too little."""
     shown = with_intervals(checks)[::-1]
     for position, check in enumerate(shown):
         if check.interval is not None:

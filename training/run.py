@@ -44,9 +44,9 @@ def run(
 ) -> TrainingResult:
     """Train, evaluate and publish a version. What is live is never touched.
 
-    `force` publishes in spite of the gate, or without anybody to judge by; the manifest keeps why. `like` makes that
-    version again, from its settings and its snapshot of log and catalogue; the live version is then no yardstick.
-    `assert_lease` is asked last thing before publishing and raises when another trainer has taken over.
+    `force` publishes in spite of the gate, or without held-out users; the manifest keeps the reason. `like` rebuilds
+    that version, from its settings and its snapshot of log and catalogue, without comparing with the live version.
+    `assert_lease` is called last before publishing and raises when another trainer has taken over.
 
     Raises `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`,
     `RegistryUnavailable`, and `InvalidInput` for a force without a reason or a version that cannot be made again.
@@ -96,7 +96,7 @@ def run(
 
 
 def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
-    """What that version was trained with; reports go where they go now, and machines differ in threads.
+    """Return the settings that `like` was trained with; those that change no factor are taken from `current`.
 
     Raises `InvalidInput` where this release has no such settings.
     """
@@ -111,7 +111,7 @@ def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
 def _snapshot_of(
     like: Manifest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
 ) -> data.Dataset:
-    """The log as of then, and the catalogue as that version's own files hold it: the log keeps only the newest one."""
+    """Return the log as of that version, and the items from its own files: the log keeps only the newest ones."""
     try:
         index = Index.open(registry.fetch(like.version, folder / "like"), like)
         interactions = data.load(log, like.log_version, settings)
@@ -158,7 +158,7 @@ def _final(
     notes: dict[str, Any],
     progress: Progress,
 ) -> tuple[Manifest, dict[str, Path], Fit]:
-    """The same recipe on all interactions: the newest weeks are the most valuable ones to serve from."""
+    """Train the same recipe on all interactions: the newest weeks are the most valuable for serving."""
     confidence = data.confidence_parameters(settings, dataset.watermark)
     learned = data.confidence_matrix(dataset.interactions, confidence)
     fitted = fit(learned.matrix, settings, progress, "learning from everything")

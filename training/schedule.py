@@ -19,12 +19,12 @@ class Schedule:
         return self.cron is not None or self.every is not None
 
     def check(self, moment: datetime) -> None:
-        """Raises `InvalidInput` for an expression that cannot be read, or that no day fulfils."""
+        """Check the cron expression; raises `InvalidInput` for an invalid one, or one that no day fulfils."""
         if self.cron is not None:
             _next(self.cron, moment)
 
     def next(self, moment: datetime) -> datetime | None:
-        """The first moment after `now`."""
+        """Return the first scheduled time after `moment`, or `None`."""
         moments = [_next(self.cron, moment)] if self.cron is not None else []
         moments += [moment + self.every] if self.every is not None else []
         return min(moments, default=None)

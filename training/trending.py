@@ -11,9 +11,9 @@ from training.settings import TrendingSettings
 def trending(
     interactions: pl.DataFrame, item_ids: list[str], popularity: NDArray[np.float32], settings: TrendingSettings
 ) -> NDArray[np.float32]:
-    """(n,) how far above its usual share each item was wanted in the last `hours`; 0 for what was not.
+    """Return (n,) how far above its usual share each item was wanted in the last `hours`, 0 for other items.
 
-    Counts users per item and day, so that one eager user makes no trend.
+    Counts users per item and day, so that one user alone makes no trend.
     """
     newest = interactions["occurred_at"].max()
     since = pl.lit(newest) - pl.duration(seconds=int(settings.hours * 3600))

@@ -14,7 +14,7 @@ from ingest.sources.text_lines import TextLines, is_text, shown
 from recsys.errors import InvalidInput
 
 ParsedRow = tuple[int, list[str] | None, str, str]
-"""Row number, its fields or `None`, and then why not and its text."""
+"""Row number, fields (`None` for a broken row), reason and text of a broken row."""
 
 
 class DelimitedSource:
@@ -47,9 +47,11 @@ class DelimitedSource:
             raise InvalidInput(str(path), "is not in the encoding given; set `encoding:` in the mapping, often latin-1")
 
     def position(self) -> int:
+        """Return the bytes of the file read so far."""
         return self._lines.position()
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        """Yield rows from number `start` on, `size` at most at a time. Raises `InvalidInput` for a damaged file."""
         self._lines = TextLines(*self._how)
         try:
             fresh = islice(self._parsed_rows(), start, None)
@@ -61,7 +63,7 @@ class DelimitedSource:
             self._lines.close()
 
     def _next(self, fresh: Iterator[ParsedRow], size: int) -> list[ParsedRow]:
-        """As many rows as fit into a batch, `size` at most."""
+        """Return as many rows as fit into a batch, `size` at most."""
         batch: list[ParsedRow] = []
         room = MAX_BATCH
         row = sum(len(name) + CELL for name in self.columns)

@@ -16,7 +16,7 @@ from recsys.errors import InvalidInput
 
 Row = dict[str, str | None]
 ParsedRow = tuple[int, Row | str, str]
-"""Row number, its columns or why there are none, and its text."""
+"""Row number, columns (or the reason a row is broken), and text."""
 REJECTED_KEYS = frozenset({"file", "row", "field", "reason", "raw"})
 """A line of exactly these is a rejected row of an earlier import: its `raw` is the row to replay."""
 LOOK_AHEAD = 1000
@@ -43,9 +43,11 @@ class JsonLinesSource:
         self.total = path.stat().st_size
 
     def position(self) -> int:
+        """Return the bytes of the file read so far."""
         return self._lines.position()
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        """Yield rows from number `start` on, `size` at most at a time. Raises `InvalidInput` for a damaged file."""
         self._lines = TextLines(*self._how)
         try:
             fresh = islice(self._parsed_rows(), start, None)
@@ -59,9 +61,9 @@ class JsonLinesSource:
     def _next(
         self, first: ParsedRow, fresh: Iterator[ParsedRow], size: int
     ) -> tuple[list[ParsedRow], ParsedRow | None]:
-        """From `first` on as many rows as fit into a batch, `size` at most; and the one after them.
+        """Return as many rows from `first` on as fit into a batch, `size` at most, and the row after them.
 
-        Rows with ever other names make a table of many columns of which most are empty: it counts as a whole.
+        The size counts the whole table, empty cells included: rows may all have different columns.
         """
         batch: list[ParsedRow] = []
         names, width, texts = dict.fromkeys(self.columns), sum(len(name) + CELL for name in self.columns), 0

@@ -1,4 +1,4 @@
-"""What is asked of a version: floors, the live version, every segment, what lists show, the artefact, the data."""
+"""The gate's checks of a version: floors, the live version, every segment, what lists show, the artefact, the data."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ RECALL = f"recall@{HEADLINE_K}"
 COVERAGE = f"coverage@{HEADLINE_K}"
 POPULARITY_LIFT = f"popularity_lift@{HEADLINE_K}"
 TOLERANCE = 1e-9
-"""Means of equal numbers differ in the last digit."""
+"""Allows for rounding: means of equal numbers differ in the last digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the gate knows.
+    """Everything the gate judges by.
 
     `live` is the live version on the same users, where it has not seen the answers. Where it has, `leads` are how many
-    times popularity's recall it reached on days that were held out from it, by segment and `""` for everybody: weeks
+    times popularity's recall it reached on days that were held out from it, by segment and `""` for all users: weeks
     differ in how predictable they are, and that moves popularity too.
     """
 
@@ -45,7 +45,7 @@ class Evidence:
 
 
 def judge(gate: GateSettings, evidence: Evidence) -> list[Check]:
-    """Every check that can be made of the evidence, passed or not."""
+    """Return every check that the evidence allows, passed or not."""
     return [*_quality(gate, evidence), *_artefact(gate, evidence.artefact), *_data(gate, evidence.shift)]
 
 
@@ -105,10 +105,10 @@ def _retention_check(
     setting: str,
     decides: Bound | None = None,
 ) -> Check:
-    """Whether enough of the yardstick's recall was kept: both are (users,), user by user.
+    """Return a check that enough of the yardstick's recall is retained; both are (users,), user by user.
 
-    For everybody `gate.decides` says which end of the interval must reach what may be lost. For a segment it is always
-    the upper one, so that it refuses only what is surely worse: segments are small and there are several.
+    For all users `gate.decides` says which bound of the interval must reach the limit. For a segment it is always the
+    upper one, which refuses only significant losses: segments are small and there are several.
     """
     decides = decides or gate.decides
     share = 1.0 - getattr(gate, setting)
