@@ -66,8 +66,8 @@ def build_search_index(
 ) -> BuiltIndex:
     """Build the fastest index of `factors` (n, d) with enough recall@50 on `user_vectors` (m, d).
 
-    Enough is `settings.min_recall`; exact search always qualifies. One seed and one thread per search, but k-means and HNSW insert with all cores,
-    so that graphs of two builds may differ.
+    Enough is `settings.min_recall`; exact search always qualifies. One seed and one thread per search, but
+    k-means and HNSW insert with all cores, so that graphs of two builds may differ.
     """
     # BLAS threads wait for each other on a busy machine; see training.als.user_factors.
     with threadpool_limits(1, "blas"):
