@@ -35,7 +35,7 @@ class ImportFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Raises `Conflict` while another process imports the same file; a killed one holds nothing."""
+        """Hold the import's lock; raises `Conflict` while another process holds it. A killed process releases it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / "lock", timeout=0)
         try:
@@ -48,11 +48,11 @@ class ImportFolder:
             lock.release()
 
     def report(self) -> FileReport | None:
-        """The report of an import that was finished before."""
+        """Return the report of an earlier, finished import, or `None`."""
         return msgspec.json.decode(self._report.read_bytes(), type=FileReport) if self._report.exists() else None
 
     def open(self, watermark: int) -> None:
-        """Forget every batch that the log does not have, and a report of another log."""
+        """Delete every batch that the log does not have, and a report of another log."""
         self._report.unlink(missing_ok=True)
         self._batches.mkdir(parents=True, exist_ok=True)
         for path in self._batches.iterdir():
@@ -60,14 +60,14 @@ class ImportFolder:
                 path.unlink()
 
     def write(self, last_row: int, batch: BatchCounts, rejected: bytes) -> None:
-        """Before the batch's commit; `rejected` is JSON Lines."""
+        """Write a batch's counts and its `rejected` rows (JSON Lines), before the batch is committed."""
         stem = f"{last_row:015d}"
         if rejected:
             _write(self._batches / f"{stem}.jsonl.gz", gzip.compress(rejected, 1, mtime=0))
         _write(self._batches / f"{stem}.json", msgspec.json.encode(batch))
 
     def finish(self, file: str, partition: str, watermark: int) -> FileReport:
-        """Add up every batch and put the rejected rows into one file; safe to be killed in and done again."""
+        """Sum every batch, gather the rejected rows in one file and return the report; safe to repeat after a kill."""
         batches = [
             msgspec.json.decode(path.read_bytes(), type=BatchCounts) for path in sorted(self._batches.glob("*.json"))
         ]
@@ -103,7 +103,7 @@ class ImportFolder:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
+    """Write the file atomically."""
     partial = path.with_suffix(".partial")
     partial.write_bytes(content)
     partial.replace(path)

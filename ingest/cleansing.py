@@ -13,18 +13,20 @@ DIGITS_OF_EPOCH = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
 
 
 def raw(field: ColumnField) -> pl.Expr:
-    """The field's text as it stands in the file, stripped; null where empty."""
+    """Return the field's text as in the file, stripped; null where empty."""
     if field.value is not None:
         return pl.lit(field.value)
     return stripped(field.needed()[0])
 
 
 def stripped(column: str) -> pl.Expr:
+    """Return the text of `column` without surrounding space; null where empty."""
     text = pl.col(column).str.strip_chars()
     return pl.when(text != "").then(text)
 
 
 def text(field: TextField) -> pl.Expr:
+    """Return the text of the field: its columns joined, whole values replaced, case changed; null where empty."""
     joined = (
         pl.concat_str([stripped(name) for name in field.columns], separator=field.separator)
         if field.columns
@@ -38,7 +40,7 @@ def text(field: TextField) -> pl.Expr:
 
 
 def number(field: NumberField) -> pl.Expr:
-    """Float64; text that is no finite number becomes null."""
+    """Return Float64; text that is no finite number becomes null."""
     digits = raw(field)
     if field.decimal == ",":
         digits = digits.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
@@ -47,7 +49,7 @@ def number(field: NumberField) -> pl.Expr:
 
 
 def time(field: TimeField) -> pl.Expr:
-    """Datetime in UTC; an hour that a change to summer time skips becomes null, of one that comes twice the first."""
+    """Return a datetime in UTC; an hour skipped by summer time becomes null, a doubled hour is the first."""
     written = raw(field)
     if field.format in DIGITS_OF_EPOCH:
         scaled = written.cast(pl.Float64, strict=False) * DIGITS_OF_EPOCH[field.format]
@@ -56,14 +58,14 @@ def time(field: TimeField) -> pl.Expr:
     iso = written.str.replace(" ", "T", literal=True)
     naive = [written.str.to_datetime(way, time_unit="us", strict=False) for way in ways]
     naive += [iso.str.to_datetime(way, time_unit="us", strict=False) for way in ISO_FORMATS]
-    here = pl.coalesce(naive).dt.replace_time_zone(field.time_zone, ambiguous="earliest", non_existent="null")
+    local = pl.coalesce(naive).dt.replace_time_zone(field.time_zone, ambiguous="earliest", non_existent="null")
     offset = field.format if field.format is not None and "%z" in field.format else "%+"
     zoned = (written if offset != "%+" else iso).str.to_datetime(offset, time_unit="us", time_zone="UTC", strict=False)
-    return pl.coalesce(here.dt.convert_time_zone("UTC"), zoned)
+    return pl.coalesce(local.dt.convert_time_zone("UTC"), zoned)
 
 
 def texts(field: ListField) -> pl.Expr:
-    """List of text; null where empty, or where a JSON array is none after all."""
+    """Return a list of text; null where empty or where a JSON array is malformed."""
     written = raw(field)
     from_json = written.map_batches(_arrays, return_dtype=pl.List(pl.String))
     listed = pl.when(written.str.starts_with("[")).then(from_json).otherwise(written.str.split(field.split))
@@ -71,7 +73,7 @@ def texts(field: ListField) -> pl.Expr:
 
 
 def _arrays(written: pl.Series) -> pl.Series:
-    """Cell by cell: polars gives a whole column up for the sake of a single one."""
+    """Parse cell by cell: polars rejects a whole column for one bad cell."""
     return pl.Series([_array(cell) if cell and cell[0] == "[" else None for cell in written], dtype=pl.List(pl.String))
 
 
@@ -86,6 +88,7 @@ def _array(cell: str) -> list[str | None] | None:
 
 
 def flag(field: FlagField) -> pl.Expr:
+    """Return a Boolean; null where the text is neither a yes nor a no."""
     word = raw(field).str.to_lowercase()
     return (
         pl.when(word.is_in(["true", "yes", "y", "1"]))
@@ -96,6 +99,7 @@ def flag(field: FlagField) -> pl.Expr:
 
 
 def typed(field: ColumnField) -> pl.Expr:
+    """Return the expression for the field's kind; raises `TypeError` for an unknown kind of field."""
     match field:
         case TextField():
             return text(field)

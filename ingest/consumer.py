@@ -35,7 +35,7 @@ logger = structlog.get_logger()
 POLL = 2_000
 """Messages per poll at most: larger batches are gathered."""
 POLL_TIMEOUT = 0.5
-"""Also how soon an idle group notices that it shall stop."""
+"""Seconds; also how soon an idle group notices `stop`."""
 MAX_BACKOFF = 5.0
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ async def consume(
     ingest: IngestSettings,
     stop: asyncio.Event,
 ) -> None:
-    """Run the named groups until `stop` is set; the batches in hand are finished and committed first.
+    """Run the named groups until `stop` is set; current batches are finished and committed first.
 
-    Raises `InvalidInput` for an unknown group. A system that is down is waited for, for as long as it takes.
+    Raises `InvalidInput` for an unknown group. A system that is down is waited for without limit.
     """
     opened: dict[str, tuple[Callable[[], AbstractAsyncContextManager[Group]], int, float]] = {
         "features": (partial(_features_group, store, registry, ingest), ingest.features_batch, 0.0),
@@ -69,6 +69,7 @@ async def consume(
     messages = open_interaction_topic(topic, store)
 
     async def run(name: str) -> None:
+        """Run one group as a consumer of the topic until `stop` is set."""
         open_group, limit, wait = opened[name]
         async with open_group() as group, messages.consumer(name) as consumer:
             loop = GroupLoop(group, consumer, ingest, limit, wait, stop)
@@ -105,6 +106,7 @@ class GroupLoop:
         self._lag_report = LagReport(group, consumer)
 
     def heartbeat(self) -> Heartbeat:
+        """Return the state of this process for the feature store: name, versions, lag and unreadable records."""
         name = self._group.name
         return Heartbeat(
             process_name(name),
@@ -115,7 +117,7 @@ class GroupLoop:
         )
 
     async def run(self) -> None:
-        """While a full batch takes effect the next is polled and decoded; after a smaller one more may still come."""
+        """Poll, apply and commit until `stop` is set; while a full batch is applied, the next is polled and decoded."""
         logger.info("consuming", group=self._group.name)
         reporting = asyncio.create_task(self._lag_report.run())
         following = self._ahead()
@@ -135,7 +137,7 @@ class GroupLoop:
 
     def _ahead(self) -> asyncio.Task[tuple[list[Delivered], Batch]]:
         following = asyncio.create_task(self._next())
-        # One that nobody waits for any more may end as it likes.
+        # Retrieve the error of a task that is no longer awaited, so that asyncio does not log it.
         following.add_done_callback(lambda done: done.cancelled() or done.exception())
         return following
 
@@ -158,15 +160,15 @@ class GroupLoop:
             freshness.observe(max(0.0, done_ms - message.produced_at_ms) / 1000)
 
     async def _gather(self) -> list[Delivered]:
-        """Each place once: a partition that was lost and won back meanwhile begins again."""
+        """Poll until the batch is full or the wait is over; an offset delivered twice counts once."""
         gathered: dict[tuple[str, int], Delivered] = {}
         deadline = None
         while not self._stop.is_set():
-            left = POLL_TIMEOUT if deadline is None else min(POLL_TIMEOUT, deadline - monotonic())
+            timeout = POLL_TIMEOUT if deadline is None else min(POLL_TIMEOUT, deadline - monotonic())
             limit = min(POLL, self._limit - len(gathered))
-            if limit <= 0 or left <= 0:
+            if limit <= 0 or timeout <= 0:
                 break
-            polled = await self._until_done(partial(self._consumer.poll, limit, left))
+            polled = await self._until_done(partial(self._consumer.poll, limit, timeout))
             gathered.update({(message.partition, message.offset): message for message in polled})
             if deadline is None:
                 if not polled or not self._wait:
@@ -175,7 +177,7 @@ class GroupLoop:
         return list(gathered.values())
 
     async def _until_done(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Again and again while a system is not available. Raises `_Stopped`."""
+        """Repeat `call` while a system is unavailable. Raises `_Stopped`."""
         delay = 0.1
         while True:
             try:
@@ -193,7 +195,7 @@ class GroupLoop:
 
 @asynccontextmanager
 async def _reporting(settings: StoreSettings, loop: GroupLoop) -> AsyncIterator[None]:
-    """On connections of its own: whoever waits for the store elsewhere shall not be waited for here."""
+    """Report heartbeats on a separate connection, so that calls that wait for the store do not delay them."""
     store = open_feature_store(settings)
     reporting = asyncio.create_task(Reporter(store, loop.heartbeat).run())
     try:

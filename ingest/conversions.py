@@ -10,9 +10,9 @@ from recsys.user_features import Positioned
 
 
 async def note_conversions(store: FeatureStore, canary: AliasMove | None, new_events: Sequence[Positioned]) -> None:
-    """Mark the users of those `new_events` that are a success and came within the canary's present step.
+    """Mark the users of `new_events` that count as a success within the canary's current step.
 
-    A mark that comes again changes nothing, so redelivery does no harm. Raises `StoreUnavailable`.
+    Repeated marks change nothing, so redelivery is harmless. Raises `StoreUnavailable`.
     """
     rollout = canary.rollout if canary else None
     if canary is None or rollout is None:

@@ -1,4 +1,4 @@
-"""Dead letters: messages that can never be applied, kept in a table and told on a topic of their own."""
+"""Dead letters: messages that can never be applied, kept in a table and sent to a topic of their own."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from recsys.user_features import Positioned
 log = structlog.get_logger()
 
 TOPIC_LENGTH = 10_000
-"""Streams: letters kept for who reads the topic; the table has them all."""
+"""Letters that a Redis stream keeps for readers of the topic; the table has all."""
 EXPIRY_INTERVAL = 3600.0
 OTHER_FIELD = "other"
 _FIELDS = {"message", *HEADERS} | {
@@ -31,26 +31,26 @@ _FIELDS = {"message", *HEADERS} | {
 
 
 def dead_letter_topic(topic: TopicSettings) -> TopicSettings:
-    """Where the dead letters of `topic` are told."""
+    """Return the settings of the topic for the dead letters of `topic`."""
     length = min(TOPIC_LENGTH, topic.max_length)
     return topic.model_copy(update={"name": f"{topic.name}.dead-letters", "partitions": 1, "max_length": length})
 
 
 class DeadLetterWriter:
-    """The table has every letter; the topic tells of them as well as it can, and never holds anything up."""
+    """Writes every letter to the table, and to the topic as far as it is available."""
 
-    def __init__(self, letters: DeadLetters, topic: TopicProducer, kept: float) -> None:
+    def __init__(self, letters: DeadLetters, topic: TopicProducer, retention: float) -> None:
         self._letters = letters
         self._topic = topic
-        self._kept = timedelta(seconds=kept)
+        self._retention = timedelta(seconds=retention)
         self._expiry_due = 0.0
         DEAD_LETTERS_WAITING.set_function(self._waiting)
 
     async def dead_letter(self, refusals: Sequence[Refusal], erasures: Sequence[Positioned] = ()) -> None:
-        """Keep what was refused, and of that nothing of users who were erased later.
+        """Store the refused messages, except those of users erased later.
 
-        Idempotent in the table; the topic is told again by whoever is given the same refusals again.
-        Raises `LogUnavailable`, and has told the topic of nothing then.
+        Idempotent in the table; repeated refusals are sent to the topic again.
+        Raises `LogUnavailable`; then nothing was sent to the topic.
         """
         if refusals:
             first = refusals[0]
@@ -66,7 +66,7 @@ class DeadLetterWriter:
             await asyncio.to_thread(self._expire)
 
     def _forget(self, erasures: Iterable[Positioned]) -> None:
-        """A replay must not bring back what a user sent before being erased."""
+        """Discard the letters of erased users, so that a replay cannot bring them back."""
         erased = {erasure.message.user_id: erasure for erasure in erasures}
         query = LetterQuery(status=None, keys=list(erased))
         gone = [
@@ -79,7 +79,7 @@ class DeadLetterWriter:
 
     def _expire(self) -> None:
         try:
-            self._letters.expire(datetime.now(UTC) - self._kept)
+            self._letters.expire(datetime.now(UTC) - self._retention)
         except LogUnavailable as error:
             log.warning("old dead letters could not be erased", error=str(error))
 
@@ -97,13 +97,13 @@ class DeadLetterWriter:
 
 
 def field_label(field: str) -> str:
-    """The field that was wrong, among the fields our messages have: a label must not grow with what people send."""
+    """Return `field` if our messages have it, else `other`: the set of metric labels must stay bounded."""
     name = field.partition(".")[0]
     return name if name in _FIELDS else OTHER_FIELD
 
 
 def _outgoing(refusal: Refusal) -> Outgoing:
-    """The message as it came, its own headers too; told twice, it has the same id and number of times."""
+    """Return the original message with its headers and those of the refusal; a repeat has the same id and headers."""
     headers = {
         "letter": refusal.letter,
         "times-seen": str(refusal.times_seen),

@@ -1,4 +1,4 @@
-"""The one path every record takes: decode, validate, and sort into what it is."""
+"""The path of every message: decode, validate, and sort by kind."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ class Batch:
     """Delivered messages, sorted by kind; each list keeps the order of delivery.
 
     `offsets` is the last offset per partition, refused messages included: what may be committed
-    once every effect of the batch is in place. `item_messages` are those of `items`; `crowded`, by place, the ones
-    of which that is refused where they are to be merged. `miskeyed` are those of the others whose key is not their user
-    (or item): each counts, and once, but stands in no order with what else its user did.
+    once every effect of the batch is in place. `item_messages` are the messages of `items`; `crowded` are
+    refusals of items that have no room, by position in `items`. `miskeyed` are messages whose key is not their user
+    (or item): each is applied once, but in no defined order with the user's other events.
     """
 
     interactions: list[Positioned] = field(default_factory=list)
@@ -44,18 +44,18 @@ class Batch:
     offsets: dict[str, int] = field(default_factory=dict)
     miskeyed: list[Delivered] = field(default_factory=list)
 
-    def refuse_items(self, refused: Mapping[int, InvalidInput], now: datetime) -> None:
-        """Items that have no room in what is known of them: whoever merges them finds out."""
-        for place, error in refused.items():
-            self.crowded[place] = _refusal(self.item_messages[place], error, now)
+    def refuse_items(self, refused: Mapping[int, InvalidInput], moment: datetime) -> None:
+        """Refuse items that have no room in the stored item, by position in `items`; writers find out on merging."""
+        for position, error in refused.items():
+            self.crowded[position] = _refusal(self.item_messages[position], error, moment)
 
     @property
     def refusals(self) -> list[Refusal]:
-        """Every message of the batch that is not applied."""
+        """Return every message of the batch that is not applied."""
         return [*self.rejected, *self.crowded.values()]
 
     def rounds(self) -> list[Round]:
-        """All that concerns users, in topic order within each partition. One round, unless users merge."""
+        """Return all user records, in topic order within each partition; one round, unless users merge."""
         rounds: list[Round] = []
         reached: defaultdict[str, int] = defaultdict(int)
         for record in sorted((*self.interactions, *self.erasures, *self.merges), key=lambda record: record.offset):
@@ -73,17 +73,17 @@ class Batch:
         return rounds
 
 
-def decode_batch(messages: Sequence[Delivered], now: datetime, bounds: TimeBounds) -> Batch:
-    """Pure; never raises for a message's sake: what cannot be applied becomes a dead letter."""
+def decode_batch(messages: Sequence[Delivered], moment: datetime, bounds: TimeBounds) -> Batch:
+    """Decode and sort `messages`; a message that cannot be applied becomes a refusal, never an exception."""
     batch = Batch()
-    span = span_on_topic(bounds, now)
+    span = span_on_topic(bounds, moment)
     for delivered in messages:
         batch.offsets[delivered.partition] = max(delivered.offset, batch.offsets.get(delivered.partition, -1))
         try:
             message = envelope.decode(delivered.value, delivered.headers)
             validate(message, span)
         except InvalidInput as error:
-            batch.rejected.append(_refusal(delivered, error, now))
+            batch.rejected.append(_refusal(delivered, error, moment))
             continue
         if delivered.key != wire.key_of(message):
             batch.miskeyed.append(delivered)
@@ -100,14 +100,14 @@ def decode_batch(messages: Sequence[Delivered], now: datetime, bounds: TimeBound
     return batch
 
 
-def _refusal(delivered: Delivered, error: InvalidInput, now: datetime) -> Refusal:
+def _refusal(delivered: Delivered, error: InvalidInput, moment: datetime) -> Refusal:
     return Refusal(
         reason=error.reason,
         field=error.field,
         partition=delivered.partition,
         offset=delivered.offset,
         value=delivered.value,
-        at=now,
+        at=moment,
         key=delivered.key,
         headers=delivered.headers,
     )

@@ -7,24 +7,28 @@ from ingest.flow import Batch
 
 
 class Group(Protocol):
+    """A consumer group: applies batches of the topic and knows how far it has come."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the group's name, as used by the topic and the metrics."""
+        ...
 
     @property
     def versions(self) -> Sequence[str]:
-        """Those that events are folded into."""
+        """Return the index versions that events are folded into."""
         ...
 
     async def apply(self, batch: Batch) -> int:
-        """Bring about every effect of `batch`; idempotent. How many of its messages had been done with already.
+        """Apply `batch` and return how many of its messages were applied before; idempotent.
 
-        Raises `Unavailable` when it shall be tried again.
+        Raises `Unavailable` when the batch must be applied again.
         """
         ...
 
     async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:
-        """The last offset done with, of each of `partitions` where it is known. Raises `Unavailable`.
+        """Return the last applied offset of each of `partitions`, where it is known. Raises `Unavailable`.
 
-        What the topic has at or below it counts as a repeat.
+        A message at or below that offset counts as a repeat.
         """
         ...

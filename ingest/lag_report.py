@@ -27,14 +27,15 @@ class LagReport:
         self.lag = 0
 
     async def run(self) -> None:
+        """Measure the lag every second until cancelled; pauses while a system is unavailable."""
         while True:
-            # Whoever applies batches reports it: it waits for the same systems.
+            # The loop that applies batches waits for the same systems and reports it.
             with suppress(Unavailable):
                 await self.look()
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> None:
-        """One look. Raises `Unavailable`."""
+        """Measure lag and watermarks once. Raises `Unavailable`."""
         lags = await self._consumer.lag()
         for partition in self._reported - lags.keys():
             LAG.remove(self._group.name, partition)
@@ -44,7 +45,7 @@ class LagReport:
             LAG.labels(self._group.name, partition).set(lag)
         self._reported = set(lags)
         self.lag = sum(lags.values())
-        # The topic second: it may move on meanwhile, and then only away from the watermark.
+        # The topic second: if it moves on in between, then only away from the watermark.
         watermarks = await self._group.watermarks(lags)
         self._compare(watermarks, await self._consumer.next_offsets())
 

@@ -1,4 +1,4 @@
-"""Replaying dead letters: their messages onto the topic once more, as they came, under the same letter's name."""
+"""Replaying dead letters: their messages onto the topic again, unchanged, with the letter's id in a header."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,21 @@ Progress = Callable[[int], None]
 
 
 def rehearse(
-    letters: DeadLetters, chosen: Sequence[DeadLetter], settings: IngestSettings, now: datetime
+    letters: DeadLetters, chosen: Sequence[DeadLetter], settings: IngestSettings, moment: datetime
 ) -> list[Refusal]:
-    """What a replay of `chosen` would have refused again by `now`."""
+    """Return the refusals that a replay of `chosen` would cause at `moment`, without sending anything."""
     refused: list[Refusal] = []
     for chunk in _chunks(chosen):
         content = letters.content(chunk)
-        messages = [_delivered(one, content[one.letter]) for one in chunk if one.letter in content]
-        refused += decode_batch(messages, now, settings).rejected
+        messages = [_delivered(letter, content[letter.letter]) for letter in chunk if letter.letter in content]
+        refused += decode_batch(messages, moment, settings).rejected
     return refused
 
 
 async def replay(
     letters: DeadLetters, chosen: Sequence[DeadLetter], producer: TopicProducer, by: str, progress: Progress
 ) -> int:
-    """Send the messages of `chosen` in the order they first stood in; how many there were.
+    """Send the messages of `chosen` in their original order and return how many were sent.
 
     What was acknowledged is recorded chunk by chunk, and what is recorded is waiting no more. A crash between
     the two sends a chunk twice at most: consumers know its events by their ids, and the table its letters by
@@ -42,14 +42,14 @@ async def replay(
     sent = 0
     for chunk in _chunks(chosen):
         content = await asyncio.to_thread(letters.content, chunk)
-        whole = [one for one in chunk if one.letter in content]
-        outcomes = await producer.send([_outgoing(one, content[one.letter]) for one in whole])
-        taken = [one for one, failure in zip(whole, outcomes, strict=True) if failure is None]
-        await asyncio.to_thread(letters.replayed, taken, by, datetime.now(UTC))
-        sent += len(taken)
-        progress(len(taken))
-        if len(taken) < len(whole):
-            failure = next(one for one in outcomes if one is not None)
+        whole = [letter for letter in chunk if letter.letter in content]
+        outcomes = await producer.send([_outgoing(letter, content[letter.letter]) for letter in whole])
+        sent_letters = [letter for letter, failure in zip(whole, outcomes, strict=True) if failure is None]
+        await asyncio.to_thread(letters.replayed, sent_letters, by, datetime.now(UTC))
+        sent += len(sent_letters)
+        progress(len(sent_letters))
+        if len(sent_letters) < len(whole):
+            failure = next(error for error in outcomes if error is not None)
             raise TopicUnavailable(f"{sent} of {len(chosen)} letters were replayed, the rest still wait: {failure}")
     return sent
 
@@ -57,12 +57,12 @@ async def replay(
 def _chunks(chosen: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
     chunk: list[DeadLetter] = []
     size = 0
-    for one in sorted(chosen, key=lambda letter: (letter.partition, letter.offset)):
-        if chunk and (len(chunk) == CHUNK or size + one.size > CHUNK_BYTES):
+    for letter in sorted(chosen, key=lambda dead_letter: (dead_letter.partition, dead_letter.offset)):
+        if chunk and (len(chunk) == CHUNK or size + letter.size > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(one)
-        size += one.size
+        chunk.append(letter)
+        size += letter.size
     if chunk:
         yield chunk
 

@@ -17,6 +17,8 @@ ATTEMPTS = 10
 
 
 class LogGroup:
+    """Writes every event to the interaction log, one commit per batch, and refused messages to the dead letters."""
+
     name = "log"
     versions: tuple[str, ...] = ()
 
@@ -28,25 +30,28 @@ class LogGroup:
         self._watermarks: dict[str, int] = {}
 
     async def apply(self, batch: Batch) -> int:
-        """Idempotent. Raises `LogUnavailable`, with any part of the batch applied."""
+        """Apply the batch and return the number of repeats; idempotent. Raises `LogUnavailable`, possibly half-way."""
         reached = await self._reached(batch.offsets)
         repeated = sum(
             record.offset <= reached[record.partition]
             for record in (*batch.interactions, *batch.erasures, *batch.merges)
         )
         await asyncio.to_thread(self._write, batch)
-        self._watermarks |= {one: max(offset, reached[one]) for one, offset in batch.offsets.items()}
+        self._watermarks |= {partition: max(offset, reached[partition]) for partition, offset in batch.offsets.items()}
         await self._dead_letters.dead_letter(batch.refusals, batch.erasures)
         return repeated
 
     async def watermarks(self, partitions: Collection[str]) -> Mapping[str, int]:
+        """Return the log's last committed offset of each partition, -1 where it has none. Raises `LogUnavailable`."""
         reached = await self._reached(partitions)
-        # What another member has now, it moves.
-        self._watermarks = {one: max(offset, self._watermarks.get(one, -1)) for one, offset in reached.items()}
+        # Only this member's partitions stay in memory: other members move the watermarks of theirs.
+        self._watermarks = {
+            partition: max(offset, self._watermarks.get(partition, -1)) for partition, offset in reached.items()
+        }
         return reached
 
     async def _reached(self, partitions: Collection[str]) -> dict[str, int]:
-        """From memory where it is there: to open the table takes as long as a small batch."""
+        """Return watermarks from memory where possible: opening the table takes as long as a small batch."""
         reached: dict[str, int] = {}
         for partition in partitions:
             offset = self._watermarks.get(partition)
@@ -57,7 +62,7 @@ class LogGroup:
         return reached
 
     def _write(self, batch: Batch) -> None:
-        # Identity changes first: whoever sees a row, or a watermark, sees every identity change that stands before it.
+        # Identity changes first: a reader that sees a row or a watermark sees every identity change before it.
         if batch.merges:
             self._log.merge(batch.merges)
         if batch.erasures:
@@ -69,7 +74,7 @@ class LogGroup:
         self._tidy(min(rows.get_column("date").n_unique(), MAX_DATES))
 
     def _tidy(self, files: int) -> None:
-        """Small commits make small files, one for each date, and those make slow reads."""
+        """Compact after enough new files: small commits make one small file per date, and reads slow."""
         self._files += files
         if self._compact_every and self._files >= self._compact_every:
             self._files = 0
@@ -79,7 +84,7 @@ class LogGroup:
                 log.warning("the log could not be compacted", error=str(error))
 
     def _append(self, rows: pl.DataFrame, offsets: Mapping[str, int]) -> None:
-        """A conflict means that a watermark moved: the log looks at it anew and drops what it has."""
+        """Append, again after a conflict: a watermark moved, and the log then drops rows below it."""
         for _ in range(ATTEMPTS):
             try:
                 self._log.append(rows, offsets)

@@ -48,6 +48,7 @@ class ColumnField(Section):
         return self
 
     def needed(self) -> list[str]:
+        """Return the columns the value is read from."""
         return [] if self.column is None else [self.column]
 
 
@@ -62,6 +63,7 @@ class TextField(ColumnField):
     reason: str | None = Field(None, description="why, in the quality report")
 
     def needed(self) -> list[str]:
+        """Return the columns the value is read from, in the order they are joined."""
         return self.columns or super().needed()
 
 
@@ -108,8 +110,8 @@ class FlagField(ColumnField):
     """Yes or no: true, yes, y, 1, or false, no, n, 0."""
 
 
-def _column_name(given: object) -> object:
-    return {"column": given} if isinstance(given, str) else given
+def _column_name(value: object) -> object:
+    return {"column": value} if isinstance(value, str) else value
 
 
 Text = Annotated[TextField, BeforeValidator(_column_name)]
@@ -192,18 +194,18 @@ class Mapping(Section):
         return self
 
     def fields(self) -> list[tuple[str, ColumnField]]:
-        """Every mapped field with its path, such as `interaction.user_id`."""
-        found: list[tuple[str, ColumnField]] = []
+        """Return every mapped field with its path, such as `interaction.user_id`."""
+        fields: list[tuple[str, ColumnField]] = []
         for section, part in (("interaction", self.interaction), ("item", self.item)):
             for name in () if part is None else type(part).model_fields:
                 field = getattr(part, name)
                 if isinstance(field, ColumnField):
-                    found.append((f"{section}.{name}", field))
+                    fields.append((f"{section}.{name}", field))
         properties = {} if self.item is None else self.item.properties
-        return [*found, *((f"item.properties.{name}", field) for name, field in properties.items())]
+        return [*fields, *((f"item.properties.{name}", field) for name, field in properties.items())]
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises `InvalidInput` naming the field whose column a file lacks, and the columns there are."""
+        """Check that the file has every needed column; raises `InvalidInput` naming the field and the columns."""
         needed = [(f"mapping {path}", name) for path, field in self.fields() if not field.optional
                   for name in field.needed()]  # fmt: skip
         needed += [(f"mapping reject.{n}", rule.column) for n, rule in enumerate(self.reject)]
@@ -217,6 +219,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without aliases: a few lines of them stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose the next node; raises `YAMLError` for an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not read: write the value out")
         return super().compose_node(parent, index)
@@ -229,19 +232,19 @@ def read_mapping(path: Path) -> Mapping:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidInput(str(path), f"is longer than {MAX_BYTES:,} bytes: is it a mapping?")
         text = path.read_text("utf-8")
-        given = tomllib.loads(text) if kind == "TOML" else yaml.load(text, _Loader)  # noqa: S506  # a safe one
+        document = tomllib.loads(text) if kind == "TOML" else yaml.load(text, _Loader)  # noqa: S506  # a safe one
     except OSError as error:
         raise InvalidInput(str(path), f"cannot be read: {error.strerror}") from error
     except RecursionError as error:
         raise InvalidInput(str(path), f"is {kind} that is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidInput(str(path), f"is no {kind}: {error}") from error
-    return _validated(given, path.name)
+    return _validated(document, path.name)
 
 
-def _validated(given: Any, source: str) -> Mapping:
+def _validated(document: Any, source: str) -> Mapping:
     try:
-        return Mapping.model_validate(given)
+        return Mapping.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "mapping"
@@ -249,24 +252,24 @@ def _validated(given: Any, source: str) -> Mapping:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """For a message: the first of them, and each not at any length."""
+    """Return the first columns for an error message, long names shortened."""
     shown = [name if len(name) <= 64 else f"{name[:64]}..." for name in columns[:LISTED]]
     return ", ".join(shown) + (f" and {len(columns) - LISTED:,} more" if len(columns) > LISTED else "")
 
 
 def mapping_by_name(columns: Sequence[str]) -> Mapping:
-    """The mapping of a file whose columns carry our field names already. Raises `InvalidInput` when they do not."""
+    """Return the mapping of a file whose columns have our field names; raises `InvalidInput` when they do not."""
     named = {name: name for name in columns}
     if "item_id" not in named:
         raise InvalidInput("mapping", f"is needed: the file has no column item_id, only {_listed(columns)}")
-    given: dict[str, Any]
+    sections: dict[str, Any]
     if "user_id" in named:
         missing = [name for name in ("type", "occurred_at") if name not in named]
         if missing:
             raise InvalidInput("mapping", f"is needed: the file has no column {missing[0]}, only {_listed(columns)}")
-        given = {"interaction": {name: name for name in INTERACTION_FIELDS if name in named}}
+        sections = {"interaction": {name: name for name in INTERACTION_FIELDS if name in named}}
     else:
         own = [name for name in columns if name not in (*ITEM_FIELDS, "kind")]
         properties = {name.removeprefix("properties."): name for name in own}
-        given = {"item": {name: name for name in ITEM_FIELDS if name in named} | {"properties": properties}}
-    return _validated(given, "the file's columns")
+        sections = {"item": {name: name for name in ITEM_FIELDS if name in named} | {"properties": properties}}
+    return _validated(sections, "the file's columns")

@@ -32,16 +32,18 @@ class Counts(msgspec.Struct, kw_only=True):
 
     @property
     def merged(self) -> int:
+        """Return the number of merged rows: repeats of the import and interactions already in the log."""
         return self.repeats + self.known
 
     def check(self) -> None:
-        """Raises `RuntimeError` when a row is not accounted for: a defect of the import, never of the data."""
+        """Check that every row is accounted for; raises `RuntimeError`: a defect of the import, never of the data."""
         accounted = self.accepted + self.merged + sum(self.rejected.values())
         if accounted != self.rows:
             raise RuntimeError(f"{self.rows} raw rows, but {accounted} accounted for")
 
 
 def total(parts: Iterable[Counts]) -> Counts:
+    """Return the sum of `parts`; `first` and `last` become the earliest and the latest time."""
     parts = list(parts)
     return Counts(
         rows=sum(part.rows for part in parts),
@@ -77,14 +79,16 @@ class QualityReport(msgspec.Struct, kw_only=True):
 
     @property
     def counts(self) -> Counts:
+        """Return the counts of all files together."""
         return total(file.counts for file in self.files)
 
     def to_json(self) -> bytes:
+        """Return the report as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
 def render(report: QualityReport) -> RenderableType:
-    """For a terminal: what became of the rows of each file, and why those rejected were."""
+    """Return tables for a terminal: outcomes of each file's rows, and reasons of rejections."""
     return Group(_outcomes(report), _reasons(report.counts), *_notes(report))
 
 

@@ -1,7 +1,7 @@
-"""Bring the feature store to what the log knows: after an import, or when the store was lost or is behind.
+"""Rebuild the feature store from the log: after an import, or when the store was lost or is behind.
 
-A user's record is made whole from the log, just as the stream would have made it, and meets what is stored. So it
-does not matter how far the consumers are, and they go on from wherever they are: the record says what it has seen.
+A user's record is built from the log, as the stream would have built it, and joined with the stored one. Consumers
+may be at any offset and need not stop: each record holds the offsets it has seen.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import polars as pl
 import structlog
 
 from ingest.features_group import with_embeddings
-from ingest.rebuild_users import Logged, Selection, Start, logged_users, selected
+from ingest.rebuild_users import LoggedUser, Selection, Start, logged_users, select_users
 from ingest.trend_counts import OTHER_UNITS, UNITS
 from recsys.errors import Conflict
 from recsys.feature_store import FeatureStore
@@ -35,10 +35,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How many users had a record made, and up to which offset of each partition.
+    """How many users were rebuilt, and up to which offset of each partition.
 
-    `ahead`: what the store had seen beyond that. If it had lost what came before, that may be missing still: once
-    the log has come so far, rebuild again, since `watermarks`.
+    `ahead`: offsets the store had seen beyond that. If the store was lost, events in between may be missing: rebuild
+    again since `watermarks` once the log has reached them.
     """
 
     users: int
@@ -56,21 +56,21 @@ async def rebuild_features(
     since: Start | None = None,
     anew: bool = False,
 ) -> Rebuilt:
-    """Every user's record, with embeddings for `indexes`, and every item.
+    """Rebuild every user's record, with embeddings for `indexes`, and every item.
 
-    `since`: only of users of whom the log has something beyond. `anew`: what is stored counts only where it has
-    seen more than the log has. Idempotent, and safe while consumers write; one that broke off is begun again.
-    `progress` gets users done and users altogether. Raises `StoreUnavailable`, `LogUnavailable`, and `Conflict`
+    `since`: only users with events beyond these offsets. `anew`: a stored record counts only where it has seen more
+    than the log. Idempotent, safe while consumers write, and to be repeated after an interruption.
+    `progress` gets users done and users in all. Raises `StoreUnavailable`, `LogUnavailable`, and `Conflict`
     when a user changes faster than can be joined.
     """
     items = await asyncio.to_thread(log.items)
     for first in range(0, len(items), ITEMS_AT_ONCE):
         refused = await store.put_items(items[first : first + ITEMS_AT_ONCE], whole=True)
         if refused:
-            place, error = next(iter(refused.items()))
-            item_id = items[first + place].item_id
+            position, error = next(iter(refused.items()))
+            item_id = items[first + position].item_id
             logger.warning("items have no room in the store", count=len(refused), first=item_id, error=str(error))
-    selection: Selection = await asyncio.to_thread(selected, log, since)
+    selection: Selection = await asyncio.to_thread(select_users, log, since)
     users, done, watermarks = selection.users.len(), 0, selection.snapshot.watermarks
     ahead: dict[str, int] = {}
     passes = logged_users(selection)
@@ -87,47 +87,49 @@ async def rebuild_features(
 
 
 async def _save(
-    logged: Sequence[Logged], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
+    logged: Sequence[LoggedUser], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
 ) -> list[Mapping[str, int]]:
-    """How far the store had come with each of these users."""
-    seen: list[Mapping[str, int]] = []
-    waiting = {one.user_id: one for one in logged}
+    """Save the joined records and return the offsets that each stored record had seen."""
+    stored_offsets: list[Mapping[str, int]] = []
+    waiting = {user.user_id: user for user in logged}
     for _ in range(ATTEMPTS):
         stored = await store.load(list(waiting))
-        seen += [one.offsets for one in stored]
+        stored_offsets += [record.offsets for record in stored]
         met = [meet(waiting[old.user_id], old, length, anew) for old in stored]
         changed = [new for new, old in zip(met, stored, strict=True) if new is not old or _lacks(old, indexes)]
         saved = await store.save(await asyncio.to_thread(with_embeddings, changed, indexes))
         waiting = {new.user_id: waiting[new.user_id] for new, done in zip(changed, saved, strict=True) if not done}
         if not waiting:
-            return seen
+            return stored_offsets
     raise Conflict(f"{len(waiting)} users changed {ATTEMPTS} times while being rebuilt; do it again")
 
 
-def meet(logged: Logged, stored: UserFeatures, length: int = HISTORY_LENGTH, anew: bool = False) -> UserFeatures:
-    """`stored` and what the log knows as one record; `stored` itself where it knew all of that.
+def meet(logged: LoggedUser, stored: UserFeatures, length: int = HISTORY_LENGTH, anew: bool = False) -> UserFeatures:
+    """Return one record of `stored` and the log's entries; `stored` itself where the log adds nothing.
 
-    Either may be ahead of the other, on each partition, and `stored` may begin in the middle of the topic. So what
-    one has yet to learn is applied to the other's entries: identity changes by the topic's order where it
-    tells, by time elsewhere.
+    Either may be ahead of the other on each partition, and `stored` may begin in the middle of the topic. So the
+    identity changes that one lacks are applied to its entries: by offset within a partition, by time elsewhere.
     """
     if anew and all(offset <= logged.offsets.get(partition, -1) for partition, offset in stored.offsets.items()):
         stored = UserFeatures(stored.user_id, revision=stored.revision)
-    left = tuple(identity_change(record.message) for record in logged.identity_changes)
-    unlogged = [one for one in stored.identity_changes if one not in left]
+    logged_changes = tuple(identity_change(record.message) for record in logged.identity_changes)
+    unlogged = [change for change in stored.identity_changes if change not in logged_changes]
 
     def stays(partition: str, offset: int, entry: HistoryEntry, moved: bool) -> bool:
+        """Return whether a logged entry stays after the identity changes that the log lacks."""
         if moved:
-            return not any(one.takes(entry.since_ms) for one in unlogged)
+            return not any(change.takes(entry.since_ms) for change in unlogged)
         if partition in stored.offsets:
             return offset > stored.offsets[partition] or not unlogged
-        return not any(one.takes(entry.at_ms) for one in unlogged)
+        return not any(change.takes(entry.at_ms) for change in unlogged)
 
     entries = tuple(
         entry for partition, offset, entry, moved in logged.entries if stays(partition, offset, entry, moved)
     )
     caught_up = apply(stored, logged.identity_changes, length)
-    return join(caught_up, UserFeatures(stored.user_id, entries, logged.offsets, identity_changes=left), length)
+    return join(
+        caught_up, UserFeatures(stored.user_id, entries, logged.offsets, identity_changes=logged_changes), length
+    )
 
 
 def _lacks(stored: UserFeatures, indexes: Sequence[Index]) -> bool:
@@ -135,13 +137,13 @@ def _lacks(stored: UserFeatures, indexes: Sequence[Index]) -> bool:
 
 
 async def rebuild_trends(log: InteractionLog, store: FeatureStore, now_ms: float) -> list[str]:
-    """Count the last week of the log where nobody has counted; the partitions that somebody has.
+    """Count the last week of the log where nothing was counted; return the partitions already counted.
 
-    Events of users who were erased since are not among them. Raises `StoreUnavailable`, `LogUnavailable`.
+    Events of users erased since are not counted. Raises `StoreUnavailable`, `LogUnavailable`.
     """
     counts = await asyncio.to_thread(lambda: list(_trends(log, now_ms)))
-    found = await store.count_trends(counts) if counts else []
-    return [one.partition for one, offset in zip(counts, found, strict=True) if offset != one.base_offset]
+    offsets = await store.count_trends(counts) if counts else []
+    return [trend.partition for trend, offset in zip(counts, offsets, strict=True) if offset != trend.base_offset]
 
 
 def _trends(log: InteractionLog, now_ms: float) -> Iterator[TrendCounts]:

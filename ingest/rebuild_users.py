@@ -1,4 +1,4 @@
-"""What the log knows of users, for making their records: read in passes, receivers of merges before those who end."""
+"""Users as the log has them, for rebuilding their records: read in passes, receivers of merges first."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ Start = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
-    """One user as the log has it: the newest entries with their places, and whether a merge `moved` them here."""
+class LoggedUser:
+    """One user as the log has it; `entries` are (partition, offset, entry, whether a merge moved it here)."""
 
     user_id: str
     entries: list[tuple[str, int, HistoryEntry, bool]]
@@ -30,10 +30,10 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`users` to be made from `snapshot`, of whom each pass takes `at_once`.
+    """`users` to rebuild from `snapshot`, `at_once` in each pass.
 
-    Whoever receives by a merge comes before the one that ends: were it to break off in between, the merge must
-    not be marked as done.
+    The receiver of a merge comes before the user that ends: after an interruption in between, the merge must not be
+    marked as done.
     """
 
     snapshot: Snapshot
@@ -41,17 +41,18 @@ class Selection:
     at_once: int
 
 
-def selected(log: InteractionLog, since: Start | None) -> Selection:
+def select_users(log: InteractionLog, since: Start | None) -> Selection:
+    """Return the users with rows or identity changes beyond `since`, receivers of merges first."""
     snapshot = log.snapshot()
     beyond = pl.col("offset") > _since(since)
     merges = snapshot.identity_changes.filter(pl.col("into").is_not_null())
-    found = pl.concat(
+    user_ids = pl.concat(
         [
             snapshot.places.filter(beyond).select("user_id"),
             snapshot.rows.filter(pl.col("since").is_not_null(), beyond).select("user_id"),
         ]
     )
-    users = found.unique().collect()
+    users = user_ids.unique().collect()
     while True:
         into = merges.join(users, on="user_id", how="semi").select(user_id="into").unique()
         new = into.join(users, on="user_id", how="anti")
@@ -70,21 +71,24 @@ def _since(since: Start | None) -> pl.Expr:
     return pl.col("partition").replace_strict(dict(since), default=-1, return_dtype=pl.Int64())
 
 
-def logged_users(selection: Selection) -> Iterator[list[Logged]]:
-    """In the order of the selection, one list per pass."""
+def logged_users(selection: Selection) -> Iterator[list[LoggedUser]]:
+    """Yield the users in the order of the selection, one list per pass."""
     for start in range(0, selection.users.len(), selection.at_once):
         yield _read(selection.snapshot, selection.users.slice(start, selection.at_once))
 
 
-def _read(snapshot: Snapshot, users: pl.Series) -> list[Logged]:
+def _read(snapshot: Snapshot, users: pl.Series) -> list[LoggedUser]:
     mine = pl.DataFrame({"user_id": users})
     offsets: defaultdict[str, dict[str, int]] = defaultdict(dict)
     places = snapshot.places.filter(~pl.col("partition").str.starts_with(IMPORT_PREFIX))
     for user_id, partition, offset in places.join(mine.lazy(), on="user_id", how="semi").collect().iter_rows():
         offsets[user_id][partition] = offset
     identity_changes = _identity_changes(snapshot.identity_changes.join(mine, on="user_id", how="semi"))
-    entries = {user_id: list(found) for user_id, found in _entries(snapshot.rows, mine, identity_changes)}
-    return [Logged(one, entries.get(one, []), identity_changes.get(one, []), offsets[one]) for one in users]
+    entries = {user_id: list(rows) for user_id, rows in _entries(snapshot.rows, mine, identity_changes)}
+    return [
+        LoggedUser(user_id, entries.get(user_id, []), identity_changes.get(user_id, []), offsets[user_id])
+        for user_id in users
+    ]
 
 
 def _identity_changes(rows: pl.DataFrame) -> dict[str, list[Positioned]]:
@@ -115,15 +119,15 @@ def _entries(
         .agg(columns)
         .collect()
     )
-    for user_id, *found in newest.iter_rows():
-        last = max((epoch_ms(one.message.occurred_at) for one in identity_changes.get(user_id, [])), default=0)
-        yield user_id, _placed(zip(*found, strict=True), last)
+    for user_id, *values in newest.iter_rows():
+        last = max((epoch_ms(change.message.occurred_at) for change in identity_changes.get(user_id, [])), default=0)
+        yield user_id, _placed(zip(*values, strict=True), last)
 
 
 def _placed(
     rows: "Iterator[tuple[str, int, int, str, str, str, int | None]]", left_ms: int
 ) -> Iterator[tuple[str, int, HistoryEntry, bool]]:
-    """What the topic's order does not place stands behind the user's last identity change, at `left_ms`."""
+    """Yield entries with their offsets; imported ones count from the user's last identity change, at `left_ms`."""
     for partition, offset, at_us, event_id, item_id, kind, since_us in rows:
         imported = left_ms if partition.startswith(IMPORT_PREFIX) else 0
         since_ms = imported if since_us is None else round(since_us / 1000)

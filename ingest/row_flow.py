@@ -1,4 +1,4 @@
-"""The path a batch of raw rows takes: cleanse, validate, sort into what it is; `flow` for files."""
+"""The path of a batch of raw rows from files: cleanse, validate, and sort by kind."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -33,31 +33,31 @@ class MappedRows:
     problems: Counter[str]
 
 
-def map_rows(raw: RawRows, mapping: Mapping, now: datetime, settings: IngestSettings) -> MappedRows:
-    """Pure; never raises for a row's sake."""
+def map_rows(raw: RawRows, mapping: Mapping, moment: datetime, settings: IngestSettings) -> MappedRows:
+    """Map and check every row; a bad row is rejected, never an exception."""
     typed = raw.frame.with_columns(
         cleansing.typed(field).alias(cleansing.TYPED + path) for path, field in mapping.fields()
     )
-    wanted = checks(mapping, now, settings)
-    flags = typed.with_columns(check.wrong.fill_null(value=False).alias(f"{n}") for n, check in enumerate(wanted))
-    flags = flags.select(ROW, *(f"{n}" for n in range(len(wanted))))
+    rules = checks(mapping, moment, settings)
+    flags = typed.with_columns(check.wrong.fill_null(value=False).alias(f"{n}") for n, check in enumerate(rules))
+    flags = flags.select(ROW, *(f"{n}" for n in range(len(rules))))
     problems = Counter(row.reason for row in raw.broken)
-    for reason in dict.fromkeys(check.reason for check in wanted):
-        same = [f"{n}" for n, check in enumerate(wanted) if check.reason == reason]
+    for reason in dict.fromkeys(check.reason for check in rules):
+        same = [f"{n}" for n, check in enumerate(rules) if check.reason == reason]
         problems[reason] += int(flags.select(pl.any_horizontal(same).sum()).item())
-    first = pl.coalesce(pl.lit(None, pl.Int32), *(pl.when(f"{n}").then(n) for n in range(len(wanted))))
+    first = pl.coalesce(pl.lit(None, pl.Int32), *(pl.when(f"{n}").then(n) for n in range(len(rules))))
     verdicts = flags.select(ROW, first.alias("check"))
     return MappedRows(
         fit=typed.filter(verdicts.get_column("check").is_null()),
-        rejected=_rejected(verdicts.drop_nulls("check"), wanted, raw),
+        rejected=_rejected(verdicts.drop_nulls("check"), rules, raw),
         problems=+problems,
     )
 
 
-def _rejected(verdicts: pl.DataFrame, wanted: list[Check], raw: RawRows) -> pl.DataFrame:
+def _rejected(verdicts: pl.DataFrame, rules: list[Check], raw: RawRows) -> pl.DataFrame:
     schema = {ROW: pl.Int64(), "field": pl.String(), "reason": pl.String()}
     named = pl.DataFrame(
-        [(n, check.field, check.reason) for n, check in enumerate(wanted)],
+        [(n, check.field, check.reason) for n, check in enumerate(rules)],
         schema={"check": pl.Int32(), "field": pl.String(), "reason": pl.String()},
         orient="row",
     )
@@ -66,7 +66,7 @@ def _rejected(verdicts: pl.DataFrame, wanted: list[Check], raw: RawRows) -> pl.D
 
 
 def interactions_of(fit: pl.DataFrame, mapping: InteractionMapping) -> pl.DataFrame:
-    """ROW and CONTENT_SCHEMA, one row for each row of `fit`, in its order."""
+    """Return ROW and the columns of CONTENT_SCHEMA, one row for each row of `fit`, in its order."""
     present = {name: cleansing.TYPED + f"interaction.{name}" for name in CONTENT_SCHEMA}
     columns = [
         (pl.col(source) if source in fit.columns else pl.lit(None)).cast(CONTENT_SCHEMA[name]).alias(name)
@@ -77,7 +77,7 @@ def interactions_of(fit: pl.DataFrame, mapping: InteractionMapping) -> pl.DataFr
 
 
 def _content_digest(rows: pl.DataFrame) -> pl.Series:
-    """128-bit XXH3 of everything else in the row, as hex: rows that say the same are the same interaction."""
+    """Return the 128-bit XXH3 of all other columns, as hex: equal rows are the same interaction."""
     parts = [
         (pl.col(name).dt.epoch("us") if name == "occurred_at" else pl.col(name)).cast(pl.String).fill_null("")
         for name in CONTENT_SCHEMA
@@ -87,8 +87,8 @@ def _content_digest(rows: pl.DataFrame) -> pl.Series:
     return pl.Series([xxhash.xxh3_128_hexdigest(content.encode()) for content in contents], dtype=pl.String)
 
 
-def items_of(fit: pl.DataFrame, mapping: Mapping, now: datetime) -> list[Item]:
-    """One update per item: of each field the newest value that is not empty, the later row among equals."""
+def items_of(fit: pl.DataFrame, mapping: Mapping, moment: datetime) -> list[Item]:
+    """Return one update per item: each field's newest non-empty value, the later row among equal times."""
     if mapping.item is None:
         return []
     prefix = cleansing.TYPED + "item."
@@ -96,7 +96,7 @@ def items_of(fit: pl.DataFrame, mapping: Mapping, now: datetime) -> list[Item]:
     fields.setdefault("item_id", cleansing.TYPED + "interaction.item_id")
     at = fields.pop("updated_at", cleansing.TYPED + "interaction.occurred_at")
     # Rows without a time get one each, in their order, so that a later row wins in whatever batch it comes.
-    in_order = pl.lit(now).cast(pl.Datetime("us", "UTC")) + pl.duration(microseconds=pl.col(ROW))
+    in_order = pl.lit(moment).cast(pl.Datetime("us", "UTC")) + pl.duration(microseconds=pl.col(ROW))
     updated_at = (pl.col(at) if at in fit.columns else pl.lit(None)).cast(pl.Datetime("us", "UTC")).fill_null(in_order)
     rows = fit.select(pl.col(column).alias(name) for name, column in fields.items())
     rows = rows.with_columns(fit.select(updated_at.alias("updated_at"), ROW)).sort("updated_at", ROW).drop(ROW)
@@ -106,5 +106,5 @@ def items_of(fit: pl.DataFrame, mapping: Mapping, now: datetime) -> list[Item]:
 
 def _item(row: dict[str, object]) -> Item:
     properties = {name.removeprefix("properties."): row.pop(name) for name in [*row] if name.startswith("properties.")}
-    given = {name: value for name, value in properties.items() if value is not None}
-    return Item(**row, properties=given or None)  # type: ignore[arg-type]  # typed by the expressions that made it
+    non_empty = {name: value for name, value in properties.items() if value is not None}
+    return Item(**row, properties=non_empty or None)  # type: ignore[arg-type]  # typed by the expressions that made it

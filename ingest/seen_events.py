@@ -15,7 +15,7 @@ KEY = pl.concat_str("user_id", "event_id", separator="\x1f").hash().reinterpret(
 
 
 def keys_of(rows: pl.DataFrame) -> Keys:
-    """One 64-bit key per row from its user and event id: event ids are unique per user, as in the feature store."""
+    """Return one 64-bit key per row from user and event id: event ids are unique per user, as in the feature store."""
     return rows.select(key=KEY).get_column("key").to_numpy()
 
 
@@ -26,40 +26,42 @@ class KeySet:
     keys: Keys = field(default_factory=lambda: np.empty(0, np.int64))
 
     def add(self, keys: Keys) -> None:
+        """Add `keys` to the set."""
         # Two sorted runs: timsort merges them in linear time.
         self.keys = np.sort(np.concatenate([self.keys, np.unique(keys)]), kind="stable")
 
     def contains(self, keys: Keys) -> Mask:
+        """Return, for each of `keys`, whether the set holds it."""
         if not len(self.keys):
             return np.zeros(len(keys), bool)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        found: Mask = self.keys[places] == keys
-        return found
+        mask: Mask = self.keys[places] == keys
+        return mask
 
 
 class SeenEvents:
-    """Tells new interactions of `partition` from repeats in it and from what other partitions brought.
+    """Separates new interactions of `partition` from repeats in it and from interactions of other partitions.
 
-    Whatever their times say: every event of the log is looked at, once, when this is made. Two different events
+    Every event of the log is read once, on construction, whatever its time. Two different events
     share a key with a probability of n²/2⁶⁵ (3·10⁻⁸ for a million).
     """
 
     def __init__(self, log: InteractionLog, partition: str) -> None:
         mine = pl.col("partition") == partition
         keys = log.events().select(mine.alias("mine"), KEY.alias("key")).collect(engine="streaming")
-        self._here, self._elsewhere = KeySet(), KeySet()
-        for known, chosen in ((self._here, pl.col("mine")), (self._elsewhere, ~pl.col("mine"))):
-            known.add(keys.filter(chosen).get_column("key").to_numpy())
+        self._own, self._foreign = KeySet(), KeySet()
+        for key_set, chosen in ((self._own, pl.col("mine")), (self._foreign, ~pl.col("mine"))):
+            key_set.add(keys.filter(chosen).get_column("key").to_numpy())
 
     def sort_out(self, rows: pl.DataFrame) -> tuple[Mask, Mask]:
-        """(new, known from elsewhere) per row; what is neither repeats an earlier row of this partition.
+        """Return masks (new, in another partition) per row; other rows repeat an earlier row of this partition.
 
-        What is new counts as seen from now on.
+        New rows count as seen in later calls.
         """
         keys = keys_of(rows)
-        known = self._elsewhere.contains(keys)
+        in_log = self._foreign.contains(keys)
         firsts = np.zeros(len(keys), bool)
         firsts[np.unique(keys, return_index=True)[1]] = True
-        new = firsts & ~known & ~self._here.contains(keys)
-        self._here.add(keys[new])
-        return new, known
+        new = firsts & ~in_log & ~self._own.contains(keys)
+        self._own.add(keys[new])
+        return new, in_log

@@ -1,6 +1,6 @@
 """Tidying the interaction log: small files become few, erased users leave the files, old files are deleted.
 
-Safe beside readers and writers, and to be begun again wherever it was cut off. It keeps the receipts of erasures.
+Safe beside readers and writers, and safe to repeat after an interruption. It updates the receipts of erasures.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ Progress = Callable[[str], None]
 class Tidied:
     """The log before and after; rows deleted or moved under another user, files deleted, receipts completed."""
 
-    before: LogSize
-    after: LogSize
+    size_before: LogSize
+    size_after: LogSize
     rows: int
     files: int
     completed: int
@@ -48,11 +48,11 @@ async def tidy(
     retention: float,
     progress: Progress = lambda _stage: None,
 ) -> Tidied:
-    """Purge, compact, then delete what no version of the last `retention` seconds needs.
+    """Purge, compact, then delete files that no version of the last `retention` seconds needs.
 
     Raises `LogUnavailable`, `RegistryUnavailable`, `StoreUnavailable`, and `Conflict` where writers were in the way.
     """
-    before = await asyncio.to_thread(log.size)
+    size_before = await asyncio.to_thread(log.size)
     progress("looking for what was erased or merged")
     plan = await asyncio.to_thread(log.purge_plan)
     waiting = await asyncio.to_thread(_waiting, plan.erased, receipts)
@@ -64,11 +64,11 @@ async def tidy(
     progress("deleting old files")
     vacuumed = await asyncio.to_thread(log.vacuum, retention)
     completed = await asyncio.to_thread(_note_vacuum, waiting, receipts, vacuumed.cutoff)
-    return Tidied(before, await asyncio.to_thread(log.size), rows, vacuumed.files, completed)
+    return Tidied(size_before, await asyncio.to_thread(log.size), rows, vacuumed.files, completed)
 
 
 def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:
-    """Erasures whose receipts are not complete, each asked for in its receipt."""
+    """Return erasures whose receipts are incomplete; requests a receipt where there is none."""
     reached = receipts.reached()
     named = erased.with_columns(receipt=pl.coalesce("event_id", pl.format("erasure-{}-{}", "partition", "offset")))
     each = named.group_by("receipt", "user_id").agg(pl.col("occurred_at").min(), pl.col("rows").sum())
@@ -83,33 +83,33 @@ def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:
 
 
 async def _note_features(waiting: Sequence[_Erasure], store: FeatureStore, receipts: ErasureReceipts) -> None:
-    unseen = [one for one in waiting if "features" not in one.reached]
+    unseen = [erasure for erasure in waiting if "features" not in erasure.reached]
     for first in range(0, len(unseen), USERS_AT_ONCE):
         batch = unseen[first : first + USERS_AT_ONCE]
-        stored = await store.load([one.user_id for one in batch])
-        now = datetime.now(UTC)
-        for one, features in zip(batch, stored, strict=True):
-            if forgotten(features, epoch_ms(one.at)):
-                await asyncio.to_thread(receipts.note, "features", one.receipt, now)
+        stored = await store.load([erasure.user_id for erasure in batch])
+        noted_at = datetime.now(UTC)
+        for erasure, features in zip(batch, stored, strict=True):
+            if forgotten(features, epoch_ms(erasure.at)):
+                await asyncio.to_thread(receipts.note, "features", erasure.receipt, noted_at)
 
 
 def _purge(log: InteractionLog, receipts: ErasureReceipts, waiting: Sequence[_Erasure], plan: Purge) -> int:
-    """What is found is noted before it goes: were this cut off, nobody could count it any more."""
-    undone = [one for one in waiting if "deleted" not in one.reached]
-    for one in undone:
-        receipts.note("found", one.receipt, datetime.now(UTC), one.rows)
+    """Purge and return the rows; found rows are noted first, since they cannot be counted afterwards."""
+    undone = [erasure for erasure in waiting if "deleted" not in erasure.reached]
+    for erasure in undone:
+        receipts.note("found", erasure.receipt, datetime.now(UTC), erasure.rows)
     rows = log.purge(plan)
-    for one in undone:
-        receipts.note("deleted", one.receipt, datetime.now(UTC))
+    for erasure in undone:
+        receipts.note("deleted", erasure.receipt, datetime.now(UTC))
     return rows
 
 
 def _note_vacuum(waiting: Sequence[_Erasure], receipts: ErasureReceipts, cutoff: datetime) -> int:
-    """How many receipts are complete with this."""
+    """Return how many receipts the vacuum completes."""
     completed = 0
-    for one in waiting:
-        deleted = receipts.noted("deleted", one.receipt)
+    for erasure in waiting:
+        deleted = receipts.noted("deleted", erasure.receipt)
         if deleted is not None and deleted.at <= cutoff:
-            receipts.note("vacuumed", one.receipt, datetime.now(UTC))
+            receipts.note("vacuumed", erasure.receipt, datetime.now(UTC))
             completed += 1
     return completed

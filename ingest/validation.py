@@ -1,4 +1,4 @@
-"""What a well-formed row must still fulfil: `recsys.validation`, and what the words demand, for a batch of rows."""
+"""Checks of a batch of rows, as polars expressions: `recsys.validation` and the limits of each field."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ingest.settings import IngestSettings
 from recsys.interaction import MAX_ID_LENGTH, TYPE_PATTERN
 
 REQUIRED = {"interaction": ("event_id", "user_id", "item_id", "type", "occurred_at"), "item": ("item_id",)}
-"""What no row may leave empty once it is mapped."""
+"""Fields that must not be empty in a mapped row."""
 IDS = ("event_id", "user_id", "item_id", "session_id", "recommendation_id")
 MAX_TEXT = 2048
 MAX_LIST = 64
@@ -31,18 +31,18 @@ class Check:
     wrong: pl.Expr
 
 
-def checks(mapping: Mapping, now: datetime, settings: IngestSettings) -> list[Check]:
-    """Every check of a mapping, in the order in which they give a row its reason."""
-    found = [
+def checks(mapping: Mapping, moment: datetime, settings: IngestSettings) -> list[Check]:
+    """Return every check of a mapping; the first that fails gives a row its reason."""
+    all_checks = [
         Check(rule.column, rule.reason, cleansing.stripped(rule.column).str.contains(rule.matches))
         for rule in mapping.reject
     ]
     for path, field in mapping.fields():
-        found += _checks_of(path, field, now, settings)
-    return found
+        all_checks += _checks_of(path, field, moment, settings)
+    return all_checks
 
 
-def _checks_of(path: str, field: ColumnField, now: datetime, settings: IngestSettings) -> Iterator[Check]:
+def _checks_of(path: str, field: ColumnField, moment: datetime, settings: IngestSettings) -> Iterator[Check]:
     section, name = path.split(".", 1)
     value, written = (
         pl.col(cleansing.TYPED + path),
@@ -56,7 +56,7 @@ def _checks_of(path: str, field: ColumnField, now: datetime, settings: IngestSet
         case NumberField():
             yield from _number_checks(name, field, value, written)
         case TimeField():
-            latest = now + timedelta(seconds=settings.future_tolerance)
+            latest = moment + timedelta(seconds=settings.future_tolerance)
             yield Check(name, f"{name} is no time", written.is_not_null() & value.is_null())
             yield Check(name, f"{name} is in the future", value > latest)
             yield Check(name, f"{name} is before {settings.earliest.date()}", value < settings.earliest)
@@ -89,5 +89,5 @@ def _number_checks(name: str, field: NumberField, value: pl.Expr, written: pl.Ex
         yield Check(name, f"{name} is negative", value < 0)
     else:
         yield Check(name, f"{name} is not above {above:g}", value <= above)
-    most = MAX_QUANTITY if name == "quantity" else MAX_PRICE
-    yield Check(name, f"{name} is above {most:g}", value > most)
+    limit = MAX_QUANTITY if name == "quantity" else MAX_PRICE
+    yield Check(name, f"{name} is above {limit:g}", value > limit)

@@ -22,10 +22,10 @@ REFUSED_FOR = 60.0
 
 
 class VersionsInService:
-    """Every version that an alias has in service and the one a rollback would bring back, as they change.
+    """Keeps open every version that an alias has in service and the one a rollback would bring back.
 
-    A user who does nothing after a new version came has no embedding of it: whoever reads folds it in. So
-    nothing is computed anew in bulk here.
+    Users without events after a new version came have no embedding of it: readers fold it in. So nothing is
+    recomputed in bulk here.
     """
 
     def __init__(self, settings: RegistrySettings, store: FeatureStore, interval: float) -> None:
@@ -38,7 +38,7 @@ class VersionsInService:
         self.canary: AliasMove | None = None
 
     async def run(self) -> None:
-        """Keep up until cancelled."""
+        """Refresh on every notification, or after the interval, until cancelled."""
         while True:
             try:
                 await self._store.wait_for_notification(VERSIONS_CHANNEL, self._interval)
@@ -47,7 +47,7 @@ class VersionsInService:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Never raises for the registry's sake: without it, the versions known stay."""
+        """Open the versions now in service; while the registry is unavailable, the current ones stay."""
         try:
             self._replace(tuple(await asyncio.to_thread(self._open_all)))
         except RegistryUnavailable as error:
@@ -81,10 +81,10 @@ class VersionsInService:
             return None
 
     def _replace(self, indexes: tuple[Index, ...]) -> None:
-        before, now = ({index.version for index in some} for some in (self.indexes, indexes))
-        for version in before - now:
+        previous, current = ({index.version for index in group} for group in (self.indexes, indexes))
+        for version in previous - current:
             IN_SERVICE.remove(version)
-        for version in now - before:
+        for version in current - previous:
             IN_SERVICE.labels(version).set(1)
             log.info("folding into version", version=version)
         self.indexes = indexes

@@ -109,7 +109,7 @@ def judge_cold(split: Split, dataset: data.Dataset, whole: Catalogue, seed: int)
     with TemporaryDirectory() as folder:
         version = learned({item: dataset.items[item] for item in item_ids}, reduced, Path(folder))
         lists = evaluate_model("cold items", version, users, exclude_seen=False, progress=silent)
-        figures = among_cold(version, whole, split, [user for user in users if user.wanted & hidden], seed)
+        figures = among_cold(version, whole, split, [user for user in users if user.targets & hidden], seed)
     with TemporaryDirectory() as folder:
         version = learned(without, reduced, Path(folder))
         baseline = evaluate_model("no cold items", version, users, exclude_seen=False, progress=silent)
@@ -150,7 +150,7 @@ def among_cold(
         "had they their past: ALS": knowing @ whole.vectors(rows).T,
     }
     positions = {item: at for at, item in enumerate(ids)}
-    targets = [[positions[item] for item in user.wanted if item in positions] for user in users]
+    targets = [[positions[item] for item in user.targets if item in positions] for user in users]
     return {"customers asked": float(len(users))} | {
         f"recall@20 {name}": float(np.mean([recall(line, right) for line, right in zip(table, targets, strict=True)]))
         for name, table in scores.items()

@@ -35,9 +35,9 @@ class Fit:
 
 
 def fit(matrix: csr_matrix, settings: TrainSettings, progress: Progress, stage: str = "learning factors") -> Fit:
-    """The same seed and data give the same factors."""
+    """Learn item factors from `matrix`; the same seed and data give the same factors."""
     history: list[float] = []
-    # implicit has threads of its own; BLAS threads below them only get in each other's way.
+    # implicit has threads of its own; BLAS threads below them only slow it down.
     with threadpool_limits(1, "blas"):
         if settings.algorithm is Algorithm.ALS:
             als = AlternatingLeastSquares(
@@ -50,6 +50,7 @@ def fit(matrix: csr_matrix, settings: TrainSettings, progress: Progress, stage: 
             )
 
             def after_als(iteration: int, _seconds: float, loss: float) -> None:
+                """Record the training loss of this pass."""
                 history.append(float(loss))
                 progress(stage, iteration + 1, settings.iterations)
 
@@ -61,11 +62,12 @@ def fit(matrix: csr_matrix, settings: TrainSettings, progress: Progress, stage: 
             learning_rate=settings.bpr_learning_rate,
             iterations=settings.bpr_iterations,
             random_state=settings.seed,
-            # Several threads race for the same rows, and no two runs would agree.
+            # Several threads race for the same rows, and results would differ from run to run.
             num_threads=1,
         )
 
         def after_bpr(iteration: int, _seconds: float, right: int, skipped: int) -> None:
+            """Record the share of pairs ranked right in this pass."""
             history.append(right / max(matrix.nnz - skipped, 1))
             progress(stage, iteration + 1, settings.bpr_iterations)
 
@@ -74,14 +76,15 @@ def fit(matrix: csr_matrix, settings: TrainSettings, progress: Progress, stage: 
 
 
 def user_factors(matrix: csr_matrix, item_factors: Matrix, regularization: float, threads: int = 0) -> Matrix:
-    """User factors (users, d) by the fold-in that serving uses, so that snapshot and stream agree.
+    """Return user factors (users, d) by the fold-in that serving uses, so that snapshot and stream agree.
 
-    Batches go to threads, and BLAS keeps to one: its own threads cost more than they give on systems this
-    small, and on a busy machine they wait for each other (187 s instead of 9 for a whole run, as measured).
+    Batches go to threads, and BLAS uses one: its own threads are slower on systems this small, and on a busy
+    machine they wait for each other (187 s instead of 9 for a whole run, as measured).
     """
     normal = Normal.of(gram(item_factors), regularization)
 
     def solve(start: int) -> Matrix:
+        """Return the user factors of the batch of rows that begins at `start`."""
         batch = matrix[start : start + FOLD_IN_BATCH]
         sizes = np.diff(batch.indptr)
         return fold_in(normal, item_factors, batch.indices, batch.data, sizes)

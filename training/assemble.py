@@ -1,4 +1,4 @@
-"""Assemble: all that a version holds besides its search index, from the item factors and the log."""
+"""Assemble: everything in a version besides its search index, from the item factors and the log."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def assemble(
     item_factors: Matrix,
     progress: Progress,
 ) -> tuple[IndexContents, dict[str, Any]]:
-    """Contents for `write_artefact`, items nobody has touched included, and what the manifest should say of them."""
+    """Return contents for `write_artefact`, cold items included, and the manifest's notes on them."""
     remembered = data.newest_per_user(interactions, settings.history_length)
     users = data.confidence_matrix(remembered, confidence, item_ids)
     vectors = user_factors(users.matrix, item_factors, settings.regularization, settings.threads)
@@ -40,8 +40,8 @@ def assemble(
     trends = trending(interactions, item_ids, popularity, settings.trending)
     neighbours = together(interactions, item_ids, settings.cooccurrence)
     progress("placing new items", 0, None)
-    wanted = np.bincount(users.matrix.indices, minlength=len(item_ids)).astype(np.float64)
-    content = learn(described, item_factors, wanted, settings.cold_start)
+    demand = np.bincount(users.matrix.indices, minlength=len(item_ids)).astype(np.float64)
+    content = learn(described, item_factors, demand, settings.cold_start)
     cold = cold_items(dataset.items, item_ids, content, settings.cold_start)
     factors = np.concatenate([item_factors, cold.factors])
     items, bare = without_unreadable([*described, *cold.items])
@@ -59,10 +59,10 @@ def assemble(
         cold=np.arange(len(factors)) >= len(item_ids),
         content=content.projection,
     )
-    told = {"items": len(cold.items), "similarity": content.similarity, "judged": content.judged}
-    return contents, {"cold_start": told, "items_without_properties": len(bare)}
+    cold_start = {"items": len(cold.items), "similarity": content.similarity, "judged": content.judged}
+    return contents, {"cold_start": cold_start, "items_without_properties": len(bare)}
 
 
-def _with_none(values: NDArray[np.float32], more: int) -> NDArray[np.float32]:
-    """`values` (n,) and a zero for each of `more` cold items."""
-    return np.concatenate([values, np.zeros(more, np.float32)])
+def _with_none(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return `values` (n,) and a zero for each of `count` cold items."""
+    return np.concatenate([values, np.zeros(count, np.float32)])

@@ -1,4 +1,4 @@
-"""Cold start: items that nobody has touched get factors by what they are.
+"""Cold start: items without interactions get factors from their content.
 
 A linear map from content to factors, learned from the items that have both: Gantner et al., "Learning Attribute-to-
 Feature Mappings for Cold-Start Recommendations" (ICDM 2010), here by ridge regression.
@@ -22,10 +22,10 @@ from training.settings import ColdStartSettings
 
 REGULARIZATIONS = (0.3, 1.0, 3.0, 10.0)
 HELD_OUT = 10
-"""One item in so many judges the regularisation."""
+"""One in this many items is held out to choose the regularisation."""
 ITERATIONS = 60
 MAX_LEARNED = 50_000
-"""Items learned from, the most wanted: 30 seconds, and more would hardly change a word's weight."""
+"""Items learned from, the most wanted: takes 30 seconds, and more would hardly change a word's weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,16 @@ class ContentModel:
 
 
 def learn(
-    items: Sequence[Item | None], factors: Matrix, wanted: NDArray[np.float64], settings: ColdStartSettings
+    items: Sequence[Item | None], factors: Matrix, demand: NDArray[np.float64], settings: ColdStartSettings
 ) -> ContentModel:
-    """From `items` (n) with their learned `factors` (n, d), weighted by how often each was `wanted` (n,)."""
+    """Learn a model from `items` (n) with their `factors` (n, d), weighted by `demand` (n,), users per item."""
     described = np.array([row for row, item in enumerate(items) if item is not None], np.int64)
     if len(described) < settings.min_items:
         return ContentModel(np.empty((0, factors.shape[1]), np.float32), 0.0, 0)
-    described = np.sort(described[np.argsort(-wanted[described], kind="stable")[:MAX_LEARNED]])
+    described = np.sort(described[np.argsort(-demand[described], kind="stable")[:MAX_LEARNED]])
     matrix = _matrix([item for row in described.tolist() if (item := items[row]) is not None])
     learned = factors[described]
-    weights = np.sqrt(np.log1p(wanted[described]))
+    weights = np.sqrt(np.log1p(demand[described]))
     judges = np.arange(len(described)) % HELD_OUT == 0
     scored = []
     for regularization in REGULARIZATIONS:
@@ -57,7 +57,7 @@ def learn(
         scored.append((_cosine(matrix[judges] @ solved, learned[judges]), regularization))
     similarity, best = max(scored)
     projection = _ridge(matrix, learned, weights, best)
-    # Regression shrinks by how little it knows. An item as long as the median one takes about 3 % of the lists
+    # Regression shrinks the factors. An item as long as the median one takes about 3 % of the lists
     # when a tenth of the shop is new; at the 0.6 quantile it is 13 %, and recall falls (docs/quality.md).
     scale = _median_length(learned) / max(_median_length(matrix @ projection), 1e-12)
     return ContentModel((projection * scale).astype(np.float32), similarity, int(judges.sum()))
@@ -73,26 +73,27 @@ class ColdItems:
 
 
 def cold_items(
-    catalogue: dict[str, Item], known: Sequence[str], model: ContentModel, settings: ColdStartSettings
+    catalogue: dict[str, Item], touched_ids: Sequence[str], model: ContentModel, settings: ColdStartSettings
 ) -> ColdItems:
-    """The catalogue's items that nobody has touched, the latest `max_items` of them, oldest first."""
-    touched = set(known)
+    """Return the catalogue's items without interactions, the latest `max_items` of them, oldest first."""
+    touched = set(touched_ids)
     new = [item for item in catalogue.values() if item.item_id not in touched] if len(model.projection) else []
     new = sorted(new, key=lambda item: (item.updated_at, item.item_id))[max(len(new) - settings.max_items, 0) :]
     return ColdItems([item.item_id for item in new], new, place(new, model.projection))
 
 
 def _matrix(items: Sequence[Item]) -> csr_matrix:
-    made = features(items)
-    return csr_matrix((made.weights, made.buckets, made.indptr), shape=(len(items), BUCKETS))
+    content = features(items)
+    return csr_matrix((content.weights, content.buckets, content.indptr), shape=(len(items), BUCKETS))
 
 
 def _ridge(matrix: csr_matrix, targets: Matrix, weights: NDArray[np.float64], regularization: float) -> Matrix:
-    """(BUCKETS, d): weighted least squares, one dimension per thread."""
+    """Return weights (BUCKETS, d) by weighted least squares, one dimension per thread."""
     weighted = (diags(weights) @ matrix).tocsr()
     scaled = targets * weights[:, None]
 
     def solve(dimension: int) -> NDArray[np.float64]:
+        """Return the weights (BUCKETS,) of one dimension of the factors."""
         solved: NDArray[np.float64] = lsqr(
             weighted, scaled[:, dimension], damp=regularization**0.5, iter_lim=ITERATIONS
         )[0]
@@ -103,7 +104,7 @@ def _ridge(matrix: csr_matrix, targets: Matrix, weights: NDArray[np.float64], re
 
 
 def _cosine(placed: Matrix, learned: Matrix) -> float:
-    """Mean over items."""
+    """Return the mean cosine over items."""
     lengths = np.linalg.norm(placed, axis=1) * np.linalg.norm(learned, axis=1)
     return float(np.mean(np.einsum("nd,nd->n", placed, learned) / np.maximum(lengths, 1e-12)))
 

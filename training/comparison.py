@@ -1,4 +1,4 @@
-"""Comparison: the candidate, popular items and the live version, asked about the same users of the held-out days."""
+"""Comparison: the candidate, popular items and the live version, evaluated on the same held-out users."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,11 @@ from training.evaluate import (
     USER_SEGMENTS,
     Evaluation,
     HeldOutUser,
+    empty_evaluation,
     evaluate_model,
     evaluate_own_history,
     evaluate_popularity,
     held_out_users,
-    nobody_asked,
 )
 from training.gate.judge import RECALL
 from training.index_build import Progress
@@ -31,10 +31,10 @@ from training.split import Split
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How the model of the past does on the held-out days; everything is empty when `users` is 0.
+    """Evaluations of the model of the past on the held-out days; all are empty when `users` is 0.
 
-    `live_note` says why the live version is not compared with on these users (empty: it is). Then `leads` are how many
-    times popularity's recall it reached when it was trained, by segment and `""` for everybody.
+    `live_note` says why the live version is not compared on these users (empty: it is). Then `leads` are how many
+    times popularity's recall it reached when it was trained, by segment and `""` for all users.
     """
 
     users: int
@@ -48,10 +48,11 @@ class Comparison:
     live_manifest: Manifest | None = None
 
     def metrics(self) -> dict[str, float]:
+        """Return the means of every evaluation for the manifest, prefixed by the model's name."""
         named = [("", self.candidate), ("popularity ", self.popularity)]
         named += [("own history ", self.own_history)] if self.own_history else []
         named += zip(("new items ", "popularity new items "), self.discovery, strict=False)
-        return {f"{prefix}{key}": value for prefix, one in named for key, value in one.told().items()}
+        return {f"{prefix}{key}": value for prefix, evaluation in named for key, value in evaluation.summary().items()}
 
 
 def compare(
@@ -62,7 +63,7 @@ def compare(
     registry: IndexRegistry | None,
     progress: Progress,
 ) -> Comparison:
-    """How the recipe does that is to be published. Without `registry` the live version is not asked."""
+    """Evaluate the recipe to be published against popularity and, given `registry`, the live version."""
     users, discoverers = (
         held_out_users(
             split,
@@ -74,43 +75,45 @@ def compare(
         for exclude_seen in (settings.exclude_seen, True)
     )
     if not users:
-        return Comparison(0, nobody_asked("candidate"), nobody_asked("popularity"))
+        return Comparison(0, empty_evaluation("candidate"), empty_evaluation("popularity"))
     candidate = _candidate(folder, settings, dataset, split, progress)
-    asked, new = _Evaluator(users, settings.exclude_seen, progress), _Evaluator(discoverers, True, progress)
-    measured, popular = asked.model("candidate", candidate), asked.popularity("popularity", candidate)
+    evaluator, new = _Evaluator(users, settings.exclude_seen, progress), _Evaluator(discoverers, True, progress)
+    measured, popular = evaluator.model("candidate", candidate), evaluator.popularity("popularity", candidate)
     discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
-    own = None if asked.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
-    live = _live(registry, folder, split, asked) if registry else (None, "nothing live was asked", {}, None)
+    own = None if evaluator.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
+    live = _live(registry, folder, split, evaluator) if registry else (None, "nothing live was asked", {}, None)
     return Comparison(len(users), measured, popular, discovery if discoverers else (), own, *live)
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluator:
-    """The question put to each model: the same users, the same way."""
+    """Evaluates each model on the same users, the same way."""
 
     users: list[HeldOutUser]
     exclude_seen: bool
     progress: Progress
 
     def model(self, name: str, catalogue: Catalogue) -> Evaluation:
+        """Evaluate the recommender of `catalogue` on the users."""
         return evaluate_model(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
 
     def popularity(self, name: str, catalogue: Catalogue) -> Evaluation:
+        """Evaluate the popular items of `catalogue` on the users."""
         return evaluate_popularity(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
 
 
 def _candidate(
     folder: Path, settings: TrainSettings, dataset: data.Dataset, split: Split, progress: Progress
 ) -> Catalogue:
-    """The model of the past only, as the service would open it. What is unavailable today was not then."""
+    """Return the model of the past only, as the service would open it, with every item available."""
     confidence = data.confidence_parameters(settings, split.cutoff)
     learned = data.confidence_matrix(split.past, confidence)
     factors = fit(learned.matrix, settings, progress).item_factors
-    known = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
+    past_dataset = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
     manifest, _ = write_version(
         folder / "candidate",
         settings,
-        known,
+        past_dataset,
         split.past,
         confidence,
         learned.item_ids,
@@ -124,9 +127,9 @@ def _candidate(
 
 
 def _live(
-    registry: IndexRegistry, folder: Path, split: Split, asked: _Evaluator
+    registry: IndexRegistry, folder: Path, split: Split, evaluator: _Evaluator
 ) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
-    """The live version on the same users, why that is no fair comparison (empty: it is), its leads when trained."""
+    """Return the live version's evaluation, why it is not fair (empty: it is), its leads when trained, its manifest."""
     move = registry.alias(LIVE)
     if move is None:
         return None, "there is no live version to compare with", {}, None
@@ -136,24 +139,24 @@ def _live(
         index = Index.open(registry.fetch(move.version, folder / "live"), manifest)
     except (NotFound, CorruptArtefact) as error:
         return None, f"the live version cannot be opened: {error}", {}, manifest
-    # What is unavailable today was not so in the held-out days; the candidate hides nothing either.
-    live = asked.model("live", all_available(Catalogue.of(index)))
+    # Items unavailable today were available in the held-out days; the candidate hides nothing either.
+    live = evaluator.model("live", all_available(Catalogue.of(index)))
     if manifest.watermark < split.cutoff:
         return live, "", {}, manifest
-    leads = _leads_when_trained(manifest, asked.exclude_seen)
-    then = f"; when it was trained it reached {leads['']:.2f} times the recall of popular items" if leads else ""
-    seen = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
-    return live, seen + then, leads, manifest
+    leads = _leads_when_trained(manifest, evaluator.exclude_seen)
+    lead_note = f"; when it was trained it reached {leads['']:.2f} times the recall of popular items" if leads else ""
+    note = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
+    return live, note + lead_note, leads, manifest
 
 
 def all_available(catalogue: Catalogue) -> Catalogue:
-    """With nothing hidden: what is unavailable today was not so on the days that are asked about."""
+    """Return `catalogue` with every item available, as on the held-out days."""
     hidden = [catalogue.item(row) for row in range(len(catalogue)) if catalogue.is_hidden(row)]
     return catalogue.updated([msgspec.structs.replace(item, available=True) for item in hidden if item is not None])
 
 
 def _leads_when_trained(manifest: Manifest, exclude_seen: bool) -> dict[str, float]:
-    """Not of the tail: next to nothing of it is popular, and what is divided by next to nothing says nothing."""
+    """Return recall over popularity's, by segment but the tail: its popular recall is near 0, the ratio meaningless."""
     if manifest.parameters.get("training", {}).get("exclude_seen") != exclude_seen:
         return {}
     leads = {}

@@ -16,10 +16,10 @@ ROWS = 2048
 
 
 def together(interactions: pl.DataFrame, item_ids: list[str], settings: CooccurrenceSettings) -> Neighbours:
-    """Per item of `item_ids` those found in the same baskets more often than chance explains, best first.
+    """Return for each of `item_ids` the items in the same baskets more often than by chance, best first.
 
-    A basket is a session where the events name one, else a user's day (UTC). Of a basket with more than
-    `max_basket` items the first so many count: who buys the whole shop says little about pairs.
+    A basket is a session where the events name one, else a user's day (UTC). Only the first `max_basket` items of a
+    basket count: very large baskets say little about pairs.
     """
     baskets = _baskets(interactions, item_ids, settings)
     n, total = len(item_ids), baskets.shape[0]
@@ -30,12 +30,12 @@ def together(interactions: pl.DataFrame, item_ids: list[str], settings: Cooccurr
     by_item = baskets.T.tocsr()
     for start in range(0, n, ROWS):
         pairs = (by_item[start : start + ROWS] @ baskets).tocsr()
-        for place in range(pairs.shape[0]):
-            line = slice(pairs.indptr[place], pairs.indptr[place + 1])
+        for position in range(pairs.shape[0]):
+            line = slice(pairs.indptr[position], pairs.indptr[position + 1])
             others, both = pairs.indices[line].astype(np.int64), pairs.data[line]
-            kept = (others != start + place) & (both >= settings.min_support)
-            others, both = others[kept], both[kept]
-            score = log_likelihood_ratio(both, counts[start + place], counts[others], total)
+            mask = (others != start + position) & (both >= settings.min_support)
+            others, both = others[mask], both[mask]
+            score = log_likelihood_ratio(both, counts[start + position], counts[others], total)
             order = np.lexsort((others, -score))[: settings.neighbours]
             order = order[score[order] > 0]
             indptr.append(indptr[-1] + len(order))
@@ -47,24 +47,24 @@ def together(interactions: pl.DataFrame, item_ids: list[str], settings: Cooccurr
 
 
 def log_likelihood_ratio(
-    both: NDArray[np.float64], one: float, other: NDArray[np.float64], total: int
+    both: NDArray[np.float64], item_count: float, other_counts: NDArray[np.float64], total: int
 ) -> NDArray[np.float64]:
-    """(m,) 2 * sum of k log(k / expected) over the four cells of two items; 0 where they meet less than by chance."""
+    """Return (m,) 2 * sum of k log(k / expected) over four cells of two items; 0 where below chance."""
     cells = [
-        (both, one * other),
-        (one - both, one * (total - other)),
-        (other - both, (total - one) * other),
-        (total - one - other + both, (total - one) * (total - other)),
+        (both, item_count * other_counts),
+        (item_count - both, item_count * (total - other_counts)),
+        (other_counts - both, (total - item_count) * other_counts),
+        (total - item_count - other_counts + both, (total - item_count) * (total - other_counts)),
     ]
     ratio = np.zeros(len(both))
-    for seen, expected in cells:
+    for observed, expected in cells:
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio += np.where(seen > 0, seen * np.log(seen * total / np.maximum(expected, 1e-12)), 0.0)
-    return np.where(both * total > one * other, np.maximum(2.0 * ratio, 0.0), 0.0)
+            ratio += np.where(observed > 0, observed * np.log(observed * total / np.maximum(expected, 1e-12)), 0.0)
+    return np.where(both * total > item_count * other_counts, np.maximum(2.0 * ratio, 0.0), 0.0)
 
 
 def _baskets(interactions: pl.DataFrame, item_ids: list[str], settings: CooccurrenceSettings) -> csr_matrix:
-    """(baskets, items) of ones. Baskets of one item count too: they tell how often items go alone."""
+    """Return (baskets, items) of ones. Baskets of one item count too: they show how often items go alone."""
     bought = interactions.filter(pl.col("type").is_in(list(settings.types)))
     if bought.is_empty():
         bought = interactions

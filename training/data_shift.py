@@ -29,16 +29,16 @@ class DataShift:
 
 
 def data_shift(
-    interactions: pl.DataFrame, watermark: datetime, described: Collection[str], then: int | None = None
+    interactions: pl.DataFrame, watermark: datetime, described: Collection[str], previous_count: int | None = None
 ) -> DataShift:
-    """Of `interactions` since `watermark` against those up to it; `then` is how many the last snapshot held."""
-    volume = interactions.height / then if then else None
+    """Compare `interactions` after `watermark` with those before; `previous_count` is the last snapshot's size."""
+    volume = interactions.height / previous_count if previous_count else None
     is_new = pl.col("occurred_at") > watermark
     old, new = interactions.filter(~is_new), interactions.filter(is_new)
     if old.is_empty() or new.is_empty():
         return DataShift(volume, new.height)
-    known = pl.Series(list(described), dtype=pl.String).append(old["item_id"].unique())
-    unknown = (~new["item_id"].is_in(known.implode())).mean()
+    item_ids = pl.Series(list(described), dtype=pl.String).append(old["item_id"].unique())
+    unknown = (~new["item_id"].is_in(item_ids.implode())).mean()
     assert isinstance(unknown, float)  # noqa: S101
     return DataShift(volume, new.height, unknown, _between(old, new, "type"), _between(old, new, "item_id"))
 
@@ -49,13 +49,13 @@ def _between(old: pl.DataFrame, new: pl.DataFrame, column: str) -> float:
     return jensen_shannon(both["old"].to_numpy().astype(np.float64), both["new"].to_numpy().astype(np.float64))
 
 
-def jensen_shannon(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Of two histograms (n,) over the same bins, neither of them empty."""
-    p, q = one / one.sum(), other / other.sum()
+def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the divergence (0 to 1) of two histograms (n,) over the same bins, neither of them empty."""
+    p, q = first / first.sum(), second / second.sum()
     middle = (p + q) / 2.0
     return float((_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2.0)
 
 
 def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    there = p > 0
-    return float((p[there] * np.log2(p[there] / q[there])).sum())
+    mask = p > 0
+    return float((p[mask] * np.log2(p[mask] / q[mask])).sum())

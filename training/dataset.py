@@ -38,7 +38,7 @@ class ConfidenceMatrix:
 
 
 def load(log: InteractionLog, log_version: int | None, settings: TrainSettings) -> Dataset:
-    """The log as of a version. Raises `NotEnoughData`, `LogUnavailable`."""
+    """Return the log as of a version (default: the newest). Raises `NotEnoughData`, `LogUnavailable`."""
     version = log.version() if log_version is None else log_version
     if version < 0:
         raise NotEnoughData("the interaction log is empty: import a file (millirec import) or post events first")
@@ -57,7 +57,7 @@ def load(log: InteractionLog, log_version: int | None, settings: TrainSettings) 
 
 
 def confidence_parameters(settings: TrainSettings, reference: datetime) -> ConfidenceParameters:
-    """How confidence is made in the version being trained; ages count back from `reference`."""
+    """Return the confidence parameters of the version being trained; ages count back from `reference`."""
     return ConfidenceParameters(
         alpha=settings.alpha,
         regularization=settings.regularization,
@@ -71,20 +71,20 @@ def confidence_parameters(settings: TrainSettings, reference: datetime) -> Confi
 def confidence_matrix(
     interactions: pl.DataFrame, parameters: ConfidenceParameters, item_ids: list[str] | None = None
 ) -> ConfidenceMatrix:
-    """1 + alpha * summed weights per user and item, by the formula that fold-in uses online.
+    """Return 1 + alpha * summed weights per user and item, by the formula that fold-in uses online.
 
-    Items outside `item_ids` (default: every item there is, sorted) are left out.
+    Items outside `item_ids` (default: every item, sorted) are left out.
     """
     items = interactions["item_id"].unique().sort().to_list() if item_ids is None else item_ids
-    known = interactions.filter(pl.col("item_id").is_in(items))
-    users = known["user_id"].unique().sort().to_list()
-    base = known["type"].replace_strict(
+    events = interactions.filter(pl.col("item_id").is_in(items))
+    users = events["user_id"].unique().sort().to_list()
+    base = events["type"].replace_strict(
         parameters.type_weights, default=parameters.other_weight, return_dtype=pl.Float64
     )
-    at_ms = known["occurred_at"].dt.epoch("ms").cast(pl.Float64)
+    at_ms = events["occurred_at"].dt.epoch("ms").cast(pl.Float64)
     weights = decayed(base.to_numpy(), at_ms.to_numpy(), parameters)
-    rows = _positions(known["user_id"], users)
-    columns = _positions(known["item_id"], items)
+    rows = _positions(events["user_id"], users)
+    columns = _positions(events["item_id"], items)
     summed = csr_matrix((weights, (rows, columns)), shape=(len(users), len(items)), dtype=np.float64)
     summed.sum_duplicates()
     summed.data = 1.0 + parameters.alpha * summed.data
@@ -92,12 +92,12 @@ def confidence_matrix(
 
 
 def newest_per_user(interactions: pl.DataFrame, length: int) -> pl.DataFrame:
-    """What the feature store would remember: each user's `length` newest interactions, oldest first."""
+    """Return each user's `length` newest interactions, oldest first, as the feature store would keep them."""
     return interactions.group_by("user_id", maintain_order=True).tail(length)
 
 
 def histories(interactions: pl.DataFrame) -> Iterator[tuple[str, tuple[HistoryEntry, ...]]]:
-    """(user, history) as the feature store would hold it, for each user of time-ordered `interactions`."""
+    """Yield (user, history) as the feature store would hold it, for each user of time-ordered `interactions`."""
     grouped = interactions.group_by("user_id", maintain_order=True).agg(
         pl.col("occurred_at").dt.epoch("ms"), "event_id", "item_id", "type"
     )
@@ -112,7 +112,7 @@ def histories(interactions: pl.DataFrame) -> Iterator[tuple[str, tuple[HistoryEn
 
 
 def popularity(interactions: pl.DataFrame, item_ids: list[str], days: float) -> NDArray[np.float32]:
-    """Users who wanted each item in the last `days`; items nobody wanted then follow by all of time, below 1."""
+    """Return users per item (n,) in the last `days`; items without any rank by all of time, with values below 1."""
     newest = interactions["occurred_at"].max()
     recent = interactions.filter(pl.col("occurred_at") >= pl.lit(newest) - pl.duration(seconds=int(days * 86_400)))
     of_late, ever = _users_per_item(recent, item_ids), _users_per_item(interactions, item_ids)

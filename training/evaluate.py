@@ -1,4 +1,4 @@
-"""Evaluation through the recommender that serves: each held-out user is asked about as the service would ask."""
+"""Evaluation through the recommender that serves: each held-out user gets the lists the service would give."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -27,20 +27,20 @@ USER_SEGMENTS = ("new users", "light users", "heavy users")
 ITEM_SEGMENTS = ("head items", "tail items")
 DEFAULT_SEGMENTS = SegmentSettings()
 Progress = Callable[[str, int, int], None]
-Ranked = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
+Ranker = Callable[[Sequence[UserFeatures]], list[NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutUser:
-    """What the service would remember of a user at the cutoff, and what they wanted afterwards.
+    """A user's history as the service would hold it at the cutoff, and the items wanted afterwards (`targets`).
 
-    `segment` is by how much they had done until then; `head` are those of the wanted items that most users wanted.
+    `segment` is by the number of interactions before the cutoff; `head` are the targets among the most wanted items.
     """
 
     user_id: str
     history: tuple[HistoryEntry, ...]
     past_interactions: int
-    wanted: frozenset[str]
+    targets: frozenset[str]
     segment: str = "light users"
     head: frozenset[str] = frozenset()
 
@@ -49,10 +49,10 @@ class HeldOutUser:
 class Evaluation:
     """Means over users by metric name (`recall@20`), per-user recall@20, and what the lists showed.
 
-    Without users there is no metric: nobody was asked.
+    Without users there is no metric.
 
     `shown` counts, per item row, the top-20 lists it was in; `segments` is recall@20 (users,) by segment, nan for
-    who is not in it or wanted nothing of it.
+    users outside it or without a target in it.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Evaluation:
     segments: dict[str, NDArray[np.float64]]
     shown: NDArray[np.int64]
 
-    def told(self) -> dict[str, float]:
-        """For the manifest: the means, those of the segments too."""
+    def summary(self) -> dict[str, float]:
+        """Return the means for the manifest, those of the segments too."""
         means = {
             f"recall@{HEADLINE_K} of {name}": float(np.nanmean(values))
             for name, values in self.segments.items()
@@ -71,7 +71,8 @@ class Evaluation:
         return self.metrics | means
 
 
-def nobody_asked(name: str) -> Evaluation:
+def empty_evaluation(name: str) -> Evaluation:
+    """Return the evaluation of a model on no users: no metrics, empty arrays."""
     return Evaluation(name, {}, np.empty(0), {}, np.empty(0, dtype=np.int64))
 
 
@@ -83,19 +84,21 @@ def held_out_users(
     wanted_types: Collection[str] = (),
     segments: SegmentSettings = DEFAULT_SEGMENTS,
 ) -> list[HeldOutUser]:
-    """Users of the future who have a past; what lists leave out by themselves (`exclude_seen`) is not asked for."""
+    """Return users of the future who have a past; with `exclude_seen` items of their history are no targets."""
     counted = split.future.filter(pl.col("type").is_in(list(wanted_types))) if wanted_types else split.future
     future = counted.group_by("user_id").agg(pl.col("item_id").unique())
-    wanted = {user: frozenset(items) for user, items in future.iter_rows()}
-    past = split.past.filter(pl.col("user_id").is_in(list(wanted)))
+    targets_by_user = {user: frozenset(items) for user, items in future.iter_rows()}
+    past = split.past.filter(pl.col("user_id").is_in(list(targets_by_user)))
     lengths = dict(past.group_by("user_id").len().iter_rows())
     head = _head_items(split.past, segments.head)
     users = []
     for user, history in histories(newest_per_user(past, history_length)):
-        asked = wanted[user] - {entry.item_id for entry in history} if exclude_seen else wanted[user]
-        if asked:
+        targets = (
+            targets_by_user[user] - {entry.item_id for entry in history} if exclude_seen else targets_by_user[user]
+        )
+        if targets:
             kind = _kind(lengths[user], segments)
-            users.append(HeldOutUser(user, history, lengths[user], asked, kind, asked & head))
+            users.append(HeldOutUser(user, history, lengths[user], targets, kind, targets & head))
     return users
 
 
@@ -106,40 +109,42 @@ def _kind(interactions: int, segments: SegmentSettings) -> str:
 
 
 def _head_items(past: pl.DataFrame, share: float) -> frozenset[str]:
-    wanted = past.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
-    most = wanted.sort("users", "item_id", descending=[True, False]).head(math.ceil(share * wanted.height))
-    return frozenset(most["item_id"].to_list())
+    demand = past.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
+    head = demand.sort("users", "item_id", descending=[True, False]).head(math.ceil(share * demand.height))
+    return frozenset(head["item_id"].to_list())
 
 
 def evaluate_model(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
-    """Ask `recommend` as the service does, with the embedding the consumer would have stored."""
+    """Evaluate `recommend` as the service calls it, with the embedding the consumer would have stored."""
 
     placement = _placement(Source.PERSONAL, exclude_seen)
 
-    def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+    def rank(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        """Return each user's recommended item rows, best first."""
         vectors = catalogue.index.fold_in_many([features.history for features in batch])
-        asked = []
+        queries = []
         for features, vector in zip(batch, vectors, strict=True):
             stored = {} if vector is None else {catalogue.index.version: vector}
-            known = UserFeatures(features.user_id, features.history, embeddings=stored, revision=1)
-            asked.append((Query(k=max(KS), user_id=features.user_id, placement=placement), known))
-        return [answer.rows for answer in recommend_many(asked, catalogue)]
+            user = UserFeatures(features.user_id, features.history, embeddings=stored, revision=1)
+            queries.append((Query(k=max(KS), user_id=features.user_id, placement=placement), user))
+        return [answer.rows for answer in recommend_many(queries, catalogue)]
 
-    return _evaluate(name, catalogue, users, ranked, progress)
+    return _evaluate(name, catalogue, users, rank, progress)
 
 
 def evaluate_popularity(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, exclude_seen: bool, progress: Progress
 ) -> Evaluation:
-    """The popular fallback level for everybody: what the service answers when it knows nothing of a user."""
+    """Evaluate the popular fallback: what the service answers for an unknown user."""
     query = Query(k=max(KS), placement=_placement(Source.POPULAR, exclude_seen))
 
-    def ranked(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
-        return [answer.rows for answer in recommend_many([(query, one) for one in batch], catalogue)]
+    def rank(batch: Sequence[UserFeatures]) -> list[NDArray[np.int64]]:
+        """Return the popular item rows for each user, best first."""
+        return [answer.rows for answer in recommend_many([(query, features) for features in batch], catalogue)]
 
-    return _evaluate(name, catalogue, users, ranked, progress)
+    return _evaluate(name, catalogue, users, rank, progress)
 
 
 def _placement(source: Source, exclude_seen: bool) -> Placement:
@@ -149,14 +154,15 @@ def _placement(source: Source, exclude_seen: bool) -> Placement:
 def evaluate_own_history(
     name: str, catalogue: Catalogue, users: list[HeldOutUser], *, progress: Progress
 ) -> Evaluation:
-    """Each user's own items again, the largest confidence first, then popular ones.
+    """Evaluate each user's own items, the largest confidence first, then popular ones.
 
-    The yardstick of whoever sells the same thing twice, and a hard one: Li et al., "A Next Basket Recommendation
+    A hard yardstick where the same things are bought again: Li et al., "A Next Basket Recommendation
     Reality Check" (TOIS 2023).
     """
     index = catalogue.index
 
     def own_first(features: UserFeatures) -> NDArray[np.int64]:
+        """Return the item rows of the user's own items, largest confidence first, then popular ones."""
         rows = index.item_id.rows(entry.item_id for entry in features.history)
         weights = decayed_weights(features.history, index.parameters)
         own, confidence = confidences(rows, weights, index.parameters.alpha)
@@ -164,11 +170,11 @@ def evaluate_own_history(
         others = popular(catalogue, None, frozenset(own.tolist()), max(KS))
         return np.concatenate([own, others.rows])[: max(KS)]
 
-    return _evaluate(name, catalogue, users, lambda batch: [own_first(one) for one in batch], progress)
+    return _evaluate(name, catalogue, users, lambda batch: [own_first(features) for features in batch], progress)
 
 
 def _evaluate(
-    name: str, catalogue: Catalogue, users: list[HeldOutUser], ranked: Ranked, progress: Progress
+    name: str, catalogue: Catalogue, users: list[HeldOutUser], rank: Ranker, progress: Progress
 ) -> Evaluation:
     index = catalogue.index
     scores: dict[str, list[float]] = {f"{metric}@{k}": [] for metric in _METRICS for k in KS}
@@ -177,20 +183,20 @@ def _evaluate(
     waiting = iter(users)
     done = 0
     while batch := list(islice(waiting, BATCH)):
-        answers = ranked([UserFeatures(one.user_id, one.history, revision=1) for one in batch])
+        answers = rank([UserFeatures(user.user_id, user.history, revision=1) for user in batch])
         for user, rows in zip(batch, answers, strict=True):
-            wanted = index.item_id.rows(user.wanted)
-            hits = np.isin(rows, wanted[wanted >= 0])
+            targets = index.item_id.rows(user.targets)
+            hits = np.isin(rows, targets[targets >= 0])
             shown[rows[:HEADLINE_K]] += 1
             of_head.append(_head_and_tail(user, index.item_id.ids(rows[:HEADLINE_K][hits[:HEADLINE_K]])))
             for metric, function in _METRICS.items():
                 for k in KS:
                     # Wanted items that the index does not know count as missed, not as absent.
-                    scores[f"{metric}@{k}"].append(function(hits, len(user.wanted), k))
+                    scores[f"{metric}@{k}"].append(function(hits, len(user.targets), k))
         done += len(batch)
         progress(f"evaluating {name}", done, len(users))
     if not users:
-        return nobody_asked(name)
+        return empty_evaluation(name)
     means = {key: float(np.mean(values)) for key, values in scores.items()}
     means[f"coverage@{HEADLINE_K}"] = float((shown > 0).mean())
     known_by = _known_by(index, users)
@@ -201,7 +207,7 @@ def _evaluate(
 
 
 def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
-    """(n,) of the users, how many have each item in their history."""
+    """Return (n,) how many of the users have each item in their history."""
     known_by = np.zeros(len(index))
     for user in users:
         rows = np.unique(index.item_id.rows(entry.item_id for entry in user.history))
@@ -210,32 +216,32 @@ def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
 
 
 def novelty(known_by: NDArray[np.float64], shown: NDArray[np.int64], users: int) -> float:
-    """Mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
+    """Return the mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
 
-    Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item nobody
-    knows counts as known by one user.
+    Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item that
+    no user knows counts as known by one.
     """
     information = -np.log2(np.maximum(known_by, 1.0) / users)
     return float((information * shown).sum() / max(shown.sum(), 1))
 
 
 def popularity_lift(known_by: NDArray[np.float64], shown: NDArray[np.int64]) -> float:
-    """How much more popular what is shown is than what users had: 0 as popular, 1 twice.
+    """Return how much more popular shown items are than those users had: 0 equally popular, 1 twice as popular.
 
     The difference in group average popularity of Abdollahpouri et al., "The Unfairness of Popularity Bias in
-    Recommendation" (RMSE at RecSys 2019), over everybody.
+    Recommendation" (RMSE at RecSys 2019), over all users.
     """
     had = (known_by * known_by).sum() / max(known_by.sum(), 1.0)
     return float((known_by * shown).sum() / max(shown.sum(), 1) / had - 1.0) if had else 0.0
 
 
-def _head_and_tail(user: HeldOutUser, found: list[str]) -> tuple[float, float]:
-    """Recall of those wanted items that are of the head, and of the others; nan where there are none."""
-    of_head = len(user.head.intersection(found))
-    tail = len(user.wanted) - len(user.head)
+def _head_and_tail(user: HeldOutUser, hit_ids: list[str]) -> tuple[float, float]:
+    """Return recall of the targets in the head, and of the others; nan where there are none."""
+    of_head = len(user.head.intersection(hit_ids))
+    tail = len(user.targets) - len(user.head)
     return (
         of_head / len(user.head) if user.head else np.nan,
-        (len(found) - of_head) / tail if tail else np.nan,
+        (len(hit_ids) - of_head) / tail if tail else np.nan,
     )
 
 

@@ -21,14 +21,14 @@ from training.settings import IndexSettings
 
 BATCH = 16
 """Queries searched together while measuring, as a busy service does."""
-ASKED = 40
-"""Items asked for: an answer's ten and what is excluded."""
+QUERY_K = 40
+"""Items per query: an answer's ten and what is excluded."""
 ROUNDS = 3
 ROUND_SECONDS = 0.5
 POINTS_PER_LIST = 39
 """Faiss asks for at least so many training points per list."""
 SMALL = 1_000
-"""Items up to which exact search takes a few microseconds, and nothing else is trials."""
+"""Items up to which exact search takes a few microseconds, and nothing else is tried."""
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -47,27 +47,27 @@ class IndexTrial:
 
 @dataclass(frozen=True, slots=True)
 class BuiltIndex:
-    """The one to publish, how it is searched, and everything that was trials."""
+    """The index to publish, how it is searched, and every candidate that was tried."""
 
     index: faiss.Index
     spec: SearchSpec
     trials: list[IndexTrial]
 
     def parameters(self) -> dict[str, object]:
-        """For the manifest."""
+        """Return the manifest's parameters of the search index."""
         return {
             "search": msgspec.to_builtins(self.spec),
-            "search_tried": [msgspec.to_builtins(one) for one in self.trials],
+            "search_tried": [msgspec.to_builtins(trial) for trial in self.trials],
         }
 
 
 def build_search_index(
     factors: Matrix, user_vectors: Matrix, settings: IndexSettings, progress: Progress = lambda *_: None
 ) -> BuiltIndex:
-    """The fastest index of `factors` (n, d) with recall@50 of at least `settings.min_recall` on `user_vectors` (m, d).
+    """Build the fastest index of `factors` (n, d) with enough recall@50 on `user_vectors` (m, d).
 
-    Exact search always qualifies. One seed and one thread per search, but k-means and HNSW insert with all cores,
-    so that graphs of two builds may differ.
+    Enough is `settings.min_recall`; exact search always qualifies. One seed and one thread per search, but
+    k-means and HNSW insert with all cores, so that graphs of two builds may differ.
     """
     # BLAS threads wait for each other on a busy machine; see training.als.user_factors.
     with threadpool_limits(1, "blas"):
@@ -82,22 +82,22 @@ def _fastest(factors: Matrix, sample: Matrix, settings: IndexSettings, progress:
     candidates = list(_candidates(len(factors), settings)) if len(sample) else []
     best, trials = exact, [IndexTrial(exact.spec, 1.0, _microseconds(exact, sample), _megabytes(exact.index), 0.0)]
     fastest = trials[0]
-    for place, spec in enumerate(candidates):
-        progress("building the search index", place, len(candidates))
+    for position, spec in enumerate(candidates):
+        progress("building the search index", position, len(candidates))
         began = perf_counter()
         built = _build(spec, factors, settings.seed)
         seconds = perf_counter() - began
         tuned, recall = _tuned(built, factors, spec, sample, truth, settings.min_recall)
-        one = IndexTrial(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
-        trials.append(one)
-        if recall >= settings.min_recall and one.microseconds < fastest.microseconds:
-            best, fastest = tuned, one
+        trial = IndexTrial(tuned.spec, recall, _microseconds(tuned, sample), _megabytes(built), seconds)
+        trials.append(trial)
+        if recall >= settings.min_recall and trial.microseconds < fastest.microseconds:
+            best, fastest = tuned, trial
     progress("building the search index", len(candidates), len(candidates))
-    return BuiltIndex(best.index, best.spec, [replace(one, chosen=one is fastest) for one in trials])
+    return BuiltIndex(best.index, best.spec, [replace(trial, chosen=trial is fastest) for trial in trials])
 
 
 def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:
-    """Every so many users, so that the sample is the same in every run."""
+    """Return evenly spaced users, so that the sample is the same in every run."""
     step = max(1, len(user_vectors) // settings.sample)
     return np.ascontiguousarray(user_vectors[::step][: settings.sample], dtype=np.float32)
 
@@ -105,8 +105,8 @@ def _sample(user_vectors: Matrix, settings: IndexSettings) -> Matrix:
 def _candidates(n: int, settings: IndexSettings) -> Iterator[SearchSpec]:
     if n <= SMALL:
         return
-    most = max(n // POINTS_PER_LIST, 1)
-    lists = sorted({min(round(times * n**0.5), most) for times in (1, 4)})
+    max_lists = max(n // POINTS_PER_LIST, 1)
+    lists = sorted({min(round(times * n**0.5), max_lists) for times in (1, 4)})
     for count in lists:
         yield SearchSpec(kind=f"IVF{count},Flat", nprobe=1)
         yield SearchSpec(kind=f"IVF{count},SQ8", nprobe=1, refine=2)
@@ -129,7 +129,7 @@ def _build(spec: SearchSpec, factors: Matrix, seed: int) -> Any:
     if spec.nprobe:
         index.cp.seed = seed
         index.cp.min_points_per_centroid = 1
-        # A quarter of what Faiss takes: centroids need not be exact, and a million items are not to take minutes.
+        # A quarter of the default: centroids need not be exact, and a million items would take minutes.
         index.cp.max_points_per_centroid = 64
     index.train(points)
     index.add(points)
@@ -137,20 +137,20 @@ def _build(spec: SearchSpec, factors: Matrix, seed: int) -> Any:
 
 
 def augmented(factors: Matrix) -> Matrix:
-    """(n, d + 1) with equal norms: by L2, what is nearest to (x, 0) has the largest inner product with x."""
+    """Return (n, d + 1) with equal norms: the nearest to (x, 0) by L2 has the largest inner product with x."""
     squared = np.einsum("nd,nd->n", factors, factors)
     return np.hstack([factors, np.sqrt(np.maximum(squared.max() - squared, 0.0))[:, None]]).astype(np.float32)
 
 
 def _tuned(
-    built: Any, factors: Matrix, spec: SearchSpec, sample: Matrix, truth: Rows, wanted: float
+    built: Any, factors: Matrix, spec: SearchSpec, sample: Matrix, truth: Rows, min_recall: float
 ) -> tuple[SearchIndex, float]:
-    """The least effort that reaches the recall: nprobe or efSearch doubled until it does, or the most there is."""
+    """Return the index with the least effort that reaches the recall, doubling nprobe or efSearch up to the limit."""
     while True:
         index = SearchIndex(built, factors, spec)
         recall = recall_of(index, sample, truth)
         harder = _harder(spec, getattr(built, "nlist", 0))
-        if recall >= wanted or harder is None:
+        if recall >= min_recall or harder is None:
             return index, recall
         spec = harder
 
@@ -164,22 +164,22 @@ def _harder(spec: SearchSpec, lists: int) -> SearchSpec | None:
 
 
 def recall_of(index: SearchIndex, sample: Matrix, truth: Rows) -> float:
-    """Share of the true nearest (q, k) that the index finds."""
-    found = index.search(sample, truth.shape[1])[0]
-    return float(np.mean([np.isin(right, rows).mean() for right, rows in zip(truth, found, strict=True)]))
+    """Return the share of the true nearest (q, k) that the index finds."""
+    nearest = index.search(sample, truth.shape[1])[0]
+    return float(np.mean([np.isin(right, rows).mean() for right, rows in zip(truth, nearest, strict=True)]))
 
 
 def _microseconds(index: SearchIndex, sample: Matrix) -> float:
-    """Per query, of the best round, with one thread."""
+    """Return microseconds per query, of the best round, with one thread."""
     if not len(sample):
         return 0.0
     faiss.omp_set_num_threads(1)
     best = float("inf")
     for _ in range(ROUNDS):
-        began, asked = perf_counter(), 0
-        while asked < len(sample) and perf_counter() - began < ROUND_SECONDS:
-            asked += len(index.search(sample[asked : asked + BATCH], ASKED)[0])
-        best = min(best, (perf_counter() - began) / asked)
+        began, queries = perf_counter(), 0
+        while queries < len(sample) and perf_counter() - began < ROUND_SECONDS:
+            queries += len(index.search(sample[queries : queries + BATCH], QUERY_K)[0])
+        best = min(best, (perf_counter() - began) / queries)
     return best * 1e6
 
 

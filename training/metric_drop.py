@@ -1,4 +1,4 @@
-"""Metric drop: whether the live version still does on the newest events what its manifest promised."""
+"""Metric drop: whether the live version's recall on the newest events is what its manifest promised."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,43 +26,48 @@ class BaselineMetric:
     measured: Interval
 
     def fell(self, drop: float) -> bool:
-        """Surely: even the upper bound is below what may be left."""
+        """Return whether even the upper bound lost more than the share `drop` of the promised recall."""
         return self.measured.high < (1.0 - drop) * self.promised
 
 
-def kept(
+def measure_baseline(
     settings: TrainSettings, log: InteractionLog, registry: IndexRegistry, live: Manifest, cache: Path
 ) -> BaselineMetric | None:
-    """Asked about the users of the last `holdout_days` of the log, as far as `live` has not learned from them.
+    """Evaluate `live` on the last `holdout_days` of the log, as far as it has not learned from them.
 
-    Everybody is known by what they did before those days, as the service knows them, and asked in the way in which the
-    manifest's figure came about. `None` where the manifest has none, or too few users came. Raises `InvalidInput` for
-    a version of settings that this release has not, `NotFound`, `CorruptArtefact`, `LogUnavailable`.
+    Users have the history before those days, and are evaluated as for the manifest's figure. Returns `None` where the
+    manifest has no figure, or for fewer than `gate.min_users` users. Raises `InvalidInput` for a version whose
+    settings this release does not have, `NotFound`, `CorruptArtefact`, `LogUnavailable`.
     """
     promised = live.metrics.get(RECALL)
     if not promised:
         return None
-    asked = settings_of(live, settings)
-    interactions = data.load(log, None, asked)
-    cutoff = max(live.watermark, interactions.watermark - timedelta(days=asked.holdout_days))
-    seen = interactions.interactions["occurred_at"] <= cutoff
-    split = Split(interactions.interactions.filter(seen), interactions.interactions.filter(~seen), cutoff)
+    live_settings = settings_of(live, settings)
+    interactions = data.load(log, None, live_settings)
+    cutoff = max(live.watermark, interactions.watermark - timedelta(days=live_settings.holdout_days))
+    is_past = interactions.interactions["occurred_at"] <= cutoff
+    split = Split(interactions.interactions.filter(is_past), interactions.interactions.filter(~is_past), cutoff)
     users = held_out_users(
-        split, asked.history_length, exclude_seen=asked.exclude_seen, wanted_types=asked.wanted_types
+        split,
+        live_settings.history_length,
+        exclude_seen=live_settings.exclude_seen,
+        wanted_types=live_settings.wanted_types,
     )
     if len(users) < settings.gate.min_users:
         return None
     catalogue = all_available(Catalogue.of(Index.open(registry.fetch(live.version, cache), live)))
-    found = evaluate_model("live", catalogue, users, exclude_seen=asked.exclude_seen, progress=lambda *_: None)
+    evaluation = evaluate_model(
+        "live", catalogue, users, exclude_seen=live_settings.exclude_seen, progress=lambda *_: None
+    )
     gate = settings.gate
     return BaselineMetric(
         promised,
-        mean_interval(found.recall, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed),
+        mean_interval(evaluation.recall, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed),
     )
 
 
 class MetricWatch:
-    """Evaluates the live version again when `every` more events have come in, or it is another one."""
+    """Evaluates the live version again after `every` more events, or when another version is live."""
 
     def __init__(self, settings: TrainSettings, drop: float, every: int) -> None:
         self._settings = settings
@@ -74,18 +79,18 @@ class MetricWatch:
     def reasons(
         self, log: InteractionLog, registry: IndexRegistry, live: Manifest, new_events: int, cache: Path
     ) -> list[str]:
-        """Why to train, which stays true until the next evaluation; empty for no reason. Raises as `kept`."""
-        version, then = self._evaluated or ("", 0)
+        """Return reasons to train, kept until the next evaluation; empty for none. Raises as `measure_baseline`."""
+        version, event_count = self._evaluated or ("", 0)
         if live.version != version:
-            self._reasons, then = [], 0
-        if new_events - then >= self._every:
-            found = kept(self._settings, log, registry, live, cache)
-            self._reasons = [_told(found, self._drop)] if found is not None and found.fell(self._drop) else []
-            then = new_events
-        self._evaluated = live.version, then
+            self._reasons, event_count = [], 0
+        if new_events - event_count >= self._every:
+            metric = measure_baseline(self._settings, log, registry, live, cache)
+            self._reasons = [_drop_reason(metric, self._drop)] if metric is not None and metric.fell(self._drop) else []
+            event_count = new_events
+        self._evaluated = live.version, event_count
         return self._reasons
 
 
-def _told(found: BaselineMetric, drop: float) -> str:
-    now = f"{found.measured.low:.4f} to {found.measured.high:.4f} over {found.measured.users} users"
-    return f"{RECALL} is {now}, {found.promised:.4f} was promised (--when-drop {drop:g})"
+def _drop_reason(metric: BaselineMetric, drop: float) -> str:
+    interval = f"{metric.measured.low:.4f} to {metric.measured.high:.4f} over {metric.measured.users} users"
+    return f"{RECALL} is {interval}, {metric.promised:.4f} was promised (--when-drop {drop:g})"

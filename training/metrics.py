@@ -12,23 +12,23 @@ Hits = NDArray[np.bool_]
 
 
 def recall(hits: Hits, relevant: int, k: int) -> float:
-    """Share of the wanted items that the first k places show."""
+    """Return the share of the wanted items that the first k places show."""
     return float(hits[:k].sum()) / relevant
 
 
 def ndcg(hits: Hits, relevant: int, k: int) -> float:
-    """Discounted gain of the first k places over that of a perfect list."""
+    """Return the discounted gain of the first k places over that of a perfect list."""
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     gained = float(discounts[: len(hits[:k])][hits[:k]].sum())
     return gained / float(discounts[: min(relevant, k)].sum())
 
 
 def average_precision(hits: Hits, relevant: int, k: int) -> float:
-    """Mean over the wanted items of the precision at the place of each; 0 for those the list lacks."""
+    """Return the mean over wanted items of the precision at their places; 0 for those the list lacks."""
     places = np.flatnonzero(hits[:k])
     return float((np.arange(1, len(places) + 1) / (places + 1)).sum()) / relevant
 
 
 def hit(hits: Hits, relevant: int, k: int) -> float:  # noqa: ARG001 - one signature for all
-    """1 when the first k places show anything wanted."""
+    """Return 1 when the first k places show anything wanted, else 0."""
     return float(hits[:k].any())

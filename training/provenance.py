@@ -1,4 +1,4 @@
-"""Provenance: what a version was made with and of, so that it can be made again, and what differs when it is."""
+"""Provenance: code, packages, machine and data of a version, to rebuild it, and what differs in a rebuild."""
 
 import hashlib
 import platform
@@ -18,15 +18,15 @@ from recsys.index_version import Manifest, flat
 
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
 FACTORS = "item_factors.npy"
-ASKED_ONLY = {"threads", "gate", "lease_seconds", "trigger_seconds"}
-"""Settings that change no factor."""
+RUNTIME_SETTINGS = {"threads", "gate", "lease_seconds", "trigger_seconds"}
+"""Settings that do not change the factors."""
 
 
 @cache
 def code_version() -> str:
-    """The package's version and a digest of the code that makes versions: commits between releases differ too.
+    """Return the package's version and a digest of the training code: commits between releases differ too.
 
-    Once per process: what is running is what was there when it began.
+    Computed once per process, since the running code is that of its start.
     """
     digest = hashlib.sha256()
     for package in (recsys, training):
@@ -37,9 +37,11 @@ def code_version() -> str:
     return f"{package_version('millirec')}+{digest.hexdigest()[:12]}"
 
 
-def made_with() -> dict[str, Any]:
-    """Packages and machine. BLAS chooses its code by the kind of processor, and rounds accordingly."""
-    blas = sorted({f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in threadpool_info()})
+def environment() -> dict[str, Any]:
+    """Return package versions and machine. BLAS code, and so rounding, depends on the processor."""
+    blas = sorted(
+        {f"{library['internal_api']} {library.get('architecture', '')}".strip() for library in threadpool_info()}
+    )
     return {
         "packages": {name: package_version(name) for name in PACKAGES},
         "machine": {"python": sys.version.partition(" ")[0], "platform": platform.platform(), "blas": blas},
@@ -47,7 +49,7 @@ def made_with() -> dict[str, Any]:
 
 
 def snapshot_digest(interactions: pl.DataFrame) -> str:
-    """Of every row that was learned from, in order: an erasure or a merge since then changes old versions too."""
+    """Return a digest of every row in order: a later erasure or merge changes old snapshots too."""
     digest = hashlib.blake2b(digest_size=16)
     for column in interactions.get_columns():
         plain = column.cast(pl.Int64) if column.dtype.is_temporal() else column
@@ -56,28 +58,29 @@ def snapshot_digest(interactions: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def differences(then: Manifest, now: Manifest) -> list[str]:
-    """What was not the same when `now` was made like `then`; with nothing but times and names, an empty list."""
-    found = [
-        f"{name} was {before!r}, is {after!r}"
-        for name, before, after in _pairs(_facts(then), _facts(now))
-        if before != after
+def differences(original: Manifest, copy: Manifest) -> list[str]:
+    """Return what differs between `original` and its rebuild `copy`, apart from times and names."""
+    changes = [
+        f"{name} was {expected!r}, is {actual!r}"
+        for name, expected, actual in _pairs(_facts(original), _facts(copy))
+        if expected != actual
     ]
-    same = then.files.get(FACTORS) == now.files.get(FACTORS)
-    return found if same else [f"{FACTORS} differs", *found]
+    same = original.files.get(FACTORS) == copy.files.get(FACTORS)
+    return changes if same else [f"{FACTORS} differs", *changes]
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    made = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
-    made["training"] = {name: value for name, value in made["training"].items() if name not in ASKED_ONLY}
-    return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(made)}
+    facts = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
+    facts["training"] = {name: value for name, value in facts["training"].items() if name not in RUNTIME_SETTINGS}
+    return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(facts)}
 
 
-def _pairs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [(name, then.get(name), now.get(name)) for name in sorted(then.keys() | now.keys())]
+def _pairs(original: Mapping[str, Any], copy: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(name, original.get(name), copy.get(name)) for name in sorted(original.keys() | copy.keys())]
 
 
 def package_version(name: str) -> str:
+    """Return the installed version of a package, `unknown` where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

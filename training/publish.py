@@ -14,7 +14,7 @@ from recsys.recommender.factors import Matrix
 from training import dataset as data
 from training.assemble import assemble
 from training.index_build import Progress, build_search_index
-from training.provenance import code_version, made_with
+from training.provenance import code_version, environment
 from training.settings import TrainSettings
 
 
@@ -32,9 +32,9 @@ def write_version(
     tune: bool = True,
     progress: Progress = lambda *_: None,
 ) -> tuple[Manifest, dict[str, Path]]:
-    """Write the files of a version learned from `interactions`; `notes` join the manifest's parameters.
+    """Write the files of a version learned from `interactions`; `notes` are added to the manifest's parameters.
 
-    Without `tune` it is searched exactly: a version that is only to be judged need not be fast.
+    Without `tune` it is searched exactly: a version used only for evaluation need not be fast.
     """
     contents, notes_on = assemble(settings, dataset, interactions, confidence, item_ids, item_factors, progress)
     built = build_search_index(
@@ -57,7 +57,7 @@ def write_version(
             "training": settings.model_dump(mode="json", exclude={"reports"}),
             **built.parameters(),
             **notes_on,
-            **made_with(),
+            **environment(),
             **notes,
         },
         metrics=metrics,
@@ -66,10 +66,10 @@ def write_version(
 
 
 def open_version(directory: Path, manifest: Manifest) -> Catalogue:
-    """What `write_version` wrote, opened as the service opens it."""
+    """Open what `write_version` wrote, as the service opens it."""
     return Catalogue.of(Index.open(directory, manifest))
 
 
 def publish(registry: IndexRegistry, manifest: Manifest, files: dict[str, Path]) -> None:
-    """Raises `Conflict`, `RegistryUnavailable`."""
+    """Publish the version in the registry. Raises `Conflict`, `RegistryUnavailable`."""
     registry.publish(manifest, files)

@@ -40,7 +40,7 @@ figure { margin: 2rem 0; } figcaption { opacity: .75; } svg { max-width: 100%; h
 
 
 def render(result: TrainingResult) -> RenderableType:
-    """What a terminal shows."""
+    """Return the result as a table and notes for a terminal of 80 columns."""
     # Narrow enough for 80 columns.
     table = Table(
         title=f"{len(result.candidate.recall):,} held-out users, asked as the service would for {HEADLINE_K} items",
@@ -50,8 +50,8 @@ def render(result: TrainingResult) -> RenderableType:
     table.add_column("model", no_wrap=True)
     for name in SHOWN:
         table.add_column(name.partition("@")[0], justify="right", no_wrap=True)
-    for one in (*_evaluations(result), *result.discovery):
-        table.add_row(one.name, *_cells(one))
+    for evaluation in (*_evaluations(result), *result.discovery):
+        table.add_row(evaluation.name, *_cells(evaluation))
     lines = [Text(printable(_summary(result)))]
     if result.live_note:
         lines.append(Text(printable(result.live_note), style="dim"))
@@ -69,7 +69,7 @@ def write_html(result: TrainingResult) -> None:
     """Write the page to `result.report`; it needs no other file and no network."""
     note = f"<p>{html.escape(result.live_note)}</p>" if result.live_note else ""
     manifest, split = result.manifest, result.split
-    told = verdict(result.checks, forced=manifest.parameters["gate"]["forced"]) + _rebuilt(result)
+    status = verdict(result.checks, forced=manifest.parameters["gate"]["forced"]) + _rebuilt(result)
     facts = {
         "algorithm": f"{manifest.algorithm}, {manifest.dimensions} dimensions",
         "items, users": f"{manifest.items:,}, {manifest.users:,}",
@@ -80,7 +80,7 @@ def write_html(result: TrainingResult) -> None:
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>millirec {manifest.version}</title><style>{STYLE}</style>
-<h1>Index version {manifest.version}</h1>{told}<p>{html.escape(_summary(result))}.</p>{note}
+<h1>Index version {manifest.version}</h1>{status}<p>{html.escape(_summary(result))}.</p>{note}
 <table>{"".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())}</table>
 <h2>What the gate asked</h2>
 {checks_table(result.checks)}
@@ -102,7 +102,7 @@ def _rebuilt(result: TrainingResult) -> str:
 
 
 def rebuilt(version: str, differs: Sequence[str]) -> str:
-    """In words, whether `version` was made again as it was."""
+    """Return a sentence that says whether `version` was rebuilt identically, or what differs."""
     if not differs:
         return f"made again as {version} was: the item factors are the same, bit for bit"
     same = differs[0].partition(" ")[0] != FACTORS
@@ -137,33 +137,33 @@ def _summary(result: TrainingResult) -> str:
     return f"recall@{HEADLINE_K} is {ratio:.2f} times that of popular items"
 
 
-def _cells(one: Evaluation) -> list[str]:
-    return [f"{one.metrics[name]:.3f}" if name in one.metrics else "-" for name in SHOWN]
+def _cells(evaluation: Evaluation) -> list[str]:
+    return [f"{evaluation.metrics[name]:.3f}" if name in evaluation.metrics else "-" for name in SHOWN]
 
 
 def _metrics_table(result: TrainingResult) -> str:
     header = "".join(f"<th>{name}</th>" for name in ("model", *SHOWN))
     rows = "".join(
-        f"<tr><td>{one.name}</td>" + "".join(f"<td>{cell}</td>" for cell in _cells(one)) + "</tr>"
-        for one in (*_evaluations(result), *result.discovery)
+        f"<tr><td>{evaluation.name}</td>" + "".join(f"<td>{cell}</td>" for cell in _cells(evaluation)) + "</tr>"
+        for evaluation in (*_evaluations(result), *result.discovery)
     )
     return f"<table><tr>{header}</tr>{rows}</table>"
 
 
 def _search_table(result: TrainingResult) -> str:
-    """What was tried for the search index; the fastest that finds enough was built."""
+    """Return a table of the search indexes tried; the fastest with enough recall was built."""
     tried = result.manifest.parameters.get("search_tried", [])
     lines = [
-        f"<tr><td>{html.escape(one['spec']['kind'])}{' (chosen)' if one['chosen'] else ''}</td>"
-        f"<td>{one['recall']:.4f}</td><td>{one['microseconds']:.0f}</td><td>{one['megabytes']:.1f}</td><td>{one['build_seconds']:.1f}</td></tr>"
-        for one in tried
+        f"<tr><td>{html.escape(trial['spec']['kind'])}{' (chosen)' if trial['chosen'] else ''}</td>"
+        f"<td>{trial['recall']:.4f}</td><td>{trial['microseconds']:.0f}</td><td>{trial['megabytes']:.1f}</td><td>{trial['build_seconds']:.1f}</td></tr>"
+        for trial in tried
     ]
     head = "<tr><th>search index</th><th>recall@50</th><th>µs a query</th><th>MB</th><th>built in s</th></tr>"
     return f"<table>{head}{''.join(lines)}</table>"
 
 
 def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
-    """An inline SVG with a transparent ground."""
+    """Return an inline SVG with a transparent background."""
     style: dict[Any, Any] = {
         "text.color": INK,
         "axes.labelcolor": INK,
@@ -185,9 +185,9 @@ def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
 
 
 def _by_k(axes: Axes, result: TrainingResult) -> None:
-    for one in _evaluations(result):
-        values = [one.metrics[f"recall@{k}"] for k in KS]
-        axes.plot(KS, values, marker="o", label=one.name, color=COLOURS[one.name])
+    for evaluation in _evaluations(result):
+        values = [evaluation.metrics[f"recall@{k}"] for k in KS]
+        axes.plot(KS, values, marker="o", label=evaluation.name, color=COLOURS[evaluation.name])
     axes.set_xticks(KS)
     axes.set_xlabel("k")
     axes.set_ylabel("recall@k")
@@ -200,10 +200,14 @@ def _by_segment(axes: Axes, result: TrainingResult) -> None:
     present = [name for name, users in sizes.items() if users]
     evaluations = _evaluations(result)
     width = 0.8 / len(evaluations)
-    for place, one in enumerate(evaluations):
-        at = np.arange(len(present)) + (place - (len(evaluations) - 1) / 2) * width
+    for position, evaluation in enumerate(evaluations):
+        at = np.arange(len(present)) + (position - (len(evaluations) - 1) / 2) * width
         axes.bar(
-            at, [np.nanmean(one.segments[name]) for name in present], width, label=one.name, color=COLOURS[one.name]
+            at,
+            [np.nanmean(evaluation.segments[name]) for name in present],
+            width,
+            label=evaluation.name,
+            color=COLOURS[evaluation.name],
         )
     labels = [f"{name}\n{sizes[name]:,} users" for name in present]
     axes.set_xticks(np.arange(len(present)), labels)
@@ -213,9 +217,14 @@ def _by_segment(axes: Axes, result: TrainingResult) -> None:
 
 def _distribution(axes: Axes, result: TrainingResult) -> None:
     bins = np.linspace(0, 1, 21)
-    for one in _evaluations(result):
+    for evaluation in _evaluations(result):
         axes.hist(
-            one.recall, bins=bins.tolist(), histtype="step", label=one.name, color=COLOURS[one.name], linewidth=1.5
+            evaluation.recall,
+            bins=bins.tolist(),
+            histtype="step",
+            label=evaluation.name,
+            color=COLOURS[evaluation.name],
+            linewidth=1.5,
         )
     axes.set_xlabel(f"recall@{HEADLINE_K} of one user")
     axes.set_ylabel("users")
@@ -224,8 +233,8 @@ def _distribution(axes: Axes, result: TrainingResult) -> None:
 
 def _tail(axes: Axes, result: TrainingResult) -> None:
     shown = np.sort(result.candidate.shown)[::-1]
-    wanted = result.split.future.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
-    bought = np.sort(wanted["users"].to_numpy())[::-1]
+    demand = result.split.future.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
+    bought = np.sort(demand["users"].to_numpy())[::-1]
     axes.plot(np.arange(1, len(shown) + 1), shown, color=COLOURS["candidate"], label="lists it is in")
     axes.plot(np.arange(1, len(bought) + 1), bought, color=INK, label="users who wanted it")
     axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""What a training run came to."""
+"""The result of a training run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from training.split import Split
 class TrainingResult:
     """`live` is the live version on the same users, `live_note` why the gate does not count it (empty: it does).
 
-    `discovery` is candidate and popularity asked only for items that are new to each user, `own_history` each
+    `discovery` is candidate and popularity evaluated only on items that are new to each user, `own_history` each
     user's own items again (`None` where lists leave those out). A version that was published in spite of the gate's
     `reasons` was forced. `rebuilt` is the version that was made again and what differs.
     """
@@ -34,4 +34,5 @@ class TrainingResult:
 
     @property
     def reasons(self) -> list[str]:
+        """Return the gate's reasons for a refusal; empty when every check passed."""
         return reasons(self.checks)

@@ -19,7 +19,7 @@ from training.als import Fit, fit
 from training.comparison import Comparison, compare
 from training.data_shift import DataShift, data_shift
 from training.gate import Artefact, Check, Evidence, judge, reasons
-from training.provenance import ASKED_ONLY, differences, snapshot_digest
+from training.provenance import RUNTIME_SETTINGS, differences, snapshot_digest
 from training.publish import publish, write_version
 from training.report import write_html
 from training.result import TrainingResult
@@ -44,9 +44,9 @@ def run(
 ) -> TrainingResult:
     """Train, evaluate and publish a version. What is live is never touched.
 
-    `force` publishes in spite of the gate, or without anybody to judge by; the manifest keeps why. `like` makes that
-    version again, from its settings and its snapshot of log and catalogue; the live version is then no yardstick.
-    `assert_lease` is asked last thing before publishing and raises when another trainer has taken over.
+    `force` publishes in spite of the gate, or without held-out users; the manifest keeps the reason. `like` rebuilds
+    that version, from its settings and its snapshot of log and catalogue, without comparing with the live version.
+    `assert_lease` is called last before publishing and raises when another trainer has taken over.
 
     Raises `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`,
     `RegistryUnavailable`, and `InvalidInput` for a force without a reason or a version that cannot be made again.
@@ -95,15 +95,15 @@ def run(
     return result
 
 
-def settings_of(like: Manifest, now: TrainSettings) -> TrainSettings:
-    """What that version was trained with; reports go where they go now, and machines differ in threads.
+def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
+    """Return the settings that `like` was trained with; those that change no factor are taken from `current`.
 
     Raises `InvalidInput` where this release has no such settings.
     """
-    then = like.parameters.get("training", {})
-    kept = {name: getattr(now, name) for name in ("reports", *ASKED_ONLY)}
+    parameters = like.parameters.get("training", {})
+    overrides = {name: getattr(current, name) for name in ("reports", *RUNTIME_SETTINGS)}
     try:
-        return TrainSettings.model_validate({**then, **kept})
+        return TrainSettings.model_validate({**parameters, **overrides})
     except ValueError as error:
         raise InvalidInput("like", f"{like.version} was trained with settings of another release: {error}") from error
 
@@ -111,7 +111,7 @@ def settings_of(like: Manifest, now: TrainSettings) -> TrainSettings:
 def _snapshot_of(
     like: Manifest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
 ) -> data.Dataset:
-    """The log as of then, and the catalogue as that version's own files hold it: the log keeps only the newest one."""
+    """Return the log as of that version, and the items from its own files: the log keeps only the newest ones."""
     try:
         index = Index.open(registry.fetch(like.version, folder / "like"), like)
         interactions = data.load(log, like.log_version, settings)
@@ -127,12 +127,12 @@ def _snapshot_of(
 def _shift(dataset: data.Dataset, live: Manifest | None) -> DataShift | None:
     if live is None:
         return None
-    then = live.parameters.get("data", {}).get("interactions")
-    return data_shift(dataset.interactions, live.watermark, dataset.items, then)
+    previous_count = live.parameters.get("data", {}).get("interactions")
+    return data_shift(dataset.interactions, live.watermark, dataset.items, previous_count)
 
 
 def _evidence(compared: Comparison, manifest: Manifest, shift: DataShift | None) -> Evidence:
-    recall = next((one["recall"] for one in manifest.parameters["search_tried"] if one["chosen"]), 1.0)
+    recall = next((trial["recall"] for trial in manifest.parameters["search_tried"] if trial["chosen"]), 1.0)
     live = compared.live_manifest
     artefact = Artefact(recall, _megabytes(manifest), _megabytes(live) if live else None)
     fair = None if compared.live_note else compared.live
@@ -146,8 +146,8 @@ def _megabytes(manifest: Manifest) -> float:
 def _with_verdict(manifest: Manifest, checks: Sequence[Check], *, force: bool, like: Manifest | None) -> Manifest:
     refused = reasons(checks)
     gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and force}
-    told = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
-    return msgspec.structs.replace(manifest, parameters=manifest.parameters | told)
+    verdict = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
+    return msgspec.structs.replace(manifest, parameters=manifest.parameters | verdict)
 
 
 def _final(
@@ -158,7 +158,7 @@ def _final(
     notes: dict[str, Any],
     progress: Progress,
 ) -> tuple[Manifest, dict[str, Path], Fit]:
-    """The same recipe on all interactions: the newest weeks are the most valuable ones to serve from."""
+    """Train the same recipe on all interactions: the newest weeks are the most valuable for serving."""
     confidence = data.confidence_parameters(settings, dataset.watermark)
     learned = data.confidence_matrix(dataset.interactions, confidence)
     fitted = fit(learned.matrix, settings, progress, "learning from everything")

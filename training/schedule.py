@@ -18,20 +18,20 @@ class Schedule:
     def __bool__(self) -> bool:
         return self.cron is not None or self.every is not None
 
-    def check(self, now: datetime) -> None:
-        """Raises `InvalidInput` for an expression that cannot be read, or that no day fulfils."""
+    def check(self, moment: datetime) -> None:
+        """Check the cron expression; raises `InvalidInput` for an invalid one, or one that no day fulfils."""
         if self.cron is not None:
-            _next(self.cron, now)
+            _next(self.cron, moment)
 
-    def next(self, now: datetime) -> datetime | None:
-        """The first moment after `now`."""
-        moments = [_next(self.cron, now)] if self.cron is not None else []
-        moments += [now + self.every] if self.every is not None else []
+    def next(self, moment: datetime) -> datetime | None:
+        """Return the first scheduled time after `moment`, or `None`."""
+        moments = [_next(self.cron, moment)] if self.cron is not None else []
+        moments += [moment + self.every] if self.every is not None else []
         return min(moments, default=None)
 
 
-def _next(cron: str, now: datetime) -> datetime:
+def _next(cron: str, moment: datetime) -> datetime:
     try:
-        return next(CronSim(cron, now))
+        return next(CronSim(cron, moment))
     except (CronSimError, StopIteration) as error:
         raise InvalidInput("schedule", f"{cron!r} is no cron expression of five fields that ever comes true") from error

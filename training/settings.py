@@ -10,20 +10,21 @@ from recsys.settings import Section
 
 
 class Algorithm(StrEnum):
+    """The algorithms that learn item factors."""
+
     ALS = "als"
     BPR = "bpr"
 
 
 class Bound(StrEnum):
-    """Which end of an interval must reach the limit: the lower one asks for proof, the upper one gives the benefit
-    of the doubt."""
+    """The bound of an interval that must reach the limit: the lower one requires proof, the upper one does not."""
 
     LOWER = "lower"
     UPPER = "upper"
 
 
 class SegmentSettings(Section):
-    """Who is told apart: users by their interactions before the held-out days, items by who wanted them then."""
+    """Segments of an evaluation: users by interactions before the held-out days, items by how many wanted them."""
 
     new_up_to: int = Field(5, ge=1, description="interactions up to which a user is new")
     light_up_to: int = Field(50, ge=1, description="interactions up to which a user is light; above, heavy")

@@ -11,17 +11,17 @@ from training.settings import TrendingSettings
 def trending(
     interactions: pl.DataFrame, item_ids: list[str], popularity: NDArray[np.float32], settings: TrendingSettings
 ) -> NDArray[np.float32]:
-    """(n,) how far above its usual share each item was wanted in the last `hours`; 0 for what was not.
+    """Return (n,) how far above its usual share each item was wanted in the last `hours`, 0 for other items.
 
-    Counts users per item and day, so that one eager user makes no trend.
+    Counts users per item and day, so that one user alone makes no trend.
     """
     newest = interactions["occurred_at"].max()
     since = pl.lit(newest) - pl.duration(seconds=int(settings.hours * 3600))
     begin = since - pl.duration(days=int(settings.usual_days))
     recent = _counts(interactions.filter(pl.col("occurred_at") >= since), item_ids)
-    before = _counts(interactions.filter(pl.col("occurred_at") >= begin, pl.col("occurred_at") < since), item_ids)
+    usual = _counts(interactions.filter(pl.col("occurred_at") >= begin, pl.col("occurred_at") < since), item_ids)
     popular = popularity.astype(np.float64) / (float(popularity.sum()) or 1.0)
-    share = usual_share(before, before.sum(), popular, recent.sum())
+    share = usual_share(usual, usual.sum(), popular, recent.sum())
     scores = above_usual(recent, share * recent.sum())
     return np.where(recent >= settings.min_users, scores, np.float32(0)).astype(np.float32)
 

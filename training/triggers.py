@@ -15,7 +15,7 @@ class Triggers:
     """What calls for a run: so many events newer than the live version, so large a shift of their items or types, or
     so large a `drop` of the live version's recall on them, as a share of what its manifest promised.
 
-    `None` asks for nothing. What fewer than `shift_events` new events say is chance.
+    `None` switches a trigger off. A shift of fewer than `shift_events` new events is ignored as chance.
     """
 
     events: int | None = None
@@ -24,23 +24,23 @@ class Triggers:
     shift_events: int = 2000
 
     def __bool__(self) -> bool:
-        return any(one is not None for one in (self.events, self.shift, self.drop))
+        return any(limit is not None for limit in (self.events, self.shift, self.drop))
 
 
-def due(triggers: Triggers, seen: DataShift) -> list[str]:
-    """Every reason to train now; empty for none."""
+def due(triggers: Triggers, shift: DataShift) -> list[str]:
+    """Return every reason to train now; empty for none."""
     reasons = []
-    if triggers.events is not None and seen.new_events >= triggers.events:
-        reasons.append(f"{seen.new_events} new events (--when-events {triggers.events})")
-    if triggers.shift is not None and seen.new_events >= triggers.shift_events:
-        for what, value in (("items", seen.items), ("types", seen.types)):
+    if triggers.events is not None and shift.new_events >= triggers.events:
+        reasons.append(f"{shift.new_events} new events (--when-events {triggers.events})")
+    if triggers.shift is not None and shift.new_events >= triggers.shift_events:
+        for name, value in (("items", shift.items), ("types", shift.types)):
             if value >= triggers.shift:
-                reasons.append(f"{what} have shifted by {value:.3f} (--when-shift {triggers.shift:g})")
+                reasons.append(f"{name} have shifted by {value:.3f} (--when-shift {triggers.shift:g})")
     return reasons
 
 
 def since(log: InteractionLog, live: Manifest, *, shares: bool) -> DataShift:
-    """What the log holds that `live` has not learned from; items and types are compared where `shares` are wanted.
+    """Count the events that `live` has not learned from; with `shares`, compare their items and types too.
 
     An event that arrives late, with a time before the watermark, is not new. Raises `LogUnavailable`.
     """

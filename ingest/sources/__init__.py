@@ -20,17 +20,19 @@ class Source(Protocol):
     columns: list[str]
     total: int
 
-    def position(self) -> int: ...
+    def position(self) -> int:
+        """Return how far the file has been read: bytes on disk, or rows."""
+        ...
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
-        """Rows from number `start` on, `size` at a time. Raises `InvalidInput` for a damaged file."""
+        """Yield rows from number `start` on, `size` at a time. Raises `InvalidInput` for a damaged file."""
         ...
 
 
 def open_source(
     path: Path, encoding: str = "utf-8", delimiter: str | None = None, max_columns: int = MAX_COLUMNS
 ) -> Source:
-    """Raises `InvalidInput` naming the file when it cannot be read, is nothing we know or has too many columns."""
+    """Open a file of any known format; raises `InvalidInput` for an unreadable or unknown one, or too many columns."""
     compression = compression_of(path)
     head = head_of(path, compression)
     kind = format_of(path, head)

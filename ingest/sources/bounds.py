@@ -14,4 +14,5 @@ TOO_DEEP = f"is nested more than {MAX_DEPTH} deep"
 
 
 def too_many_columns(columns: int) -> str:
+    """Return the reason to refuse a file or row with more than `columns` columns."""
     return f"has more than {columns:,} columns (MILLIREC_INGEST__IMPORT_COLUMNS)"

@@ -13,8 +13,8 @@ from ingest.sources.detect import Compression, delimiter_of
 from ingest.sources.text_lines import TextLines, is_text, shown
 from recsys.errors import InvalidInput
 
-Taken = tuple[int, list[str] | None, str, str]
-"""Row number, its fields or `None`, and then why not and its text."""
+ParsedRow = tuple[int, list[str] | None, str, str]
+"""Row number, fields (`None` for a broken row), reason and text of a broken row."""
 
 
 class DelimitedSource:
@@ -47,12 +47,14 @@ class DelimitedSource:
             raise InvalidInput(str(path), "is not in the encoding given; set `encoding:` in the mapping, often latin-1")
 
     def position(self) -> int:
+        """Return the bytes of the file read so far."""
         return self._lines.position()
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        """Yield rows from number `start` on, `size` at most at a time. Raises `InvalidInput` for a damaged file."""
         self._lines = TextLines(*self._how)
         try:
-            fresh = islice(self._taken_apart(), start, None)
+            fresh = islice(self._parsed_rows(), start, None)
             while batch := self._next(fresh, size):
                 rows = [(number, row) for number, row, _, _ in batch if row is not None]
                 broken = [BrokenRow(number, reason, text) for number, row, reason, text in batch if row is None]
@@ -60,17 +62,17 @@ class DelimitedSource:
         finally:
             self._lines.close()
 
-    def _next(self, fresh: Iterator[Taken], size: int) -> list[Taken]:
-        """As many rows as fit into a batch, `size` at most."""
-        batch: list[Taken] = []
+    def _next(self, fresh: Iterator[ParsedRow], size: int) -> list[ParsedRow]:
+        """Return as many rows as fit into a batch, `size` at most."""
+        batch: list[ParsedRow] = []
         room = MAX_BATCH
         row = sum(len(name) + CELL for name in self.columns)
-        while len(batch) < size and room > 0 and (taken := next(fresh, None)) is not None:
-            batch.append(taken)
-            room -= row + len(taken[3]) + sum(map(len, taken[1] or ()))
+        while len(batch) < size and room > 0 and (entry := next(fresh, None)) is not None:
+            batch.append(entry)
+            room -= row + len(entry[3]) + sum(map(len, entry[1] or ()))
         return batch
 
-    def _taken_apart(self) -> Iterator[Taken]:
+    def _parsed_rows(self) -> Iterator[ParsedRow]:
         consumed: list[str] = []
         reader = csv.reader(_remembering(self._lines, consumed), delimiter=self._delimiter)
         next(reader, None)

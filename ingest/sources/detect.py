@@ -1,4 +1,4 @@
-"""What a file is, told by its content; names lie."""
+"""Compression, format and encoding of a file, detected from its content; names can be wrong."""
 
 import codecs
 import gzip
@@ -18,19 +18,23 @@ CANDIDATES = (",", "\t", ";", "|")
 
 
 class Compression(StrEnum):
+    """The compressions a file may have."""
+
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
 
 
 class Format(StrEnum):
+    """The formats a file may have."""
+
     PARQUET = "Parquet"
     JSON_LINES = "JSON Lines"
     DELIMITED = "delimited text"
 
 
 def compression_of(path: Path) -> Compression:
-    """Raises `InvalidInput` for a file that is not there or is empty."""
+    """Return the compression of a file; raises `InvalidInput` for a missing or empty one."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -44,6 +48,7 @@ def compression_of(path: Path) -> Compression:
 
 
 def decompressed(file: IO[bytes], compression: Compression) -> IO[bytes]:
+    """Return `file` as a stream of uncompressed bytes."""
     if compression is Compression.GZIP:
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
     if compression is Compression.ZSTD:
@@ -52,7 +57,7 @@ def decompressed(file: IO[bytes], compression: Compression) -> IO[bytes]:
 
 
 def head_of(path: Path, compression: Compression) -> bytes:
-    """The first bytes of what is inside the compression. Raises `InvalidInput` when they cannot be got at."""
+    """Return the first bytes, decompressed. Raises `InvalidInput` for a damaged file."""
     with path.open("rb") as file:
         try:
             return decompressed(file, compression).read(HEAD)
@@ -61,7 +66,7 @@ def head_of(path: Path, compression: Compression) -> bytes:
 
 
 def format_of(path: Path, head: bytes) -> Format:
-    """Raises `InvalidInput`, saying what to do, for what looks like something else."""
+    """Return the format of a file; raises `InvalidInput`, saying what to do, for an unsupported one."""
     if head.startswith(b"PAR1"):
         return Format.PARQUET
     if head.startswith(b"PK\x03\x04"):
@@ -74,16 +79,16 @@ def format_of(path: Path, head: bytes) -> Format:
     return Format.JSON_LINES if first == b"{" else Format.DELIMITED
 
 
-def encoding_of(head: bytes, wanted: str) -> str:
-    """A byte order mark outranks the mapping."""
+def encoding_of(head: bytes, default: str) -> str:
+    """Return the encoding of a byte order mark, or `default` without one."""
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return wanted
+    return default
 
 
 def delimiter_of(header: str) -> str:
-    """The candidate found most often outside quotes in the header line; a comma for a single column."""
+    """Return the candidate found most often outside quotes in the header line; a comma for a single column."""
     bare = "".join(header.split('"')[::2])
     return max(CANDIDATES, key=bare.count)

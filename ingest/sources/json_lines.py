@@ -15,8 +15,8 @@ from ingest.sources.text_lines import TextLines, is_text, shown
 from recsys.errors import InvalidInput
 
 Row = dict[str, str | None]
-Taken = tuple[int, Row | str, str]
-"""Row number, its columns or why there are none, and its text."""
+ParsedRow = tuple[int, Row | str, str]
+"""Row number, columns (or the reason a row is broken), and text."""
 REJECTED_KEYS = frozenset({"file", "row", "field", "reason", "raw"})
 """A line of exactly these is a rejected row of an earlier import: its `raw` is the row to replay."""
 LOOK_AHEAD = 1000
@@ -31,24 +31,26 @@ class JsonLinesSource:
         self._max_columns = max_columns
         self._decoder = msgspec.json.Decoder(float_hook=str)
         self._lines = TextLines(*self._how)
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         try:
-            for _, row, _ in islice(self._taken_apart(), LOOK_AHEAD):
-                found.update(dict.fromkeys(row if isinstance(row, dict) else ()))
-                if len(found) > max_columns:
+            for _, row, _ in islice(self._parsed_rows(), LOOK_AHEAD):
+                names.update(dict.fromkeys(row if isinstance(row, dict) else ()))
+                if len(names) > max_columns:
                     raise InvalidInput(str(path), f"{too_many_columns(max_columns)} in its first rows")
         finally:
             self._lines.close()
-        self.columns = list(found)
+        self.columns = list(names)
         self.total = path.stat().st_size
 
     def position(self) -> int:
+        """Return the bytes of the file read so far."""
         return self._lines.position()
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        """Yield rows from number `start` on, `size` at most at a time. Raises `InvalidInput` for a damaged file."""
         self._lines = TextLines(*self._how)
         try:
-            fresh = islice(self._taken_apart(), start, None)
+            fresh = islice(self._parsed_rows(), start, None)
             first = next(fresh, None)
             while first is not None:
                 batch, first = self._next(first, fresh, size)
@@ -56,27 +58,29 @@ class JsonLinesSource:
         finally:
             self._lines.close()
 
-    def _next(self, first: Taken, fresh: Iterator[Taken], size: int) -> tuple[list[Taken], Taken | None]:
-        """From `first` on as many rows as fit into a batch, `size` at most; and the one after them.
+    def _next(
+        self, first: ParsedRow, fresh: Iterator[ParsedRow], size: int
+    ) -> tuple[list[ParsedRow], ParsedRow | None]:
+        """Return as many rows from `first` on as fit into a batch, `size` at most, and the row after them.
 
-        Rows with ever other names make a table of many columns of which most are empty: it counts as a whole.
+        The size counts the whole table, empty cells included: rows may all have different columns.
         """
-        batch: list[Taken] = []
+        batch: list[ParsedRow] = []
         names, width, texts = dict.fromkeys(self.columns), sum(len(name) + CELL for name in self.columns), 0
-        taken: Taken | None = first
-        while taken is not None:
-            row = taken[1]
+        entry: ParsedRow | None = first
+        while entry is not None:
+            row = entry[1]
             new = [name for name in row if name not in names] if isinstance(row, dict) else []
             width += sum(len(name) + CELL for name in new)
-            texts += len(taken[2])
+            texts += len(entry[2])
             if batch and (len(batch) == size or texts + width * (len(batch) + 1) > MAX_BATCH):
                 break
             names.update(dict.fromkeys(new))
-            batch.append(taken)
-            taken = next(fresh, None)
-        return batch, taken
+            batch.append(entry)
+            entry = next(fresh, None)
+        return batch, entry
 
-    def _taken_apart(self) -> Iterator[Taken]:
+    def _parsed_rows(self) -> Iterator[ParsedRow]:
         number = 0
         for line in self._lines:
             if not line.isspace():
@@ -103,7 +107,7 @@ class JsonLinesSource:
         return f"has a field named {ROW!r}" if ROW in flat else flat
 
 
-def _raw_rows(batch: list[Taken], columns: list[str]) -> RawRows:
+def _raw_rows(batch: list[ParsedRow], columns: list[str]) -> RawRows:
     rows = [(number, row) for number, row, _ in batch if isinstance(row, dict)]
     broken = [BrokenRow(number, row, shown(line)) for number, row, line in batch if isinstance(row, str)]
     names = dict.fromkeys((*columns, *(name for _, row in rows for name in row)))

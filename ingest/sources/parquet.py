@@ -61,9 +61,11 @@ class ParquetSource:
         return target
 
     def position(self) -> int:
+        """Return the number of rows read so far."""
         return self._done
 
     def batches(self, size: int, start: int = 0) -> Iterator[RawRows]:
+        """Yield rows from number `start` on, `size` at most at a time. Raises `InvalidInput` for a damaged file."""
         texts = [_as_text(name, dtype) for name, dtype in self._schema.items()]
         try:
             for first in range(start, self.total, size):
@@ -77,7 +79,7 @@ class ParquetSource:
             self._scratch.close()
 
     def _in_parts(self, rows: pl.DataFrame) -> Iterator[RawRows]:
-        """Equal values lie in a file, and in memory, only once; written out they may take any room."""
+        """Split rows so that their text stays bounded: equal values are stored once, but take room each as text."""
         lengths = rows.select(
             pl.sum_horizontal(pl.lit(0), *(pl.col(name).str.len_bytes().fill_null(0) for name in self.columns))
         ).to_series()

@@ -1,4 +1,4 @@
-"""What a Parquet file says of itself, looked at before a library believes it.
+"""Checks of a Parquet file's footer, before a library reads it.
 
 The footer is Thrift in the compact protocol. A schema that is nested deeply enough ends the process inside the library,
 a million columns take it a minute, and a list of a billion equal values lies in a few bytes.
@@ -28,22 +28,24 @@ class _Compact:
         self._at = 0
 
     def number(self) -> int:
+        """Return the next integer, zigzag-decoded."""
         raw = self._varint()
         return (raw >> 1) ^ -(raw & 1)
 
     def fields(self) -> Iterator[tuple[int, int]]:
-        """Number and type of each field of a struct; whoever iterates consumes the value."""
+        """Yield number and type of each field of a struct; the caller must consume each value."""
         number = 0
         while header := self._byte():
             number = number + (header >> 4) if header >> 4 else self.number()
             yield number, header & 0x0F
 
     def sequence(self) -> tuple[int, int]:
-        """How many values follow, and their type."""
+        """Return how many values follow, and their type."""
         header = self._byte()
         return (self._varint() if header >> 4 == 0x0F else header >> 4), header & 0x0F
 
     def skip(self, kind: int, depth: int = 0, *, inside: bool = False) -> None:
+        """Skip a value of type `kind`; raises `ValueError` for an unknown type or a value nested too deeply."""
         if depth > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
         if kind in BOOLEANS:
@@ -100,7 +102,7 @@ class _Compact:
 
 
 def reason_against(path: Path, max_columns: int) -> str:
-    """Why a Parquet file cannot be read in bounded memory, or not at all; empty where it can."""
+    """Return why a Parquet file cannot be read in bounded memory; empty where it can."""
     try:
         return _wrong(_Compact(_footer(path)), max_columns)
     except (IndexError, ValueError, OSError) as error:
@@ -184,15 +186,15 @@ def _wrong_groups(footer: _Compact) -> str:
 def _largest_chunk(footer: _Compact) -> tuple[int, int]:
     """The most values and the most unpacked bytes of a column."""
     count, _ = footer.sequence()
-    most = {5: 0, 6: 0}
+    largest = {5: 0, 6: 0}
     for _ in range(count):
         for number, kind in footer.fields():
             if number != 3 or kind != STRUCT:
                 footer.skip(kind)
                 continue
             for inner, inner_kind in footer.fields():
-                if inner in most and inner_kind in NUMBERS:
-                    most[inner] = max(most[inner], footer.number())
+                if inner in largest and inner_kind in NUMBERS:
+                    largest[inner] = max(largest[inner], footer.number())
                 else:
                     footer.skip(inner_kind)
-    return most[5], most[6]
+    return largest[5], largest[6]

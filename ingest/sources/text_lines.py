@@ -11,9 +11,9 @@ from recsys.errors import InvalidInput
 
 
 class TextLines:
-    """Iterates lines with their ends. Bytes that are no text come as surrogates: `is_text` tells.
+    """Iterates lines with their ends. Undecodable bytes become surrogates, see `is_text`.
 
-    A line of more than MAX_LINE characters is cut to so many, and sets `cut` until somebody resets it.
+    A line of more than MAX_LINE characters is cut to that length, and sets `cut` until the caller resets it.
     """
 
     def __init__(self, path: Path, compression: Compression, encoding: str) -> None:
@@ -39,15 +39,17 @@ class TextLines:
             raise InvalidInput(str(self._path), f"is not in the encoding given: {error}") from error
 
     def position(self) -> int:
-        """Bytes of the file, as it lies on disk, read so far."""
+        """Return the bytes read so far, as on disk."""
         return self._file.tell()
 
     def close(self) -> None:
+        """Close the file."""
         self._text.close()
         self._file.close()
 
 
 def is_text(line: str) -> bool:
+    """Return whether every byte of `line` could be decoded."""
     try:
         line.encode()
     except UnicodeEncodeError:
@@ -56,5 +58,5 @@ def is_text(line: str) -> bool:
 
 
 def shown(line: str) -> str:
-    """The line with its end cut off and its broken bytes marked, fit for a JSON file."""
+    """Return the line without its end, undecodable bytes replaced, fit for a JSON file."""
     return line.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "replace")

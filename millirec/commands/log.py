@@ -105,11 +105,11 @@ def _tidy(settings: Settings) -> "Tidied":
 
 
 def _report(done: "Tidied") -> None:
-    console.print(f"before: {_size(done.before)}", highlight=False)
-    console.print(f"after:  {_size(done.after)}", highlight=False)
+    console.print(f"before: {_size(done.size_before)}", highlight=False)
+    console.print(f"after:  {_size(done.size_after)}", highlight=False)
     console.print(
         f"{done.rows:,} rows deleted or moved, {done.files:,} files deleted, {done.completed:,} erasures complete; "
-        f"versions from {done.after.oldest_version} on can be read",
+        f"versions from {done.size_after.oldest_version} on can be read",
         highlight=False,
     )
 

@@ -111,11 +111,11 @@ async def test_outcomes_are_noted_on(store: FeatureStore, damage: Callable[[str,
 
 
 @pytest.mark.parametrize("kind", sorted({*OTHER_KINDS} - {"hash"}))
-async def test_presences_and_tallies_are_reported_on(
+async def test_heartbeats_and_counters_are_reported_on(
     store: FeatureStore, damage: Callable[[str, str], None], kind: str
 ) -> None:
     damage("heartbeats", kind)
-    damage("tally:e", kind)
+    damage("counters:e", kind)
     assert await store.instances() == []
     assert await store.counters("e") == {}
     await store.report(Heartbeat("p", "serve", "live", "first", ("first",)))

@@ -191,7 +191,7 @@ async def test_a_forgotten_user_is_gone_from_features_and_log(
 async def test_the_small_files_of_many_commits_are_tidied_now_and_then(ingest: Ingest) -> None:
     async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
         log = open_interaction_log(ingest.log)
-        group = LogGroup(log, DeadLetterWriter(MemoryDeadLetters(), producer, kept=60), compact_every=8)
+        group = LogGroup(log, DeadLetterWriter(MemoryDeadLetters(), producer, retention=60), compact_every=8)
         for offset in range(8):
             batch = Batch(interactions=[Positioned("p-0", offset, bought(offset))], offsets={"p-0": offset})
             await group.apply(batch)

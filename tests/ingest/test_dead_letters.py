@@ -217,7 +217,7 @@ async def test_a_topic_of_dead_letters_that_is_full_holds_nothing_up(ingest: Ing
     refusals = [refusal(offset) for offset in range(5)]
     full = ingest.topic.model_copy(update={"max_length": 2})
     async with open_interaction_topic(dead_letter_topic(full), ingest.store).producer() as producer:
-        group = LogGroup(MemoryInteractionLog(), DeadLetterWriter(letters, producer, kept=86_400))
+        group = LogGroup(MemoryInteractionLog(), DeadLetterWriter(letters, producer, retention=86_400))
         await group.apply(Batch(rejected=refusals, offsets={"p-0": 4}))
         await group.apply(Batch(rejected=refusals, offsets={"p-0": 4}))
     assert sorted(one.offset for one in letters.letters(ALL)) == [0, 1, 2, 3, 4]
@@ -334,7 +334,7 @@ async def test_the_letters_of_a_user_who_is_erased_are_discarded(ingest: Ingest)
     letters.dead_letter([refusal(0), refusal(9), refusal(1, partition="p-1"), refusal(2, key="bob")])
     erasure = Positioned("p-0", 5, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
     async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
-        group = LogGroup(MemoryInteractionLog(), DeadLetterWriter(letters, producer, kept=86_400))
+        group = LogGroup(MemoryInteractionLog(), DeadLetterWriter(letters, producer, retention=86_400))
         await group.apply(Batch(erasures=[erasure], offsets={"p-0": 5}))
     left = letters.letters(LetterQuery())
     assert {(one.partition, one.offset) for one in left} == {("p-0", 9), ("p-0", 2)}

@@ -66,7 +66,7 @@ async def test_an_erased_user_leaves_features_log_and_files_and_the_receipt_prov
 
     done = await tidy(log, store, receipts, 3600)
     assert (done.rows, done.files, done.completed) == (4, 0, 0)
-    assert (done.before.rows, done.after.rows) == (9, 5)
+    assert (done.size_before.rows, done.size_after.rows) == (9, 5)
     receipt = receipts.of("please", ADA)
     assert receipt is not None
     assert receipt.requested_at == asked

@@ -186,7 +186,7 @@ def test_times_are_read_in_their_format_and_zone(
     path = shop.file("file.csv", f"at,x\n{at},1\n")
     settings = shop.settings
     log = shop.log
-    import_files([path], Mapping.model_validate(given), log, settings, now=datetime(2027, 1, 1, tzinfo=UTC))
+    import_files([path], Mapping.model_validate(given), log, settings, moment=datetime(2027, 1, 1, tzinfo=UTC))
     moments = [at.replace(tzinfo=UTC) for at in shop.rows().get_column("occurred_at")]
     assert moments == ([] if expected is None else [datetime.fromisoformat(expected).replace(tzinfo=UTC)])
 
@@ -201,7 +201,7 @@ def test_an_items_file_fills_the_catalogue(shop: Shop) -> None:
     ]
     moment = datetime(2026, 11, 1, tzinfo=UTC)
     path = shop.file("items.jsonl", "\n".join(lines))
-    report = import_files([path], None, shop.log, shop.settings, now=moment).files[0]
+    report = import_files([path], None, shop.log, shop.settings, moment=moment).files[0]
     assert report.counts.rejected == {"available is neither yes nor no": 1, "item_id is missing": 1}
     assert report.distinct["items"] == 2
     assert shop.log.items() == [

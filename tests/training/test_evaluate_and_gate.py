@@ -138,7 +138,7 @@ def test_only_users_with_a_past_are_asked_about_and_only_what_came_later() -> No
     for one in users:
         mine = rows.filter(pl.col("user_id") == one.user_id)
         later = mine.filter(pl.col("occurred_at") >= split.cutoff)["item_id"]
-        assert one.wanted == set(later)
+        assert one.targets == set(later)
         assert len(one.history) == 3
         assert one.past_interactions == mine.height - len(later)
         assert max(entry.at_ms for entry in one.history) < split.cutoff.timestamp() * 1000
@@ -147,7 +147,7 @@ def test_only_users_with_a_past_are_asked_about_and_only_what_came_later() -> No
 def test_what_a_list_leaves_out_by_itself_is_not_asked_for() -> None:
     split = split_by_time(checkerboard(), holdout_days=20)
     for one in held_out_users(split, 10, exclude_seen=True):
-        assert not one.wanted & {entry.item_id for entry in one.history}
+        assert not one.targets & {entry.item_id for entry in one.history}
 
 
 def test_only_the_named_types_count_as_wanted() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data_shift import DataShift, data_shift, jensen_shannon
-from training.evaluate import Evaluation, nobody_asked
+from training.evaluate import Evaluation, empty_evaluation
 from training.gate import Artefact, Evidence, judge, reasons
 from training.gate.bootstrap import Values, mean_interval
 from training.settings import Bound, GateSettings
@@ -103,7 +103,7 @@ def test_segments_keep_their_lead_too_where_live_has_seen_the_answers() -> None:
 def test_too_few_users_say_nothing_and_the_artefact_is_looked_at_all_the_same() -> None:
     few = judged(np.full(19, 0.9))
     assert refused(Evidence(few, judged(0.1))) == ["min_users"]
-    nobody = Evidence(nobody_asked("x"), nobody_asked("y"), artefact=Artefact(0.5, 1.0))
+    nobody = Evidence(empty_evaluation("x"), empty_evaluation("y"), artefact=Artefact(0.5, 1.0))
     assert refused(nobody) == ["min_index_recall", "min_users"]
 
 
@@ -153,7 +153,7 @@ def events(items: list[str], kind: str, after: int) -> pl.DataFrame:
 def test_the_shift_tells_new_events_from_old_ones() -> None:
     old = events(["tea", "cup"] * 10, "purchase", 0)
     new = events(["tea", "cup", "lamp", "gnome"], "view", 100)
-    shift = data_shift(pl.concat([old, new]), BEGIN + timedelta(hours=50), {"lamp": None}, then=48)
+    shift = data_shift(pl.concat([old, new]), BEGIN + timedelta(hours=50), {"lamp": None}, previous_count=48)
     assert (shift.volume, shift.new_events, shift.unknown) == (0.5, 4, 0.25)
     assert shift.types == pytest.approx(1.0)
     assert 0.2 < shift.items < 0.5

@@ -15,7 +15,7 @@ from recsys.interaction_log import INTERACTION_SCHEMA, InteractionLog
 from recsys.interaction_log.memory import MemoryInteractionLog
 from tests.training.conftest import checkerboard, log_of
 from training.data_shift import DataShift
-from training.metric_drop import MetricWatch, kept
+from training.metric_drop import MetricWatch, measure_baseline
 from training.run import run
 from training.schedule import Schedule
 from training.settings import TrainSettings
@@ -114,8 +114,8 @@ def test_on_the_shop_a_version_keeps_its_promise_for_a_month_and_not_for_four(
 
     trained = datetime(2011, 5, 23, 12, 50, tzinfo=UTC)
     live = run(settings, up_to(trained), registry, actor="test", reason="test").manifest
-    soon = kept(settings, up_to(trained + timedelta(days=28)), registry, live, tmp_path / "cache")
-    late = kept(settings, up_to(trained + timedelta(days=148)), registry, live, tmp_path / "cache")
+    soon = measure_baseline(settings, up_to(trained + timedelta(days=28)), registry, live, tmp_path / "cache")
+    late = measure_baseline(settings, up_to(trained + timedelta(days=148)), registry, live, tmp_path / "cache")
     assert soon is not None
     assert late is not None
     assert not soon.fell(0.05)

@@ -1,4 +1,4 @@
-"""Paired bootstrap over users: how sure a difference of two models is that were asked about the same users.
+"""Paired bootstrap over users: the confidence interval of a difference of two models on the same users.
 
 The percentile interval of Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), ch. 13. Resampling users keeps
 each user's two values together (Sakai, "Evaluating evaluation metrics based on the bootstrap", SIGIR 2006).
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 CELLS = 4_000_000
-"""Drawn at a time: 32 MB."""
+"""Values drawn at a time: 32 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """`low` to `high` holds the mean `estimate`, as surely as was asked; `users` were drawn from."""
+    """`low` to `high` holds the mean with the chosen confidence; `estimate` is the mean over `users`."""
 
     estimate: float
     low: float
@@ -26,7 +26,7 @@ class Interval:
 
 
 def mean_interval(values: Values, *, confidence: float, samples: int, seed: int) -> Interval:
-    """Of the mean of `values` (users,), by drawing users anew `samples` times; the same seed draws the same."""
+    """Return the interval of the mean of `values` (users,) from `samples` resamplings; one seed, one result."""
     n = len(values)
     drawn = np.random.default_rng(seed)
     means = [

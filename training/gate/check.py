@@ -1,4 +1,4 @@
-"""One check of the gate: what was measured, what was asked, and in words why it was not enough."""
+"""One check of the gate: the measured value, the limit, and the reason for a refusal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from training.gate.bootstrap import Interval
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`setting` names the limit (`gate.min_recall`). `interval` holds where users were drawn anew: 0 is the limit."""
+    """`setting` names the limit (`gate.min_recall`). `interval` is set where users were resampled: 0 is the limit."""
 
     name: str
     setting: str
@@ -19,17 +19,20 @@ class Check:
 
     @property
     def reason(self) -> str:
+        """Return a sentence with the measured value, the limit and its setting."""
         return f"{self.name} is {self.measured}, {self.limit} is asked ({self.setting})"
 
 
 def reasons(checks: Sequence[Check]) -> list[str]:
-    """Every reason for a refusal; empty when all passed."""
+    """Return every reason for a refusal; empty when all passed."""
     return [check.reason for check in checks if not check.passed]
 
 
 def at_least(name: str, measured: float, limit: float, setting: str) -> Check:
+    """Return a check that passes when `measured` is at least `limit`."""
     return Check(name, f"gate.{setting}", f"{measured:.4f}", f"at least {limit:g}", measured >= limit)
 
 
 def at_most(name: str, measured: float, limit: float, setting: str) -> Check:
+    """Return a check that passes when `measured` is at most `limit`."""
     return Check(name, f"gate.{setting}", f"{measured:.4f}", f"at most {limit:g}", measured <= limit)

@@ -1,4 +1,4 @@
-"""What is asked of a version: floors, the live version, every segment, what lists show, the artefact, the data."""
+"""The gate's checks of a version: floors, the live version, every segment, what lists show, the artefact, the data."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ RECALL = f"recall@{HEADLINE_K}"
 COVERAGE = f"coverage@{HEADLINE_K}"
 POPULARITY_LIFT = f"popularity_lift@{HEADLINE_K}"
 TOLERANCE = 1e-9
-"""Means of equal numbers differ in the last digit."""
+"""Allows for rounding: means of equal numbers differ in the last digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the gate knows.
+    """Everything the gate judges by.
 
     `live` is the live version on the same users, where it has not seen the answers. Where it has, `leads` are how many
-    times popularity's recall it reached on days that were held out from it, by segment and `""` for everybody: weeks
+    times popularity's recall it reached on days that were held out from it, by segment and `""` for all users: weeks
     differ in how predictable they are, and that moves popularity too.
     """
 
@@ -45,7 +45,7 @@ class Evidence:
 
 
 def judge(gate: GateSettings, evidence: Evidence) -> list[Check]:
-    """Every check that can be made of the evidence, passed or not."""
+    """Return every check that the evidence allows, passed or not."""
     return [*_quality(gate, evidence), *_artefact(gate, evidence.artefact), *_data(gate, evidence.shift)]
 
 
@@ -58,9 +58,9 @@ def _quality(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
         return
     recall = candidate.metrics[RECALL]
     yield at_least(RECALL, recall, gate.min_recall, "min_recall")
-    asked = gate.min_ratio_to_popularity * popular.metrics[RECALL]
+    threshold = gate.min_ratio_to_popularity * popular.metrics[RECALL]
     limit = f"{gate.min_ratio_to_popularity:g} times the {popular.metrics[RECALL]:.4f} of popular items"
-    yield Check(RECALL, "gate.min_ratio_to_popularity", f"{recall:.4f}", limit, recall >= asked)
+    yield Check(RECALL, "gate.min_ratio_to_popularity", f"{recall:.4f}", limit, recall >= threshold)
     yield at_least(COVERAGE, candidate.metrics[COVERAGE], gate.min_coverage, "min_coverage")
     yield at_most(POPULARITY_LIFT, candidate.metrics[POPULARITY_LIFT], gate.max_popularity_lift, "max_popularity_lift")
     yield from _relative(gate, evidence)
@@ -69,7 +69,7 @@ def _quality(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
 def _relative(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
     candidate, popular, live = evidence.candidate, evidence.popularity, evidence.live
     if live is not None:
-        yield _kept(gate, "", candidate.recall, live.recall, "live version", "max_drop_to_live")
+        yield _retention_check(gate, "", candidate.recall, live.recall, "live version", "max_drop_to_live")
         for name, values in candidate.segments.items():
             yield from _segment(gate, name, values, live.segments[name], "live version", "max_segment_drop")
         yield at_least(
@@ -82,7 +82,7 @@ def _relative(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
         for name, lead in evidence.leads.items():
             was = f"{lead:.2f} times popular items, as live when trained"
             if not name:
-                yield _kept(gate, "", candidate.recall, lead * popular.recall, was, "max_lead_lost")
+                yield _retention_check(gate, "", candidate.recall, lead * popular.recall, was, "max_lead_lost")
             elif name in candidate.segments:
                 values, yardstick = candidate.segments[name], lead * popular.segments[name]
                 yield from _segment(gate, name, values, yardstick, was, "max_segment_lead_lost")
@@ -91,12 +91,12 @@ def _relative(gate: GateSettings, evidence: Evidence) -> Iterator[Check]:
 def _segment(
     gate: GateSettings, name: str, values: Values, yardstick: Values, of: str, setting: str
 ) -> Iterator[Check]:
-    asked = ~np.isnan(values) & ~np.isnan(yardstick)
-    if asked.sum() >= gate.min_segment_users:
-        yield _kept(gate, name, values[asked], yardstick[asked], of, setting, Bound.UPPER)
+    mask = ~np.isnan(values) & ~np.isnan(yardstick)
+    if mask.sum() >= gate.min_segment_users:
+        yield _retention_check(gate, name, values[mask], yardstick[mask], of, setting, Bound.UPPER)
 
 
-def _kept(
+def _retention_check(
     gate: GateSettings,
     segment: str,
     values: Values,
@@ -105,20 +105,20 @@ def _kept(
     setting: str,
     decides: Bound | None = None,
 ) -> Check:
-    """Whether enough of the yardstick's recall was kept: both are (users,), user by user.
+    """Return a check that enough of the yardstick's recall is retained; both are (users,), user by user.
 
-    For everybody `gate.decides` says which end of the interval must reach what may be lost. For a segment it is always
-    the upper one, so that it refuses only what is surely worse: segments are small and there are several.
+    For all users `gate.decides` says which bound of the interval must reach the limit. For a segment it is always the
+    upper one, which refuses only significant losses: segments are small and there are several.
     """
     decides = decides or gate.decides
-    kept = 1.0 - getattr(gate, setting)
+    share = 1.0 - getattr(gate, setting)
     interval = mean_interval(
-        values - kept * yardstick, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed
+        values - share * yardstick, confidence=gate.confidence, samples=gate.bootstrap_samples, seed=gate.seed
     )
     bound = interval.low if decides is Bound.LOWER else interval.high
     name = f"{RECALL} of {segment}" if segment else RECALL
     limit = (
-        f"{kept:.0%} of the {yardstick.mean():.4f} ({of}), by the {decides.value} bound of "
+        f"{share:.0%} of the {yardstick.mean():.4f} ({of}), by the {decides.value} bound of "
         f"{interval.low:+.4f} to {interval.high:+.4f} over {interval.users} users"
     )
     return Check(name, f"gate.{setting}", f"{values.mean():.4f}", limit, bound >= -TOLERANCE, interval)
