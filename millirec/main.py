@@ -74,8 +74,8 @@ app.add_typer(log.app, name="log")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(show: bool) -> None:
+    if show:
         sys.stdout.write(f"millirec {__version__}\n")
         raise typer.Exit
 

@@ -15,6 +15,8 @@ MAX_MESSAGE = 2**20
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `console` command to `app`."""
+
     @app.command("console")
     def console(
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -30,8 +32,10 @@ def register(app: typer.Typer) -> None:
         from millirec.edge.protocol import STATE
         from millirec.edge.sockets import SocketProtocol, limits
 
-        given = {name: value for name, value in (("host", host), ("port", port), ("api_url", api)) if value is not None}
-        settings = load_settings().console.model_copy(update=given)
+        overrides = {
+            name: value for name, value in (("host", host), ("port", port), ("api_url", api)) if value is not None
+        }
+        settings = load_settings().console.model_copy(update=overrides)
         # uvicorn raises the signal again once it has ended; this makes it an exit that cleans up.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         config = uvicorn.Config(

@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure a running deployment from 
 
 
 class TooSlow(RecsysError):
-    """Events take effect later than was asked for."""
+    """Events take effect later than allowed."""
 
 
 @app.callback()
@@ -88,7 +88,7 @@ def freshness(
 
 @contextmanager
 def _user(client: httpx.Client) -> Iterator[str]:
-    """A user nobody has heard of, who is forgotten again."""
+    """Yield the id of a new user, who is deleted at the end."""
     user_id = f"probe-{token_hex(8)}"
     try:
         yield user_id
@@ -100,26 +100,26 @@ def _probe_all(
     client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], probes: int, timeout: float
 ) -> Iterator[float]:
     params: dict[str, str | int] = {"user_id": user_id, "k": ITEMS}
-    items = [one["item_id"] for one in _checked(client.get("/recommend", params=params))["items"]]
+    items = [item["item_id"] for item in _checked(client.get("/recommend", params=params))["items"]]
     if not items:
         raise Unavailable("the service recommends nothing, so that there is no item to view: is a version live?")
     with progress_bar() as bar:
         task = bar.add_task("probing", total=probes)
         for number in range(probes):
             event = {"event_id": f"{user_id}-{number}", "user_id": user_id, "item_id": items[number % len(items)]}
-            before = look(client, user_id)
+            previous = look(client, user_id)
             _checked(client.post("/events", json={**event, "type": "view"}))
-            yield _until_changed(client, user_id, look, before, timeout)
+            yield _until_changed(client, user_id, look, previous, timeout)
             bar.advance(task)
             # Out of step with whatever the consumer does in turns.
             time.sleep(uniform(0, LONGEST_PAUSE))  # noqa: S311
 
 
 def _until_changed(
-    client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], before: object, timeout: float
+    client: httpx.Client, user_id: str, look: Callable[[httpx.Client, str], Any], previous: object, timeout: float
 ) -> float:
     acknowledged = time.perf_counter()
-    while (now := look(client, user_id)) is None or now == before:
+    while (current := look(client, user_id)) is None or current == previous:
         if time.perf_counter() - acknowledged > timeout:
             raise TooSlow(f"an event had no effect within {timeout:g} s: does `millirec consume features` run?")
         time.sleep(POLL_PAUSE)
@@ -127,9 +127,9 @@ def _until_changed(
 
 
 def _record(client: httpx.Client, user_id: str) -> int | None:
-    """The revision of the user's record, once it has an embedding."""
-    found = _checked(client.get(_path(user_id)))
-    return found["revision"] if found["embedding_stored"] else None
+    """Return the revision of the user's record, None until it has an embedding."""
+    record = _checked(client.get(_path(user_id)))
+    return record["revision"] if record["embedding_stored"] else None
 
 
 def _answer(client: httpx.Client, user_id: str) -> Any:
@@ -141,7 +141,7 @@ def _path(user_id: str) -> str:
 
 
 def _checked(response: httpx.Response) -> Any:
-    """The body. Raises `InvalidInput` for a key that may not, `Unavailable` for any other refusal."""
+    """Return the body. Raises `InvalidInput` for a key without the scope, `Unavailable` for any other error."""
     if response.status_code in {401, 403}:
         raise InvalidInput("--api-key", f"{response.request.url.path}: {response.text}")
     if not response.is_success:
@@ -150,5 +150,5 @@ def _checked(response: httpx.Response) -> Any:
 
 
 def _quantile(ordered: list[float], share: float) -> float:
-    """The smallest value that `share` of them do not exceed."""
+    """Return the smallest of the `ordered` values that `share` of them do not exceed."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

@@ -75,17 +75,24 @@ def status(json: Json = False) -> None:
     settings = load_settings()
     move, rollout = _running(settings, CANARY)
     verdict = _with_store(settings, lambda store: judged(store, move, rollout))
-    found: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
+    answer: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
     if json:
-        print_json(found)
+        print_json(answer)
         return
     console.print(f"{move.version} beside {rollout.control}: {verdict.reason}", highlight=False)
     table = Table("users who were ...", *(Column(name, justify="right") for name in ("live", "canary", "difference")))
     table.add_column("between", justify="right")
-    for one in found.outcomes:
-        bounds = "not known yet" if one.low is None or one.high is None else f"{one.low:+.2%} and {one.high:+.2%}"
-        sides = (f"{one.control_rate:.2%} of {one.control_users:,}", f"{one.canary_rate:.2%} of {one.canary_users:,}")
-        table.add_row(one.name, *sides, f"{one.difference:+.2%}", bounds)
+    for outcome in answer.outcomes:
+        bounds = (
+            "not known yet"
+            if outcome.low is None or outcome.high is None
+            else f"{outcome.low:+.2%} and {outcome.high:+.2%}"
+        )
+        sides = (
+            f"{outcome.control_rate:.2%} of {outcome.control_users:,}",
+            f"{outcome.canary_rate:.2%} of {outcome.canary_users:,}",
+        )
+        table.add_row(outcome.name, *sides, f"{outcome.difference:+.2%}", bounds)
     console.print(table)
 
 
@@ -125,22 +132,24 @@ def show(json: Json = False) -> None:
     """How its answers compare with those that were given: items, times, scores."""
     settings = load_settings()
     move, rollout = _running(settings, SHADOW)
-    found = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
+    comparison = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
     if json:
-        print_json({"version": move.version, **msgspec.to_builtins(found)})
+        print_json({"version": move.version, **msgspec.to_builtins(comparison)})
         return
-    seconds, scores = found.seconds, found.scores
+    seconds, scores = comparison.seconds, comparison.scores
     console.print(
-        f"{move.version} beside {rollout.control}: {found.compared:,} compared, {found.failed:,} failed, "
-        f"{found.skipped:,} skipped",
+        f"{move.version} beside {rollout.control}: {comparison.compared:,} compared, {comparison.failed:,} failed, "
+        f"{comparison.skipped:,} skipped",
         highlight=False,
     )
     table = Table("", *(Column(name, justify="right") for name in ("live", "shadow")))
     table.add_row("median in the recommender", _ms(seconds.live_p50), _ms(seconds.shadow_p50))
     table.add_row("99 %", _ms(seconds.live_p99), _ms(seconds.shadow_p99))
-    table.add_row("mean score of personal items", *(_number(one) for one in (scores.live_mean, scores.shadow_mean)))
+    table.add_row("mean score of personal items", *(_number(score) for score in (scores.live_mean, scores.shadow_mean)))
     console.print(table)
-    console.print(f"items in both: {'-' if found.overlap is None else f'{found.overlap:.1%}'}", highlight=False)
+    console.print(
+        f"items in both: {'-' if comparison.overlap is None else f'{comparison.overlap:.1%}'}", highlight=False
+    )
 
 
 @shadow.command("stop")
@@ -163,14 +172,15 @@ def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:
 
 
 def _with_store(settings: Settings, ask: Callable[[FeatureStore], Awaitable[T]]) -> T:
-    async def asked() -> T:
+    async def ask_store() -> T:
+        """Open the store, call `ask` with it, and close it."""
         store = open_feature_store(settings.store)
         try:
             return await ask(store)
         finally:
             await store.aclose()
 
-    return asyncio.run(asked())
+    return asyncio.run(ask_store())
 
 
 def _shares(text: str) -> list[float]:

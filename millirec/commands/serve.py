@@ -21,6 +21,8 @@ WORKER_HEALTH_CHECK = 60
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `serve` command to `app`."""
+
     @app.command("serve")
     def serve(
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -74,7 +76,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check_address(serve: ServeSettings) -> None:
-    """Raises `InvalidInput` where nothing can listen, or where all who reach the port could do everything."""
+    """Raise `InvalidInput` for an address that cannot be listened on, or that is open to others without any key."""
     try:
         socket.getaddrinfo(serve.host, serve.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

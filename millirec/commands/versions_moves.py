@@ -21,6 +21,7 @@ Alias = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
     for command in (promote, rollback, clear, pin, unpin):
         app.command()(command)
 

@@ -1,4 +1,4 @@
-"""Who is logged in: keys stay in this process's memory, the browser holds a random name of them."""
+"""Sessions: keys stay in this process's memory, the browser holds a random id of its session."""
 
 import secrets
 from collections import OrderedDict
@@ -11,7 +11,7 @@ COOKIE = "millirec_console"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One login. `key` is sent to the service for it; none where the service asks for no keys."""
+    """One login. `key` is sent to the service; None where the service requires no keys."""
 
     person: str
     key: str | None = field(repr=False)
@@ -20,11 +20,12 @@ class Session:
 
     @property
     def over(self) -> bool:
+        """Whether the session has ended."""
         return monotonic() >= self.ends
 
 
 class Sessions:
-    """At most `limit` logins, each for `seconds`; whoever reads the memory of names finds only their hashes."""
+    """At most `limit` sessions, each for `seconds`; memory holds only hashes of their ids."""
 
     def __init__(self, seconds: float, limit: int) -> None:
         self._seconds = seconds
@@ -32,7 +33,7 @@ class Sessions:
         self._held: OrderedDict[bytes, Session] = OrderedDict()
 
     def open(self, person: str, key: str | None, *, by_oidc: bool = False) -> str:
-        """Log a person in. Returns what the cookie holds."""
+        """Log a person in. Returns the id for the cookie."""
         name = secrets.token_urlsafe(32)
         self._held[_digest(name)] = Session(person, key, monotonic() + self._seconds, by_oidc)
         while len(self._held) > self._limit:
@@ -40,17 +41,17 @@ class Sessions:
         return name
 
     def find(self, name: str | None) -> Session | None:
-        """The login that a cookie names, unless it is over."""
+        """Return the session of a cookie's id, None when there is none or it is over."""
         if not name:
             return None
-        found = self._held.get(_digest(name))
-        if found is not None and found.over:
+        session = self._held.get(_digest(name))
+        if session is not None and session.over:
             self.close(name)
             return None
-        return found
+        return session
 
     def close(self, name: str | None) -> None:
-        """Log out. Harmless when nobody is logged in by that name."""
+        """Log out; nothing happens when there is no such session."""
         if name:
             self._held.pop(_digest(name), None)
 

@@ -1,4 +1,4 @@
-"""The same protocol for a program with web sockets: a connection that becomes one is handed on."""
+"""The same protocol for a program with web sockets: a connection that becomes one is handed over."""
 
 import asyncio
 
@@ -13,18 +13,20 @@ CONNECTIONS = 1024
 
 
 def limits() -> Limits:
-    """The usual ones, as far as this process may open files."""
+    """Return the usual limits, as far as this process may open files."""
     return Limits(connections=max(1, min(CONNECTIONS, open_files()[0] - RESERVE - SPARE)))
 
 
 class SocketProtocol(Protocol):
-    """A web socket is looked after by its own protocol, and counts among the connections no more."""
+    """The protocol with web sockets: such a connection has its own protocol and is not counted any more."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Keep the transport for a web socket."""
         self._bare = transport
         super().connection_made(transport)
 
     def on_headers_complete(self) -> None:
+        """Check the limits of a request for a web socket."""
         if not self._becomes_socket:
             super().on_headers_complete()
             return
@@ -35,6 +37,7 @@ class SocketProtocol(Protocol):
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_message_complete(self) -> None:
+        """Complete a request, unless it becomes a web socket."""
         if not self._becomes_socket:
             super().on_message_complete()
 
