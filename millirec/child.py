@@ -32,9 +32,9 @@ class Child:
     stop_timeout: float = 15.0
     """Seconds from SIGTERM to SIGKILL."""
     outlives: bool = False
-    """The death of its supervisor: what it has in memory is worth more than order."""
+    """Whether it keeps running when its supervisor is killed, since it holds data in memory."""
     answers: Callable[[], bool] = lambda: True
-    """Whether it works, for somebody who was told that it had ended."""
+    """Whether it works again after it had ended."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     started_at: float = 0.0
     starts: int = 0

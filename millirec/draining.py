@@ -30,7 +30,7 @@ LEAVING = problem_response(
     Problem("Temporarily unavailable", 503, "this process is shutting down"), {"Retry-After": "1"}
 )
 LAST_WORDS = 0.1
-"""Seconds for those who came last to say what they want, before connections without a request are closed."""
+"""Seconds for the last connections to send a request, before connections without one are closed."""
 CLOSE = (b"connection", b"close")
 
 
@@ -114,7 +114,7 @@ def protocol_of(server: Server) -> Any:
 
 
 class Workers(Multiprocess):
-    """Worker processes on one port, which closes when the last of them is told to end.
+    """Worker processes on one port, which closes when all of them are told to end.
 
     Left open in this process, it would go on queueing connections that no worker accepts.
     """

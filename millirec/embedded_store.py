@@ -22,7 +22,7 @@ PAUSE = 0.02
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 WORTH_A_WORD = 2.0
-"""Seconds of loading after which somebody who waits is to be told."""
+"""Seconds of loading after which a message is printed."""
 
 VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
 """An acknowledged event is on the disk. `everysec` answers before it has written while an earlier fsync goes on."""
@@ -89,7 +89,7 @@ class State(StrEnum):
     LOADING = "loading"
     SILENT = "silent"
     GONE = "gone"
-    """Nobody listens."""
+    """Nothing listens on the socket."""
 
 
 def _state(path: Path) -> State:

@@ -25,7 +25,7 @@ LONGEST_PAUSE = 86_400.0
 
 
 def retrain(settings: Settings, schedule: "Schedule", triggers: "Triggers", train: Callable[[str], str]) -> None:
-    """Call `train` with the reason whenever a run is due, until SIGTERM or SIGINT. Raises `InvalidInput` without one."""
+    """Call `train` with the reason when a run is due, until SIGTERM or SIGINT. A bad schedule raises `InvalidInput`."""
     schedule.check(_now())
     collect()
     ended = threading.Event()

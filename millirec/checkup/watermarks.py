@@ -13,7 +13,7 @@ from recsys.settings import TopicBackend
 async def watermarks(settings: Settings) -> list[Finding]:
     """Check that the next message of each partition comes after the watermark of the log."""
     try:
-        # The topic second: it may move on meanwhile, and then only away from the watermark.
+        # The topic second: it may move on in between, and then only away from the watermark.
         reached = await asyncio.to_thread(_reached, settings)
         following = await open_interaction_topic(settings.topic, settings.store).next_offsets()
     except RecsysError:

@@ -56,7 +56,7 @@ def list_letters(
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
-    """Dead letters, those seen last first."""
+    """List dead letters, those seen last first."""
     letters = _letters(load_settings()).letters(_query(status, None, reason, field, since, limit))
     if json:
         print_json_lines(letters)
@@ -78,7 +78,7 @@ def list_letters(
 def show(
     letter: Annotated[str, typer.Argument(help="A letter, by id or by how it begins.")], json: Json = False
 ) -> None:
-    """All that is known of one letter, and its message."""
+    """Show one letter with all its fields, and its message."""
     letters = _letters(load_settings())
     matches = letters.letters(_query(StatusFilter.ALL, [letter], limit=2))
     if not matches:
@@ -115,7 +115,7 @@ def replay(
 ) -> None:
     """Send the messages of waiting letters again, as they came, once their cause is gone.
 
-    What is still wrong comes back as the same letter. An event that was counted meanwhile is not counted twice.
+    What is still wrong comes back as the same letter. An event that was counted in between is not counted twice.
     """
     settings = load_settings()
     store = _letters(settings)
@@ -138,7 +138,7 @@ def discard(
     limit: Limit = None,
     dry_run: Dry = False,
 ) -> None:
-    """Give waiting letters up: their messages are erased for good, and what is left says who did it and why."""
+    """Discard waiting letters: their messages are erased for good, and the letters record who did it and why."""
     if not explanation.strip():
         raise InvalidInput("why", "must say something")
     store = _letters(load_settings())

@@ -29,10 +29,10 @@ log = structlog.get_logger()
 def tidy(
     every: Annotated[float | None, typer.Option(min=0.01, help="Again every so many hours, until stopped.")] = None,
 ) -> None:
-    """Rewrite small files into few, delete repeats and rows of erased users, and delete files nobody needs any more.
+    """Rewrite small files into few, delete repeats, rows of erased users, and files that are no longer needed.
 
-    Meant for cron, or with --every for a process of its own; readers and writers go on meanwhile. Versions of the log
-    stay readable for `log.retention` seconds: the time within which an erased row leaves the last file.
+    Meant for cron, or with --every for a process of its own; readers and writers go on. Versions of the log stay
+    readable for `log.retention` seconds: the time within which an erased row leaves the last file.
     """
     settings = load_settings()
     if every is None:
@@ -53,7 +53,7 @@ def tidy(
 
 @app.command()
 def stats() -> None:
-    """How large the log is, and which versions of it can be read."""
+    """Show how large the log is, and which versions of it can be read."""
     from recsys.interaction_log import open_interaction_log
 
     interactions = open_interaction_log(load_settings().log)
@@ -67,7 +67,7 @@ def stats() -> None:
 def erasures(
     json: Annotated[bool, typer.Option("--json", help="JSON, one receipt a line.")] = False,
 ) -> None:
-    """The receipts of all erasures, newest first. Whose they are, they do not say."""
+    """List the receipts of all erasures, newest first; they do not name the users."""
     receipts = sorted(open_erasure_receipts(load_settings().registry).all(), key=_requested_at, reverse=True)
     if json:
         print_json_lines(receipts)

@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="A placement, such as `home`.")]
 
 @app.command("list")
 def list_placements() -> None:
-    """Every placement that answers, and whose word it is."""
+    """List every placement in force, and where it was set."""
     settings = load_settings()
     changes = open_index_registry(settings.registry).placements()
     table = Table(Column("placement", no_wrap=True), "origin", Column("k", justify="right"), "sources", "filter")
@@ -37,7 +37,7 @@ def list_placements() -> None:
 
 @app.command()
 def show(name: Name) -> None:
-    """The whole placement, as JSON: what `set` takes."""
+    """Print the whole placement as JSON, as `set` takes it."""
     settings = load_settings()
     entry = _in_force(settings, open_index_registry(settings.registry).placements()).get(name)
     if entry is None:
@@ -57,7 +57,7 @@ def set_placement(
 
 @app.command()
 def delete(name: Name) -> None:
-    """Take back what was set: the configured or ready-made placement of this name answers again, if there is one."""
+    """Delete a placement that was set; the configured or ready-made one of this name answers again, if there is one."""
     settings = load_settings()
     last = open_index_registry(settings.registry).placements().get(name)
     if last is None or last.placement is None:
@@ -67,7 +67,7 @@ def delete(name: Name) -> None:
 
 @app.command()
 def history(name: Name) -> None:
-    """Who changed a placement and when."""
+    """List the changes of a placement: who made them and when."""
     table = Table("#", "changed at", "actor", "placement")
     for change in open_index_registry(load_settings().registry).placement_history(name):
         body = (

@@ -55,7 +55,7 @@ def freshness(
     max_p99: Annotated[float | None, typer.Option(min=0, help="Milliseconds; exit code 1 when p99 is above.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a probe counts as lost; exit code 1.")] = 10.0,
 ) -> None:
-    """How long an event takes from its acknowledgement (202) to its effect.
+    """Measure how long an event takes from its acknowledgement (202) to its effect.
 
     Posts views for a user of its own, one by one, and polls GET /users/ID until the record has a new revision and
     an embedding of the live version; or, with --answer, GET /recommend until the answer is another one. Each look

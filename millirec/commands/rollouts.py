@@ -49,7 +49,7 @@ def start(
         ),
     ] = None,
 ) -> None:
-    """Begin at the first step. The service moves on, promotes or takes back by itself, and says why in the history."""
+    """Start a canary at its first step. The service advances, promotes or stops it, and says why in the history."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
@@ -67,7 +67,7 @@ def start(
 
 @canary.command()
 def status(json: Json = False) -> None:
-    """Each guardrail as it stands, and what happens next."""
+    """Show each guardrail of the canary, and what happens next."""
     # Here, because it takes the service's modules, which no other command of this kind needs.
     from app.canary_guard import judged
     from app.rollout_schemas import CanaryAnswer, canary_answer
@@ -98,7 +98,7 @@ def status(json: Json = False) -> None:
 
 @canary.command("advance")
 def advance(reason: Reason) -> None:
-    """On to the next step now, whatever it waits for; after the last one the version is promoted."""
+    """Move to the next step now, whatever it waits for; after the last one the version is promoted."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
@@ -109,7 +109,7 @@ def advance(reason: Reason) -> None:
 
 @canary.command("stop")
 def stop_canary(reason: Reason) -> None:
-    """Everybody gets the live version again."""
+    """Stop the canary: all users get the live version again."""
     _stop(CANARY, reason)
 
 
@@ -119,7 +119,7 @@ def begin(
     reason: Reason,
     share: Annotated[float, typer.Option(help="The share of requests, above 0 and up to 1.")] = SHADOW_SHARE,
 ) -> None:
-    """Begin. What there is no room for within a fiftieth of each worker's time is skipped, and counted."""
+    """Start a shadow. Requests beyond a fiftieth of each worker's time are skipped, and counted."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
@@ -129,7 +129,7 @@ def begin(
 
 @shadow.command("report")
 def show(json: Json = False) -> None:
-    """How its answers compare with those that were given: items, times, scores."""
+    """Show how the shadow's answers compare with those of the live version: items, times, scores."""
     settings = load_settings()
     move, rollout = _running(settings, SHADOW)
     comparison = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
@@ -154,7 +154,7 @@ def show(json: Json = False) -> None:
 
 @shadow.command("stop")
 def stop_shadow(reason: Reason) -> None:
-    """Ask it no more."""
+    """Stop the shadow."""
     _stop(SHADOW, reason)
 
 

@@ -126,7 +126,7 @@ def train_version(
     registry = open_proving_registry(settings.registry)
     actor = getpass.getuser()
     lease = open_lease(settings.registry, LEASE, settings.train.lease_seconds)
-    # Nobody else's name: two trainers may share a user, and two machines a name.
+    # A unique name: two trainers may share a user, and two machines a name.
     holder = f"{actor}@{platform.node()}:{os.getpid()}:{os.urandom(3).hex()}"
     with held(lease, holder, settings.train.lease_seconds / 3.0) as mine, progress_bar() as bar:
         task = bar.add_task("training", total=None)

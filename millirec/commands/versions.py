@@ -25,7 +25,7 @@ SHOWN_METRICS = ("recall@20", "ndcg@20")
 
 @app.command("list")
 def list_versions(json: Json = False) -> None:
-    """Every version, oldest first, with what points at it."""
+    """List every version, oldest first, with the aliases that point at it."""
     registry = open_index_registry(load_settings().registry)
     pointing = _pointing(registry)
     versions = registry.versions()
@@ -46,7 +46,7 @@ def list_versions(json: Json = False) -> None:
 
 @app.command()
 def show(version: Version = LIVE, json: Json = False) -> None:
-    """What a version is made of, how it was learned and how good it was found."""
+    """Show what a version contains, how it was trained, and its metrics."""
     registry = open_index_registry(load_settings().registry)
     manifest = registry.manifest(_resolved(registry, version))
     if json:
@@ -69,7 +69,7 @@ def history(
     alias: Annotated[str | None, typer.Argument(help="One alias; all of them when left out.")] = None,
     json: Json = False,
 ) -> None:
-    """Who moved which alias where, when and why, oldest first."""
+    """List the moves of aliases, oldest first: who moved which alias where, when and why."""
     moves = open_index_registry(load_settings().registry).history(alias)
     if json:
         print_json(moves)
@@ -92,7 +92,7 @@ def diff(
     seed: Annotated[int, typer.Option(help="Draws the users.")] = 0,
     json: Json = False,
 ) -> None:
-    """What changes from version A to version B: metrics, parameters, items, answers, lengths of factors.
+    """Show what changes from version A to version B: metrics, parameters, items, answers, lengths of factors.
 
     Users are answered from the snapshots in the versions, by the code that serves: no other system is asked.
     """

@@ -1,4 +1,4 @@
-"""Pages for people who are not logged in: the login and the health check. NiceGUI is not involved."""
+"""Answers to people who are not logged in: the login and the health check. NiceGUI makes none of them."""
 
 from pathlib import Path
 

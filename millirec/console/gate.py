@@ -13,7 +13,7 @@ from millirec.console.session import COOKIE, Sessions
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ENTRANCE_PATHS = frozenset({"/login", "/oidc/login", "/oidc/callback", "/health", "/favicon.ico"})
-"""What strangers may ask for; all of it is the entrance's."""
+"""Paths that need no session; the entrance answers them."""
 FILES = "/_nicegui/"
 """Scripts and styles."""
 CONTENT_POLICY = "; ".join(
@@ -91,7 +91,7 @@ class Gate:
         try:
             await self._pages(scope, receive, send)
         except RuntimeError as error:
-            # Starlette's way to say that the browser went on before the page was there: nothing to tell anybody.
+            # Starlette raises this when the browser left before the page was ready; it is no error.
             if str(error) != "No response returned.":
                 raise
 

@@ -22,11 +22,11 @@ log = structlog.get_logger()
 MAX_FORM = 8192
 """Bytes of a login form."""
 FORM_SECONDS = 5.0
-"""For a whole form to arrive."""
+"""Seconds for a whole form to arrive."""
 MAX_PATH = 1000
 """Characters of a path to go on to: it has to fit into a cookie."""
 FRESH = 1.0
-"""Seconds for which a look at whether the service asks for keys is good: strangers may not make one each."""
+"""Seconds for which the check whether the service requires keys is cached, so that logins cannot flood it."""
 WITH_A_KEY = "admin key"
 NOBODY = "without a key"
 

@@ -30,7 +30,7 @@ MAX_SAMPLES = 300
 SHORT, LONG = 5, 30
 """Looks back over which traffic, and the much rarer freshness, are taken."""
 WATCHED = 30.0
-"""Seconds that a look of somebody counts."""
+"""Seconds for which a page counts as open after it was drawn."""
 MAX_TEXT = 4_000_000
 """Bytes of one exposition."""
 

@@ -26,9 +26,9 @@ with warnings.catch_warnings():
 log = structlog.get_logger()
 SCOPE = "openid email profile"
 PAUSE = 1.0
-"""Seconds that a provider which failed is left in peace: strangers may not make this console knock at it."""
+"""Seconds without requests to a provider that failed, so that logins cannot flood it."""
 FAILURES = (httpx.HTTPError, OAuthError, JoseError, RuntimeError, ValueError, KeyError)
-"""What Authlib raises for a provider that is away, or answers with what is none of its promises."""
+"""What Authlib raises for a provider that does not answer, or answers wrongly."""
 
 
 class ProviderFailed(Exception):

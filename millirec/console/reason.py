@@ -10,7 +10,7 @@ SHORTEST = 3
 
 async def ask_reason(api: ApiClient, title: str, text: str, action: str, *, danger: bool = False) -> str | None:
     """Ask for a reason and return it, None when the person cancels. `action` stands on the button."""
-    # Not where the button is: what is there may be drawn anew meanwhile.
+    # Not beside the button, which may be redrawn while the dialog is open.
     with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("w-[480px] max-w-full"):
         ui.label(title).classes("text-lg font-medium")
         ui.label(text).classes("m-dim")

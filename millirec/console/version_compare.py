@@ -17,7 +17,7 @@ PATIENCE = 120.0
 LONGEST = 100
 """Characters of a parameter and its change; the command shows longer ones."""
 _one_at_a_time = asyncio.Semaphore(1)
-"""Both versions are in memory meanwhile."""
+"""A comparison holds both versions in memory."""
 
 
 async def compare(first: Json, second: Json) -> None:

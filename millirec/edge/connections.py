@@ -17,7 +17,7 @@ MAX_UNREAD = 67_108_864
 QUIET = 60.0
 """Seconds between two lines in the log about the same cause."""
 UNREMARKABLE = frozenset({"idle"})
-"""Causes that the log says nothing of."""
+"""Causes that are not logged."""
 
 
 class Connection(Protocol):
@@ -106,7 +106,7 @@ class Connections:
         loop.call_later(INTERVAL, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        # While this process was held up nobody could be heard: no client is to blame for it.
+        # A pause of this process does not count against clients: it could not read from them.
         self.now += min(loop.time() - (self._looked or 0.0), 2 * INTERVAL)
         self._looked = loop.time()
         loop.call_later(INTERVAL, self._look, loop)

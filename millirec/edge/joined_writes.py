@@ -72,7 +72,7 @@ class JoinedWrites:
 
     def _flush(self) -> None:
         written, self._written = self._written, []
-        # Who has left meanwhile is not written to: the transport would complain in the log.
+        # A closing transport would log a warning for each write.
         if written and not self.is_closing():
             data = b"".join(written)
             self._bytes += len(data)

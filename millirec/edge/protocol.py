@@ -21,7 +21,7 @@ MAX_PIPELINE = 32
 LINGER = 2.0
 """Seconds for a peer to stop sending once it was refused."""
 LINGER_BYTES = 2_097_152
-"""Of what it sends meanwhile, which nobody reads."""
+"""Bytes that a refused peer may still send; they are ignored."""
 MIN_READ = 262_144
 """Bytes of a large answer that a peer has to take within the write timeout."""
 HEALTH = b"/health/"

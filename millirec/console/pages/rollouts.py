@@ -61,7 +61,7 @@ class RolloutsPage:
         versions = (await self._api.get("/versions"))["versions"]
         for card, name, panel in ((self._canary, "canary", canary_panel), (self._shadow, "shadow", shadow_panel)):
             rollout = answer[name]
-            # What somebody is filling in stays: a form is drawn once.
+            # A form is drawn once, so that what is being typed stays.
             if rollout is None and name in previous and previous[name] is None:
                 continue
             card.clear()
