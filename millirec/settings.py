@@ -68,7 +68,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise refused(error) from None
+        raise settings_error(error) from None
     except SettingsError as error:
         # Its text names the section, and its cause holds the value, which may be a secret.
         section = re.search(r'field "(\w+)"', str(error))
@@ -80,7 +80,7 @@ def load_settings() -> Settings:
         raise InvalidInput(named or str(DEFAULT_CONFIG), f"cannot be read as TOML: {error}") from None
 
 
-def refused(error: ValidationError) -> InvalidInput:
+def settings_error(error: ValidationError) -> InvalidInput:
     """Return the error for wrong settings, field by field, with the variable that sets each."""
     lines = []
     for wrong in error.errors(include_input=False, include_url=False, include_context=False):

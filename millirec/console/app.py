@@ -106,15 +106,15 @@ def _shown(
 
 
 async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
-    async def again() -> None:
+    async def redraw() -> None:
         """Draw the page's content once more."""
         await _fill(content, page, api)
 
-    def once_it_answers(hand: Hand) -> None:
+    def redraw_when_up(hand: Hand) -> None:
         """Draw the page again when the service answers and the pointer is not over the card."""
         if not api.reachability.down and not hand.near:
             # Not in the timer's own task, which ends with the timer when the page is cleared.
-            background_tasks.create(again(), name=f"show {page.path} again")
+            background_tasks.create(redraw(), name=f"show {page.path} again")
 
     content.clear()
     with content:
@@ -124,6 +124,6 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
             ui.navigate.to("/login")
         except Exception as error:  # noqa: BLE001 - shown to the person, and logged where nobody expected it
             content.clear()
-            card = trouble(error, again)
+            card = trouble(error, redraw)
             if isinstance(error, ApiDown):
-                ui.timer(1.0, partial(once_it_answers, Hand(card)))
+                ui.timer(1.0, partial(redraw_when_up, Hand(card)))

@@ -50,7 +50,7 @@ class Attempts:
         if count > 1:
             self._counted[client] = (count - 1, 0.0)
 
-    def succeeded(self, address: str) -> None:
+    def reset(self, address: str) -> None:
         """Forget the failed attempts of this client."""
         self._counted.pop(client_of(address), None)
 

@@ -41,11 +41,11 @@ class Reachability:
     down: bool = False
     reason: str = ""
 
-    def seen(self) -> None:
+    def note_answer(self) -> None:
         """Record that the service answered."""
         self.down, self.reason = False, ""
 
-    def missed(self, reason: str) -> None:
+    def note_failure(self, reason: str) -> None:
         """Record that the service did not answer, and why."""
         self.down, self.reason = True, reason
 
@@ -109,9 +109,9 @@ class ApiClient:
             response = await self.http.request(method, path, params=params, json=body, headers=headers, timeout=waiting)
         except httpx.HTTPError as error:
             reason = "it took too long to answer" if isinstance(error, httpx.TimeoutException) else "no connection"
-            self.reachability.missed(reason)
+            self.reachability.note_failure(reason)
             raise ApiDown(reason) from error
-        self.reachability.seen()
+        self.reachability.note_answer()
         if response.is_success:
             return response.json() if response.content else None
         raise _problem(response)

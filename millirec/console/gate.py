@@ -117,7 +117,7 @@ def _headers_of(path: str) -> Mapping[str, str]:
 
 
 def _with_headers(added: Mapping[str, str], send: Send) -> Send:
-    async def sent(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         """Send a message, with the headers added to the start of the answer."""
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -125,7 +125,7 @@ def _with_headers(added: Mapping[str, str], send: Send) -> Send:
                 headers[name] = value
         await send(message)
 
-    return sent
+    return send_with_headers
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, reason: str) -> None:

@@ -9,7 +9,7 @@ from nicegui.events import GenericEventArguments
 
 from millirec.console.admin_store import AdminStore
 from millirec.console.client import ApiClient, may_administer
-from millirec.console.confirm_dialog import confirmed
+from millirec.console.confirm_dialog import ask_confirmation
 from millirec.console.notices import empty
 from millirec.console.reason import ask_reason
 from recsys.errors import RecsysError
@@ -110,7 +110,7 @@ class LettersTable:
         chosen = self._picked()
         if not chosen:
             ui.notify("Choose letters first.")
-        elif await confirmed(f"Send {len(chosen)} messages again, as they came?", "Replay"):
+        elif await ask_confirmation(f"Send {len(chosen)} messages again, as they came?", "Replay"):
             sent = await self._tried(self._admin_store.replay(chosen, self._api.person))
             if sent is not None:
                 ui.notify(f"{sent} replayed; what is still wrong will wait again", type="positive")

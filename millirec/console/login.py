@@ -109,7 +109,7 @@ def routes(login: Login) -> APIRouter:
         if wait > 0:
             return HTMLResponse(refused_page(too_many(wait)), 429, retry_after(wait))
         try:
-            accepted = await (login.open_to_all() if key is None else _known(login, key))
+            accepted = await (login.open_to_all() if key is None else _accepts_key(login, key))
         except ApiDown as down:
             login.attempts.withdraw(address)
             return await _form(login, target, f"The service does not answer ({down}).", 503)
@@ -119,7 +119,7 @@ def routes(login: Login) -> APIRouter:
             log.warning("a login with a wrong key", address=address)
             words = "Type an admin key." if key is None else "The service does not know this key."
             return await _form(login, target, words, 401)
-        login.attempts.succeeded(address)
+        login.attempts.reset(address)
         onward = RedirectResponse(target, 303)
         login.enter(request, onward, NOBODY if key is None else WITH_A_KEY, key)
         return onward
@@ -158,7 +158,7 @@ async def _form(login: Login, target: str, error: str, status: int = 200) -> HTM
     return HTMLResponse(login_page(target, error, provider=provider, is_open=is_open), status)
 
 
-async def _known(login: Login, key: str) -> bool:
+async def _accepts_key(login: Login, key: str) -> bool:
     return key.isascii() and key.isprintable() and await login.accepts(key)
 
 

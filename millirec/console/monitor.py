@@ -81,7 +81,7 @@ class Monitor:
         self._watched_at = 0.0
         self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
 
-    def watched(self) -> None:
+    def note_viewer(self) -> None:
         """Record that a page is open: without any, metrics are read five times less often."""
         self._watched_at = monotonic()
 
@@ -114,9 +114,9 @@ class Monitor:
             await self._http.get("/health/live")
         except httpx.HTTPError as error:
             slow = isinstance(error, httpx.TimeoutException)
-            self._reachability.missed("it took too long to answer" if slow else "no connection")
+            self._reachability.note_failure("it took too long to answer" if slow else "no connection")
         else:
-            self._reachability.seen()
+            self._reachability.note_answer()
 
     async def _fetch(self, url: str) -> Series | None:
         try:

@@ -76,7 +76,7 @@ def routes(login: Login) -> APIRouter:
         if person is None:
             log.warning("somebody unknown wanted to log in", subject=str(claims.get("sub")))
             return HTMLResponse(refused_page("This account may not use this console. Ask who runs it."), 403)
-        login.attempts.succeeded(address)
+        login.attempts.reset(address)
         key = login.settings.api_key
         # A page that goes on by itself: a redirect would still count as coming from the provider's site, and the
         # browser would keep the strict cookie back.

@@ -9,7 +9,7 @@ from nicegui import ui
 from millirec.console.answer_list import Json, answer_list, ids_in, titles_of
 from millirec.console.client import ApiClient
 from millirec.console.comparison import marks, overlap
-from millirec.console.confirm_dialog import confirmed
+from millirec.console.confirm_dialog import ask_confirmation
 from millirec.console.placement_text import Misfit, check, text_of
 from recsys.placement import NAME_PATTERN, Placement
 from recsys.printable import printable
@@ -149,14 +149,14 @@ class PlacementEditor:
     async def _ask_to_save(self) -> None:
         if self._placement is None:
             return
-        if await confirmed(f"Save {self._name}? It answers so on every replica within a second.", "Save"):
+        if await ask_confirmation(f"Save {self._name}? It answers so on every replica within a second.", "Save"):
             await self._api.put(f"/placements/{self._name}", msgspec.to_builtins(self._placement))
             ui.notify(f"{self._name} is saved", type="positive")
             await self._refresh()
             await self._choose(self._name)
 
     async def _ask_to_take_back(self) -> None:
-        if await confirmed(f"Take back what was set for {self._name}?", "Take back"):
+        if await ask_confirmation(f"Take back what was set for {self._name}?", "Take back"):
             await self._api.delete(f"/placements/{self._name}")
             ui.notify(f"{self._name} is taken back", type="positive")
             await self._refresh()

@@ -82,7 +82,7 @@ class Board:
 
     def refresh(self) -> None:
         """Draw the newest sample and the charts."""
-        self._monitor.watched()
+        self._monitor.note_viewer()
         samples = list(self._monitor.samples)
         if not samples:
             return
