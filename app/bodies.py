@@ -50,6 +50,7 @@ class Bodies:
         self._held[caller] += size
 
     def give_back(self, caller: str, size: int) -> None:
+        """Return `size` bytes that `caller` took."""
         self._free += size
         self._held[caller] -= size
         if not self._held[caller]:
@@ -90,6 +91,7 @@ class Body:
         return {"type": "http.request", "body": await self.read(), "more_body": False}
 
     def release(self) -> None:
+        """Give back the bytes that this body takes up."""
         if self._held:
             self._bodies.give_back(self._caller, self._held)
             self._held = 0

@@ -69,6 +69,7 @@ class Readers:
             self._end(task)
 
     async def aclose(self) -> None:
+        """End every connection."""
         tasks = list(self._tasks)
         for task in tasks:
             self._end(task)

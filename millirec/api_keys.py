@@ -20,11 +20,12 @@ EVERYTHING = Scope.ADMIN
 
 
 def make_key() -> str:
+    """Return a new random API key."""
     return f"mr_{token_urlsafe(32)}"
 
 
 def make_missing_keys(data: Path) -> list[str]:
-    """The scopes whose key was not there."""
+    """Write a key for each scope that has none in `data`. Returns those scopes."""
     folder = _folder(data)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = [scope.value for scope in Scope if not (folder / scope.value).exists()]
@@ -34,7 +35,7 @@ def make_missing_keys(data: Path) -> list[str]:
 
 
 def read_key(data: Path, scope: Scope) -> str | None:
-    """Raises `InvalidInput` for a file that holds no key."""
+    """Return the key of a scope, None where there is none. Raises `InvalidInput` for a file that holds no key."""
     path = _folder(data) / scope.value
     try:
         key = path.read_text("ascii").strip()
@@ -48,7 +49,7 @@ def read_key(data: Path, scope: Scope) -> str | None:
 
 
 def key_settings(data: Path) -> dict[str, str]:
-    """The setting with the hash of each key, as an environment variable; empty for a deployment without keys."""
+    """Return the setting with the hash of each key, as an environment variable; empty for a deployment without keys."""
     keys = {scope: key for scope in Scope if (key := read_key(data, scope))}
     described = [
         {
@@ -66,7 +67,7 @@ def _folder(data: Path) -> Path:
 
 
 def _write(path: Path, key: str) -> None:
-    """Whole or not at all, and never readable for others on the way."""
+    """Write a key file atomically, readable for its owner only at any time."""
     partial = path.with_name(f".{path.name}-{token_hex(4)}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

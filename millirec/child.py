@@ -1,4 +1,4 @@
-"""Child: a process of this machine that is started, watched and stopped; how it ended, and its last words."""
+"""Child: a process of this machine that is started, watched and stopped; how it ended, and its last output."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ LONGEST_WORDS = 1000
 
 @dataclass
 class Child:
-    """Not restarted by itself: `Supervisor` decides when."""
+    """A process with its command, log file and current run. It is restarted by `Supervisor`, never by itself."""
 
     name: str
     command: Sequence[str]
@@ -32,9 +32,9 @@ class Child:
     stop_timeout: float = 15.0
     """Seconds from SIGTERM to SIGKILL."""
     outlives: bool = False
-    """The death of its supervisor: what it has in memory is worth more than order."""
+    """Whether it keeps running when its supervisor is killed, since it holds data in memory."""
     answers: Callable[[], bool] = lambda: True
-    """Whether it works, for somebody who was told that it had ended."""
+    """Whether it works again after it had ended."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     started_at: float = 0.0
     starts: int = 0
@@ -42,19 +42,21 @@ class Child:
 
     @property
     def running(self) -> bool:
+        """Whether the process runs now."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def pid(self) -> int:
+        """The process id, 0 before the first start."""
         return 0 if self.process is None else self.process.pid
 
     @property
     def refused(self) -> bool:
-        """It says that what it was started with can never work. Not of a store, which has codes of its own."""
+        """Whether it exited because its settings or input can never work. False for a store: its exit codes differ."""
         return not self.outlives and self.process is not None and self.process.returncode == REFUSED
 
     def spawn(self) -> None:
-        """In a session of its own, so that Ctrl-C does not reach it. What it prints goes to `log_path`."""
+        """Start the process in a session of its own, out of reach of Ctrl-C, with its output in `log_path`."""
         ends = not self.outlives and sys.platform == "linux"
         with self.log_path.open("ab") as output:
             self.log_offset = output.tell()
@@ -71,7 +73,7 @@ class Child:
         self.starts += 1
 
     def stop(self) -> bool:
-        """SIGTERM, and SIGKILL to what stays; whether that was needed."""
+        """Send SIGTERM, and SIGKILL after `stop_timeout`. Returns whether SIGKILL was needed."""
         if not self.running or self.process is None:
             return False
         self.process.terminate()
@@ -84,7 +86,7 @@ class Child:
         return False
 
     def ending(self) -> str:
-        """How the last process ended, for people."""
+        """Return how the last process ended, for people."""
         code = None if self.process is None else self.process.returncode
         if code is None:
             return "still running"
@@ -95,7 +97,7 @@ class Child:
         return f"killed by signal {-code}"
 
     def last_words(self) -> str:
-        """The end of what the last process printed, in a line that is safe on a terminal; empty without any."""
+        """Return the end of the last output, as one line that is safe on a terminal; empty without any."""
         try:
             with self.log_path.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
@@ -108,7 +110,7 @@ class Child:
 
 
 def _readable(line: str) -> str:
-    """What a line of JSON says, else all that is printable, without the number and the clock of a store."""
+    """Return the message of a JSON log line, else its printable text without the prefix of a Valkey log line."""
     try:
         logged = loads(line)
         line = ": ".join(str(logged[name]) for name in ("event", "error") if name in logged)

@@ -24,7 +24,7 @@ class CheckFailed(RecsysError):
 
 
 def check(url: str, settings: Settings, console_url: str | None) -> None:
-    """Go through every promise. Raises `CheckFailed` at the first that does not hold."""
+    """Check every promise of the demo. Raises `CheckFailed` at the first that does not hold."""
     if console_url is not None:
         with _step("the console lets in who may, and shows its pages"):
             _console(console_url)
@@ -39,9 +39,9 @@ def check(url: str, settings: Settings, console_url: str | None) -> None:
             _expect(bool(_get(client, f"/items/{item}/similar")["items"]), f"nothing is similar to {item}")
         with _step("an item has others that are bought with it, below a price"):
             body = _get(client, "/recommend", placement="cart", cart_items=item, filter="price < 5", properties="price")
-            together = [one for one in body["items"] if one["source"] == "co_occurrence"]
+            together = [entry for entry in body["items"] if entry["source"] == "co_occurrence"]
             _expect(bool(together), f"nothing is bought together with {item}")
-            _expect(all(one["properties"]["price"] < 5 for one in body["items"]), f"the filter let through {body}")
+            _expect(all(entry["properties"]["price"] < 5 for entry in body["items"]), f"the filter let through {body}")
         with _step("an answer explains itself"):
             body = _get(client, "/recommend", user_id=CUSTOMERS[0], k=1, explain="true")
             _expect(bool(body["items"][0]["why"]["contributions"]), f"no reason in {body}")
@@ -79,33 +79,34 @@ def _known_customers(url: str) -> None:
         body = recommendations(url, customer)
         personal = body["fallback_level"] in {"embedding", "folded", "snapshot"} and not body["degraded"]
         _expect(personal and len(body["items"]) == 5, f"customer {customer} got {body}")
-        _expect(any("title" in one["properties"] for one in body["items"]), f"no titles for customer {customer}")
+        _expect(any("title" in entry["properties"] for entry in body["items"]), f"no titles for customer {customer}")
 
 
 def _purchase(client: httpx.Client, url: str, seconds: list[float]) -> str:
     customer = CUSTOMERS[0]
-    before = recommendations(url, customer)
+    previous = recommendations(url, customer)
     event_id = f"demo-{uuid4()}"
-    item = before["items"][0]["item_id"]
-    now = datetime.now(UTC).replace(microsecond=0)
+    item = previous["items"][0]["item_id"]
+    purchased_at = datetime.now(UTC).replace(microsecond=0)
     event = {"event_id": event_id, "user_id": customer, "item_id": item, "type": "purchase"}
-    event["occurred_at"] = now.isoformat()
+    event["occurred_at"] = purchased_at.isoformat()
     for _ in range(2):
         response = client.post("/events", json=event)
         _expect(response.status_code == 202, response.text)
     posted = time.monotonic()
 
     def changed() -> bool:
+        """Whether the answer is fresh and differs from the one before the purchase."""
         body = recommendations(url, customer)
-        return bool(body["fallback_level"] == "embedding" and body["items"] != before["items"])
+        return bool(body["fallback_level"] == "embedding" and body["items"] != previous["items"])
 
     _until(changed, f"the answer for {customer} did not change")
     seconds.append(time.monotonic() - posted)
     new = _get(client, "/recommend", user_id=customer, placement="discover")["items"]
-    _expect(item not in [one["item_id"] for one in new], f"{item} is called new after its purchase")
+    _expect(item not in [entry["item_id"] for entry in new], f"{item} is called new after its purchase")
     interactions = _get(client, f"/users/{customer}")["interactions"]
-    moment = {"item_id": item, "type": "purchase", "occurred_at": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
-    newest = [one for one in interactions if one == moment]
+    moment = {"item_id": item, "type": "purchase", "occurred_at": f"{purchased_at:%Y-%m-%dT%H:%M:%SZ}"}
+    newest = [interaction for interaction in interactions if interaction == moment]
     _expect(len(newest) == 1, f"the purchase counts {len(newest)} times")
     return event_id
 
@@ -114,7 +115,8 @@ def _out_of_stock(client: httpx.Client, url: str, seconds: list[float]) -> None:
     item = recommendations(url, CUSTOMERS[1])["items"][0]["item_id"]
 
     def shown() -> bool:
-        return item in [one["item_id"] for one in recommendations(url, CUSTOMERS[1])["items"]]
+        """Whether the item is in the customer's answer."""
+        return item in [entry["item_id"] for entry in recommendations(url, CUSTOMERS[1])["items"]]
 
     began = time.monotonic()
     _expect(client.put("/items", json={"item_id": item, "available": False}).status_code == 202, "not accepted")
@@ -125,31 +127,32 @@ def _out_of_stock(client: httpx.Client, url: str, seconds: list[float]) -> None:
 
 
 def _rollback(client: httpx.Client, url: str) -> None:
-    before = [_whole(url, customer) for customer in CUSTOMERS]
+    previous = [_whole(url, customer) for customer in CUSTOMERS]
     rolled_back = client.post("/versions/rollback", json={"reason": "demo check"})
     _expect(rolled_back.status_code == 200, rolled_back.text)
     body = recommendations(url, CUSTOMERS[0])
     _expect(body["index_version"] == rolled_back.json()["version"], "the rollback did not take effect")
-    _expect(body["items"] != before[0]["items"], "the two versions give the same answer")
-    version = before[0]["index_version"]
+    _expect(body["items"] != previous[0]["items"], "the two versions give the same answer")
+    version = previous[0]["index_version"]
     promoted = client.post(f"/versions/{version}/promote", json={"reason": "demo check"})
     _expect(promoted.status_code == 200, promoted.text)
-    for customer, earlier in zip(CUSTOMERS, before, strict=True):
-        again = _whole(url, customer)
-        same = {**again, "recommendation_id": ""} == {**earlier, "recommendation_id": ""}
-        _expect(same, f"customer {customer} had {earlier}, now has {again}")
+    for customer, earlier in zip(CUSTOMERS, previous, strict=True):
+        answer = _whole(url, customer)
+        same = {**answer, "recommendation_id": ""} == {**earlier, "recommendation_id": ""}
+        _expect(same, f"customer {customer} had {earlier}, now has {answer}")
 
 
 def _whole(url: str, customer: str) -> dict[str, Any]:
-    """An answer with the customer's features: on a busy machine one may do without them, and says so."""
-    found: list[dict[str, Any]] = []
+    """Return an answer that uses the customer's features; degraded answers are asked for again."""
+    answers: list[dict[str, Any]] = []
 
     def whole() -> bool:
-        found.append(recommendations(url, customer))
-        return not found[-1]["degraded"]
+        """Whether a new answer is not degraded."""
+        answers.append(recommendations(url, customer))
+        return not answers[-1]["degraded"]
 
     _until(whole, f"customer {customer} got degraded answers only")
-    return found[-1]
+    return answers[-1]
 
 
 def _logged(settings: Settings, event_id: str) -> int:

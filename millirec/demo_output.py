@@ -19,7 +19,7 @@ SHOWN = 5
 
 
 def wait_ready(url: str, tend: Callable[[], None], seconds: float = 60.0) -> None:
-    """Until the service has a version loaded, tending what runs meanwhile. Raises `Unavailable`."""
+    """Wait until the service has a version loaded, calling `tend` meanwhile. Raises `Unavailable`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         tend()
@@ -33,7 +33,7 @@ def wait_ready(url: str, tend: Callable[[], None], seconds: float = 60.0) -> Non
 
 
 def recommendations(url: str, user_id: str, k: int = SHOWN) -> dict[str, Any]:
-    """The service's answer for one user, with titles and prices."""
+    """Return the service's answer for one user, with titles and prices."""
     params: dict[str, str | int] = {"user_id": user_id, "k": k, "properties": "title,price"}
     response = httpx.get(f"{url}/recommend", params=params, timeout=10.0)
     response.raise_for_status()
@@ -42,7 +42,7 @@ def recommendations(url: str, user_id: str, k: int = SHOWN) -> dict[str, Any]:
 
 
 def show_customers(url: str, settings: Settings) -> None:
-    """One table per customer: what they bought last beside what they are recommended now."""
+    """Print a table per customer: what they bought last beside what they are recommended now."""
     for customer in CUSTOMERS:
         bought = asyncio.run(_bought(settings, customer))
         body = recommendations(url, customer)
@@ -51,11 +51,11 @@ def show_customers(url: str, settings: Settings) -> None:
         table.add_column("recommended now", style="bold", max_width=28, no_wrap=True)
         table.add_column("price", justify="right", min_width=6)
         table.add_column("score", justify="right", min_width=5)
-        for place, item in enumerate(body["items"]):
+        for position, item in enumerate(body["items"]):
             shown = item.get("properties", {})
             title = str(shown.get("title", item["item_id"]))
             price = f"{shown['price']:.2f}" if "price" in shown else ""
-            table.add_row(bought[place] if place < len(bought) else "", title, price, f"{item['score']:.3f}")
+            table.add_row(bought[position] if position < len(bought) else "", title, price, f"{item['score']:.3f}")
         console.print(table)
 
 
@@ -67,11 +67,11 @@ async def _bought(settings: Settings, customer: str) -> list[str]:
         items = await store.get_items(last)
     finally:
         await store.aclose()
-    return [item.title if item and item.title else one for one, item in zip(last, items, strict=True)]
+    return [item.title if item and item.title else item_id for item_id, item in zip(last, items, strict=True)]
 
 
 def show_lines_to_copy(url: str) -> None:
-    """The tour of the API that a newcomer can paste into a terminal."""
+    """Print commands that try the API, to paste into a terminal."""
     customer = CUSTOMERS[0]
     item = recommendations(url, customer)["items"][0]["item_id"]
     lines = [
@@ -89,6 +89,6 @@ def show_lines_to_copy(url: str) -> None:
     console.print()
     console.print(Text("Try it", style="bold"), f"(documentation: {url}/docs)", highlight=False)
     console.print()
-    for what, line in lines:
-        console.print(f"  # {what}", style="dim", highlight=False)
+    for label, line in lines:
+        console.print(f"  # {label}", style="dim", highlight=False)
         console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -30,12 +30,12 @@ LEAVING = problem_response(
     Problem("Temporarily unavailable", 503, "this process is shutting down"), {"Retry-After": "1"}
 )
 LAST_WORDS = 0.1
-"""Seconds for those who came last to say what they want, before connections without a request are closed."""
+"""Seconds for the last connections to send a request, before connections without one are closed."""
 CLOSE = (b"connection", b"close")
 
 
 class Draining:
-    """The application, with a SIGTERM that waits `seconds` before the server gets it. A second one does not wait.
+    """The application, with a SIGTERM that waits `seconds` before the server gets it; a second one does not wait.
 
     The server finds the `connections` in the state of the lifespan.
     """
@@ -56,7 +56,7 @@ class Draining:
         await self._app(scope, receive, send)
 
     def _catch_sigterm(self) -> None:
-        """Called by the server once its own handler is in place, which is a method of it."""
+        """Replace the server's handler of SIGTERM; called once the server has set it."""
         stop = signal.getsignal(signal.SIGTERM)
         server = getattr(stop, "__self__", None)
         if not isinstance(server, Server):
@@ -64,6 +64,7 @@ class Draining:
         loop = asyncio.get_running_loop()
 
         def drain(number: int, frame: FrameType | None) -> None:
+            """Begin to drain at the first signal, pass on any later one to the server."""
             if self._leaving is None:
                 self._leaving = loop.create_task(self._leave(server))
             else:
@@ -82,6 +83,7 @@ class Draining:
 
     async def _answer_and_close(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing_send(message: Message) -> None:
+            """Send a message, and close the connection after the answer."""
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
             await send(message)
@@ -91,10 +93,10 @@ class Draining:
 
 
 def close_ports(server: Server) -> list[socket.socket]:
-    """Listen no more. Connections that the system took meanwhile are returned, since it would reset them."""
+    """Stop listening. Returns the connections that the system accepted in between, since it would reset them."""
     queued: list[socket.socket] = []
     for listener in server.servers:
-        ports = [socket.socket(fileno=os.dup(one.fileno())) for one in listener.sockets]
+        ports = [socket.socket(fileno=os.dup(server_socket.fileno())) for server_socket in listener.sockets]
         listener.close()
         for port in ports:
             with port, suppress(BlockingIOError):
@@ -106,21 +108,22 @@ def close_ports(server: Server) -> list[socket.socket]:
 
 
 def protocol_of(server: Server) -> Any:
-    """As the server makes one for each connection."""
-    made: Any = server.config.http_protocol_class
-    return made(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
+    """Return a protocol as the server makes one for each connection."""
+    protocol_class: Any = server.config.http_protocol_class
+    return protocol_class(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
 
 
 class Workers(Multiprocess):
-    """Worker processes on one port, which closes with the last of them.
+    """Worker processes on one port, which closes when all of them are told to end.
 
-    Left open in this process, it would go on queueing connections that nobody takes.
+    Left open in this process, it would go on queueing connections that no worker accepts.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, [config.bind_socket()])
 
     def terminate_all(self) -> None:
+        """Terminate all workers and close the port."""
         super().terminate_all()
-        for one in self.sockets:
-            one.close()
+        for listener in self.sockets:
+            listener.close()

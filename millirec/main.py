@@ -76,14 +76,16 @@ app.add_typer(dead_letters.app, name="dead-letters")
 
 
 class LogLevel(StrEnum):
+    """The least severe log lines to write."""
+
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         sys.stdout.write(f"millirec {__version__}\n")
         raise typer.Exit
 

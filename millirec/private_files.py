@@ -15,25 +15,26 @@ PRIVATE = 0o077
 
 
 def set_umask() -> None:
-    """For this process and its children; `MILLIREC_UMASK=007` shares with the group. Raises `InvalidInput`."""
-    wanted = os.environ.get(UMASK_VARIABLE, f"{PRIVATE:03o}")
+    """Set the umask of this process and its children from `MILLIREC_UMASK`, 077 without. Raises `InvalidInput`."""
+    text = os.environ.get(UMASK_VARIABLE, f"{PRIVATE:03o}")
     try:
-        mask = int(wanted, 8)
+        mask = int(text, 8)
     except ValueError:
         mask = -1
     if not 0 <= mask <= 0o777 or mask & 0o700:
-        raise InvalidInput(UMASK_VARIABLE, f"{wanted!r} is no umask that leaves the owner all rights, such as 077")
+        raise InvalidInput(UMASK_VARIABLE, f"{text!r} is no umask that leaves the owner all rights, such as 077")
     os.umask(mask)
 
 
 def current_umask() -> int:
+    """Return the umask of this process."""
     mask = os.umask(PRIVATE)
     os.umask(mask)
     return mask
 
 
 def make_private(folder: Path) -> bool:
-    """Close a folder that an earlier release left open; whether there was something to close."""
+    """Remove the rights that the umask denies from an existing folder. Returns whether there were any."""
     open_bits = stat.S_IMODE(folder.stat().st_mode) & current_umask()
     if not open_bits or folder.stat().st_uid != os.geteuid():
         return False
@@ -42,16 +43,16 @@ def make_private(folder: Path) -> bool:
 
 
 def temporary_folder(of: Path) -> Path:
-    """A private folder in the temporary directory that belongs to the path `of`; made when it is not there.
+    """Return a private folder in the temporary directory that belongs to the path `of`, created if needed.
 
-    Everybody may write there, and may have been first: raises `Conflict` for a folder that is not ours alone.
+    Raises `Conflict` for a folder that others own or can use, since everybody may write to that directory.
     """
     name = f"millirec-{os.geteuid()}-{sha256(str(of).encode()).hexdigest()[:16]}"
     folder = Path(tempfile.gettempdir()) / name
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & PRIVATE:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & PRIVATE:
         raise Conflict(
             f"{folder} is not a folder that only you can use: somebody else may have made it. Remove it, or set "
             "TMPDIR to a directory of your own, or use a shorter --data path"

@@ -1,4 +1,4 @@
-"""What a supervisor knows of its processes, in a file of the data folder, for whoever looks from outside."""
+"""The state of a supervisor's processes, in a file of the data folder that other commands read."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ DATA_VARIABLE = "MILLIREC_DATA"
 
 
 class ProcessRecord(msgspec.Struct):
-    """A process; the last three fields are of its last end."""
+    """A process; the last three fields describe its last end."""
 
     name: str
     log: str
@@ -34,6 +34,7 @@ class SupervisorRecord(msgspec.Struct):
 
     @property
     def alive(self) -> bool:
+        """Whether the supervisor's process exists."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -44,11 +45,12 @@ class SupervisorRecord(msgspec.Struct):
 
 
 def path_in(data: Path) -> Path:
+    """Return the path of the record in a data folder."""
     return data / "processes.json"
 
 
 def write_record(data: Path, processes: Sequence[ProcessRecord]) -> None:
-    """Whole or not at all; a disk without room for it is no reason to end."""
+    """Write the record atomically; a write that fails is logged only."""
     path = path_in(data)
     partial = path.with_suffix(".partial")
     try:
@@ -59,7 +61,7 @@ def write_record(data: Path, processes: Sequence[ProcessRecord]) -> None:
 
 
 def read_record(data: Path) -> SupervisorRecord | None:
-    """Nothing where no supervisor runs on `data`."""
+    """Return the record, None where no supervisor runs on `data`."""
     try:
         return msgspec.json.decode(path_in(data).read_bytes(), type=SupervisorRecord)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Tell the replicas of the service what has changed."""
+"""Notify the replicas of the service of what has changed."""
 
 from millirec.settings import Settings
 from millirec.terminal import errors
@@ -7,7 +7,7 @@ from recsys.feature_store import open_feature_store
 
 
 async def notify(settings: Settings, channel: str, payload: str) -> None:
-    """Now; without the store they notice by polling."""
+    """Notify the replicas now; without the store they find out by polling."""
     store = open_feature_store(settings.store)
     try:
         await store.notify(channel, payload)

@@ -1,4 +1,4 @@
-"""Retraining: train by the clock or when something calls for it, until told to stop."""
+"""Retraining: train by the clock or when new data calls for it, until stopped."""
 
 import signal
 import threading
@@ -25,50 +25,54 @@ LONGEST_PAUSE = 86_400.0
 
 
 def retrain(settings: Settings, schedule: "Schedule", triggers: "Triggers", train: Callable[[str], str]) -> None:
-    """Call `train` with the reason, now and then until SIGTERM or SIGINT. Raises `InvalidInput` for no schedule."""
+    """Call `train` with the reason when a run is due, until SIGTERM or SIGINT. A bad schedule raises `InvalidInput`."""
     schedule.check(_now())
     collect()
     ended = threading.Event()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: ended.set())
-    failures, why = 0, _reasons_for(settings, triggers)
-    while reason := _wait(settings, schedule, why, ended, failures):
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: ended.set())
+    failures, find_reasons = 0, _reasons_for(settings, triggers)
+    while reason := _wait(settings, schedule, find_reasons, ended, failures):
         # Whatever goes wrong in one run, the next one is to have its chance; live is moved only by a run that ended.
         try:
             version = train(reason)
         except Exception as error:
             failures += 1
-            known = isinstance(error, RecsysError)
-            log.error("scheduled training did not produce a version", error=str(error), exc_info=not known)
+            is_recsys_error = isinstance(error, RecsysError)
+            log.error("scheduled training did not produce a version", error=str(error), exc_info=not is_recsys_error)
         else:
             failures = 0
             log.info("scheduled training promoted a version", version=version, reason=reason)
 
 
 def _wait(
-    settings: Settings, schedule: "Schedule", why: Callable[[], list[str]] | None, ended: threading.Event, failures: int
+    settings: Settings,
+    schedule: "Schedule",
+    find_reasons: Callable[[], list[str]] | None,
+    ended: threading.Event,
+    failures: int,
 ) -> str:
-    """Why to train, once there is a reason; empty when it is over.
+    """Wait until there is a reason to train and return it; empty when retraining is to end.
 
-    What called for a run that failed still does: triggers wait twice as long after each failure.
+    Triggers stay true after a run that failed: they wait twice as long after each failure.
     """
     following = schedule.next(_now())
-    told = [f"at {following:%Y-%m-%d %H:%M:%S %Z}"] if following else []
-    told += ["when enough has changed"] if why else []
-    console.print(f"next run: {', or '.join(told)}", highlight=False)
+    occasions = [f"at {following:%Y-%m-%d %H:%M:%S %Z}"] if following else []
+    occasions += ["when enough has changed"] if find_reasons else []
+    console.print(f"next run: {', or '.join(occasions)}", highlight=False)
     pause = min(settings.train.trigger_seconds * 2.0**failures, LONGEST_PAUSE)
     while True:
-        left = (following - _now()).total_seconds() if following else pause
-        if ended.wait(max(min(left, pause), 0.0)):
+        seconds = (following - _now()).total_seconds() if following else pause
+        if ended.wait(max(min(seconds, pause), 0.0)):
             return ""
         if following and _now() >= following:
             return "scheduled training"
-        if why and (reasons := why()):
+        if find_reasons and (reasons := find_reasons()):
             return f"triggered training: {', '.join(reasons)}"
 
 
 def _reasons_for(settings: Settings, triggers: "Triggers") -> Callable[[], list[str]] | None:
-    """Asks the log and the registry for what calls for a run now; `None` when nothing is to."""
+    """Return a function that checks the log and the registry for reasons to train; None without any trigger."""
     from recsys.interaction_log import open_interaction_log
     from training.metric_drop import MetricWatch
     from training.triggers import due, since
@@ -79,24 +83,26 @@ def _reasons_for(settings: Settings, triggers: "Triggers") -> Callable[[], list[
     watch = None if triggers.drop is None else MetricWatch(settings.train, triggers.drop, triggers.shift_events)
 
     def reasons() -> list[str]:
+        """Return the reasons to train now."""
         live = registry.alias(LIVE)
         if live is None:
             return ["there is no live version"]
         manifest = registry.manifest(live.version)
-        seen = since(events, manifest, shares=triggers.shift is not None)
-        found = due(triggers, seen)
+        changes = since(events, manifest, shares=triggers.shift is not None)
+        causes = due(triggers, changes)
         if watch is not None:
-            found += watch.reasons(events, registry, manifest, seen.new_events, settings.registry.cache)
-        return found
+            causes += watch.reasons(events, registry, manifest, changes.new_events, settings.registry.cache)
+        return causes
 
-    def asked() -> list[str]:
+    def logged_reasons() -> list[str]:
+        """Return the reasons to train now, none where they cannot be checked."""
         try:
             return reasons()
         except RecsysError as error:
             log.warning("cannot tell whether to train", error=str(error))
             return []
 
-    return asked
+    return logged_reasons
 
 
 def _now() -> datetime:

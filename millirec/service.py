@@ -17,7 +17,7 @@ from recsys.telemetry import configure_logging
 
 
 def create() -> Draining:
-    """Built from the settings in force. Imported only by the server, after it decided on shared metrics."""
+    """Build the service from the settings in force. Imported only by the server, after it decided on shared metrics."""
     try:
         settings = load_settings()
     except RecsysError as error:
@@ -35,6 +35,7 @@ def create() -> Draining:
 
 
 def observe(connections: int, ended: Counter[str]) -> None:
+    """Record the open connections, and those that ended by cause, as metrics."""
     CONNECTIONS.set(connections)
     for cause, count in ended.items():
         CONNECTIONS_ENDED.labels(cause).inc(count)

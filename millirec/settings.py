@@ -50,23 +50,25 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of settings in order of precedence: environment, TOML file, arguments."""
         path = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
         return env_settings, TomlConfigSettingsSource(settings_cls, path), init_settings
 
     def app(self) -> AppSettings:
+        """Return the settings of the HTTP service."""
         bounds = TimeBounds(earliest=self.ingest.earliest, future_tolerance=self.ingest.future_tolerance)
         return AppSettings(serve=self.serve, topic=self.topic, store=self.store, registry=self.registry, bounds=bounds)
 
 
 def load_settings() -> Settings:
-    """The effective settings. Raises `InvalidInput` naming what is wrong, one line for each setting."""
+    """Return the effective settings. Raises `InvalidInput` that names each wrong setting on a line."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
         raise InvalidInput(CONFIG_VARIABLE, f"names {named}, which is no file")
     try:
         return Settings()
     except ValidationError as error:
-        raise refused(error) from None
+        raise settings_error(error) from None
     except SettingsError as error:
         # Its text names the section, and its cause holds the value, which may be a secret.
         section = re.search(r'field "(\w+)"', str(error))
@@ -78,8 +80,8 @@ def load_settings() -> Settings:
         raise InvalidInput(named or str(DEFAULT_CONFIG), f"cannot be read as TOML: {error}") from None
 
 
-def refused(error: ValidationError) -> InvalidInput:
-    """What is wrong with the settings, field by field, with the variable that sets it."""
+def settings_error(error: ValidationError) -> InvalidInput:
+    """Return the error for wrong settings, field by field, with the variable that sets each."""
     lines = []
     for wrong in error.errors(include_input=False, include_url=False, include_context=False):
         path = [str(part) for part in wrong["loc"]]

@@ -28,7 +28,7 @@ FOLDERS = ("cache", "keys", "log", "logs", "registry", "rejected", "reports", "s
 
 
 def environment(data: Path) -> dict[str, str]:
-    """The settings of the standalone deployment in `data`, as environment variables."""
+    """Return the settings of the standalone deployment in `data`, as environment variables."""
     data = data.resolve()
     return {
         DATA_VARIABLE: str(data),
@@ -49,7 +49,7 @@ def environment(data: Path) -> dict[str, str]:
 
 @contextmanager
 def embedded_store(data: Path) -> Iterator[Supervisor]:
-    """Run the embedded Valkey of `data`; what the supervisor starts besides ends before it.
+    """Run the embedded Valkey of `data` and yield its supervisor, which stops everything else before it.
 
     Raises `Conflict` while another process does, `StoreUnavailable` where it does not start.
     """
@@ -78,7 +78,7 @@ def services(
     keys: Mapping[str, str],
     console_port: int | None = None,
 ) -> dict[str, str]:
-    """Start consumers, the HTTP service and `extra` commands; the URL at which each answers once it works.
+    """Start consumers, the HTTP service and `extra` commands. Returns the URL at which each answers once it works.
 
     `keys` is the setting with the API keys. The web console is left out without a port.
     """
@@ -90,6 +90,7 @@ def services(
     variables = {**console_environment(port, groups.values()), **os.environ, **environment(data), **keys}
 
     def start(name: str, *arguments: str) -> None:
+        """Run a `millirec` command under the supervisor."""
         check = {"answers": partial(answers, urls[name])} if name in urls else {}
         supervisor.start(name, [sys.executable, "-m", "millirec", *arguments], variables, **check)
 
@@ -104,14 +105,14 @@ def services(
 
 
 def console_environment(port: int, metrics_ports: Iterable[int]) -> dict[str, str]:
-    """What the console of this machine has to know, unless the environment says otherwise."""
+    """Return the settings of this machine's console, which the environment may override."""
     service = f"http://127.0.0.1:{port}"
     urls = [f"{service}/metrics", *(f"http://127.0.0.1:{at}/metrics" for at in metrics_ports)]
     return {"MILLIREC_CONSOLE__API_URL": service, "MILLIREC_CONSOLE__METRICS_URLS": json.dumps(urls)}
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -119,7 +120,7 @@ def free_port() -> int:
 
 
 def check_ports(port: int, console_port: int | None) -> None:
-    """Raises `Conflict` when something listens there already, naming the option that chooses another."""
+    """Raise `Conflict` when a port is in use, naming the option that chooses another."""
     _check_port(port, "--port")
     if console_port == port:
         raise Conflict(f"port {port} is for the service: give the console another --console-port, or --no-console")
@@ -139,7 +140,7 @@ def _check_port(port: int, option: str) -> None:
 
 
 def _close_to_others(data: Path) -> None:
-    """What an earlier release made with the umask of the shell."""
+    """Make folders private that an earlier release created with the umask of the shell."""
     closed = [name for name in FOLDERS if (data / name).is_dir() and make_private(data / name)]
     if closed:
         text = f"closed to others on this machine, as they hold users' data: {', '.join(closed)} in {data}"

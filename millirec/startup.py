@@ -1,4 +1,4 @@
-"""Startup: what runs on this machine is called up only once it answers, and what does not is named."""
+"""Startup: what runs on this machine is reported as up once it answers; what does not answer is named."""
 
 import signal
 import threading
@@ -26,7 +26,7 @@ class Startup:
         console.print(f"starting: {', '.join(urls)}", highlight=False)
 
     def look(self) -> None:
-        """Call it again and again."""
+        """Check the URLs that have not answered yet; to be called repeatedly."""
         if not self._pending:
             return
         self._pending = {name: url for name, url in self._pending.items() if not answers(url)}
@@ -40,7 +40,7 @@ class Startup:
 
 
 def answers(url: str) -> bool:
-    """Plain HTTP on this machine: a client that could do more would read certificates each time."""
+    """Whether a URL on this machine answers without an error; plain HTTP, which loads no certificates."""
     address = urlsplit(url)
     connection = HTTPConnection(address.netloc, timeout=TIMEOUT)
     try:
@@ -55,12 +55,12 @@ def answers(url: str) -> bool:
 def wait_for_end(*tasks: Callable[[], None]) -> None:
     """Do `tasks` in turn until SIGINT or SIGTERM."""
     ended = threading.Event()
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while not ended.wait(INTERVAL):
             for task in tasks:
                 task()
     finally:
-        for number, previous in before.items():
+        for number, previous in handlers.items():
             signal.signal(number, previous)
     console.print("stopping: finishing what is in hand")

@@ -24,7 +24,7 @@ STEADY = 3.0
 
 @dataclass
 class _Watch:
-    """A child and what became of it."""
+    """A child and its recorded state."""
 
     child: Child
     record: ProcessRecord
@@ -36,13 +36,13 @@ class _Watch:
 
 
 class Supervisor:
-    """Ctrl-C reaches only this process, which stops its children in the reverse order of their start.
+    """Runs children and restarts them. Ctrl-C reaches only this process, which stops them in reverse order of start.
 
-    On Linux they also end when it is killed, but for those that outlive it.
+    On Linux they also end when it is killed, except for those that outlive it.
     """
 
     def __init__(self, data: Path) -> None:
-        """Logs go to `data/logs`, what became of each process to a record beside it."""
+        """Logs go to `data/logs`, the state of each process to a record beside it."""
         self._data = data
         self._watches: list[_Watch] = []
         (data / "logs").mkdir(parents=True, exist_ok=True)
@@ -58,9 +58,9 @@ class Supervisor:
         return child
 
     def tend(self) -> None:
-        """Start again what has died, after a longer pause each time while it keeps dying young.
+        """Restart children that ended, after a longer pause each time while they keep ending early.
 
-        Raises `InvalidInput` where a process says at its first start that its settings can never work.
+        Raises `InvalidInput` where a process exits at its first start because its settings can never work.
         """
         for watch in self._watches:
             age = monotonic() - watch.child.started_at
@@ -73,7 +73,7 @@ class Supervisor:
                 self._restart(watch)
 
     def stop(self) -> None:
-        """One child after the other, the last started first."""
+        """Stop one child after the other, the last started first."""
         for watch in reversed(self._watches):
             if watch.child.stop():
                 errors.print(f"{watch.child.name} did not stop in time and was killed", highlight=False, soft_wrap=True)
@@ -96,7 +96,7 @@ class Supervisor:
         self._write_record()
 
     def _report(self, watch: _Watch) -> None:
-        """Each cause once: numbers in it are of processes and clocks, and others the next time."""
+        """Print why a process ended, each cause once; numbers such as ids and times do not make a new cause."""
         record = watch.record
         cause = re.sub(r"\d+", "", f"{record.ending} {record.words}")
         if cause == watch.cause:

@@ -16,7 +16,7 @@ from recsys.printable import printable, printable_json
 
 
 class Terminal(Console):
-    """Shows text as it is: none of it is markup, and none of it moves the cursor.
+    """A console that shows text as it is: none of it is markup, and none of it moves the cursor.
 
     A string is one line; what has styles or lines of its own is a `Text`.
     """
@@ -25,9 +25,11 @@ class Terminal(Console):
         super().__init__(stderr=stderr, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
+        """Render a string with control characters written out."""
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of a renderable with control characters of its text written out."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
 
@@ -43,7 +45,7 @@ _ADVICE: dict[type[RecsysError], str] = {
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar on a terminal; nothing but the final state where output is a file."""
+    """Show a progress bar on a terminal; nothing where output is a file."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -58,12 +60,12 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def print_json(value: object) -> None:
-    """For programs, on standard output: the same data, whatever a terminal would make of it."""
+    """Print a value as JSON on standard output, for programs."""
     sys.stdout.write(printable_json(msgspec.json.format(msgspec.json.encode(value)).decode()) + "\n")
 
 
 def print_json_lines(values: Iterable[object]) -> None:
-    """The same, one value a line."""
+    """Print each value as JSON on a line, for programs."""
     for value in values:
         sys.stdout.write(printable_json(msgspec.json.encode(value).decode()) + "\n")
 

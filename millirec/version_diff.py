@@ -69,55 +69,55 @@ class VersionDiff(msgspec.Struct, frozen=True):
 def diff_versions(
     registry: IndexRegistry, settings: RegistrySettings, a: str, b: str, *, users: int, k: int, seed: int = 0
 ) -> VersionDiff:
-    """The two versions compared; everything comes from the artefacts. Raises `NotFound`, `CorruptArtefact`."""
+    """Compare two versions by their artefacts alone. Raises `NotFound`, `CorruptArtefact`."""
     first, second = (open_catalogue(registry, settings, version) for version in (a, b))
-    one, two = first.index, second.index
-    rows = in_both(one.item_id, two.item_id)
+    index_a, index_b = first.index, second.index
+    rows = in_both(index_a.item_id, index_b.item_id)
     return VersionDiff(
         a=a,
         b=b,
-        metrics=_metrics(one.manifest, two.manifest),
-        parameters=_parameters(one.manifest, two.manifest),
-        items=_items(one, two, *rows),
+        metrics=_metrics(index_a.manifest, index_b.manifest),
+        parameters=_parameters(index_a.manifest, index_b.manifest),
+        items=_items(index_a, index_b, *rows),
         overlap=_overlap(first, second, users, k, seed),
-        norms=_norms(one, two, *rows),
+        norms=_norms(index_a, index_b, *rows),
     )
 
 
 def open_catalogue(registry: IndexRegistry, settings: RegistrySettings, version: str) -> Catalogue:
-    """A version as it is served before any item has changed."""
+    """Return a version's catalogue as it is served before any item has changed."""
     manifest = registry.manifest(version)
     return Catalogue.of(Index.open(registry.fetch(version, settings.cache), manifest))
 
 
-def in_both(one: IdMap, two: IdMap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (c,) in each of the ids that are in both."""
-    _, here, there = np.intersect1d(one.hashes, two.hashes, assume_unique=True, return_indices=True)
-    return one.order[here].astype(np.int64), two.order[there].astype(np.int64)
+def in_both(ids_a: IdMap, ids_b: IdMap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows (c,) in `ids_a` and in `ids_b` of the ids that are in both."""
+    _, positions_a, positions_b = np.intersect1d(ids_a.hashes, ids_b.hashes, assume_unique=True, return_indices=True)
+    return ids_a.order[positions_a].astype(np.int64), ids_b.order[positions_b].astype(np.int64)
 
 
-def _metrics(one: Manifest, two: Manifest) -> dict[str, tuple[float | None, float | None]]:
-    names = dict.fromkeys((*one.metrics, *two.metrics))
-    return {name: (one.metrics.get(name), two.metrics.get(name)) for name in names}
+def _metrics(manifest_a: Manifest, manifest_b: Manifest) -> dict[str, tuple[float | None, float | None]]:
+    names = dict.fromkeys((*manifest_a.metrics, *manifest_b.metrics))
+    return {name: (manifest_a.metrics.get(name), manifest_b.metrics.get(name)) for name in names}
 
 
-def _parameters(one: Manifest, two: Manifest) -> dict[str, tuple[Any, Any]]:
+def _parameters(manifest_a: Manifest, manifest_b: Manifest) -> dict[str, tuple[Any, Any]]:
     described = ("algorithm", "dimensions", "items", "users", "log_version", "watermark", "code_version")
-    here, there = (
+    values_a, values_b = (
         {name: getattr(manifest, name) for name in (*described, "format_version")} | flat(manifest.parameters)
-        for manifest in (one, two)
+        for manifest in (manifest_a, manifest_b)
     )
-    pairs = {name: (here.get(name), there.get(name)) for name in dict.fromkeys((*here, *there))}
+    pairs = {name: (values_a.get(name), values_b.get(name)) for name in dict.fromkeys((*values_a, *values_b))}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _items(one: Index, two: Index, here: NDArray[np.int64], there: NDArray[np.int64]) -> Items:
+def _items(index_a: Index, index_b: Index, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> Items:
     return Items(
-        common=len(here),
-        gained=len(two) - len(there),
-        lost=len(one) - len(here),
-        gained_examples=_popular_without(two, there),
-        lost_examples=_popular_without(one, here),
+        common=len(rows_a),
+        gained=len(index_b) - len(rows_b),
+        lost=len(index_a) - len(rows_a),
+        gained_examples=_popular_without(index_b, rows_b),
+        lost_examples=_popular_without(index_a, rows_a),
     )
 
 
@@ -128,13 +128,13 @@ def _popular_without(index: Index, rows: NDArray[np.int64]) -> list[str]:
     return index.item_id.ids(ranked[others[ranked]][:EXAMPLES])
 
 
-def _overlap(one: Catalogue, two: Catalogue, users: int, k: int, seed: int) -> Overlap | None:
-    rows, _ = in_both(one.index.user_id, two.index.user_id)
+def _overlap(catalogue_a: Catalogue, catalogue_b: Catalogue, users: int, k: int, seed: int) -> Overlap | None:
+    rows, _ = in_both(catalogue_a.index.user_id, catalogue_b.index.user_id)
     if not len(rows) or not users:
         return None
     drawn = np.sort(np.random.default_rng(seed).choice(len(rows), min(users, len(rows)), replace=False))
-    sample = one.index.user_id.ids(rows[drawn])
-    pairs = list(zip(_answers(one, sample, k), _answers(two, sample, k), strict=True))
+    sample = catalogue_a.index.user_id.ids(rows[drawn])
+    pairs = list(zip(_answers(catalogue_a, sample, k), _answers(catalogue_b, sample, k), strict=True))
     shares = np.array([len({*first} & {*second}) / max(len(first), len(second), 1) for first, second in pairs])
     p10, median = np.quantile(shares, (0.1, 0.5)).tolist()
     return Overlap(
@@ -150,29 +150,31 @@ def _overlap(one: Catalogue, two: Catalogue, users: int, k: int, seed: int) -> O
 
 
 def _answers(catalogue: Catalogue, users: list[str], k: int) -> list[list[str]]:
-    """What each user is served of the snapshot in the version, when the store says nothing."""
-    found: list[list[str]] = []
+    """Return the items each user is served from the snapshot in the version, without the feature store."""
+    answers: list[list[str]] = []
     for start in range(0, len(users), TOGETHER):
-        asked = [(Query(k=k, user_id=user), None) for user in users[start : start + TOGETHER]]
-        found += [catalogue.index.item_id.ids(one.rows) for one in recommend_many(asked, catalogue)]
-    return found
+        queries = [(Query(k=k, user_id=user), None) for user in users[start : start + TOGETHER]]
+        answers += [
+            catalogue.index.item_id.ids(recommendation.rows) for recommendation in recommend_many(queries, catalogue)
+        ]
+    return answers
 
 
-def _norms(one: Index, two: Index, here: NDArray[np.int64], there: NDArray[np.int64]) -> Norms | None:
-    first = np.linalg.norm(one.item_factors[here], axis=1)
-    second = np.linalg.norm(two.item_factors[there], axis=1)
+def _norms(index_a: Index, index_b: Index, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> Norms | None:
+    first = np.linalg.norm(index_a.item_factors[rows_a], axis=1)
+    second = np.linalg.norm(index_b.item_factors[rows_b], axis=1)
     long = (first > 0) & (second > 0)
     if not long.any():
         return None
-    here, first, second = here[long], first[long], second[long]
+    rows_a, first, second = rows_a[long], first[long], second[long]
     ratio = second / first
     p5, median, p95 = np.quantile(ratio, (0.05, 0.5, 0.95)).tolist()
-    most = np.argsort(-np.abs(np.log(ratio)), kind="stable")[:EXAMPLES]
+    top_rows = np.argsort(-np.abs(np.log(ratio)), kind="stable")[:EXAMPLES]
     return Norms(
         mean_a=float(first.mean()),
         mean_b=float(second.mean()),
         p5=p5,
         median=median,
         p95=p95,
-        changed_most=dict(zip(one.item_id.ids(here[most]), ratio[most].tolist(), strict=True)),
+        changed_most=dict(zip(index_a.item_id.ids(rows_a[top_rows]), ratio[top_rows].tolist(), strict=True)),
     )

@@ -26,113 +26,127 @@ MAX_LAG = 10_000
 
 
 async def processes(settings: Settings) -> list[Finding]:
-    """What seems to be out of step is looked at again, when everybody has had the time to report once more."""
+    """Check all running processes; what is out of step is looked at again after each process has reported once more."""
     deadline = monotonic() + 2 * REPORT_SECONDS
     while True:
         try:
-            found = await look(settings)
+            findings = await look(settings)
         except StoreUnavailable:
             return [note("processes", "who runs cannot be told without the feature store", "", "degraded")]
         except RecsysError:
             return [note("processes", "who is out of step cannot be told without the registry", "", "registry-away")]
-        if all(one.state is not State.WRONG for one in found) or monotonic() > deadline:
-            return found
+        if all(finding.state is not State.WRONG for finding in findings) or monotonic() > deadline:
+            return findings
         await asyncio.sleep(REPORT_SECONDS / 4)
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """One look. Raises `StoreUnavailable`, `RegistryUnavailable`."""
+    """Check all running processes once. Raises `StoreUnavailable`, `RegistryUnavailable`."""
     store = open_feature_store(settings.store)
     try:
-        seen = await store.instances()
+        instances = await store.instances()
     finally:
         await store.aclose()
-    if not seen:
+    if not instances:
         todo = "Start them: millirec serve, millirec consume"
         return [note("processes", "no replica and no consumer runs on this feature store", todo)]
     registry = await asyncio.to_thread(open_index_registry, settings.registry)
-    return await asyncio.to_thread(lambda: [*replicas(registry, seen), *consumers(registry, seen), *damage(seen)])
+    return await asyncio.to_thread(
+        lambda: [*replicas(registry, instances), *consumers(registry, instances), *damage(instances)]
+    )
 
 
-def replicas(registry: IndexRegistry, seen: Sequence[Instance]) -> Iterator[Finding]:
-    serving = [one for one in seen if one.heartbeat.program == SERVE]
+def replicas(registry: IndexRegistry, instances: Sequence[Instance]) -> Iterator[Finding]:
+    """Yield findings about the workers of the service: silent ones, and those that answer from other versions."""
+    serving = [instance for instance in instances if instance.heartbeat.program == SERVE]
     if not serving:
         yield wrong("workers", "consumers run, and no replica", "Start it: millirec serve", "no-version")
         return
-    found = [finding for one in serving for finding in _replica(registry, one)]
-    versions = sorted({one.heartbeat.version for one in serving if one.heartbeat.version})
-    told = f"{len(serving)} answer from {', '.join(versions)}" if versions else f"{len(serving)} wait for a version"
-    yield from found or [fine("workers", told)]
+    findings = [finding for instance in serving for finding in _replica(registry, instance)]
+    versions = sorted({instance.heartbeat.version for instance in serving if instance.heartbeat.version})
+    text = f"{len(serving)} answer from {', '.join(versions)}" if versions else f"{len(serving)} wait for a version"
+    yield from findings or [fine("workers", text)]
 
 
-def _replica(registry: IndexRegistry, one: Instance) -> Iterator[Finding]:
-    name = f"worker {one.heartbeat.process}"
-    alias = one.heartbeat.alias
+def _replica(registry: IndexRegistry, instance: Instance) -> Iterator[Finding]:
+    name = f"worker {instance.heartbeat.process}"
+    alias = instance.heartbeat.alias
     move = registry.alias(alias)
-    wanted = None if move is None else move.version
-    if one.silent:
-        yield _silent(name, one, "versions-differ")
-    if move is None and one.heartbeat.version is not None:
-        told = f"answers from {one.heartbeat.version}, and nothing is {alias} in this registry"
+    target = None if move is None else move.version
+    if instance.silent:
+        yield _silent(name, instance, "versions-differ")
+    if move is None and instance.heartbeat.version is not None:
+        text = f"answers from {instance.heartbeat.version}, and nothing is {alias} in this registry"
         todo = (
             "Is this the registry that it follows (MILLIREC_REGISTRY__URL)? If it was lost, import or train a version."
         )
-        yield wrong(name, told, todo, "registry-away")
-    if move is not None and one.heartbeat.version != wanted:
+        yield wrong(name, text, todo, "registry-away")
+    if move is not None and instance.heartbeat.version != target:
         since = (datetime.now(UTC) - move.moved_at).total_seconds()
-        told = f"answers from {one.heartbeat.version}; {alias} has been {wanted} for {since:,.0f} s"
-        fallback = one.heartbeat.fallback
+        text = f"answers from {instance.heartbeat.version}; {alias} has been {target} for {since:,.0f} s"
+        fallback = instance.heartbeat.fallback
         yield wrong(
             name,
-            f"{told}: {fallback}" if fallback else told,
+            f"{text}: {fallback}" if fallback else text,
             f'Its log names the file; until that is mended: {AWAY} "..."' if fallback else READ_ITS_LOG,
             "version-refused" if fallback else "versions-differ",
         )
-    for beside in sorted(_beside(registry) - set(one.heartbeat.versions)):
-        told = f"does not hold {beside}, so that whoever is to be answered by it gets {one.heartbeat.version}"
-        yield wrong(name, told, READ_ITS_LOG, "versions-differ")
+    for version in sorted(_beside(registry) - set(instance.heartbeat.versions)):
+        text = f"does not hold {version}, so that whoever is to be answered by it gets {instance.heartbeat.version}"
+        yield wrong(name, text, READ_ITS_LOG, "versions-differ")
 
 
 def _beside(registry: IndexRegistry) -> set[str]:
-    """What a canary, a shadow or a placement is to be answered from."""
+    """Return the versions other than live that answer requests: of a canary, a shadow or a placement."""
     return {move.version for alias, move in registry.aliases().items() if in_service(alias) and alias != LIVE}
 
 
-def consumers(registry: IndexRegistry, seen: Sequence[Instance]) -> Iterator[Finding]:
-    wanted = set(versions_in_service(registry))
+def consumers(registry: IndexRegistry, instances: Sequence[Instance]) -> Iterator[Finding]:
+    """Yield findings about each consumer group: missing, silent or lagging members, and versions they do not load."""
+    versions = set(versions_in_service(registry))
     for group in GROUPS:
-        members = [one for one in seen if one.heartbeat.program == f"consume {group}"]
+        members = [instance for instance in instances if instance.heartbeat.program == f"consume {group}"]
         if not members:
             todo = f"Start it: millirec consume {group}"
             yield wrong(f"group {group}", "replicas run, and nobody consumes: events wait on the topic", todo, "lag")
             continue
-        found = [finding for one in members for finding in _consumer(one, wanted if group == "features" else set())]
-        lag = sum(one.heartbeat.lag for one in members)
+        findings = [
+            finding
+            for instance in members
+            for finding in _consumer(instance, versions if group == "features" else set())
+        ]
+        lag = sum(instance.heartbeat.lag for instance in members)
         if lag > MAX_LAG:
-            told = f"{lag:,} messages behind, with {len(members)} members"
-            found.append(wrong(f"group {group}", told, f"Add members: millirec consume {group}", "lag"))
-        yield from found or [fine(f"group {group}", f"{len(members)} members, {lag:,} messages behind")]
+            text = f"{lag:,} messages behind, with {len(members)} members"
+            findings.append(wrong(f"group {group}", text, f"Add members: millirec consume {group}", "lag"))
+        yield from findings or [fine(f"group {group}", f"{len(members)} members, {lag:,} messages behind")]
 
 
-def _consumer(one: Instance, wanted: set[str]) -> Iterator[Finding]:
-    name = f"consumer {one.heartbeat.process}"
-    if one.silent:
-        yield _silent(name, one, "lag")
-    missing = sorted(wanted - set(one.heartbeat.versions))
+def _consumer(instance: Instance, versions: set[str]) -> Iterator[Finding]:
+    name = f"consumer {instance.heartbeat.process}"
+    if instance.silent:
+        yield _silent(name, instance, "lag")
+    missing = sorted(versions - set(instance.heartbeat.versions))
     if missing:
-        told = f"does not fold events into {', '.join(missing)}: whoever reads does so, at its own cost"
-        yield wrong(name, told, READ_ITS_LOG, "versions-differ")
+        text = f"does not fold events into {', '.join(missing)}: whoever reads does so, at its own cost"
+        yield wrong(name, text, READ_ITS_LOG, "versions-differ")
 
 
-def damage(seen: Sequence[Instance]) -> Iterator[Finding]:
-    """A note: what a process met may be mended since, and its count begins again with it."""
-    met = {report.heartbeat.process: report.heartbeat.unreadable for report in seen if report.heartbeat.unreadable}
-    if met:
-        told = f"{len(met)} processes met stored records that they cannot read, the first of them {next(iter(met))}"
+def damage(instances: Sequence[Instance]) -> Iterator[Finding]:
+    """Yield a note about stored records that processes could not read.
+
+    It is only a note, since the cause may be repaired already: counts start again with each process.
+    """
+    unreadable = {
+        report.heartbeat.process: report.heartbeat.unreadable for report in instances if report.heartbeat.unreadable
+    }
+    if unreadable:
+        first = next(iter(unreadable))
+        text = f"{len(unreadable)} processes met stored records that they cannot read, the first of them {first}"
         todo = "Their logs and millirec_unreadable_records_total say which kind; rebuild, train or set it again."
-        yield note("stored records", told, todo, "unreadable-records")
+        yield note("stored records", text, todo, "unreadable-records")
 
 
-def _silent(name: str, one: Instance, section: str) -> Finding:
-    told = f"has been silent for {one.age:.0f} s: it hangs, was killed, or does not reach the feature store"
-    return wrong(name, told, "Look at it, and restart it; one that is gone is forgotten after a minute.", section)
+def _silent(name: str, instance: Instance, section: str) -> Finding:
+    text = f"has been silent for {instance.age:.0f} s: it hangs, was killed, or does not reach the feature store"
+    return wrong(name, text, "Look at it, and restart it; one that is gone is forgotten after a minute.", section)

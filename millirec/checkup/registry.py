@@ -23,30 +23,31 @@ NAME = "index registry"
 
 
 async def index_registry(settings: Settings) -> list[Finding]:
+    """Check that the registry can be read and written, and that its aliases point at usable versions."""
     return await asyncio.to_thread(_examined, settings, deep=False)
 
 
 async def deep_registry(settings: Settings) -> list[Finding]:
-    """The same, and every file of every version against its checksum, and each of them opened: it downloads all."""
+    """Do the same, and download every version, verify the checksum of each file and open it."""
     return await asyncio.to_thread(_examined, settings, deep=True)
 
 
 def _examined(settings: Settings, *, deep: bool) -> list[Finding]:
-    place = settings.registry.url
+    url = settings.registry.url
     try:
         registry = open_index_registry(settings.registry)
-        found = [_contents(registry), *_left_behind(registry), *_aliases(registry)]
-        found += _files(registry) if deep else []
+        findings = [_contents(registry), *_left_behind(registry), *_aliases(registry)]
+        findings += _files(registry) if deep else []
         _try_to_write(settings)
     except RegistryUnavailable as error:
-        where = place if "://" in place else str(Path(place).resolve())
+        where = url if "://" in url else str(Path(url).resolve())
         todo = f"It is looked for at {where}; MILLIREC_REGISTRY__URL sets it, the environment its credentials."
         return [wrong(NAME, str(error), todo, "registry-away")]
-    return found
+    return findings
 
 
 def _try_to_write(settings: Settings) -> None:
-    """As a move of an alias does: an object that must not be there yet. Raises `RegistryUnavailable`."""
+    """Write an object that must not exist yet, as a move of an alias does. Raises `RegistryUnavailable`."""
     lease = open_lease(settings.registry, "doctor", 30.0)
     try:
         lease.release(lease.acquire(f"{platform.node()}:{os.getpid()}"))
@@ -59,24 +60,27 @@ def _contents(registry: IndexRegistry) -> Finding:
     live = registry.alias(LIVE)
     if live is None:
         if versions:
-            told = f"{len(versions)} versions, none of them live"
+            text = f"{len(versions)} versions, none of them live"
             todo = f'Put one in service: millirec versions promote {versions[-1].version} -r "..."'
-            return wrong(NAME, told, todo, "no-version")
+            return wrong(NAME, text, todo, "no-version")
         return note(NAME, "no version yet: train one (millirec train)")
     return fine(NAME, f"read and written; {len(versions)} versions; live is {live.version}")
 
 
 def _left_behind(registry: IndexRegistry) -> Iterator[Finding]:
-    left = registry.collect(datetime.now(UTC) - UPLOAD_PATIENCE, dry_run=True)
-    if left:
-        told = f"{len(left)} uploads never came to their end: {', '.join(left)}"
-        yield note("uploads", told, "Nobody sees them; remove them: millirec versions collect", "registry-leftovers")
+    uploads = registry.collect(datetime.now(UTC) - UPLOAD_PATIENCE, dry_run=True)
+    if uploads:
+        text = f"{len(uploads)} uploads never came to their end: {', '.join(uploads)}"
+        yield note("uploads", text, "Nobody sees them; remove them: millirec versions collect", "registry-leftovers")
 
 
 def _aliases(registry: IndexRegistry) -> Iterator[Finding]:
     moves = registry.aliases()
-    found = [*_rollback(registry), *(one for alias, move in moves.items() for one in _alias(registry, alias, move))]
-    yield from found or [fine("aliases", ", ".join(sorted(moves)) or "none")]
+    findings = [
+        *_rollback(registry),
+        *(finding for alias, move in moves.items() for finding in _alias(registry, alias, move)),
+    ]
+    yield from findings or [fine("aliases", ", ".join(sorted(moves)) or "none")]
 
 
 def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Finding]:
@@ -91,9 +95,9 @@ def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Fin
         yield wrong(name, f"points at {move.version}, which nobody can load: {error}", f"Move it: {away}", section)
         return
     if manifest.format_version != FORMAT_VERSION and in_service(alias):
-        told = f"{move.version} has artefact format {manifest.format_version}, this release reads {FORMAT_VERSION}"
+        text = f"{move.version} has artefact format {manifest.format_version}, this release reads {FORMAT_VERSION}"
         todo = f"Upgrade what is older, replicas and consumers or the trainer; until then: {away}"
-        yield wrong(name, told, todo, section)
+        yield wrong(name, text, todo, section)
     if alias in (CANARY, SHADOW):
         yield from _rollout(name, move, away)
 
@@ -101,9 +105,9 @@ def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Fin
 def _rollback(registry: IndexRegistry) -> Iterator[Finding]:
     earlier = previous(registry)
     if earlier is not None and registry.manifest(earlier).format_version != FORMAT_VERSION:
-        told = f"a rollback would bring back {earlier}, whose format this release does not read"
+        text = f"a rollback would bring back {earlier}, whose format this release does not read"
         yield note(
-            "alias previous", told, "Train and promote once more: then there is one to go back to.", "version-refused"
+            "alias previous", text, "Train and promote once more: then there is one to go back to.", "version-refused"
         )
 
 
@@ -112,10 +116,10 @@ def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:
     if move.rollout is None:
         yield note(name, f"{move.version} was put there by hand and answers nobody", f"Clear it: {away}", "aliases")
     elif age > max(LINGERS, timedelta(seconds=2 * move.rollout.step_seconds)):
-        told = f"{move.version} has been at {move.rollout.share:.0%} for {age.days} days"
+        text = f"{move.version} has been at {move.rollout.share:.0%} for {age.days} days"
         ask = "canary status" if move.alias == CANARY else "shadow report"
         todo = f'See how it does: millirec {ask}. Then go on, or end it: millirec {move.alias} stop -r "..."'
-        yield note(name, told, todo, "aliases")
+        yield note(name, text, todo, "aliases")
 
 
 def _files(registry: IndexRegistry) -> Iterator[Finding]:

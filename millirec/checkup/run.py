@@ -11,7 +11,7 @@ from recsys.masking import masked
 
 
 async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
-    """What every check found, in their order."""
+    """Run every check and return the findings in the order of the checks, secrets masked."""
     checks: list[Check] = [
         connections.feature_store,
         connections.interaction_topic,
@@ -25,9 +25,9 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         connections.open_files,
         connections.keys,
     ]
-    found = await asyncio.gather(*(check(settings) for check in checks))
+    results = await asyncio.gather(*(check(settings) for check in checks))
     return [
         msgspec.structs.replace(finding, found=masked(finding.found), todo=masked(finding.todo))
-        for findings in found
+        for findings in results
         for finding in findings
     ]

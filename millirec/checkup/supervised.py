@@ -14,7 +14,7 @@ NAME = "supervisor"
 
 
 async def supervised(settings: Settings) -> list[Finding]:  # noqa: ARG001
-    """Nothing where the settings are not of a standalone deployment."""
+    """Check the processes that `millirec up` runs; no findings outside of a standalone deployment."""
     data = os.environ.get(DATA_VARIABLE)
     if data is None:
         return []
@@ -29,14 +29,14 @@ def _ended(record: SupervisorRecord) -> Iterator[Finding]:
         if process.ended_at is None:
             continue
         ago = (datetime.now(UTC) - process.ended_at).total_seconds()
-        told = f"ended {ago:,.0f} s ago ({process.ending}){process.words and ': '}{process.words}"
+        text = f"ended {ago:,.0f} s ago ({process.ending}){process.words and ': '}{process.words}"
         todo = f"Its log says why: {process.log}"
         if process.running:
-            yield note(process.name, f"runs, started again {process.restarts} times; it {told}", todo, "process-ended")
+            yield note(process.name, f"runs, started again {process.restarts} times; it {text}", todo, "process-ended")
         else:
             yield wrong(
                 process.name,
-                f"is being started again, {process.restarts} times so far; it {told}",
+                f"is being started again, {process.restarts} times so far; it {text}",
                 todo,
                 "process-ended",
             )

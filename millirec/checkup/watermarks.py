@@ -11,8 +11,9 @@ from recsys.settings import TopicBackend
 
 
 async def watermarks(settings: Settings) -> list[Finding]:
+    """Check that the next message of each partition comes after the watermark of the log."""
     try:
-        # The topic second: it may move on meanwhile, and then only away from the watermark.
+        # The topic second: it may move on in between, and then only away from the watermark.
         reached = await asyncio.to_thread(_reached, settings)
         following = await open_interaction_topic(settings.topic, settings.store).next_offsets()
     except RecsysError:
@@ -23,20 +24,20 @@ async def watermarks(settings: Settings) -> list[Finding]:
     if not ahead:
         return [fine("watermarks", "new messages lie beyond what the log has")]
     names = ", ".join(f"{partition} (next {following[partition]}, log {offset})" for partition, offset in ahead.items())
-    told = f"the topic is behind the log, which new messages never reach, in {names}"
+    text = f"the topic is behind the log, which new messages never reach, in {names}"
     todo = "It was emptied or made anew, or its server's clock went back. Give it another name (MILLIREC_TOPIC__NAME)"
-    return [wrong("watermarks", told, f"{todo}{_commands(settings, ahead)}.", "watermark-ahead")]
+    return [wrong("watermarks", text, f"{todo}{_commands(settings, ahead)}.", "watermark-ahead")]
 
 
 def _reached(settings: Settings) -> Mapping[str, int]:
-    """Loads the table engine in its thread, as the check of the log does."""
+    """Return the last offset of each partition in the log; loads the table engine in the calling thread."""
     from recsys.interaction_log import open_interaction_log
 
     return open_interaction_log(settings.log).watermarks()
 
 
 def _commands(settings: Settings, ahead: Mapping[str, int]) -> str:
-    """How to have new entries of Streams come beyond the watermarks, under the name that is there."""
+    """Return the commands that move a stream's next entry beyond the watermark, for the same topic name."""
     from recsys.interaction_topic.stream_group import StreamKeys, milliseconds_of
 
     topic = settings.topic

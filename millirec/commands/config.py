@@ -11,6 +11,8 @@ from recsys.masking import masked
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `config` command to `app`."""
+
     @app.command("config")
     def config(
         section: Annotated[str | None, typer.Argument(help="Only this section, such as `topic`.")] = None,

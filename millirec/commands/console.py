@@ -15,6 +15,8 @@ MAX_MESSAGE = 2**20
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `console` command to `app`."""
+
     @app.command("console")
     def console(
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -44,7 +46,7 @@ def register(app: typer.Typer) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # Nobody's X-Forwarded-For counts by itself, not even loopback's.
+            # X-Forwarded-For is ignored by default, even from loopback.
             proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
             ws_max_size=MAX_MESSAGE,
             timeout_graceful_shutdown=2,

@@ -12,11 +12,15 @@ from millirec.settings import Settings, load_settings
 
 
 class Group(StrEnum):
+    """The consumer groups."""
+
     FEATURES = "features"
     LOG = "log"
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `consume` command to `app`."""
+
     @app.command("consume")
     def consume(
         groups: Annotated[list[Group] | None, typer.Argument(help="features, log; both when none is named.")] = None,
@@ -30,7 +34,7 @@ def register(app: typer.Typer) -> None:
         if metrics_port is not None:
             ingest = settings.ingest.model_copy(update={"metrics_port": metrics_port})
             settings = settings.model_copy(update={"ingest": ingest})
-        asyncio.run(_consume(settings, [one.value for one in groups or list(Group)]))
+        asyncio.run(_consume(settings, [group.value for group in groups or list(Group)]))
 
 
 async def _consume(settings: Settings, groups: list[str]) -> None:
@@ -41,8 +45,8 @@ async def _consume(settings: Settings, groups: list[str]) -> None:
     gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
     await consume(
         groups,
         topic=settings.topic,

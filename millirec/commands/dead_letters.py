@@ -28,7 +28,9 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 SHOWN_BYTES = 2_000
 
 
-class Which(StrEnum):
+class StatusFilter(StrEnum):
+    """The letters to select, by what became of them."""
+
     WAITING = "waiting"
     REPLAYED = "replayed"
     DISCARDED = "discarded"
@@ -50,11 +52,11 @@ def list_letters(
     reason: Reason = "",
     field: Field = "",
     since: Since = None,
-    status: Annotated[Which, typer.Option(help="What became of them.")] = Which.WAITING,
+    status: Annotated[StatusFilter, typer.Option(help="What became of them.")] = StatusFilter.WAITING,
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
-    """Dead letters, those seen last first."""
+    """List dead letters, those seen last first."""
     letters = _letters(load_settings()).letters(_query(status, None, reason, field, since, limit))
     if json:
         print_json_lines(letters)
@@ -64,9 +66,11 @@ def list_letters(
         return
     table = Table(Column("letter", no_wrap=True), "status", "field", "reason", "from", Column("seen", justify="right"))
     table.add_column("last seen", no_wrap=True)
-    for one in letters:
-        place, seen = f"{one.partition}:{one.offset}", f"{one.last_seen:%Y-%m-%d %H:%M:%S}"
-        table.add_row(one.letter, one.status, one.field, one.reason, place, str(one.times_seen), seen)
+    for letter in letters:
+        position, last_seen = f"{letter.partition}:{letter.offset}", f"{letter.last_seen:%Y-%m-%d %H:%M:%S}"
+        table.add_row(
+            letter.letter, letter.status, letter.field, letter.reason, position, str(letter.times_seen), last_seen
+        )
     console.print(table)
 
 
@@ -74,20 +78,23 @@ def list_letters(
 def show(
     letter: Annotated[str, typer.Argument(help="A letter, by id or by how it begins.")], json: Json = False
 ) -> None:
-    """All that is known of one letter, and its message."""
+    """Show one letter with all its fields, and its message."""
     letters = _letters(load_settings())
-    found = letters.letters(_query(Which.ALL, [letter], limit=2))
-    if not found:
+    matches = letters.letters(_query(StatusFilter.ALL, [letter], limit=2))
+    if not matches:
         raise NotFound("dead letter", letter)
-    if len(found) > 1:
+    if len(matches) > 1:
         raise InvalidInput("letter", f"{letter!r} is how several begin")
-    content = letters.content(found).get(found[0].letter)
+    content = letters.content(matches).get(matches[0].letter)
     if json:
-        whole = {**msgspec.to_builtins(found[0]), "content": None if content is None else msgspec.to_builtins(content)}
+        whole = {
+            **msgspec.to_builtins(matches[0]),
+            "content": None if content is None else msgspec.to_builtins(content),
+        }
         print_json(whole)
         return
     table = Table.grid(padding=(0, 2))
-    for name, value in msgspec.to_builtins(found[0]).items():
+    for name, value in msgspec.to_builtins(matches[0]).items():
         if value is not None:
             table.add_row(name.replace("_", " "), str(value))
     for name, header in ({} if content is None else content.headers).items():
@@ -108,21 +115,21 @@ def replay(
 ) -> None:
     """Send the messages of waiting letters again, as they came, once their cause is gone.
 
-    What is still wrong comes back as the same letter. An event that was counted meanwhile is not counted twice.
+    What is still wrong comes back as the same letter. An event that was counted in between is not counted twice.
     """
     settings = load_settings()
-    kept = _letters(settings)
-    chosen = _chosen(kept, _query(None, letters, reason, field, since, limit), everything)
+    store = _letters(settings)
+    chosen = _chosen(store, _query(None, letters, reason, field, since, limit), everything)
     if dry_run:
-        _rehearse(settings, kept, chosen)
+        _rehearse(settings, store, chosen)
         return
-    sent = asyncio.run(_replay(settings, kept, chosen))
+    sent = asyncio.run(_replay(settings, store, chosen))
     console.print(f"{sent:,} replayed; what is still wrong will wait again", highlight=False)
 
 
 @app.command()
 def discard(
-    why: Annotated[str, typer.Option("--why", "-w", help="Why; kept with the letter.")],
+    explanation: Annotated[str, typer.Option("--why", "-w", help="Why; kept with the letter.")],
     letters: Ids = None,
     everything: Everything = False,
     reason: Reason = "",
@@ -131,13 +138,13 @@ def discard(
     limit: Limit = None,
     dry_run: Dry = False,
 ) -> None:
-    """Give waiting letters up: their messages are erased for good, and what is left says who did it and why."""
-    if not why.strip():
+    """Discard waiting letters: their messages are erased for good, and the letters record who did it and why."""
+    if not explanation.strip():
         raise InvalidInput("why", "must say something")
-    kept = _letters(load_settings())
-    chosen = _chosen(kept, _query(None, letters, reason, field, since, limit), everything)
+    store = _letters(load_settings())
+    chosen = _chosen(store, _query(None, letters, reason, field, since, limit), everything)
     if not dry_run:
-        kept.discard(chosen, getpass.getuser(), why, datetime.now(UTC))
+        store.discard(chosen, getpass.getuser(), explanation, datetime.now(UTC))
     console.print(f"{len(chosen):,} {'would be ' * dry_run}discarded", highlight=False)
 
 
@@ -148,52 +155,52 @@ def _letters(settings: Settings) -> "DeadLetters":
 
 
 def _query(
-    which: Which | None,
+    choice: StatusFilter | None,
     ids: Sequence[str] | None,
     reason: str = "",
     field: str = "",
     since: str | None = None,
     limit: int | None = None,
 ) -> "LetterQuery":
-    """Where `which` is left open: those that wait, unless some are named."""
+    """Return the query of the options. Without a status, only waiting letters, or any that are named by id."""
     from recsys.interaction_log.letters import LetterQuery, Status
 
-    which = which or (Which.ALL if ids else Which.WAITING)
-    status = None if which is Which.ALL else Status(which.value)
+    choice = choice or (StatusFilter.ALL if ids else StatusFilter.WAITING)
+    status = None if choice is StatusFilter.ALL else Status(choice.value)
     return LetterQuery(status, reason, field, None if since is None else _moment(since), ids or (), limit=limit)
 
 
-def _chosen(kept: "DeadLetters", query: "LetterQuery", everything: bool) -> "list[DeadLetter]":
-    """Those of `query` that are not discarded, and no accident."""
+def _chosen(store: "DeadLetters", query: "LetterQuery", everything: bool) -> "list[DeadLetter]":
+    """Return the letters of `query` that are not discarded. Raises `InvalidInput` where nothing limits the choice."""
     if not everything and not (query.ids or query.reason or query.field or query.since or query.limit):
         raise InvalidInput("letters", "name some, filter them, or say --all")
-    chosen = [one for one in kept.letters(query) if one.status.value != Which.DISCARDED]
+    chosen = [letter for letter in store.letters(query) if letter.status.value != StatusFilter.DISCARDED]
     for name in query.ids:
-        if not any(one.letter.startswith(name) for one in chosen):
+        if not any(letter.letter.startswith(name) for letter in chosen):
             raise NotFound("dead letter", name)
     return chosen
 
 
-def _rehearse(settings: Settings, kept: "DeadLetters", chosen: "Sequence[DeadLetter]") -> None:
+def _rehearse(settings: Settings, store: "DeadLetters", chosen: "Sequence[DeadLetter]") -> None:
     from ingest.letters_replay import rehearse
 
-    refused = rehearse(kept, chosen, settings.ingest, datetime.now(UTC))
+    refused = rehearse(store, chosen, settings.ingest, datetime.now(UTC))
     console.print(f"{len(chosen):,} would be sent, {len(refused):,} of them refused again", highlight=False)
-    for (field, reason), count in Counter((one.field, one.reason) for one in refused).most_common(20):
+    for (field, reason), count in Counter((refusal.field, refusal.reason) for refusal in refused).most_common(20):
         console.print(f"  {count:,} {field}: {reason}", highlight=False)
 
 
-async def _replay(settings: Settings, kept: "DeadLetters", chosen: "Sequence[DeadLetter]") -> int:
+async def _replay(settings: Settings, store: "DeadLetters", chosen: "Sequence[DeadLetter]") -> int:
     from ingest.letters_replay import replay
 
     async with open_interaction_topic(settings.topic, settings.store).producer() as producer:
         with progress_bar() as bar:
             task = bar.add_task("replay", total=len(chosen))
-            return await replay(kept, chosen, producer, getpass.getuser(), lambda done: bar.update(task, advance=done))
+            return await replay(store, chosen, producer, getpass.getuser(), lambda done: bar.update(task, advance=done))
 
 
 def _moment(text: str) -> datetime:
-    """`2h` ago, or an ISO time, in UTC where it names no zone. Raises `InvalidInput`."""
+    """Return the time that `2h` (ago) or an ISO time means, in UTC where it names no zone. Raises `InvalidInput`."""
     if (ago := AGO.fullmatch(text)) is not None:
         return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
     try:
@@ -204,7 +211,7 @@ def _moment(text: str) -> datetime:
 
 
 def _readable(value: bytes) -> str:
-    """Text as it is, other bytes as Python writes them, cut where they are long."""
+    """Return bytes as text where they are UTF-8, else as a Python literal, cut where they are long."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

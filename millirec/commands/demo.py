@@ -24,6 +24,8 @@ MAPPING = "online_retail.yaml"
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `demo` command to `app`."""
+
     @app.command("demo")
     def demo(
         data: Data = Path("var/demo"),
@@ -72,7 +74,7 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Import, train and promote what is not there yet: a model of the first year, then one of both.
+    """Import, train and promote what is missing: a version of the first year, then one of both years.
 
     Two versions, so that there is something to roll back to.
     """
@@ -90,7 +92,7 @@ def prepare(settings: Settings) -> None:
 
 
 def shipped_data() -> Path:
-    """The folder with the shop's data: beside the packages in a checkout, inside one when installed."""
+    """Return the folder with the shop's data: beside the packages in a checkout, inside one when installed."""
     import millirec
 
     package = Path(millirec.__file__).parent

@@ -17,6 +17,8 @@ COLOURS = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "red"}
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `doctor` command to `app`."""
+
     @app.command("doctor")
     def doctor(
         deep: Annotated[
@@ -28,21 +30,21 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 if something is wrong. Each finding names its section of docs/runbook.md.
         """
-        found = asyncio.run(examine(load_settings(), deep=deep))
-        sound = all(one.state is not State.WRONG for one in found)
+        findings = asyncio.run(examine(load_settings(), deep=deep))
+        sound = all(finding.state is not State.WRONG for finding in findings)
         if json:
-            print_json({"sound": sound, "findings": found})
+            print_json({"sound": sound, "findings": findings})
         else:
-            console.print(_table(found))
+            console.print(_table(findings))
         if not sound:
             raise typer.Exit(1)
 
 
-def _table(found: list[Finding]) -> Table:
+def _table(findings: list[Finding]) -> Table:
     table = Table("check", "", "what was found, and what to do")
-    for one in found:
-        told = [Text(printable(one.found))]
-        told += [Text(printable(one.todo), style="yellow")] if one.todo else []
-        told += [Text(f"{RUNBOOK}#{one.section}", style="dim")] if one.section else []
-        table.add_row(one.check, Text(one.state.value, style=COLOURS[one.state]), Text("\n").join(told))
+    for finding in findings:
+        lines = [Text(printable(finding.found))]
+        lines += [Text(printable(finding.todo), style="yellow")] if finding.todo else []
+        lines += [Text(f"{RUNBOOK}#{finding.section}", style="dim")] if finding.section else []
+        table.add_row(finding.check, Text(finding.state.value, style=COLOURS[finding.state]), Text("\n").join(lines))
     return table

@@ -13,6 +13,8 @@ from recsys.errors import StoreUnavailable
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `import` command to `app`."""
+
     @app.command("import")
     def import_(
         files: Annotated[
@@ -54,6 +56,7 @@ def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Setti
         tasks = {path: bar.add_task(path.name, total=None) for path in files}
 
         def show(progress: Progress) -> None:
+            """Move the progress bar of a file."""
             bar.update(tasks[progress.file], completed=progress.done, total=progress.total)
 
         read = read_mapping(mapping) if mapping is not None else None
@@ -63,12 +66,13 @@ def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Setti
 
 
 def seed_store(settings: Settings) -> None:
-    """Bring the feature store up to what the log knows."""
+    """Write users' recent interactions and all items of the log to the feature store."""
     from ingest.rebuild import rebuild_features
     from recsys.feature_store import open_feature_store
     from recsys.interaction_log import open_interaction_log
 
     async def seed() -> None:
+        """Rebuild the features with a progress bar."""
         store = open_feature_store(settings.store)
         try:
             with progress_bar() as bar:

@@ -17,6 +17,8 @@ SCOPES = (
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `key` command to `app`."""
+
     @app.command("key")
     def key(
         name: Annotated[str, typer.Argument(help="Who will hold the key; appears in logs and audit entries.")],
@@ -24,7 +26,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make an API key: shown once, stored only as a hash."""
         secret = make_key()
-        scopes = ", ".join(f'"{one.value}"' for one in scope)
+        scopes = ", ".join(f'"{entry.value}"' for entry in scope)
         console.print("The key, shown only now:", highlight=False)
         console.print(f"  {secret}", highlight=False, soft_wrap=True)
         console.print()

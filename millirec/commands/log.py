@@ -29,18 +29,18 @@ log = structlog.get_logger()
 def tidy(
     every: Annotated[float | None, typer.Option(min=0.01, help="Again every so many hours, until stopped.")] = None,
 ) -> None:
-    """Rewrite small files into few, delete repeats and rows of erased users, and delete files nobody needs any more.
+    """Rewrite small files into few, delete repeats, rows of erased users, and files that are no longer needed.
 
-    Meant for cron, or with --every for a process of its own; readers and writers go on meanwhile. Versions of the log
-    stay readable for `log.retention` seconds: the time within which an erased row leaves the last file.
+    Meant for cron, or with --every for a process of its own; readers and writers go on. Versions of the log stay
+    readable for `log.retention` seconds: the time within which an erased row leaves the last file.
     """
     settings = load_settings()
     if every is None:
         _report(_tidy(settings))
         return
     ended = threading.Event()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: ended.set())
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: ended.set())
     while not ended.is_set():
         try:
             done = _tidy(settings)
@@ -53,7 +53,7 @@ def tidy(
 
 @app.command()
 def stats() -> None:
-    """How large the log is, and which versions of it can be read."""
+    """Show how large the log is, and which versions of it can be read."""
     from recsys.interaction_log import open_interaction_log
 
     interactions = open_interaction_log(load_settings().log)
@@ -67,18 +67,28 @@ def stats() -> None:
 def erasures(
     json: Annotated[bool, typer.Option("--json", help="JSON, one receipt a line.")] = False,
 ) -> None:
-    """The receipts of all erasures, newest first. Whose they are, they do not say."""
-    found = sorted(open_erasure_receipts(load_settings().registry).all(), key=_requested_at, reverse=True)
+    """List the receipts of all erasures, newest first; they do not name the users."""
+    receipts = sorted(open_erasure_receipts(load_settings().registry).all(), key=_requested_at, reverse=True)
     if json:
-        print_json_lines(found)
+        print_json_lines(receipts)
         return
     table = Table(Column("receipt", no_wrap=True), "requested", "features gone", Column("rows", justify="right"))
     for name in ("rows deleted", "files deleted"):
         table.add_column(name)
-    for one in found:
-        moments = map(_moment, (one.requested_at, one.features_removed_at, one.rows_deleted_at, one.files_deleted_at))
+    for receipt in receipts:
+        moments = map(
+            _moment,
+            (receipt.requested_at, receipt.features_removed_at, receipt.rows_deleted_at, receipt.files_deleted_at),
+        )
         requested, features, deleted, vacuumed = moments
-        table.add_row(one.receipt, requested, features, "-" if one.rows is None else f"{one.rows:,}", deleted, vacuumed)
+        table.add_row(
+            receipt.receipt,
+            requested,
+            features,
+            "-" if receipt.rows is None else f"{receipt.rows:,}",
+            deleted,
+            vacuumed,
+        )
     console.print(table)
 
 
@@ -87,6 +97,7 @@ def _tidy(settings: Settings) -> "Tidied":
     from recsys.interaction_log import open_interaction_log
 
     async def run() -> "Tidied":
+        """Tidy the log with a progress bar."""
         store = open_feature_store(settings.store)
         try:
             with progress_bar() as bar:

@@ -25,24 +25,24 @@ Name = Annotated[str, typer.Argument(help="A placement, such as `home`.")]
 
 @app.command("list")
 def list_placements() -> None:
-    """Every placement that answers, and whose word it is."""
+    """List every placement in force, and where it was set."""
     settings = load_settings()
     changes = open_index_registry(settings.registry).placements()
     table = Table(Column("placement", no_wrap=True), "origin", Column("k", justify="right"), "sources", "filter")
-    for name, (origin, one) in sorted(_in_force(settings, changes).items()):
-        sources = ", ".join(f"{part.source} {part.share:g}" for part in one.sources)
-        table.add_row(name, origin, str(one.k), sources, one.filter)
+    for name, (origin, placement) in sorted(_in_force(settings, changes).items()):
+        sources = ", ".join(f"{part.source} {part.share:g}" for part in placement.sources)
+        table.add_row(name, origin, str(placement.k), sources, placement.filter)
     console.print(table)
 
 
 @app.command()
 def show(name: Name) -> None:
-    """The whole placement, as JSON: what `set` takes."""
+    """Print the whole placement as JSON, as `set` takes it."""
     settings = load_settings()
-    found = _in_force(settings, open_index_registry(settings.registry).placements()).get(name)
-    if found is None:
+    entry = _in_force(settings, open_index_registry(settings.registry).placements()).get(name)
+    if entry is None:
         raise NotFound("placement", name)
-    print_json(found[1])
+    print_json(entry[1])
 
 
 @app.command("set")
@@ -57,7 +57,7 @@ def set_placement(
 
 @app.command()
 def delete(name: Name) -> None:
-    """Take back what was set: the configured or ready-made placement of this name answers again, if there is one."""
+    """Delete a placement that was set; the configured or ready-made one of this name answers again, if there is one."""
     settings = load_settings()
     last = open_index_registry(settings.registry).placements().get(name)
     if last is None or last.placement is None:
@@ -67,21 +67,23 @@ def delete(name: Name) -> None:
 
 @app.command()
 def history(name: Name) -> None:
-    """Who changed a placement and when."""
+    """List the changes of a placement: who made them and when."""
     table = Table("#", "changed at", "actor", "placement")
     for change in open_index_registry(load_settings().registry).placement_history(name):
-        body = "taken back" if change.placement is None else msgspec.json.encode(_told(change.placement)).decode()
+        body = (
+            "taken back" if change.placement is None else msgspec.json.encode(_differences(change.placement)).decode()
+        )
         table.add_row(str(change.sequence), f"{change.changed_at:%Y-%m-%d %H:%M:%S}", change.actor, body)
     console.print(table)
 
 
 def _in_force(settings: Settings, changes: dict[str, PlacementChange]) -> dict[str, tuple[str, Placement]]:
-    found = {name: ("ready-made", one) for name, one in READY_MADE.items()}
-    found |= {name: ("settings", one) for name, one in settings.serve.placements.items()}
+    placements = {name: ("ready-made", placement) for name, placement in READY_MADE.items()}
+    placements |= {name: ("settings", placement) for name, placement in settings.serve.placements.items()}
     for name, change in changes.items():
         if change.placement is not None:
-            found[name] = ("operator", change.placement)
-    return found
+            placements[name] = ("operator", change.placement)
+    return placements
 
 
 def _decoded(body: str) -> Placement:
@@ -94,8 +96,8 @@ def _decoded(body: str) -> Placement:
         raise invalid_input(error, "placement") from error
 
 
-def _told(placement: Placement) -> dict[str, object]:
-    """What differs from the defaults."""
+def _differences(placement: Placement) -> dict[str, object]:
+    """Return the fields of a placement that differ from the defaults."""
     default = msgspec.to_builtins(Placement())
     return {name: value for name, value in msgspec.to_builtins(placement).items() if value != default[name]}
 

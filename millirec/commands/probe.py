@@ -32,7 +32,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure a running deployment from 
 
 
 class TooSlow(RecsysError):
-    """Events take effect later than was asked for."""
+    """Events take effect later than allowed."""
 
 
 @app.callback()
@@ -57,7 +57,7 @@ def freshness(
     max_p99: Annotated[float | None, typer.Option(min=0, help="Milliseconds; exit code 1 when p99 is above.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a probe counts as lost; exit code 1.")] = 10.0,
 ) -> None:
-    """How long an event takes from its acknowledgement (202) to its effect.
+    """Measure how long an event takes from its acknowledgement (202) to its effect.
 
     Posts views for a user of its own, one by one, and polls GET /users/ID until the record has a new revision and
     an embedding of the live version; or, with --answer, GET /recommend until the answer is another one. Each look
@@ -104,26 +104,26 @@ def _probe_all(
     client: "httpx.Client", user_id: str, look: "Callable[[httpx.Client, str], Any]", probes: int, timeout: float
 ) -> Iterator[float]:
     params: dict[str, str | int] = {"user_id": user_id, "k": ITEMS}
-    items = [one["item_id"] for one in _checked(client.get("/recommend", params=params))["items"]]
+    items = [item["item_id"] for item in _checked(client.get("/recommend", params=params))["items"]]
     if not items:
         raise Unavailable("the service recommends nothing, so that there is no item to view: is a version live?")
     with progress_bar() as bar:
         task = bar.add_task("probing", total=probes)
         for number in range(probes):
             event = {"event_id": f"{user_id}-{number}", "user_id": user_id, "item_id": items[number % len(items)]}
-            before = look(client, user_id)
+            previous = look(client, user_id)
             _checked(client.post("/events", json={**event, "type": "view"}))
-            yield _until_changed(client, user_id, look, before, timeout)
+            yield _until_changed(client, user_id, look, previous, timeout)
             bar.advance(task)
             # Out of step with whatever the consumer does in turns.
             time.sleep(uniform(0, LONGEST_PAUSE))  # noqa: S311
 
 
 def _until_changed(
-    client: "httpx.Client", user_id: str, look: "Callable[[httpx.Client, str], Any]", before: object, timeout: float
+    client: "httpx.Client", user_id: str, look: "Callable[[httpx.Client, str], Any]", previous: object, timeout: float
 ) -> float:
     acknowledged = time.perf_counter()
-    while (now := look(client, user_id)) is None or now == before:
+    while (current := look(client, user_id)) is None or current == previous:
         if time.perf_counter() - acknowledged > timeout:
             raise TooSlow(f"an event had no effect within {timeout:g} s: does `millirec consume features` run?")
         time.sleep(POLL_PAUSE)
@@ -136,8 +136,8 @@ def _record(client: "httpx.Client", user_id: str) -> int | None:
     deadline = time.perf_counter() + REQUEST_TIMEOUT
     while (response := client.get(_path(user_id))).status_code == 503 and time.perf_counter() < deadline:
         time.sleep(LONGEST_PAUSE)
-    found = _checked(response)
-    return found["revision"] if found["embedding_stored"] else None
+    record = _checked(response)
+    return record["revision"] if record["embedding_stored"] else None
 
 
 def _answer(client: "httpx.Client", user_id: str) -> Any:
@@ -158,5 +158,5 @@ def _checked(response: "httpx.Response") -> Any:
 
 
 def _quantile(ordered: list[float], share: float) -> float:
-    """The smallest value that `share` of them do not exceed."""
+    """Return the smallest of the `ordered` values that `share` of them do not exceed."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

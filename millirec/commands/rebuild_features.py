@@ -24,10 +24,12 @@ PATIENCE = 60
 """Times that the log is looked at, as far apart as its consumer's commits, before its consumer counts as stopped."""
 AGO = re.compile(r"(\d{1,4})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-PLACE = re.compile(r"(.+):(\d{1,19})")
+POSITION = re.compile(r"(.+):(\d{1,19})")
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `rebuild-features` command to `app`."""
+
     @app.command("rebuild-features")
     def rebuild_features(
         since: Annotated[
@@ -89,7 +91,7 @@ async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bo
 
 
 async def _reached(log: "InteractionLog", offsets: Mapping[str, int], pause: float) -> None:
-    """Raises `LogUnavailable` where nobody writes the log."""
+    """Wait until the log has come to `offsets`. Raises `LogUnavailable` where no consumer writes the log."""
     for _ in range(PATIENCE):
         watermarks = await asyncio.to_thread(log.watermarks)
         if all(watermarks.get(partition, -1) >= offset for partition, offset in offsets.items()):
@@ -98,27 +100,27 @@ async def _reached(log: "InteractionLog", offsets: Mapping[str, int], pause: flo
     raise LogUnavailable("the log stays behind the store: does its consumer run (millirec consume)? Then rebuild again")
 
 
-def _start(given: list[str], log: "InteractionLog") -> dict[str, int] | None:
-    """The last offset per partition that need not be looked at. Raises `InvalidInput`, `NotFound`."""
-    if not given:
+def _start(since: list[str], log: "InteractionLog") -> dict[str, int] | None:
+    """Return the last offset per partition to skip, None for a full rebuild. Raises `InvalidInput`, `NotFound`."""
+    if not since:
         return None
-    if all(PLACE.fullmatch(one) and _time(one) is None for one in given):
+    if all(POSITION.fullmatch(text) and _time(text) is None for text in since):
         # A partition that is not named need not be looked at.
-        named = {found[1]: int(found[2]) - 1 for one in given if (found := PLACE.fullmatch(one))}
+        named = {match[1]: int(match[2]) - 1 for text in since if (match := POSITION.fullmatch(text))}
         return {**log.watermarks(), **named}
-    if len(given) > 1:
+    if len(since) > 1:
         raise InvalidInput("from", "only places on the topic may be given more than once")
-    moment = _time(given[0])
+    moment = _time(since[0])
     if moment is not None:
         version = log.version_at(moment)
         return None if version < 0 else log.watermarks(version)
-    if re.fullmatch(r"v\d{1,18}", given[0]):
-        return log.watermarks(int(given[0][1:]))
-    raise InvalidInput("from", f"{given[0]!r} is neither like 2h nor a time, a version (v17) or a place (topic-0:5000)")
+    if re.fullmatch(r"v\d{1,18}", since[0]):
+        return log.watermarks(int(since[0][1:]))
+    raise InvalidInput("from", f"{since[0]!r} is neither like 2h nor a time, a version (v17) or a place (topic-0:5000)")
 
 
 def _time(text: str) -> datetime | None:
-    """`2h` ago, or an ISO time, in UTC where it names no zone."""
+    """Return the time that `2h` (ago) or an ISO time means, in UTC where it names no zone; None for other text."""
     if (ago := AGO.fullmatch(text)) is not None:
         return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
     try:

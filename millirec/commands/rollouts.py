@@ -49,7 +49,7 @@ def start(
         ),
     ] = None,
 ) -> None:
-    """Begin at the first step. The service moves on, promotes or takes back by itself, and says why in the history."""
+    """Start a canary at its first step. The service advances, promotes or stops it, and says why in the history."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
@@ -67,7 +67,7 @@ def start(
 
 @canary.command()
 def status(json: Json = False) -> None:
-    """Each guardrail as it stands, and what happens next."""
+    """Show each guardrail of the canary, and what happens next."""
     # Here, because it takes the service's modules, which no other command of this kind needs.
     from app.canary_guard import judged
     from app.rollout_schemas import CanaryAnswer, canary_answer
@@ -75,23 +75,30 @@ def status(json: Json = False) -> None:
     settings = load_settings()
     move, rollout = _running(settings, CANARY)
     verdict = _with_store(settings, lambda store: judged(store, move, rollout))
-    found: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
+    answer: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
     if json:
-        print_json(found)
+        print_json(answer)
         return
     console.print(f"{move.version} beside {rollout.control}: {verdict.reason}", highlight=False)
     table = Table("users who were ...", *(Column(name, justify="right") for name in ("live", "canary", "difference")))
     table.add_column("between", justify="right")
-    for one in found.outcomes:
-        bounds = "not known yet" if one.low is None or one.high is None else f"{one.low:+.2%} and {one.high:+.2%}"
-        sides = (f"{one.control_rate:.2%} of {one.control_users:,}", f"{one.canary_rate:.2%} of {one.canary_users:,}")
-        table.add_row(one.name, *sides, f"{one.difference:+.2%}", bounds)
+    for outcome in answer.outcomes:
+        bounds = (
+            "not known yet"
+            if outcome.low is None or outcome.high is None
+            else f"{outcome.low:+.2%} and {outcome.high:+.2%}"
+        )
+        sides = (
+            f"{outcome.control_rate:.2%} of {outcome.control_users:,}",
+            f"{outcome.canary_rate:.2%} of {outcome.canary_users:,}",
+        )
+        table.add_row(outcome.name, *sides, f"{outcome.difference:+.2%}", bounds)
     console.print(table)
 
 
 @canary.command("advance")
 def advance(reason: Reason) -> None:
-    """On to the next step now, whatever it waits for; after the last one the version is promoted."""
+    """Move to the next step now, whatever it waits for; after the last one the version is promoted."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
@@ -102,7 +109,7 @@ def advance(reason: Reason) -> None:
 
 @canary.command("stop")
 def stop_canary(reason: Reason) -> None:
-    """Everybody gets the live version again."""
+    """Stop the canary: all users get the live version again."""
     _stop(CANARY, reason)
 
 
@@ -112,7 +119,7 @@ def begin(
     reason: Reason,
     share: Annotated[float, typer.Option(help="The share of requests, above 0 and up to 1.")] = SHADOW_SHARE,
 ) -> None:
-    """Begin. What there is no room for within a fiftieth of each worker's time is skipped, and counted."""
+    """Start a shadow. Requests beyond a fiftieth of each worker's time are skipped, and counted."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
@@ -122,30 +129,32 @@ def begin(
 
 @shadow.command("report")
 def show(json: Json = False) -> None:
-    """How its answers compare with those that were given: items, times, scores."""
+    """Show how the shadow's answers compare with those of the live version: items, times, scores."""
     settings = load_settings()
     move, rollout = _running(settings, SHADOW)
-    found = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
+    comparison = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
     if json:
-        print_json({"version": move.version, **msgspec.to_builtins(found)})
+        print_json({"version": move.version, **msgspec.to_builtins(comparison)})
         return
-    seconds, scores = found.seconds, found.scores
+    seconds, scores = comparison.seconds, comparison.scores
     console.print(
-        f"{move.version} beside {rollout.control}: {found.compared:,} compared, {found.failed:,} failed, "
-        f"{found.skipped:,} skipped",
+        f"{move.version} beside {rollout.control}: {comparison.compared:,} compared, {comparison.failed:,} failed, "
+        f"{comparison.skipped:,} skipped",
         highlight=False,
     )
     table = Table("", *(Column(name, justify="right") for name in ("live", "shadow")))
     table.add_row("median in the recommender", _ms(seconds.live_p50), _ms(seconds.shadow_p50))
     table.add_row("99 %", _ms(seconds.live_p99), _ms(seconds.shadow_p99))
-    table.add_row("mean score of personal items", *(_number(one) for one in (scores.live_mean, scores.shadow_mean)))
+    table.add_row("mean score of personal items", *(_number(score) for score in (scores.live_mean, scores.shadow_mean)))
     console.print(table)
-    console.print(f"items in both: {'-' if found.overlap is None else f'{found.overlap:.1%}'}", highlight=False)
+    console.print(
+        f"items in both: {'-' if comparison.overlap is None else f'{comparison.overlap:.1%}'}", highlight=False
+    )
 
 
 @shadow.command("stop")
 def stop_shadow(reason: Reason) -> None:
-    """Ask it no more."""
+    """Stop the shadow."""
     _stop(SHADOW, reason)
 
 
@@ -163,14 +172,15 @@ def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:
 
 
 def _with_store(settings: Settings, ask: Callable[[FeatureStore], Awaitable[T]]) -> T:
-    async def asked() -> T:
+    async def ask_store() -> T:
+        """Open the store, call `ask` with it, and close it."""
         store = open_feature_store(settings.store)
         try:
             return await ask(store)
         finally:
             await store.aclose()
 
-    return asyncio.run(asked())
+    return asyncio.run(ask_store())
 
 
 def _shares(text: str) -> list[float]:

@@ -10,6 +10,8 @@ from recsys.envelope_schemas import documents
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `schemas` command to `app`."""
+
     @app.command("schemas")
     def schemas(folder: Annotated[Path, typer.Argument(help="Where to write them; made if it is missing.")]) -> None:
         """Write the schemas of what the interaction topic takes: JSON Schema, Avro, Protobuf and AsyncAPI.

@@ -8,6 +8,8 @@ from millirec.terminal import console
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `seed` command to `app`."""
+
     @app.command("seed")
     def seed() -> None:
         """Bring the feature store up to what the interaction log knows: users' recent interactions, all items.

@@ -20,6 +20,8 @@ WORKER_HEALTH_CHECK = 60
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `serve` command to `app`."""
+
     @app.command("serve")
     def serve(
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,

@@ -23,6 +23,8 @@ LEASE = "training"
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `train` command to `app`."""
+
     @app.command("train")
     def train(
         promote: Annotated[
@@ -97,7 +99,7 @@ def register(app: typer.Typer) -> None:
             settings,
             times,
             triggers,
-            lambda why: train_version(settings, reason=why, promote=promote is not False, canary=canary),
+            lambda cause: train_version(settings, reason=cause, promote=promote is not False, canary=canary),
         )
 
 
@@ -111,9 +113,9 @@ def train_version(
     log_version: int | None = None,
     like: str | None = None,
 ) -> str:
-    """Train with a progress bar, print the report, publish, put in service; the version's id.
+    """Train with a progress bar, print the report, publish and put in service. Returns the version.
 
-    Raises `GateRefused`, and `Conflict` while another trainer is at work on this registry.
+    Raises `GateRefused`, and `Conflict` while another trainer holds the lease of this registry.
     """
     from recsys.index_registry.lease import held, open_lease
     from recsys.interaction_log import open_interaction_log
@@ -124,7 +126,7 @@ def train_version(
     registry = open_proving_registry(settings.registry)
     actor = getpass.getuser()
     lease = open_lease(settings.registry, LEASE, settings.train.lease_seconds)
-    # Nobody else's name: two trainers may share a user, and two machines a name.
+    # A unique name: two trainers may share a user, and two machines a name.
     holder = f"{actor}@{platform.node()}:{os.getpid()}:{os.urandom(3).hex()}"
     with held(lease, holder, settings.train.lease_seconds / 3.0) as mine, progress_bar() as bar:
         task = bar.add_task("training", total=None)
@@ -151,7 +153,7 @@ def train_version(
 def _put_in_service(
     settings: Settings, registry: IndexRegistry, version: str, actor: str, reason: str, canary: bool
 ) -> None:
-    """Live for all, or for a few; neither while a canary runs, which it would end."""
+    """Promote the version, or start it as a canary; neither while a canary runs, which a move would end."""
     running = registry.alias(CANARY)
     if running is not None:
         console.print(f"published, not promoted: {running.version} is the canary until it ends", highlight=False)

@@ -19,6 +19,8 @@ Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP
 
 
 def register(app: typer.Typer) -> None:
+    """Add the `up` command to `app`."""
+
     @app.command("up")
     def up(
         data: Data = Path("var/millirec"),
@@ -55,16 +57,16 @@ def register(app: typer.Typer) -> None:
 
 
 def key_environment(data: Path, *, configured: bool, left_out: bool) -> dict[str, str]:
-    """The keys of this deployment, made where they are missing; those that somebody configured go before them."""
+    """Return the keys of this deployment as a setting, made where they are missing; empty where keys are configured."""
     from millirec import api_keys
 
     if left_out:
         return {api_keys.KEYS_VARIABLE: "[]"}
     if configured:
         return {}
-    made = api_keys.make_missing_keys(data)
-    if made:
-        text = f"made API keys, readable by you alone: {', '.join(made)} in {data / 'keys'}"
+    scopes = api_keys.make_missing_keys(data)
+    if scopes:
+        text = f"made API keys, readable by you alone: {', '.join(scopes)} in {data / 'keys'}"
         console.print(text, highlight=False, soft_wrap=True)
     return api_keys.key_settings(data)
 

@@ -25,26 +25,28 @@ SHOWN_METRICS = ("recall@20", "ndcg@20")
 
 @app.command("list")
 def list_versions(json: Json = False) -> None:
-    """Every version, oldest first, with what points at it."""
+    """List every version, oldest first, with the aliases that point at it."""
     registry = open_index_registry(load_settings().registry)
     pointing = _pointing(registry)
     versions = registry.versions()
     if json:
-        print_json([{"aliases": pointing.get(one.version, []), **msgspec.to_builtins(one)} for one in versions])
+        print_json(
+            [{"aliases": pointing.get(manifest.version, []), **msgspec.to_builtins(manifest)} for manifest in versions]
+        )
         return
     table = Table(Column("version", no_wrap=True), "alias", "learned", Column("items", justify="right"))
     for name in SHOWN_METRICS:
         table.add_column(name, justify="right")
-    for one in versions:
-        metrics = [_number(one.metrics.get(name)) for name in SHOWN_METRICS]
-        names = ", ".join(pointing.get(one.version, []))
-        table.add_row(one.version, names, one.algorithm, f"{one.items:,}", *metrics)
+    for manifest in versions:
+        metrics = [_number(manifest.metrics.get(name)) for name in SHOWN_METRICS]
+        names = ", ".join(pointing.get(manifest.version, []))
+        table.add_row(manifest.version, names, manifest.algorithm, f"{manifest.items:,}", *metrics)
     console.print(table)
 
 
 @app.command()
 def show(version: Version = LIVE, json: Json = False) -> None:
-    """What a version is made of, how it was learned and how good it was found."""
+    """Show what a version contains, how it was trained, and its metrics."""
     registry = open_index_registry(load_settings().registry)
     manifest = registry.manifest(_resolved(registry, version))
     if json:
@@ -67,7 +69,7 @@ def history(
     alias: Annotated[str | None, typer.Argument(help="One alias; all of them when left out.")] = None,
     json: Json = False,
 ) -> None:
-    """Who moved which alias where, when and why, oldest first."""
+    """List the moves of aliases, oldest first: who moved which alias where, when and why."""
     moves = open_index_registry(load_settings().registry).history(alias)
     if json:
         print_json(moves)
@@ -90,7 +92,7 @@ def diff(
     seed: Annotated[int, typer.Option(help="Draws the users.")] = 0,
     json: Json = False,
 ) -> None:
-    """What changes from version A to version B: metrics, parameters, items, answers, lengths of factors.
+    """Show what changes from version A to version B: metrics, parameters, items, answers, lengths of factors.
 
     Users are answered from the snapshots in the versions, by the code that serves: no other system is asked.
     """
@@ -100,41 +102,43 @@ def diff(
     settings = load_settings()
     registry = open_index_registry(settings.registry)
     first, second = (_resolved(registry, version) for version in (a, b))
-    found = diff_versions(registry, settings.registry, first, second, users=users, k=k, seed=seed)
+    difference = diff_versions(registry, settings.registry, first, second, users=users, k=k, seed=seed)
     if json:
-        print_json(found)
+        print_json(difference)
     else:
-        _print_diff(found)
+        _print_diff(difference)
 
 
-def _print_diff(found: "VersionDiff") -> None:
-    metrics = Table("metric", Column(found.a, justify="right"), Column(found.b, justify="right"), "difference")
-    for name, (one, two) in found.metrics.items():
-        change = "-" if one is None or two is None else f"{two - one:+.4f}"
-        metrics.add_row(name, _number(one), _number(two), change)
-    parameters = Table("parameter", found.a, found.b)
-    for name, pair in found.parameters.items():
+def _print_diff(difference: "VersionDiff") -> None:
+    metrics = Table(
+        "metric", Column(difference.a, justify="right"), Column(difference.b, justify="right"), "difference"
+    )
+    for name, (first, second) in difference.metrics.items():
+        change = "-" if first is None or second is None else f"{second - first:+.4f}"
+        metrics.add_row(name, _number(first), _number(second), change)
+    parameters = Table("parameter", difference.a, difference.b)
+    for name, pair in difference.parameters.items():
         if any(map(_is_table, pair)):
             continue
         parameters.add_row(name, *(_number(value) for value in pair))
-    items = found.items
+    items = difference.items
     summary = Table(show_header=False, box=None)
     summary.add_row("items", f"{items.common:,} in both, {items.gained:,} gained, {items.lost:,} lost")
     for title, examples in (("gained", items.gained_examples), ("lost", items.lost_examples)):
         if examples:
             summary.add_row(f"{title}, most popular", ", ".join(examples))
-    if (overlap := found.overlap) is not None:
+    if (overlap := difference.overlap) is not None:
         users = f"{overlap.users:,} of {overlap.known_to_both:,} users that both know"
         summary.add_row(f"overlap@{overlap.k}", f"{overlap.mean:.3f} on average, {users}")
         summary.add_row("", f"median {overlap.median:.3f}, a tenth of them below {overlap.p10:.3f}")
         summary.add_row("", f"same answer {overlap.identical:.1%}, same first item {overlap.same_first:.1%}")
     else:
         summary.add_row("overlap", "no user is known to both versions")
-    if (norms := found.norms) is not None:
+    if (norms := difference.norms) is not None:
         summary.add_row("lengths of item factors", f"mean {norms.mean_a:.3f} -> {norms.mean_b:.3f}")
         summary.add_row("", f"ratio: median {norms.median:.3f}, 90 % within {norms.p5:.3f} and {norms.p95:.3f}")
-        most = ", ".join(f"{item} {ratio:.2f}" for item, ratio in norms.changed_most.items())
-        summary.add_row("changed most", most)
+        changes = ", ".join(f"{item} {ratio:.2f}" for item, ratio in norms.changed_most.items())
+        summary.add_row("changed most", changes)
     for part in (metrics, parameters):
         if part.row_count:
             console.print(part)
@@ -159,16 +163,16 @@ def _in_cells(manifest: Manifest) -> dict[str, Any]:
 
 
 def _is_table(value: Any) -> bool:
-    """Such as the checks of the gate: JSON has them, and a cell has no room for them."""
-    return isinstance(value, list) and any(isinstance(one, Mapping) for one in value)
+    """Whether a value has rows, such as the checks of the gate: JSON shows them, a table cell does not."""
+    return isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
 
 
 def _pointing(registry: IndexRegistry) -> dict[str, list[str]]:
-    """The aliases of each version that has any, sorted."""
-    found: dict[str, list[str]] = {}
+    """Return the aliases of each version that has any, sorted."""
+    names: dict[str, list[str]] = {}
     for alias, version in sorted(aliases.aliases_of(registry).items()):
-        found.setdefault(version, []).append(alias)
-    return found
+        names.setdefault(version, []).append(alias)
+    return names
 
 
 def _resolved(registry: IndexRegistry, version: str) -> str:

@@ -21,6 +21,7 @@ Dry = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
     app.command()(prune)
     app.command()(collect)
     app.command("export")(export)
@@ -43,11 +44,11 @@ def prune(
     if dry_run:
         gone = pruning.prunable(registry, keep, age)
     else:
-        why = reason or f"prune --keep {keep} --older-than {older_than}"
-        gone = pruning.prune(registry, keep, age, actor=getpass.getuser(), reason=why)
+        audit_reason = reason or f"prune --keep {keep} --older-than {older_than}"
+        gone = pruning.prune(registry, keep, age, actor=getpass.getuser(), reason=audit_reason)
     _tell(gone, dry_run)
-    if left := pruning.collect(registry, dry_run=dry_run):
-        _tell(left, dry_run)
+    if leftovers := pruning.collect(registry, dry_run=dry_run):
+        _tell(leftovers, dry_run)
 
 
 def collect(
@@ -84,7 +85,7 @@ def _tell(versions: list[str], dry_run: bool) -> None:
 
 
 def _age(text: str) -> timedelta:
-    found = AGE.fullmatch(text)
-    if found is None:
+    match = AGE.fullmatch(text)
+    if match is None:
         raise InvalidInput("older_than", f"{text!r} is no age such as 12h, 30d or 8w")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return timedelta(**{UNITS[match[2]]: int(match[1])})

@@ -21,6 +21,7 @@ Alias = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
     for command in (promote, rollback, clear, pin, unpin):
         app.command()(command)
 
@@ -44,7 +45,7 @@ def rollback(reason: Reason) -> None:
 
 
 def clear(alias: Annotated[str, typer.Argument(help="Any alias but `live`.")], reason: Reason) -> None:
-    """Let an alias point nowhere."""
+    """Clear an alias, so that it points at no version."""
     settings = load_settings()
     registry = open_index_registry(settings.registry)
     _announce(settings, registry.move_alias(alias, None, actor=getpass.getuser(), reason=reason))
@@ -57,7 +58,7 @@ def pin(version: Version, reason: Reason) -> None:
 
 
 def unpin(version: Version, reason: Reason) -> None:
-    """Let a pinned version go its way again."""
+    """Let a pinned version be pruned or deleted again."""
     aliases.unpin(open_index_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
     console.print(f"{version} is no longer pinned", highlight=False)
 

@@ -1,4 +1,4 @@
-"""An answer of the service as a list: each item with its score and source, and why it is there when opened."""
+"""An answer of the service as a list: each item with its score and source, and an explanation that can be opened."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,26 +14,30 @@ TITLES = 500
 
 
 async def titles_of(api: ApiClient, ids: Iterable[str]) -> dict[str, str]:
-    """By item id; an item without a title goes by its id, one that nobody knows is left out."""
-    wanted = list(dict.fromkeys(ids))[:TITLES]
-    if not wanted:
+    """Return titles by item id; an item without a title has its id, an unknown item is left out."""
+    unique_ids = list(dict.fromkeys(ids))[:TITLES]
+    if not unique_ids:
         return {}
-    found = await api.get("/items", item_id=wanted)
-    return {one["item_id"]: one["properties"].get("title", one["item_id"]) for one in found["items"]}
+    answer = await api.get("/items", item_id=unique_ids)
+    return {item["item_id"]: item["properties"].get("title", item["item_id"]) for item in answer["items"]}
 
 
 def ids_in(answers: Sequence[Json]) -> list[str]:
-    """Every item of these explained answers: those that are shown, then those that account for them."""
+    """Return the ids of all items in these explained answers: those shown first, then those that contribute."""
     items = [item for answer in answers for item in answer["items"]]
-    return [one["item_id"] for one in (*items, *(part for item in items for part in item["why"]["contributions"]))]
+    return [entry["item_id"] for entry in (*items, *(part for item in items for part in item["why"]["contributions"]))]
 
 
 def title_of(item_id: str, titles: Mapping[str, str]) -> str:
+    """Return an item's title, or its id without one."""
     return titles.get(item_id) or item_id
 
 
 def answer_list(items: Sequence[Json], titles: Mapping[str, str], marks: Sequence[Mark] = ()) -> None:
-    """With `marks`, one per item, how each stands in another list. What says `why` can be opened."""
+    """Draw the items of an answer; an item with `why` can be opened.
+
+    `marks`, one per item, say how each stands in another list.
+    """
     with ui.column().classes("w-full gap-1"):
         for rank, item in enumerate(items, 1):
             mark = marks[rank - 1] if marks else None
@@ -59,22 +63,22 @@ def _line(rank: int, item: Json, titles: Mapping[str, str], mark: Mark | None) -
 
 
 def _colour(mark: Mark) -> str:
-    if mark.there is None:
+    if mark.other_rank is None:
         return "deep-orange"
-    return "grey" if mark.here == mark.there else "teal" if mark.here < mark.there else "light-blue-8"
+    return "grey" if mark.rank == mark.other_rank else "teal" if mark.rank < mark.other_rank else "light-blue-8"
 
 
-def _why(why: Json, titles: Mapping[str, str]) -> None:
-    ranks = " → ".join(f"{stage} {rank}" for stage, rank in why["ranks"].items())
+def _why(explanation: Json, titles: Mapping[str, str]) -> None:
+    ranks = " → ".join(f"{stage} {rank}" for stage, rank in explanation["ranks"].items())
     with ui.column().classes("w-full gap-1 sm:pl-8"):
-        ui.label(f"From {why['source']}. Rank by stage: {ranks}.").classes("text-sm m-dim")
-        for boost in why["boosts"]:
+        ui.label(f"From {explanation['source']}. Rank by stage: {ranks}.").classes("text-sm m-dim")
+        for boost in explanation["boosts"]:
             ui.label(f"Boosted: {boost}").classes("text-sm")
-        contributions(why["contributions"], titles)
+        contributions(explanation["contributions"], titles)
 
 
 def contributions(parts: Sequence[Json], titles: Mapping[str, str]) -> None:
-    """The user's own items and how much of the score each accounts for, as bars."""
+    """Draw the user's own items and how much of the score each accounts for, as bars."""
     if not parts:
         ui.label("No single item of the user accounts for it.").classes("text-sm m-dim")
         return

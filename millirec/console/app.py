@@ -28,7 +28,10 @@ log = structlog.get_logger()
 
 
 def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, object]) -> Gate:
-    """Once per process: NiceGUI keeps its pages in the module. `state` is the server's, for as long as it runs."""
+    """Build the console's application, once per process, since NiceGUI keeps its pages in the module.
+
+    `state` is the server's, for as long as it runs.
+    """
     if settings.oidc.issuer is not None and settings.api_key is None:
         log.warning("people who come by OIDC act without a key: set console.api_key if the service has keys")
     http, strangers = (_http(settings, version, connections) for connections in (50, 8))
@@ -39,6 +42,7 @@ def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, obje
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+        """Run the monitor while the application runs."""
         async with http, strangers:
             looking = asyncio.create_task(monitor.run())
             yield {**state, "monitor": monitor}
@@ -65,6 +69,7 @@ def _shown(
     page: Page, http: httpx.AsyncClient, reachability: Reachability, sessions: Sessions
 ) -> Callable[[Request], Awaitable[None]]:
     async def show(request: Request) -> None:
+        """Draw a page for the person who is logged in."""
         cookie = request.cookies.get(COOKIE)
         session = sessions.find(cookie)
         if session is None:
@@ -101,13 +106,15 @@ def _shown(
 
 
 async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
-    async def again() -> None:
+    async def redraw() -> None:
+        """Draw the page's content once more."""
         await _fill(content, page, api)
 
-    def once_it_answers(hand: Hand) -> None:
+    def redraw_when_up(hand: Hand) -> None:
+        """Draw the page again when the service answers and the pointer is not over the card."""
         if not api.reachability.down and not hand.near:
             # Not in the timer's own task, which ends with the timer when the page is cleared.
-            background_tasks.create(again(), name=f"show {page.path} again")
+            background_tasks.create(redraw(), name=f"show {page.path} again")
 
     content.clear()
     with content:
@@ -117,6 +124,6 @@ async def _fill(content: ui.column, page: Page, api: ApiClient) -> None:
             ui.navigate.to("/login")
         except Exception as error:  # noqa: BLE001 - shown to the person, and logged where nobody expected it
             content.clear()
-            card = trouble(error, again)
+            card = trouble(error, redraw)
             if isinstance(error, ApiDown):
-                ui.timer(1.0, partial(once_it_answers, Hand(card)))
+                ui.timer(1.0, partial(redraw_when_up, Hand(card)))

@@ -1,4 +1,4 @@
-"""A canary: how far it is, what its guardrails know, and what is done with it."""
+"""A canary: its step, its guardrails, and the buttons to advance and stop it."""
 
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -27,10 +27,11 @@ LEAST_WIDTH = 0.001
 
 
 def running(canary: Json, api: ApiClient, reload: Reload) -> Hand:
-    """The card of a canary that GET /rollouts tells of. Returns the hand over its buttons."""
+    """Draw the card of a canary from GET /rollouts. Returns the hand over its buttons."""
     version = canary["version"]
 
     async def advance() -> None:
+        """Ask for a reason and move to the next step."""
         text = "More users get the canary now, whatever the guardrails wait for; after the last step it is promoted."
         reason = await ask_reason(api, "Advance the canary?", text, "Advance")
         if reason:
@@ -38,6 +39,7 @@ def running(canary: Json, api: ApiClient, reload: Reload) -> Hand:
             await reload()
 
     async def stop() -> None:
+        """Ask for a reason and end the canary."""
         text = f"Everybody gets {canary['control']} again."
         reason = await ask_reason(api, "Stop the canary?", text, "Stop", danger=True)
         if reason:
@@ -53,7 +55,7 @@ def running(canary: Json, api: ApiClient, reload: Reload) -> Hand:
             ui.button("Advance", icon="skip_next", on_click=advance).props("no-caps outline")
             ui.button("Stop", icon="stop", on_click=stop).props("no-caps unelevated color=negative")
     _steps(canary)
-    breached = any(one["breached"] for one in canary["outcomes"])
+    breached = any(outcome["breached"] for outcome in canary["outcomes"])
     banner(canary["verdict"], kind="bad" if breached else "info", icon="gavel")
     if not canary.get("loaded", True):
         banner("The replica that was asked has not loaded the canary yet.", kind="warn", icon="hourglass_empty")
@@ -68,19 +70,20 @@ def running(canary: Json, api: ApiClient, reload: Reload) -> Hand:
 
 
 def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:
-    """The card in place of a canary."""
+    """Draw the form that starts a canary."""
     ui.label("Canary").classes("font-medium")
     ui.label(
         "A share of the users, always the same, is answered by another version, in growing steps. A guardrail that is "
         "breached takes it back by itself."
     ).classes("m-dim")
-    names = [one["version"] for one in reversed(versions) if "live" not in one["aliases"]]
+    names = [entry["version"] for entry in reversed(versions) if "live" not in entry["aliases"]]
     with ui.row().classes("w-full items-end gap-3"):
         version = ui.select(names, label="Version").props("outlined dense").classes("min-w-[240px]")
         steps = ui.input("Steps, % of the users", value=STEPS).props("outlined dense")
         hours = ui.number("Hours per step", value=1, min=0, max=8760).props("outlined dense").classes("w-36")
 
         async def start() -> None:
+            """Check the form, ask for a reason and start the canary."""
             shares = shares_of(steps.value or "")
             if shares is None:
                 ui.notify("Steps are growing percentages, such as 1, 5, 25, 100", type="warning")
@@ -97,12 +100,12 @@ def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:
 
 
 def shares_of(text: str) -> list[float] | None:
-    """The steps that were typed, as shares; None for what are no growing percentages."""
+    """Return the steps that were typed, as shares; None for what is not a list of growing percentages."""
     try:
-        shares = [float(one.strip().removesuffix("%")) / 100 for one in text.split(",") if one.strip()]
+        shares = [float(part.strip().removesuffix("%")) / 100 for part in text.split(",") if part.strip()]
     except ValueError:
         return None
-    growing = all(one < two for one, two in pairwise(shares))
+    growing = all(share < following for share, following in pairwise(shares))
     return shares if shares and growing and shares[0] > 0 and shares[-1] <= 1 else None
 
 
@@ -119,9 +122,9 @@ def _steps(canary: Json) -> None:
 
 
 def _interval(outcome: Json) -> None:
-    """The difference canary less control, with its interval around a zero in the middle."""
+    """Draw the difference of canary and control, with its interval around a zero in the middle."""
     low, high, estimate = outcome["low"], outcome["high"], outcome["difference"]
-    known = low is not None and high is not None
+    has_interval = low is not None and high is not None
     with ui.column().classes("w-full gap-1"):
         with ui.row().classes("w-full items-baseline justify-between gap-x-4 gap-y-0"):
             ui.label(WORDS.get(outcome["name"]) or str(outcome["name"]))
@@ -129,7 +132,7 @@ def _interval(outcome: Json) -> None:
                 f"{outcome['canary_rate']:.2%} of {outcome['canary_users']:,} with the canary, "
                 f"{outcome['control_rate']:.2%} of {outcome['control_users']:,} without"
             ).classes("m-dim text-sm")
-        if not known:
+        if not has_interval:
             ui.label("Not enough users yet for an interval.").classes("m-dim text-sm")
             return
         reach = max(abs(low), abs(high), LEAST_WIDTH) * 1.1
@@ -142,14 +145,17 @@ def _interval(outcome: Json) -> None:
 
 
 def _track(low: float, high: float, estimate: float, reach: float, colour: str) -> ui.element:
-    def place(value: float) -> float:
+    def position(value: float) -> float:
+        """Return where a value lies on the track, in per cent from the left."""
         return 50 + 50 * value / reach
 
     with ui.element("div").classes("m-track") as track:
         ui.element("div").style(f"left: calc(50% - 1px); width: 2px; background: {GREY}; opacity: .6")
-        bar = f"left: {place(low):.2f}%; width: {max(place(high) - place(low), 0.5):.2f}%; background: {colour}"
+        bar = (
+            f"left: {position(low):.2f}%; width: {max(position(high) - position(low), 0.5):.2f}%; background: {colour}"
+        )
         ui.element("div").style(f"{bar}; top: 11px; bottom: 11px; border-radius: 6px; opacity: .55")
-        dot = f"left: calc({place(estimate):.2f}% - 6px); width: 12px; top: 11px; bottom: 11px; background: {colour}"
+        dot = f"left: calc({position(estimate):.2f}% - 6px); width: 12px; top: 11px; bottom: 11px; background: {colour}"
         ui.element("div").style(f"{dot}; border-radius: 50%")
     return track
 

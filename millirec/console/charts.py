@@ -12,7 +12,7 @@ LINES = {"lineStyle": {"color": GREY, "opacity": 0.25}}
 
 
 def line(title: str, unit: str, names: Mapping[str, str], *, stacked: bool = False) -> "Chart":
-    """Lines over time. `names`: what each series is called, by its key; `unit` stands on the axis.
+    """Return a chart of lines over time. `names`: the name of each series by its key; `unit` stands on the axis.
 
     Points are (milliseconds since 1970, value).
     """
@@ -28,17 +28,17 @@ class Chart:
         with ui.card().classes("w-full min-w-0"):
             with ui.row().classes("w-full items-baseline justify-between no-wrap"):
                 ui.label(title).classes("font-medium")
-                self._now = ui.label().classes("m-dim text-sm text-right")
+                self._newest = ui.label().classes("m-dim text-sm text-right")
             self._chart = ui.echart(options).classes("w-full").style("height: 210px")
             self._chart.props(f'role="img" aria-label="{title}"')
 
-    def show(self, series: Mapping[str, Sequence[Point]], now: str = "") -> None:
-        """Draw `series` by key; keys without a name are left out. `now`: the newest value in words."""
+    def show(self, series: Mapping[str, Sequence[Point]], newest: str = "") -> None:
+        """Draw `series` by key; keys without a name are left out. `newest`: the newest value in words."""
         drawn = any(value is not None for points in series.values() for _, value in points)
-        self._now.text = now if drawn else "nothing yet"
+        self._newest.text = newest if drawn else "nothing yet"
         self._chart.options["series"] = [
-            _line(name, series[key], SERIES[place % len(SERIES)], stacked=self._stacked)
-            for place, (key, name) in enumerate(self._names.items())
+            _line(name, series[key], SERIES[position % len(SERIES)], stacked=self._stacked)
+            for position, (key, name) in enumerate(self._names.items())
             if key in series
         ]
         self._chart.update()

@@ -36,15 +36,17 @@ class ApiProblem(Exception):
 
 @dataclass(slots=True)
 class Reachability:
-    """Whether the service answered last; one for all pages, which show it as a banner."""
+    """Whether the service answered last; shared by all pages, which show it as a banner."""
 
     down: bool = False
     reason: str = ""
 
-    def seen(self) -> None:
+    def note_answer(self) -> None:
+        """Record that the service answered."""
         self.down, self.reason = False, ""
 
-    def missed(self, reason: str) -> None:
+    def note_failure(self, reason: str) -> None:
+        """Record that the service did not answer, and why."""
         self.down, self.reason = True, reason
 
 
@@ -52,7 +54,7 @@ class Reachability:
 class ApiClient:
     """Calls in the name of one person.
 
-    `open` is asked before each call: a page that is still on the screen after a logout can do nothing any more.
+    `open` is checked before each call: a page that is still on the screen after a logout can do nothing any more.
     Every call raises `ApiDown`, `ApiProblem` or `SessionEnded`.
     """
 
@@ -64,22 +66,22 @@ class ApiClient:
     shares_key: bool = False
 
     def signed(self, reason: str) -> str:
-        """A reason for the audit log, which knows the holder of a key but not who of several uses it."""
+        """Return a reason for the audit log, with the person's name where several people share the key."""
         if not self.shares_key:
             return reason
         by = f" (by {self.person})"
         return reason[: MAX_REASON - len(by)] + by
 
     async def get(self, path: str, **params: Any) -> Any:
-        """The JSON at `path`, fit to be shown; parameters that are None are left out. Tried again when all are busy."""
+        """Return the JSON at `path`, fit to be shown. None parameters are left out; repeated on 503."""
         return _shown(await self.get_raw(path, **params))
 
     async def get_raw(self, path: str, **params: Any) -> Any:
-        """The same, as it is stored: for what is edited and sent back."""
-        given = {name: value for name, value in params.items() if value is not None}
+        """Return the JSON at `path` as it is stored: for what is edited and sent back."""
+        query = {name: value for name, value in params.items() if value is not None}
         for pause in (*(PAUSE * 2**n for n in range(RETRIES)), None):
             try:
-                return await self._call("GET", path, given, None, None)
+                return await self._call("GET", path, query, None, None)
             except (ApiDown, ApiProblem) as error:
                 if pause is None or (isinstance(error, ApiProblem) and error.status != 503):
                     raise
@@ -87,13 +89,15 @@ class ApiClient:
         raise AssertionError("unreachable")
 
     async def post(self, path: str, body: Any = None, timeout: float | None = None, **params: Any) -> Any:
-        """Never repeated by itself: the caller does not know whether the first one arrived."""
+        """POST once and return the JSON; never repeated, since the first request may have arrived."""
         return await self._call("POST", path, params, {} if body is None else body, timeout)
 
     async def put(self, path: str, body: Any, **params: Any) -> Any:
+        """PUT once and return the JSON."""
         return await self._call("PUT", path, params, body, None)
 
     async def delete(self, path: str, **params: Any) -> Any:
+        """DELETE once and return the JSON."""
         return await self._call("DELETE", path, params, None, None)
 
     async def _call(self, method: str, path: str, params: Params, body: Any, timeout: float | None) -> Any:
@@ -105,21 +109,21 @@ class ApiClient:
             response = await self.http.request(method, path, params=params, json=body, headers=headers, timeout=waiting)
         except httpx.HTTPError as error:
             reason = "it took too long to answer" if isinstance(error, httpx.TimeoutException) else "no connection"
-            self.reachability.missed(reason)
+            self.reachability.note_failure(reason)
             raise ApiDown(reason) from error
-        self.reachability.seen()
+        self.reachability.note_answer()
         if response.is_success:
             return response.json() if response.content else None
         raise _problem(response)
 
 
 async def may_administer(api: ApiClient) -> None:
-    """For what the console does without the service. Raises what `ApiClient.get` raises for who may not, or no more."""
+    """Check that this person may administer; raises what `ApiClient.get` raises. For what bypasses the service."""
     await api.get("/placements")
 
 
 def _shown(value: Any) -> Any:
-    """Ids, titles and reasons may hold anything: nothing of it turns the writing of a page round."""
+    """Return a value with control characters written out, also those that change the direction of writing."""
     if isinstance(value, str):
         return printable(value, lines=True)
     if isinstance(value, list):

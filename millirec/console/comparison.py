@@ -1,4 +1,4 @@
-"""Two ranked lists beside each other: what stays, what moves and what is in one of them only."""
+"""Comparison of two ranked lists: what stays, what moves and what is in one of them only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,28 +6,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Of one item: its rank (from 1) here and in the other list, `None` where that has not got it."""
+    """An item's rank (from 1) in this list and in the other list, `None` where that does not have it."""
 
-    here: int
-    there: int | None
+    rank: int
+    other_rank: int | None
 
     @property
     def words(self) -> str:
         """`only here`, `same place`, or by how many places it stands higher or lower here."""
-        if self.there is None:
+        if self.other_rank is None:
             return "only here"
-        if self.there == self.here:
+        if self.other_rank == self.rank:
             return "same place"
-        return f"{abs(self.there - self.here)} {'higher' if self.here < self.there else 'lower'}"
+        return f"{abs(self.other_rank - self.rank)} {'higher' if self.rank < self.other_rank else 'lower'}"
 
 
-def marks(here: Sequence[str], there: Sequence[str]) -> list[Mark]:
-    """One per item of `here`."""
-    ranks = {item: rank for rank, item in enumerate(there, 1)}
-    return [Mark(rank, ranks.get(item)) for rank, item in enumerate(here, 1)]
+def marks(items: Sequence[str], other_items: Sequence[str]) -> list[Mark]:
+    """Return one mark per item of `items`."""
+    ranks = {item: rank for rank, item in enumerate(other_items, 1)}
+    return [Mark(rank, ranks.get(item)) for rank, item in enumerate(items, 1)]
 
 
-def overlap(one: Sequence[str], other: Sequence[str]) -> float:
-    """The share of the longer list that is in both; 1 for two empty ones."""
-    longer = max(len(one), len(other))
-    return len({*one} & {*other}) / longer if longer else 1.0
+def overlap(first: Sequence[str], second: Sequence[str]) -> float:
+    """Return the share of the longer list that is in both; 1 for two empty ones."""
+    longer = max(len(first), len(second))
+    return len({*first} & {*second}) / longer if longer else 1.0

@@ -3,8 +3,8 @@
 from nicegui import ui
 
 
-async def confirmed(question: str, action: str) -> bool:
-    """Whether the person said yes; Escape and Enter say no."""
+async def ask_confirmation(question: str, action: str) -> bool:
+    """Ask a question and return whether the person said yes; Escape and Enter say no."""
     with ui.dialog() as dialog, ui.card():
         ui.label(question)
         with ui.row().classes("w-full justify-end"):

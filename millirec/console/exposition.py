@@ -1,4 +1,4 @@
-"""Prometheus texts: read, compared with an earlier one, and turned into rates and quantiles."""
+"""Prometheus texts: parsed, compared with an earlier one, and turned into rates and quantiles."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -7,26 +7,28 @@ from prometheus_client.parser import text_string_to_metric_families
 
 Labels = Mapping[str, str]
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-Wanted = Callable[[Labels], bool]
+LabelFilter = Callable[[Labels], bool]
 
 
 def read(text: str, prefix: str = "millirec_") -> Series:
-    """The samples of the metrics that begin with `prefix`. Raises `ValueError` for what is not such a text."""
+    """Return the samples of the metrics that begin with `prefix`. Raises `ValueError` for what is not such a text."""
     return {
-        (one.name, frozenset(one.labels.items())): one.value
+        (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
         if family.name.startswith(prefix)
-        for one in family.samples
+        for sample in family.samples
     }
 
 
-def increase(now: Series, before: Series) -> Series:
-    """What was counted in between. A counter that is lower than before began anew, as Prometheus takes it."""
-    return {key: value - before[key] if 0 <= before.get(key, -1.0) <= value else value for key, value in now.items()}
+def increase(current: Series, previous: Series) -> Series:
+    """Return what was counted in between; a counter that is lower than before was reset and counts whole."""
+    return {
+        key: value - previous[key] if 0 <= previous.get(key, -1.0) <= value else value for key, value in current.items()
+    }
 
 
 def together(parts: Iterable[Series]) -> Series:
-    """The sum over replicas."""
+    """Return the sum over replicas."""
     summed: Series = {}
     for part in parts:
         for key, value in part.items():
@@ -34,13 +36,13 @@ def together(parts: Iterable[Series]) -> Series:
     return summed
 
 
-def total(series: Series, name: str, wanted: Wanted = lambda _: True) -> float:
-    """The sum of a metric's samples whose labels are `wanted`."""
-    return sum(value for (metric, labels), value in series.items() if metric == name and wanted(dict(labels)))
+def total(series: Series, name: str, matches: LabelFilter = lambda _: True) -> float:
+    """Return the sum of a metric's samples whose labels `matches` accepts."""
+    return sum(value for (metric, labels), value in series.items() if metric == name and matches(dict(labels)))
 
 
 def by_label(series: Series, name: str, label: str) -> dict[str, float]:
-    """A metric's samples, added up for each value of one label."""
+    """Return a metric's samples, added up for each value of one label."""
     added: dict[str, float] = {}
     for (metric, labels), value in series.items():
         if metric == name:
@@ -51,19 +53,19 @@ def by_label(series: Series, name: str, label: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Of a histogram's increase, in its own unit, interpolated within a bucket as `histogram_quantile` does."""
+    """Quantiles of a histogram's increase, in its unit, interpolated as `histogram_quantile` does."""
 
     p50: float
     p99: float
 
 
-def quantiles(counted: Series, name: str, wanted: Wanted = lambda _: True) -> Quantiles | None:
-    """None where nothing was observed."""
+def quantiles(counted: Series, name: str, matches: LabelFilter = lambda _: True) -> Quantiles | None:
+    """Return the quantiles of a histogram, None where nothing was observed."""
     buckets: dict[float, float] = {}
     for (metric, labels), value in counted.items():
-        found = dict(labels)
-        if metric == f"{name}_bucket" and wanted(found):
-            bound = float(found["le"])
+        values = dict(labels)
+        if metric == f"{name}_bucket" and matches(values):
+            bound = float(values["le"])
             buckets[bound] = buckets.get(bound, 0.0) + value
     ordered = sorted(buckets.items())
     if not ordered or ordered[-1][1] <= 0:
@@ -72,13 +74,13 @@ def quantiles(counted: Series, name: str, wanted: Wanted = lambda _: True) -> Qu
 
 
 def _quantile(buckets: list[tuple[float, float]], share: float) -> float:
-    wanted = share * buckets[-1][1]
+    target = share * buckets[-1][1]
     lower, below = 0.0, 0.0
     for bound, count in buckets:
-        if count >= wanted:
+        if count >= target:
             if bound == float("inf"):
                 return lower
-            within = (wanted - below) / (count - below) if count > below else 1.0
+            within = (target - below) / (count - below) if count > below else 1.0
             return min(bound, lower + (bound - lower) * within)
         lower, below = bound, count
     return lower

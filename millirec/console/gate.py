@@ -1,4 +1,4 @@
-"""What stands before every page: who may speak to the console, from where, and what browsers are told."""
+"""The gate before every page: who may use the console, from which origin, with which headers."""
 
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, quote, urlsplit
@@ -13,7 +13,7 @@ from millirec.console.session import COOKIE, Sessions
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ENTRANCE_PATHS = frozenset({"/login", "/oidc/login", "/oidc/callback", "/health", "/favicon.ico"})
-"""What strangers may ask for; all of it is the entrance's."""
+"""Paths that need no session; the entrance answers them."""
 FILES = "/_nicegui/"
 """Scripts and styles."""
 CONTENT_POLICY = "; ".join(
@@ -54,9 +54,9 @@ ENTRANCE_HEADERS = {**HEADERS, "content-security-policy": ENTRANCE_POLICY}
 
 
 class Gate:
-    """ASGI. A web socket or a change must come from a page of this very host, and from somebody logged in.
+    """ASGI application. A web socket or a change must come from a page of this host, and from a session.
 
-    Strangers reach the `entrance` and nothing else: `pages`, where NiceGUI is, makes a page even of a mistake.
+    Without a session only the `entrance` is reachable: `pages`, where NiceGUI is, draws a page even for an error.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Gate:
         self._pages = pages
         self._entrance = entrance
         self._sessions = sessions
-        self._origins = frozenset(one.rstrip("/") for one in origins)
+        self._origins = frozenset(origin.rstrip("/") for origin in origins)
         self._only_loopback = host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,8 +82,8 @@ class Gate:
         elif self._sessions.find(connection.cookies.get(COOKIE)):
             await self._show(scope, receive, _with_headers(_headers_of(scope["path"]), send))
         elif scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/_nicegui"):
-            wanted = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-            await RedirectResponse("/login?next=" + quote(wanted, safe=""), 303, ENTRANCE_HEADERS)(scope, receive, send)
+            target = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+            await RedirectResponse("/login?next=" + quote(target, safe=""), 303, ENTRANCE_HEADERS)(scope, receive, send)
         else:
             await _refuse(scope, receive, send, 401, "log in first")
 
@@ -91,16 +91,18 @@ class Gate:
         try:
             await self._pages(scope, receive, send)
         except RuntimeError as error:
-            # Starlette's way to say that the browser went on before the page was there: nothing to tell anybody.
+            # Starlette raises this when the browser left before the page was ready; it is no error.
             if str(error) != "No response returned.":
                 raise
 
     def _expected_host(self, headers: Headers) -> bool:
-        """A console on loopback is reached by loopback's names: another one is a name that was bent to it."""
+        """Whether the host is allowed: on loopback only loopback's names, against DNS rebinding."""
         if not self._only_loopback:
             return True
         host = headers.get("host", "")
-        return _split(f"//{host}").hostname in LOOPBACK or any(urlsplit(one).netloc == host for one in self._origins)
+        return _split(f"//{host}").hostname in LOOPBACK or any(
+            urlsplit(origin).netloc == host for origin in self._origins
+        )
 
     def _own_origin(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -123,14 +125,15 @@ def _headers_of(path: str) -> Mapping[str, str]:
 
 
 def _with_headers(added: Mapping[str, str], send: Send) -> Send:
-    async def sent(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
+        """Send a message, with the headers added to the start of the answer."""
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in added.items():
                 headers[name] = value
         await send(message)
 
-    return sent
+    return send_with_headers
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, reason: str) -> None:

@@ -1,10 +1,10 @@
-"""Where somebody points: what they are about to click must neither vanish nor turn into something else."""
+"""Where a pointer is: what somebody is about to click must not vanish or change."""
 
 from nicegui import ui
 
 
 class Hand:
-    """Whether a pointer is over an element; whatever draws by a timer leaves it alone meanwhile."""
+    """Whether a pointer is over an element; timers do not redraw it then."""
 
     def __init__(self, element: ui.element) -> None:
         self.near = False

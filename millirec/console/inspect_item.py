@@ -1,4 +1,4 @@
-"""The inspector's look at one item: what it is, what is similar, and why it is or is not in a user's answer."""
+"""The inspector of one item: its properties, similar items, and why it is or is not in a user's answer."""
 
 from urllib.parse import quote
 
@@ -22,16 +22,19 @@ STAGES = {
 
 
 class ItemInspector:
+    """The panel that looks up an item and explains its place in a user's answer."""
+
     def __init__(self, api: ApiClient) -> None:
         self._api = api
 
     async def build(self, item_id: str, user_id: str) -> None:
-        placements = [one["name"] for one in (await self._api.get("/placements"))["placements"]]
+        """Draw the panel for an item and a user, either of which may be empty."""
+        placements = [placement["name"] for placement in (await self._api.get("/placements"))["placements"]]
         with ui.row().classes("w-full items-center gap-3"):
             self._item = ui.input("Item id", value=item_id).props("autofocus clearable dense outlined")
             self._item.on("keydown.enter", self.look_up)
             ui.button("Show", on_click=self.look_up).props("no-caps unelevated")
-        with ui.element("div").classes("w-full grid gap-4 items-start grid-cols-1 lg:grid-cols-2") as found:
+        with ui.element("div").classes("w-full grid gap-4 items-start grid-cols-1 lg:grid-cols-2") as grid:
             self._properties = ui.card().classes("w-full min-w-0")
             self._similar = ui.card().classes("w-full min-w-0")
             with ui.card().classes("w-full min-w-0 lg:col-span-2"):
@@ -45,28 +48,29 @@ class ItemInspector:
                     self._k.props("dense outlined").classes("w-24")
                     ui.button("Explain", on_click=self._explain).props("no-caps unelevated")
                 self._explained = ui.column().classes("w-full")
-        self._found = found
+        self._grid = grid
         with ui.column().classes("w-full") as self._nothing:
             empty("No item is chosen", "Type an item's id and press Enter: what it is, what is similar, and why not.")
         await self.look_up()
 
     async def look_up(self) -> None:
+        """Show the item whose id is in the field."""
         item_id = (self._item.value or "").strip()
-        self._found.set_visibility(bool(item_id))
+        self._grid.set_visibility(bool(item_id))
         self._nothing.set_visibility(not item_id)
         if not item_id:
             return
-        known = (await self._api.get("/items", item_id=[item_id]))["items"]
+        items = (await self._api.get("/items", item_id=[item_id]))["items"]
         self._properties.clear()
         self._similar.clear()
         self._explained.clear()
         with self._properties:
-            _properties(item_id, known[0] if known else None)
-        self._similar.set_visibility(bool(known))
-        if known:
+            _properties(item_id, items[0] if items else None)
+        self._similar.set_visibility(bool(items))
+        if items:
             path = f"/items/{quote(item_id, safe='')}/similar"
             answer = await self._api.get(path, k=SIMILAR)
-            titles = await titles_of(self._api, (one["item_id"] for one in answer["items"]))
+            titles = await titles_of(self._api, (item["item_id"] for item in answer["items"]))
             with self._similar:
                 ui.label("Goes to the same people").classes("font-medium")
                 answer_list(answer["items"], titles)
@@ -85,7 +89,7 @@ class ItemInspector:
         }
         answer = await self._api.post("/explain", body)
         parts = answer["why"]["contributions"] if "why" in answer else []
-        titles = await titles_of(self._api, (one["item_id"] for one in parts))
+        titles = await titles_of(self._api, (part["item_id"] for part in parts))
         self._explained.clear()
         with self._explained:
             if "removed" in answer:
@@ -97,22 +101,22 @@ class ItemInspector:
             contributions(parts, titles)
 
 
-def _properties(item_id: str, known: Json | None) -> None:
-    if known is None:
+def _properties(item_id: str, item: Json | None) -> None:
+    if item is None:
         ui.label(f"Nobody knows an item {item_id}").classes("font-medium")
         ui.label(
             "Ids are case-sensitive. A new item appears here within a second of PUT /items, and with the next version "
             "that learns from it."
         ).classes("m-dim")
         return
-    properties = dict(known["properties"])
+    properties = dict(item["properties"])
     ui.label(str(properties.pop("title", item_id))).classes("font-medium")
     with ui.row().classes("gap-2"):
-        available = known["available"]
+        available = item["available"]
         ui.badge("available" if available else "not available", color="teal" if available else "negative").props(
             "outline"
         )
-        ui.badge("learned" if known["trained"] else "placed by its properties", color="light-blue-8").props("outline")
+        ui.badge("learned" if item["trained"] else "placed by its properties", color="light-blue-8").props("outline")
     with ui.element("div").classes("grid gap-x-4 gap-y-1 w-full").classes("grid-cols-[max-content_1fr]"):
         for name, value in {"id": item_id, **properties}.items():
             ui.label(name).classes("m-dim")

@@ -1,4 +1,4 @@
-"""The inspector's look at one user: the record, the answer and why, and a second version's answer beside it."""
+"""The inspector of one user: the record, the answer and why, and a second version's answer beside it."""
 
 from urllib.parse import quote
 
@@ -24,14 +24,15 @@ FALLBACK_LEVELS = {
 
 
 class UserInspector:
-    """Asks anew whenever something is changed; an answer that comes after a newer question is dropped."""
+    """The panel that shows a user's record and answers; an answer that comes after a newer request is dropped."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._turn = 0
 
     async def build(self, user_id: str) -> None:
-        placements = [one["name"] for one in (await self._api.get("/placements"))["placements"]]
+        """Draw the panel for a user, who may be empty."""
+        placements = [placement["name"] for placement in (await self._api.get("/placements"))["placements"]]
         loaded = (await self._api.get("/versions"))["loaded"]
         with ui.row().classes("w-full items-center gap-3"):
             self._user = ui.input("User id", value=user_id).props("autofocus clearable dense outlined")
@@ -39,7 +40,7 @@ class UserInspector:
             ui.button("Show", on_click=self.look_up).props("no-caps unelevated")
             self._placement = _choice("Placement", placements, "default").on_value_change(self._ask)
             self._version = _choice("Answered by", [AS_SERVED, *loaded], AS_SERVED).on_value_change(self._ask)
-            self._other = _choice("Compare with", loaded, None).props("clearable").on_value_change(self._ask)
+            self._second_version = _choice("Compare with", loaded, None).props("clearable").on_value_change(self._ask)
         with ui.row().classes("w-full items-center gap-x-4"):
             self._own = ui.switch("The placement's diversity", value=True).on_value_change(self._ask)
             self._diversity = ui.slider(min=0, max=1, step=0.05, value=0.3).props('label aria-label="Diversity"')
@@ -55,7 +56,7 @@ class UserInspector:
         await self.look_up()
 
     async def look_up(self) -> None:
-        """The record and the answer of the user whose id is in the field."""
+        """Show the record and the answer of the user whose id is in the field."""
         user_id = (self._user.value or "").strip()
         self._grid.set_visibility(bool(user_id))
         self._nobody.set_visibility(not user_id)
@@ -63,14 +64,14 @@ class UserInspector:
             return
         self._turn += 1
         turn = self._turn
-        known = await self._api.get(f"/users/{quote(user_id, safe='')}")
-        history = known["interactions"][:HISTORY]
-        titles = await titles_of(self._api, (one["item_id"] for one in history))
+        user = await self._api.get(f"/users/{quote(user_id, safe='')}")
+        history = user["interactions"][:HISTORY]
+        titles = await titles_of(self._api, (entry["item_id"] for entry in history))
         if turn != self._turn:
             return
         self._record.clear()
         with self._record:
-            _record(known, history, titles)
+            _record(user, history, titles)
         await self._ask()
 
     async def _ask(self) -> None:
@@ -81,8 +82,8 @@ class UserInspector:
         turn = self._turn
         body: Json = {"user_id": user_id, "placement": self._placement.value, "k": int(self._k.value or 10)}
         body |= {"explain": True} | ({} if self._own.value else {"diversity": self._diversity.value})
-        asked = [self._version.value, *([] if self._other.value is None else [self._other.value])]
-        answers = [await self._answer(version, body) for version in asked]
+        versions = [self._version.value, *([] if self._second_version.value is None else [self._second_version.value])]
+        answers = [await self._answer(version, body) for version in versions]
         titles = await titles_of(self._api, ids_in(answers))
         if turn == self._turn:
             self._show(answers, titles)
@@ -98,17 +99,17 @@ class UserInspector:
 
     async def _answer(self, version: str, body: Json) -> Json:
         path = "/recommend" if version == AS_SERVED else f"/versions/{version}/recommend"
-        found: Json = await self._api.post(path, body)
-        return found
+        answer: Json = await self._api.post(path, body)
+        return answer
 
 
 def _choice(label: str, options: list[str], value: str | None) -> ui.select:
     return ui.select(options, label=label, value=value).props("dense outlined options-dense").classes("min-w-44")
 
 
-def _record(known: Json, history: list[Json], titles: dict[str, str]) -> None:
-    ui.label(f"User {known['user_id']}").classes("font-medium")
-    if not history and not known["in_snapshot"]:
+def _record(user: Json, history: list[Json], titles: dict[str, str]) -> None:
+    ui.label(f"User {user['user_id']}").classes("font-medium")
+    if not history and not user["in_snapshot"]:
         ui.label("Nothing is known of this user.").classes("font-medium")
         ui.label(
             "There are no interactions in the feature store, and the version in service has not learned of them. "
@@ -116,32 +117,32 @@ def _record(known: Json, history: list[Json], titles: dict[str, str]) -> None:
         ).classes("m-dim")
         return
     with ui.row().classes("gap-2"):
-        ui.badge("in the snapshot" if known["in_snapshot"] else "not in the snapshot", color="teal").props("outline")
-        fresh = "fresh vector stored" if known["embedding_stored"] else "no fresh vector stored"
+        ui.badge("in the snapshot" if user["in_snapshot"] else "not in the snapshot", color="teal").props("outline")
+        fresh = "fresh vector stored" if user["embedding_stored"] else "no fresh vector stored"
         ui.badge(fresh, color="light-blue-8").props("outline")
-    count = len(known["interactions"])
+    count = len(user["interactions"])
     shown = f", the newest {HISTORY}" if count > HISTORY else ""
     ui.label(f"{count} remembered interactions{shown}").classes("text-sm m-dim")
     with ui.element("div").classes("w-full max-h-96 overflow-y-auto").props("tabindex=0"):
-        for one in history:
+        for entry in history:
             with ui.row().classes("w-full items-center no-wrap gap-2"):
-                ui.icon(TYPES.get(one["type"], "bolt")).classes("m-dim").tooltip(one["type"])
+                ui.icon(TYPES.get(entry["type"], "bolt")).classes("m-dim").tooltip(entry["type"])
                 with ui.column().classes("grow gap-0 min-w-0"):
-                    ui.label(title_of(one["item_id"], titles)).classes("truncate w-full")
-                    ui.label(f"{one['item_id']} · {one['type']}").classes("text-xs m-dim")
-                moment = one["occurred_at"].replace("T", " ")[:16]
+                    ui.label(title_of(entry["item_id"], titles)).classes("truncate w-full")
+                    ui.label(f"{entry['item_id']} · {entry['type']}").classes("text-xs m-dim")
+                moment = entry["occurred_at"].replace("T", " ")[:16]
                 ui.label(moment).classes("text-xs m-dim tabular-nums whitespace-nowrap shrink-0")
 
 
 def _answers(answers: list[Json], titles: dict[str, str]) -> None:
-    lists = [[one["item_id"] for one in answer["items"]] for answer in answers]
+    lists = [[item["item_id"] for item in answer["items"]] for answer in answers]
     if len(answers) == 2:
         share = overlap(*lists)
         ui.label(f"{share:.0%} of the items are in both").classes("font-medium")
     columns = "grid-cols-1 md:grid-cols-2" if len(answers) == 2 else "grid-cols-1"
     with ui.element("div").classes(f"w-full grid gap-6 {columns}"):
-        for place, answer in enumerate(answers):
-            marked: list[Mark] = marks(lists[place], lists[1 - place]) if len(answers) == 2 else []
+        for position, answer in enumerate(answers):
+            marked: list[Mark] = marks(lists[position], lists[1 - position]) if len(answers) == 2 else []
             with ui.column().classes("w-full min-w-0 gap-1"):
                 _heading(answer)
                 answer_list(answer["items"], titles, marked)

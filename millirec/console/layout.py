@@ -25,7 +25,7 @@ TYPED_INTO = ["input", "select", "textarea"]
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One look of a person at a page."""
+    """One visit of a person to a page."""
 
     page: Page
     person: str
@@ -38,7 +38,7 @@ class Visit:
 
 
 def frame(visit: Visit) -> ui.column:
-    """Draw everything around a page. Returns where the page itself goes."""
+    """Draw everything around a page. Returns the column for the page itself."""
     ui.colors(primary=ACCENT)
     ui.add_css(CSS)
     theme = Theme(visit.theme)
@@ -58,6 +58,7 @@ def frame(visit: Visit) -> ui.column:
         _icon_button("keyboard", "Keys (?)", keys.open).classes("max-sm:hidden")
 
         def leave() -> None:
+            """Log out and go to the login."""
             visit.log_out()
             ui.navigate.to("/login")
 
@@ -76,17 +77,19 @@ def frame(visit: Visit) -> ui.column:
 
 
 class Theme:
-    """Auto, light or dark; kept in a cookie of the browser's own."""
+    """Auto, light or dark; stored in a cookie of the browser."""
 
     def __init__(self, chosen: str) -> None:
         self._chosen = chosen if chosen in THEMES else "auto"
         self._dark = ui.dark_mode(THEMES[self._chosen][0])
 
     def button(self) -> None:
+        """Draw the button that changes the theme."""
         self._button = _icon_button("", "", self.turn)
         self._show()
 
     def turn(self) -> None:
+        """Change to the next theme and store it."""
         names = list(THEMES)
         self._chosen = names[(names.index(self._chosen) + 1) % len(names)]
         self._dark.value = THEMES[self._chosen][0]
@@ -100,14 +103,14 @@ class Theme:
 
 def _navigation(current: Page) -> None:
     with ui.element("nav").props('aria-label="Pages"').classes("w-full"):
-        for one in PAGES:
-            link = ui.link(target=one.path).classes("m-nav row items-center no-wrap gap-3")
-            if one is current:
+        for page in PAGES:
+            link = ui.link(target=page.path).classes("m-nav row items-center no-wrap gap-3")
+            if page is current:
                 link.props("aria-current=page")
             with link:
-                ui.icon(one.icon).classes("text-xl")
-                ui.label(one.title).classes("flex-grow")
-                ui.label(one.key).classes("m-key max-lg:hidden")
+                ui.icon(page.icon).classes("text-xl")
+                ui.label(page.title).classes("flex-grow")
+                ui.label(page.key).classes("m-key max-lg:hidden")
 
 
 def _icon_button(icon: str, words: str, action: Callable[[], object]) -> ui.button:
@@ -116,7 +119,7 @@ def _icon_button(icon: str, words: str, action: Callable[[], object]) -> ui.butt
 
 
 def _keys_dialog() -> ui.dialog:
-    shown = [(one.key, one.title) for one in PAGES] + [("t", "Theme: auto, light, dark"), ("?", "These keys")]
+    shown = [(page.key, page.title) for page in PAGES] + [("t", "Theme: auto, light, dark"), ("?", "These keys")]
     with ui.dialog() as dialog, ui.card().classes("min-w-[300px]"):
         ui.label("Keys").classes("text-lg font-medium")
         for key, words in shown:
@@ -128,9 +131,10 @@ def _keys_dialog() -> ui.dialog:
 
 
 def _listen(keys: ui.dialog, theme: Theme) -> None:
-    paths = {one.key: one.path for one in PAGES}
+    paths = {page.key: page.path for page in PAGES}
 
     def pressed(event: KeyEventArguments) -> None:
+        """Do what a key stands for."""
         if not event.action.keydown or event.modifiers.ctrl or event.modifiers.alt or event.modifiers.meta:
             return
         key = event.key.name
@@ -148,11 +152,12 @@ def _down_banner(visit: Visit) -> None:
     with banner("", kind="bad", icon="cloud_off") as row:
         row.props('role="alert"').classes("m-over")
         ui.button("Try now", on_click=visit.look_again).props("flat dense no-caps")
-    words = next(one for one in row if isinstance(one, ui.label))
+    words = next(element for element in row if isinstance(element, ui.label))
 
     hand = Hand(row)
 
     def look() -> None:
+        """Show the banner while the service is down, and go to the login when the session is over."""
         if not visit.still_in():
             ui.navigate.to("/login")
         down = visit.reachability.down

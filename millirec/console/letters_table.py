@@ -1,4 +1,4 @@
-"""Dead letters on the screen: counted by reason, looked into, replayed and discarded after a question."""
+"""Dead letters on the screen: counted by reason, shown, replayed, and discarded after a question."""
 
 from collections import Counter
 from collections.abc import Awaitable
@@ -9,7 +9,7 @@ from nicegui.events import GenericEventArguments
 
 from millirec.console.admin_store import AdminStore
 from millirec.console.client import ApiClient, may_administer
-from millirec.console.confirm_dialog import confirmed
+from millirec.console.confirm_dialog import ask_confirmation
 from millirec.console.notices import empty
 from millirec.console.reason import ask_reason
 from recsys.errors import RecsysError
@@ -32,7 +32,7 @@ COLUMNS: list[dict[Any, Any]] = [
 
 
 class LettersTable:
-    """One person's look; every decision is recorded with their name."""
+    """One person's table; every decision is recorded with their name."""
 
     def __init__(self, admin_store: AdminStore, api: ApiClient) -> None:
         self._admin_store = admin_store
@@ -40,8 +40,11 @@ class LettersTable:
         self._letters: dict[str, DeadLetter] = {}
 
     async def build(self) -> None:
+        """Draw the filters, the table and its buttons."""
         with ui.row().classes("w-full items-center gap-3"):
-            self._status = ui.select([*(one.value for one in Status), ALL], label="Status", value=Status.WAITING.value)
+            self._status = ui.select(
+                [*(status.value for status in Status), ALL], label="Status", value=Status.WAITING.value
+            )
             self._status.props("dense outlined options-dense").classes("min-w-36").on_value_change(self.refresh)
             self._reason = ui.input("Reason has in it").props("dense outlined clearable debounce=400")
             self._reason.on_value_change(self.refresh)
@@ -58,25 +61,26 @@ class LettersTable:
         await self.refresh()
 
     async def refresh(self) -> None:
+        """Load the letters of the filters and draw them."""
         await may_administer(self._api)
         status = None if self._status.value == ALL else Status(self._status.value)
         query = LetterQuery(status, (self._reason.value or "").strip(), limit=LIMIT)
         self._summary.clear()
         try:
-            found = await self._admin_store.letters(query)
+            letters = await self._admin_store.letters(query)
         except RecsysError as error:
-            found = []
+            letters = []
             with self._summary:
                 ui.label(printable(f"Dead letters cannot be read: {error}")).classes("text-negative")
                 ui.label("The console needs the settings `log.path` of the consumers, and their disk or bucket.")
         else:
             with self._summary:
-                _summary(found, status)
-        self._letters = {one.letter: one for one in found}
-        self._table.rows = [_row(one) for one in found]
+                _summary(letters, status)
+        self._letters = {letter.letter: letter for letter in letters}
+        self._table.rows = [_row(letter) for letter in letters]
         self._table.selected = []
-        self._table.set_visibility(bool(found))
-        self._actions.set_visibility(bool(found))
+        self._table.set_visibility(bool(letters))
+        self._actions.set_visibility(bool(letters))
         self._count()
 
     def _count(self) -> None:
@@ -106,7 +110,7 @@ class LettersTable:
         chosen = self._picked()
         if not chosen:
             ui.notify("Choose letters first.")
-        elif await confirmed(f"Send {len(chosen)} messages again, as they came?", "Replay"):
+        elif await ask_confirmation(f"Send {len(chosen)} messages again, as they came?", "Replay"):
             sent = await self._tried(self._admin_store.replay(chosen, self._api.person))
             if sent is not None:
                 ui.notify(f"{sent} replayed; what is still wrong will wait again", type="positive")
@@ -118,9 +122,9 @@ class LettersTable:
             ui.notify("Choose letters first.")
             return
         text = "Their messages are erased for good; what is left says who did it and why."
-        why = await ask_reason(self._api, f"Give {len(chosen)} letters up?", text, "Discard", danger=True)
-        if why:
-            await self._tried(self._admin_store.discard(chosen, self._api.person, why))
+        reason = await ask_reason(self._api, f"Give {len(chosen)} letters up?", text, "Discard", danger=True)
+        if reason:
+            await self._tried(self._admin_store.discard(chosen, self._api.person, reason))
             await self.refresh()
 
     async def _tried(self, call: Awaitable[T]) -> T | None:
@@ -132,19 +136,19 @@ class LettersTable:
             return None
 
 
-def _summary(found: list[DeadLetter], status: Status | None) -> None:
-    if not found:
+def _summary(letters: list[DeadLetter], status: Status | None) -> None:
+    if not letters:
         if status is Status.WAITING:
             empty("No message waits", "A message that cannot be applied comes here, with its reason.", "done_all")
         else:
             empty("No letter is like this", "Choose another status, or clear the reason.", "search_off")
         return
-    more = f", the newest {LIMIT:,}" if len(found) == LIMIT else ""
-    ui.label(f"{len(found):,} {'letters' if len(found) > 1 else 'letter'}{more}").classes("font-medium")
+    suffix = f", the newest {LIMIT:,}" if len(letters) == LIMIT else ""
+    ui.label(f"{len(letters):,} {'letters' if len(letters) > 1 else 'letter'}{suffix}").classes("font-medium")
     with ui.element("div").classes("grid gap-x-4 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
-        for (field, why), count in Counter((one.field, one.reason) for one in found).most_common(8):
+        for (field, reason), count in Counter((letter.field, letter.reason) for letter in letters).most_common(8):
             ui.label(f"{count:,}").classes("text-right tabular-nums")
-            ui.label(printable(f"{field}: {why}")).classes("break-words min-w-0")
+            ui.label(printable(f"{field}: {reason}")).classes("break-words min-w-0")
 
 
 def _row(letter: DeadLetter) -> dict[str, Any]:
@@ -161,7 +165,7 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
 
 def _inside(letter: DeadLetter, content: Content | None) -> None:
     ui.label(f"Letter {letter.letter}").classes("font-medium")
-    told = {
+    details = {
         "reason": f"{letter.field}: {letter.reason}",
         "status": letter.status.value,
         "from": f"{letter.partition}, offset {letter.offset:,}",
@@ -173,7 +177,7 @@ def _inside(letter: DeadLetter, content: Content | None) -> None:
     }
     headers = {} if content is None else {f"header {name}": readable(value) for name, value in content.headers.items()}
     with ui.element("div").classes("grid gap-x-4 gap-y-1 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
-        for name, value in {**told, **headers}.items():
+        for name, value in {**details, **headers}.items():
             if value is not None:
                 ui.label(printable(name)).classes("m-dim")
                 ui.label(printable(value)).classes("break-all min-w-0")
@@ -188,7 +192,7 @@ def _inside(letter: DeadLetter, content: Content | None) -> None:
 
 
 def readable(value: bytes) -> str:
-    """Text as it is, what is not printable written out, other bytes as Python writes them; cut where it is long."""
+    """Return bytes as printable text where they are UTF-8, else as a Python literal, cut where they are long."""
     try:
         text = printable(value[:SHOWN_BYTES].decode(), lines=True)
     except UnicodeDecodeError:

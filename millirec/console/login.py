@@ -1,4 +1,4 @@
-"""Logging in: a plain form, so that nothing of the console is sent to anybody who is not."""
+"""The login: a plain form, so that nothing of the console is sent before somebody is logged in."""
 
 import asyncio
 from contextlib import suppress
@@ -25,11 +25,11 @@ log = structlog.get_logger()
 MAX_FORM = 8192
 """Bytes of a login form."""
 FORM_SECONDS = 5.0
-"""For a whole form to arrive."""
+"""Seconds for a whole form to arrive."""
 MAX_PATH = 1000
 """Characters of a path to go on to: it has to fit into a cookie."""
 FRESH = 1.0
-"""Seconds for which a look at whether the service asks for keys is good: strangers may not make one each."""
+"""Seconds for which the check whether the service requires keys is cached, so that logins cannot flood it."""
 WITH_A_KEY = "admin key"
 UNGUARDED = (
     "The service has no keys, so that any key would do, and this console is reached from other machines or by "
@@ -47,7 +47,7 @@ class Unguarded(Exception):
 
 
 class FormRefused(Exception):
-    """A form that is too large, or too slow: `status` says which."""
+    """A form that is too large or too slow: `status` says which."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -56,7 +56,7 @@ class FormRefused(Exception):
 
 @dataclass(slots=True)
 class Login:
-    """What a login needs; shared with OIDC. `http` is for strangers alone, so that they take nobody's connections."""
+    """What a login needs; shared with OIDC. `http` has connections of its own, so that logins take none from pages."""
 
     settings: ConsoleSettings
     sessions: Sessions
@@ -68,7 +68,7 @@ class Login:
     _looked_at: float = -FRESH
 
     def enter(self, request: Request, response: Response, person: str, key: str | None, *, oidc: bool = False) -> None:
-        """Log `person` in, under a new name: one that was there before the login is worth nothing after it."""
+        """Log `person` in with a new session id: one from before the login is not valid after it."""
         self.sessions.close(request.cookies.get(COOKIE))
         name = self.sessions.open(person, key, by_oidc=oidc)
         seconds = round(self.settings.session_minutes * 60)
@@ -125,20 +125,23 @@ class Login:
 
 
 def routes(login: Login) -> APIRouter:
+    """Return the routes of the login form."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/login")
     async def ask(request: Request) -> Response:
-        wanted = own_path(request.query_params.get("next"))
-        return await _form(login, wanted, "")
+        """Show the form."""
+        target = own_path(request.query_params.get("next"))
+        return await _form(login, target, "")
 
     @router.post("/login")
     async def answer(request: Request) -> Response:
+        """Log in with the key of the form."""
         try:
             form = await _fields(request)
         except FormRefused as refused:
             return HTMLResponse(refused_page(str(refused)), refused.status)
-        wanted = own_path(form.get("next"))
+        target = own_path(form.get("next"))
         key = form.get("key", "").strip() or None
         address = address_of(request)
         wait = login.attempts.begin(address)
@@ -148,15 +151,15 @@ def routes(login: Login) -> APIRouter:
             accepted = await login.admits(key, request.headers.get("host", ""))
         except ApiDown as down:
             login.attempts.withdraw(address)
-            return await _form(login, wanted, f"The service does not answer ({down}).", 503)
+            return await _form(login, target, f"The service does not answer ({down}).", 503)
         except (ApiProblem, Unguarded) as refused:
-            return await _form(login, wanted, str(refused), 403)
+            return await _form(login, target, str(refused), 403)
         if not accepted:
             log.warning("a login with a wrong key", address=address)
             words = "Type an admin key." if key is None else "The service does not know this key."
-            return await _form(login, wanted, words, 401)
-        login.attempts.succeeded(address)
-        onward = RedirectResponse(wanted, 303)
+            return await _form(login, target, words, 401)
+        login.attempts.reset(address)
+        onward = RedirectResponse(target, 303)
         login.enter(request, onward, NOBODY if key is None else WITH_A_KEY, key)
         return onward
 
@@ -164,22 +167,25 @@ def routes(login: Login) -> APIRouter:
 
 
 def too_many(wait: float) -> str:
+    """Return the message after too many attempts; `wait` in seconds."""
     return f"Too many attempts. Wait {ceil(wait)} s and try again."
 
 
 def retry_after(wait: float) -> dict[str, str]:
+    """Return the header that says when to try again; `wait` in seconds."""
     return {"Retry-After": str(ceil(wait))}
 
 
-def own_path(wanted: str | None) -> str:
-    """A path of this console: whoever sends a link must not choose where the login leads."""
-    if not wanted or len(wanted) > MAX_PATH or not wanted.startswith("/") or wanted.startswith(("//", "/\\", "/login")):
+def own_path(target: str | None) -> str:
+    """Return `target` if it is a path of this console, else `/`, so that a link cannot lead to another site."""
+    if not target or len(target) > MAX_PATH or not target.startswith("/") or target.startswith(("//", "/\\", "/login")):
         return "/"
-    split = urlsplit(wanted)
-    return "/" if split.netloc or split.scheme or any(ord(one) < 32 for one in wanted) else wanted
+    split = urlsplit(target)
+    return "/" if split.netloc or split.scheme or any(ord(character) < 32 for character in target) else target
 
 
 def address_of(request: Request) -> str:
+    """Return the address of the client."""
     return request.client.host if request.client else "unknown"
 
 
@@ -194,20 +200,20 @@ def _has_name(settings: ConsoleSettings, host: str) -> bool:
         return False
     with suppress(ValueError):
         return bool(ip_address(name))
-    known = {"localhost", settings.host.lower()}
-    return name in known or any(urlsplit(origin).netloc == host for origin in settings.origins)
+    own_names = {"localhost", settings.host.lower()}
+    return name in own_names or any(urlsplit(origin).netloc == host for origin in settings.origins)
 
 
-async def _form(login: Login, wanted: str, error: str, status: int = 200) -> HTMLResponse:
-    provider = f"/oidc/login?next={quote(wanted, safe='')}" if login.settings.oidc.issuer else None
+async def _form(login: Login, target: str, error: str, status: int = 200) -> HTMLResponse:
+    provider = f"/oidc/login?next={quote(target, safe='')}" if login.settings.oidc.issuer else None
     is_open = await login.open_to_all()
     if login.reachability.down and not error:
         error = f"The service at {masked(login.settings.api_url)} does not answer ({login.reachability.reason})."
-    return HTMLResponse(login_page(wanted, error, provider=provider, is_open=is_open), status)
+    return HTMLResponse(login_page(target, error, provider=provider, is_open=is_open), status)
 
 
 async def _fields(request: Request) -> dict[str, str]:
-    """The fields of a form. Raises `FormRefused`."""
+    """Return the fields of a form. Raises `FormRefused`."""
     body = b""
     try:
         async with asyncio.timeout(FORM_SECONDS):

@@ -28,18 +28,18 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Log 
 <meta name="viewport" content="width=device-width,initial-scale=1"><style>{style}</style></head><body><main>
 <h1>millirec console</h1>{body}</main></body></html>"""
 
-KEY_FORM = """<form method="post" action="/login"><input type="hidden" name="next" value="{wanted}">
+KEY_FORM = """<form method="post" action="/login"><input type="hidden" name="next" value="{target}">
 <label for="key">Admin key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus maxlength="512">
 <button>Log in</button></form>"""
 
 OPEN_FORM = """<p>This service has no keys configured: whoever reaches it may change it.
 <code>millirec key</code> makes one.</p><form method="post" action="/login">
-<input type="hidden" name="next" value="{wanted}"><button autofocus>Continue without a key</button></form>"""
+<input type="hidden" name="next" value="{target}"><button autofocus>Continue without a key</button></form>"""
 
 
-def login_page(wanted: str, error: str, *, provider: str | None, is_open: bool) -> str:
-    """`wanted`: the path to go on to; `provider`: where a login by OIDC begins."""
+def login_page(target: str, error: str, *, provider: str | None, is_open: bool) -> str:
+    """Return the login page. `target`: the path to go on to; `provider`: where a login by OIDC begins."""
     parts = []
     if error:
         parts.append(f'<p class="error" role="alert">{escape(error)}</p>')
@@ -50,17 +50,18 @@ def login_page(wanted: str, error: str, *, provider: str | None, is_open: bool) 
         )
     elif not is_open:
         parts.append("<p>For operators and product people. The key stays on the server.</p>")
-    parts.append((OPEN_FORM if is_open else KEY_FORM).format(wanted=escape(wanted)))
+    parts.append((OPEN_FORM if is_open else KEY_FORM).format(target=escape(target)))
     return PAGE.format(style=STYLE, body="".join(parts))
 
 
-def onward_page(wanted: str) -> str:
-    """Goes on to `wanted` by itself."""
-    path = escape(wanted)
+def onward_page(target: str) -> str:
+    """Return a page that goes on to `target` by itself."""
+    path = escape(target)
     going = f'<meta http-equiv="refresh" content="0;url={path}"><p>You are logged in.</p>'
     return PAGE.format(style=STYLE, body=f'{going}<a class="button" href="{path}">Go on</a>')
 
 
 def refused_page(reason: str) -> str:
+    """Return a page that says why a login failed."""
     body = f'<p class="error" role="alert">{escape(reason)}</p><a class="button" href="/login">Back to the login</a>'
     return PAGE.format(style=STYLE, body=body)

@@ -1,4 +1,4 @@
-"""The monitor: looks at the metrics of service and consumers, and keeps the last minutes for every page."""
+"""The monitor: reads the metrics of service and consumers, and keeps the last minutes for every page."""
 
 import asyncio
 from collections import deque
@@ -25,19 +25,19 @@ from recsys.masking import masked
 from recsys.recommendation import FallbackLevel
 
 log = structlog.get_logger()
-KEPT = 300
+MAX_SAMPLES = 300
 """Samples: ten minutes at one in two seconds."""
 SHORT, LONG = 5, 30
 """Looks back over which traffic, and the much rarer freshness, are taken."""
 WATCHED = 30.0
-"""Seconds that a look of somebody counts."""
+"""Seconds for which a page counts as open after it was drawn."""
 MAX_TEXT = 4_000_000
 """Bytes of one exposition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look. Rates are per second, durations in seconds; None where nothing happened or nothing is known."""
+    """One reading. Rates are per second, durations in seconds; None where nothing happened or nothing is known."""
 
     at: float
     recommended: float = 0.0
@@ -79,19 +79,19 @@ class Monitor:
         self._interval = interval
         self._looks: deque[_Look] = deque(maxlen=LONG + 1)
         self._watched_at = 0.0
-        self.samples: deque[Sample] = deque(maxlen=KEPT)
+        self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
 
-    def watched(self) -> None:
-        """Somebody looks on: without anybody, five times fewer looks will do."""
+    def note_viewer(self) -> None:
+        """Record that a page is open: without any, metrics are read five times less often."""
         self._watched_at = monotonic()
 
     @property
     def has_consumers(self) -> bool:
-        """Whether anything that reads the topic was ever heard."""
+        """Whether any of the last samples has metrics of a consumer."""
         return any(sample.lag or sample.dead_letters is not None for sample in list(self.samples)[-3:])
 
     async def run(self) -> None:
-        """Until cancelled. A look that fails is a look at nothing; the next one comes on time."""
+        """Read the metrics until cancelled; a reading that fails is logged, and the next one comes on time."""
         while True:
             began = monotonic()
             try:
@@ -102,7 +102,7 @@ class Monitor:
             await asyncio.sleep(max(0.1, pause - (monotonic() - began)))
 
     async def look(self) -> None:
-        """Ask everybody once."""
+        """Read all metrics once."""
         _, *answers = await asyncio.gather(self._ask_service(), *(self._fetch(url) for url in self._urls))
         texts = {url: answer for url, answer in zip(self._urls, answers, strict=True) if answer is not None}
         self._looks.append(_Look(monotonic(), texts))
@@ -114,9 +114,9 @@ class Monitor:
             await self._http.get("/health/live")
         except httpx.HTTPError as error:
             slow = isinstance(error, httpx.TimeoutException)
-            self._reachability.missed("it took too long to answer" if slow else "no connection")
+            self._reachability.note_failure("it took too long to answer" if slow else "no connection")
         else:
-            self._reachability.seen()
+            self._reachability.note_answer()
 
     async def _fetch(self, url: str) -> Series | None:
         try:
@@ -130,7 +130,7 @@ class Monitor:
 
 def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
     newest = looks[-1]
-    now = together(newest.texts.values())
+    current = together(newest.texts.values())
     counted, seconds = _since(looks[-1 - SHORT :] if len(looks) > SHORT else looks)
     counted_long, _ = _since(looks)
     routes = by_label(counted, "millirec_requests_total", "route")
@@ -139,7 +139,7 @@ def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
     answered = sum(answers.values())
     degraded = total(counted, "millirec_recommendations_total", lambda labels: labels.get("degraded") == "true")
     events = routes.get("/events", 0.0)
-    waiting = [value for (name, _), value in now.items() if name == "millirec_dead_letters_waiting"]
+    waiting = [value for (name, _), value in current.items() if name == "millirec_dead_letters_waiting"]
     return Sample(
         at=time(),
         recommended=recommended / seconds,
@@ -148,24 +148,26 @@ def _sample(looks: list[_Look], silent: tuple[str, ...]) -> Sample:
         failed=total(counted, "millirec_requests_total", _failed) / seconds,
         shed=total(counted, "millirec_requests_shed_total") / seconds,
         latency=quantiles(counted, "millirec_request_seconds", lambda labels: labels.get("route") == "/recommend"),
-        freshness=quantiles(counted_long, "millirec_freshness_seconds", lambda one: one.get("group") == "features"),
+        freshness=quantiles(
+            counted_long, "millirec_freshness_seconds", lambda labels: labels.get("group") == "features"
+        ),
         fallback_levels={
             fallback_level: answers.get(fallback_level, 0.0) / answered for fallback_level in FallbackLevel
         }
         if answered
         else {},
         degraded=degraded / answered if answered else 0.0,
-        lag=by_label(now, "millirec_consumer_lag", "group"),
-        versions={name: n for name, n in by_label(now, "millirec_index_version_info", "version").items() if n > 0},
-        spooled=total(now, "millirec_spool_messages"),
-        circuit_open=total(now, "millirec_circuit_open"),
+        lag=by_label(current, "millirec_consumer_lag", "group"),
+        versions={name: n for name, n in by_label(current, "millirec_index_version_info", "version").items() if n > 0},
+        spooled=total(current, "millirec_spool_messages"),
+        circuit_open=total(current, "millirec_circuit_open"),
         dead_letters=max(waiting) if waiting else None,
         silent=silent,
     )
 
 
 def _since(looks: list[_Look]) -> tuple[Series, float]:
-    """What each source counted between the first look that has it and the last, and the seconds of all."""
+    """Return what each source counted between its first and its last reading, and the seconds of all."""
     newest = looks[-1]
     parts = []
     for url, text in newest.texts.items():
@@ -180,6 +182,6 @@ def _recommends(route: str) -> bool:
 
 
 def _failed(labels: Labels) -> bool:
-    """503 is another matter: turned away, or nothing there to answer with."""
+    """Whether a request failed. 503 is not a failure: it was turned away, or there is no version to answer from."""
     status = labels.get("status", "")
     return status.startswith("5") and status != "503" and _recommends(labels.get("route", ""))

@@ -1,4 +1,4 @@
-"""What a page says when something is wrong or missing: never a traceback, always what to do next."""
+"""What a page shows when something is wrong or missing: never a traceback, always what to do next."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def banner(text: str, *, kind: str = "info", icon: str = "info") -> ui.row:
-    """A line across the page; `kind`: info, warn or bad. More elements may be put into it."""
+    """Draw a line across the page; `kind`: info, warn or bad. Returns its row, for more elements."""
     with ui.row().classes(f"m-banner m-{kind} no-wrap").props('role="status"') as row:
         ui.icon(icon).classes("text-lg")
         ui.label(printable(text)).classes("flex-grow")
@@ -20,7 +20,7 @@ def banner(text: str, *, kind: str = "info", icon: str = "info") -> ui.row:
 
 
 def empty(title: str, advice: str, icon: str = "inbox") -> None:
-    """In place of what is not there yet."""
+    """Draw a notice in place of what does not exist yet."""
     with ui.column().classes("w-full items-center py-10 gap-1 text-center"):
         ui.icon(icon).classes("text-4xl m-dim")
         ui.label(title).classes("font-medium")
@@ -28,7 +28,7 @@ def empty(title: str, advice: str, icon: str = "inbox") -> None:
 
 
 def trouble(error: Exception, retry: Callable[[], Awaitable[None]]) -> ui.card:
-    """In place of a page that could not be shown."""
+    """Draw an error in place of a page that could not be shown, with a button to retry. Returns the card."""
     title, advice = words_of(error)
     with ui.card().classes("w-full items-center text-center py-10").props('role="alert"') as card:
         ui.icon("cloud_off" if isinstance(error, ApiDown) else "error_outline").classes("text-4xl m-dim")
@@ -39,7 +39,7 @@ def trouble(error: Exception, retry: Callable[[], Awaitable[None]]) -> ui.card:
 
 
 def report(error: Exception) -> None:
-    """A message over the page: for what failed after a click."""
+    """Show an error over the page: for what failed after a click."""
     if isinstance(error, SessionEnded):
         ui.navigate.to("/login")
         return
@@ -48,7 +48,7 @@ def report(error: Exception) -> None:
 
 
 def words_of(error: Exception) -> tuple[str, str]:
-    """What happened and what to do. Nobody expects other errors: they are logged whole, and shown as a bug."""
+    """Return what happened and what to do; unexpected errors are logged whole, and shown as a bug."""
     if isinstance(error, ApiDown):
         return "The service does not answer", f"This console reached for it in vain: {error}. It goes on trying."
     if isinstance(error, ApiProblem):

@@ -1,4 +1,4 @@
-"""Logging in by OpenID Connect: there, back, and who may come in."""
+"""Logging in by OpenID Connect: the request to the provider, the callback, and who may come in."""
 
 import secrets
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ COOKIE = "millirec_oidc"
 
 
 def person_of(claims: Mapping[str, Any], settings: OidcSettings) -> str | None:
-    """The name of a person who may come in, None for anybody else. An address counts only once it is verified."""
+    """Return the name of a person who may come in, else None. An address counts only once it is verified."""
     subject = str(claims.get("sub", ""))
     address = str(claims.get("email", "")).lower() if claims.get("email_verified") is True else ""
     domain = address.rpartition("@")[2]
-    welcome = {one.lower() for one in settings.subjects}
-    domains = {one.lower() for one in settings.domains}
+    welcome = {name.lower() for name in settings.subjects}
+    domains = {name.lower() for name in settings.domains}
     if subject in settings.subjects or (address and (address in welcome or domain in domains)):
         return address or subject
     return None
 
 
 def routes(login: Login) -> APIRouter:
-    """`/oidc/login` and `/oidc/callback`; nothing without a provider."""
+    """Return `/oidc/login` and `/oidc/callback`; no routes without a provider."""
     router = APIRouter(include_in_schema=False)
     settings = login.settings.oidc
     if settings.issuer is None:
@@ -42,6 +42,7 @@ def routes(login: Login) -> APIRouter:
 
     @router.get("/oidc/login")
     async def begin(request: Request) -> Response:
+        """Send the browser to the provider."""
         redirect = settings.redirect_url or str(request.url_for("callback"))
         try:
             url, attempt = await provider.begin(redirect, own_path(request.query_params.get("next")))
@@ -57,6 +58,7 @@ def routes(login: Login) -> APIRouter:
 
     @router.get("/oidc/callback", name="callback")
     async def callback(request: Request) -> Response:
+        """Verify the provider's answer and log the person in."""
         state, code = (request.query_params.get(name, "") for name in ("state", "code"))
         attempt = seal.open(request.cookies.get(COOKIE, ""))
         if attempt is None or not code or not secrets.compare_digest(state.encode(), attempt.state.encode()):
@@ -74,11 +76,11 @@ def routes(login: Login) -> APIRouter:
         if person is None:
             log.warning("somebody unknown wanted to log in", subject=str(claims.get("sub")))
             return HTMLResponse(refused_page("This account may not use this console. Ask who runs it."), 403)
-        login.attempts.succeeded(address)
+        login.attempts.reset(address)
         key = login.settings.api_key
         # A page that goes on by itself: a redirect would still count as coming from the provider's site, and the
         # browser would keep the strict cookie back.
-        response = HTMLResponse(onward_page(attempt.wanted))
+        response = HTMLResponse(onward_page(attempt.target))
         response.delete_cookie(COOKIE, path="/oidc/")
         login.enter(request, response, person, (key.get_secret_value() or None) if key else None, oidc=True)
         return response

@@ -1,4 +1,4 @@
-"""A login under way at the provider: sealed into a cookie of the browser's, so that strangers leave nothing here."""
+"""A login in progress at the provider: sealed into a cookie of the browser, so that it takes no memory here."""
 
 from dataclasses import asdict, dataclass
 from time import time
@@ -14,29 +14,29 @@ ALGORITHM = "HS256"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What the browser and the provider have to come back with, and where the person goes from there."""
+    """What the browser and the provider have to send back, and where the person goes from there."""
 
     state: str
     nonce: str
     verifier: str
     redirect: str
-    wanted: str
+    target: str
 
 
 class Seal:
-    """Signs attempts with a key of this process's own: after a restart nobody comes back."""
+    """Signs attempts with a key of this process: after a restart, logins in progress are not accepted."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._key = OctKey.generate_key(256)
         self._patience = patience
 
     def close(self, attempt: Attempt) -> str:
-        """What the cookie holds."""
+        """Return the signed attempt, for a cookie."""
         claims = {**asdict(attempt), "exp": int(time() + self._patience)}
         return jwt.encode({"alg": ALGORITHM}, claims, self._key)
 
     def open(self, sealed: str) -> Attempt | None:
-        """The attempt in a cookie; None for another's seal, or one that is too old."""
+        """Return the attempt of a cookie; None for a wrong signature or one that has expired."""
         try:
             claims = jwt.decode(sealed, self._key, [ALGORITHM]).claims
             jwt.JWTClaimsRegistry().validate(claims)

@@ -26,9 +26,9 @@ with warnings.catch_warnings():
 log = structlog.get_logger()
 SCOPE = "openid email profile"
 PAUSE = 1.0
-"""Seconds that a provider which failed is left in peace: strangers may not make this console knock at it."""
+"""Seconds without requests to a provider that failed, so that logins cannot flood it."""
 FAILURES = (httpx.HTTPError, OAuthError, JoseError, RuntimeError, ValueError, KeyError)
-"""What Authlib raises for a provider that is away, or answers with what is none of its promises."""
+"""What Authlib raises for a provider that does not answer, or answers wrongly."""
 
 
 class ProviderFailed(Exception):
@@ -57,10 +57,10 @@ class Provider:
         self._endpoint: str | None = None
         self._silent_until = 0.0
 
-    async def begin(self, redirect: str, wanted: str) -> tuple[str, Attempt]:
-        """Where to send the browser, and what it has to come back with. Raises `ProviderFailed`."""
+    async def begin(self, redirect: str, target: str) -> tuple[str, Attempt]:
+        """Return the URL to send the browser to and what has to come back. Raises `ProviderFailed`."""
         endpoint = await self._authorization_endpoint()
-        attempt = Attempt(token_urlsafe(32), token_urlsafe(32), token_urlsafe(48), redirect, wanted)
+        attempt = Attempt(token_urlsafe(32), token_urlsafe(32), token_urlsafe(48), redirect, target)
         url = prepare_grant_uri(
             endpoint,
             client_id=self._settings.client_id,
@@ -75,7 +75,7 @@ class Provider:
         return url, attempt
 
     async def claims(self, code: str, attempt: Attempt) -> Mapping[str, Any]:
-        """What the provider says of the person, its signature, issuer, audience, nonce and time checked.
+        """Return the claims about the person, with signature, issuer, audience, nonce and time checked.
 
         Raises `ProviderFailed`.
         """
@@ -87,15 +87,15 @@ class Provider:
             token = await self._client.fetch_access_token(
                 code=code, code_verifier=attempt.verifier, redirect_uri=attempt.redirect
             )
-            found: Mapping[str, Any] | None = await self._client.parse_id_token(token, attempt.nonce, options)
+            claims: Mapping[str, Any] | None = await self._client.parse_id_token(token, attempt.nonce, options)
         except FAILURES as error:
             raise ProviderFailed(str(error)) from error
-        if found is None:
+        if claims is None:
             raise ProviderFailed("it gave no ID token")
-        return found
+        return claims
 
     async def _authorization_endpoint(self) -> str:
-        """From the provider's metadata, read once; whoever comes meanwhile waits for the same answer."""
+        """Return the endpoint from the provider's metadata, read once; concurrent callers wait for the same answer."""
         async with self._loading:
             if self._endpoint is None:
                 if monotonic() < self._silent_until:

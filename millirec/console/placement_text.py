@@ -18,7 +18,7 @@ WIDTH = 78
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What is wrong with a text, where: `line` counts from 1, `field` is empty for what is no JSON."""
+    """An error in a text: `line` counts from 1, `field` is empty for what is not JSON."""
 
     line: int
     field: str
@@ -26,16 +26,17 @@ class Misfit:
 
     @property
     def words(self) -> str:
+        """The error with its line and field, for people."""
         return f"line {self.line}, {self.field or 'JSON'}: {self.reason}"
 
 
 def text_of(placement: object) -> str:
-    """Of a `Placement`, or of anything JSON can say."""
+    """Return a `Placement`, or any value that JSON can hold, as text to edit."""
     return printable_json(_laid_out(json.loads(msgspec.json.encode(placement)))[0])
 
 
 def check(text: str) -> tuple[str, Placement | Misfit]:
-    """The text laid out anew where it is JSON, and the placement it says or what is wrong with it."""
+    """Return the text laid out anew where it is JSON, and its placement or the error in it."""
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -50,41 +51,42 @@ def check(text: str) -> tuple[str, Placement | Misfit]:
 
 def _misfit(error: InvalidInput, lines: Mapping[str, int]) -> Misfit:
     path = "" if error.field == "body" else error.field
-    known = path
-    while known not in lines:
-        known = known.rpartition(".")[0]
-    return Misfit(lines[known], path or "placement", error.reason)
+    parent = path
+    while parent not in lines:
+        parent = parent.rpartition(".")[0]
+    return Misfit(lines[parent], path or "placement", error.reason)
 
 
 def _laid_out(value: Any) -> tuple[str, dict[str, int]]:
-    """Pretty JSON and the line of each value by its path, `boosts.0.factor`."""
+    """Return pretty JSON and the line of each value by its path, `boosts.0.factor`."""
     lines: list[str] = []
-    places: dict[str, int] = {}
+    line_numbers: dict[str, int] = {}
 
-    def write(one: Any, path: str, before: str, after: str) -> None:
-        places[path] = len(lines) + 1
-        flat = json.dumps(one, ensure_ascii=False)
-        inner = dict(enumerate(one)) if isinstance(one, list) else one
-        if not isinstance(inner, dict) or not inner or (path and len(before) + len(flat) < WIDTH):
-            lines.append(f"{before}{flat}{after}")
-            _note(inner, path, places)
+    def write(node: Any, path: str, prefix: str, suffix: str) -> None:
+        """Append the lines of a value."""
+        line_numbers[path] = len(lines) + 1
+        flat = json.dumps(node, ensure_ascii=False)
+        inner = dict(enumerate(node)) if isinstance(node, list) else node
+        if not isinstance(inner, dict) or not inner or (path and len(prefix) + len(flat) < WIDTH):
+            lines.append(f"{prefix}{flat}{suffix}")
+            _note(inner, path, line_numbers)
             return
-        indent = " " * (len(before) - len(before.lstrip()) + 2)
-        opened, closed = "[]" if isinstance(one, list) else "{}"
-        lines.append(f"{before}{opened}")
-        for place, (name, part) in enumerate(inner.items(), 1):
-            label = "" if isinstance(one, list) else f"{json.dumps(name, ensure_ascii=False)}: "
-            comma = "," if place < len(inner) else ""
+        indent = " " * (len(prefix) - len(prefix.lstrip()) + 2)
+        opened, closed = "[]" if isinstance(node, list) else "{}"
+        lines.append(f"{prefix}{opened}")
+        for number, (name, part) in enumerate(inner.items(), 1):
+            label = "" if isinstance(node, list) else f"{json.dumps(name, ensure_ascii=False)}: "
+            comma = "," if number < len(inner) else ""
             write(part, f"{path}.{name}".strip("."), f"{indent}{label}", comma)
-        lines.append(f"{indent[2:]}{closed}{after}")
+        lines.append(f"{indent[2:]}{closed}{suffix}")
 
     write(value, "", "", "")
-    return "\n".join(lines), places
+    return "\n".join(lines), line_numbers
 
 
-def _note(value: Any, path: str, places: dict[str, int]) -> None:
-    """Everything within `value` stands on its line."""
+def _note(value: Any, path: str, line_numbers: dict[str, int]) -> None:
+    """Record the line of everything within `value`."""
     parts = dict(enumerate(value)) if isinstance(value, list) else value
     for name, part in parts.items() if isinstance(parts, dict) else ():
-        places[f"{path}.{name}"] = places[path]
-        _note(part, f"{path}.{name}", places)
+        line_numbers[f"{path}.{name}"] = line_numbers[path]
+        _note(part, f"{path}.{name}", line_numbers)

@@ -1,4 +1,4 @@
-"""Data quality on the screen: what imports made of their rows, and what the gate found in the newest data."""
+"""Data quality on the screen: the results of imports, and the gate's checks of the newest data."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,15 +14,15 @@ DATA_CHECKS = {"gate.max_shrink", "gate.max_unknown", "gate.max_type_shift", "ga
 
 
 def imports_card(imports: Sequence[tuple[datetime, FileReport]]) -> None:
-    """The last import first; each file with its counts and reasons."""
+    """Draw the imports, the last first; each file with its counts and reasons."""
     with ui.card().classes("w-full"):
         ui.label("Imports").classes("font-medium")
         if not imports:
             ui.label("Nothing was imported on this machine. `millirec import FILE` reads CSV, JSON Lines or Parquet.")
-        for place, (when, report) in enumerate(imports):
+        for position, (when, report) in enumerate(imports):
             counts = report.counts
             name = f"{printable(Path(report.file).name)}: {counts.accepted:,} of {counts.rows:,} rows accepted"
-            with ui.expansion(name, caption=f"{when:%Y-%m-%d %H:%M} UTC", value=place == 0).classes("w-full"):
+            with ui.expansion(name, caption=f"{when:%Y-%m-%d %H:%M} UTC", value=position == 0).classes("w-full"):
                 _report(report)
 
 
@@ -30,7 +30,8 @@ def _report(report: FileReport) -> None:
     counts = report.counts
     parts = [("accepted", counts.accepted, "bg-positive"), ("merged", counts.merged, "bg-info")]
     parts += [
-        (f"rejected: {why}", n, "bg-negative") for why, n in sorted(counts.rejected.items(), key=lambda one: -one[1])
+        (f"rejected: {reason}", n, "bg-negative")
+        for reason, n in sorted(counts.rejected.items(), key=lambda pair: -pair[1])
     ]
     with ui.element("div").classes("grid gap-x-3 gap-y-1 w-full text-sm items-center") as grid:
         grid.style("grid-template-columns: minmax(8rem, max-content) max-content 1fr")
@@ -46,7 +47,7 @@ def _report(report: FileReport) -> None:
 
 
 def checks_card(newest: tuple[str, Sequence[dict[str, Any]]] | None) -> None:
-    """The gate's checks of the data that the newest version was learned from."""
+    """Draw the gate's checks of the data that the newest version was trained on."""
     with ui.card().classes("w-full"):
         ui.label("What the gate says of the newest data").classes("font-medium")
         if newest is None:
@@ -54,11 +55,11 @@ def checks_card(newest: tuple[str, Sequence[dict[str, Any]]] | None) -> None:
             return
         version, checks = newest
         ui.link(version, f"/versions?version={version}")
-        found = [one for one in checks if one.get("setting") in DATA_CHECKS]
-        if not found:
+        data_checks = [check for check in checks if check.get("setting") in DATA_CHECKS]
+        if not data_checks:
             ui.label("Its data was not compared with an earlier snapshot: the next training compares.")
-        for one in found:
+        for check in data_checks:
             with ui.row().classes("w-full items-center no-wrap gap-2"):
-                passed = one["passed"]
+                passed = check["passed"]
                 ui.icon("check_circle" if passed else "cancel", color="positive" if passed else "negative")
-                ui.label(printable(f"{one['name']}: {one['measured']}, asked: {one['limit']}")).classes("grow")
+                ui.label(printable(f"{check['name']}: {check['measured']}, asked: {check['limit']}")).classes("grow")

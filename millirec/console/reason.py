@@ -1,4 +1,4 @@
-"""Before something changes for everybody: what it will do, and why, which is written down."""
+"""A dialog before a change: what it will do, and a reason, which is recorded."""
 
 from nicegui import ui
 
@@ -9,8 +9,8 @@ SHORTEST = 3
 
 
 async def ask_reason(api: ApiClient, title: str, text: str, action: str, *, danger: bool = False) -> str | None:
-    """The reason that the person gives, or None when they change their mind. `action` stands on the button."""
-    # Not where the button is: what is there may be drawn anew meanwhile.
+    """Ask for a reason and return it, None when the person cancels. `action` stands on the button."""
+    # Not beside the button, which may be redrawn while the dialog is open.
     with ui.context.client.content, ui.dialog() as dialog, ui.card().classes("w-[480px] max-w-full"):
         ui.label(title).classes("text-lg font-medium")
         ui.label(text).classes("m-dim")
@@ -22,6 +22,6 @@ async def ask_reason(api: ApiClient, title: str, text: str, action: str, *, dang
             go.bind_enabled_from(reason, "value", lambda value: len((value or "").strip()) >= SHORTEST)
             if danger:
                 go.props("color=negative")
-    given = await dialog
+    answer = await dialog
     dialog.delete()
-    return api.signed(str(given)) if given else None
+    return api.signed(str(answer)) if answer else None

@@ -27,10 +27,11 @@ def page(path: str, *, title: str, icon: str, key: str, order: int) -> Callable[
     """Show what the decorated function builds at `path`, inside the layout, with a client of the person's own."""
 
     def register(build: Build) -> Build:
-        if any(one.path == path or one.key == key for one in PAGES):
+        """Add the page. Raises `ValueError` for a path or key that another page has."""
+        if any(entry.path == path or entry.key == key for entry in PAGES):
             raise ValueError(f"two pages want {path!r} or the key {key!r}")
         PAGES.append(Page(path, title, icon, key, order, build))
-        PAGES.sort(key=lambda one: one.order)
+        PAGES.sort(key=lambda entry: entry.order)
         return build
 
     return register

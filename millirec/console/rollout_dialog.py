@@ -1,4 +1,4 @@
-"""A promote or rollback under way: asked, in service here, in service on every replica that is heard."""
+"""A promote or rollback in progress: requested, in service on one replica, in service on every replica."""
 
 import asyncio
 from time import monotonic
@@ -16,7 +16,7 @@ SPREADING = 20.0
 
 
 async def move(api: ApiClient, monitor: Monitor, path: str, reason: str, title: str) -> None:
-    """POST `path` and show how far it is. Never raises: what went wrong stands in the dialog."""
+    """POST `path` and show the progress. Never raises: errors are shown in the dialog."""
     with (
         ui.context.client.content,
         ui.dialog().props("persistent") as dialog,
@@ -42,9 +42,9 @@ async def move(api: ApiClient, monitor: Monitor, path: str, reason: str, title: 
             else:
                 _done("Some replicas still answer with another version; they look again every second", icon="warning")
     except (ApiDown, ApiProblem) as error:
-        what, advice = words_of(error)
+        summary, advice = words_of(error)
         with steps:
-            _done(f"{what}. {advice}", icon="error")
+            _done(f"{summary}. {advice}", icon="error")
     progress.set_visibility(False)
     close.enable()
     await dialog
@@ -52,7 +52,7 @@ async def move(api: ApiClient, monitor: Monitor, path: str, reason: str, title: 
 
 
 async def _spread(monitor: Monitor, version: str) -> bool | None:
-    """Whether only `version` is heard of soon; None when nothing is."""
+    """Whether only `version` is reported soon; None when no replica reports."""
     deadline = monotonic() + SPREADING
     while monotonic() < deadline:
         await monitor.look()

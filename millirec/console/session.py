@@ -1,4 +1,4 @@
-"""Who is logged in: keys stay in this process's memory, the browser holds a random name of them."""
+"""Sessions: keys stay in this process's memory, the browser holds a random id of its session."""
 
 import hmac
 import secrets
@@ -15,7 +15,7 @@ NOBODY = "without a key"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One login. `key` is sent to the service for it; none where the service asks for no keys."""
+    """One login. `key` is sent to the service; None where the service requires no keys."""
 
     person: str
     key: str | None = field(repr=False)
@@ -24,6 +24,7 @@ class Session:
 
     @property
     def over(self) -> bool:
+        """Whether the session has ended."""
         return monotonic() >= self.ends
 
 
@@ -52,16 +53,16 @@ class Sessions:
         return name
 
     def find(self, name: str | None) -> Session | None:
-        """The login that a cookie names, unless it is over."""
+        """Return the session of a cookie's id, None when there is none or it is over."""
         if not name:
             return None
         if name.startswith(OPEN + "."):
             return self._opened(name)
-        found = self._held.get(_digest(name))
-        if found is not None and found.over:
+        session = self._held.get(_digest(name))
+        if session is not None and session.over:
             self.close(name)
             return None
-        return found
+        return session
 
     def close(self, name: str | None) -> None:
         """Log out. Harmless when nobody is logged in by that name."""

@@ -1,4 +1,4 @@
-"""A shadow: what a version would have answered, measured beside the live one without anybody seeing it."""
+"""A shadow: what a version would have answered, measured beside the live one without showing it to users."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,10 +14,11 @@ Reload = Callable[[], Awaitable[None]]
 
 
 def running(shadow: Json, api: ApiClient, reload: Reload) -> Hand:
-    """The card of a shadow that GET /rollouts tells of. Returns the hand over its button."""
+    """Draw the card of a shadow from GET /rollouts. Returns the hand over its button."""
     version = shadow["version"]
 
     async def stop() -> None:
+        """Ask for a reason and end the shadow."""
         reason = await ask_reason(
             api, "Stop the shadow?", "The report is gone with it; answers stay as they are.", "Stop"
         )
@@ -46,18 +47,19 @@ def running(shadow: Json, api: ApiClient, reload: Reload) -> Hand:
 
 
 def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:
-    """The card in place of a shadow."""
+    """Draw the form that starts a shadow."""
     ui.label("Shadow").classes("font-medium")
     ui.label(
         "A share of the real requests is answered by another version too. Nobody sees it; the report tells how "
         "different its answers are and how long they take."
     ).classes("m-dim")
-    names = [one["version"] for one in reversed(versions) if "live" not in one["aliases"]]
+    names = [entry["version"] for entry in reversed(versions) if "live" not in entry["aliases"]]
     with ui.row().classes("w-full items-end gap-3"):
         version = ui.select(names, label="Version").props("outlined dense").classes("min-w-[240px]")
         share = ui.number("% of the requests", value=10, min=0.1, max=100).props("outlined dense").classes("w-40")
 
         async def start() -> None:
+            """Ask for a reason and start the shadow."""
             text = "It costs processor time in every replica, within a bounded budget."
             reason = await ask_reason(api, f"Start {version.value} as a shadow?", text, "Start")
             if reason:
@@ -69,15 +71,15 @@ def start_form(versions: list[Json], api: ApiClient, reload: Reload) -> None:
         button.bind_enabled_from(version, "value", bool)
 
 
-def _pairs(what: str, values: Json | None, factor: float, unit: str) -> list[Json]:
-    """`{"live_p50": .., "shadow_p50": ..}` as rows."""
-    found = values or {}
-    kinds = [name.removeprefix("live_") for name in found if name.startswith("live_")]
+def _pairs(label: str, values: Json | None, factor: float, unit: str) -> list[Json]:
+    """Return `{"live_p50": .., "shadow_p50": ..}` as rows."""
+    numbers = values or {}
+    kinds = [name.removeprefix("live_") for name in numbers if name.startswith("live_")]
     return [
         {
-            "what": f"{what}, {kind}",
-            "live": _number(found[f"live_{kind}"], factor, unit),
-            "shadow": _number(found.get(f"shadow_{kind}"), factor, unit),
+            "what": f"{label}, {kind}",
+            "live": _number(numbers[f"live_{kind}"], factor, unit),
+            "shadow": _number(numbers.get(f"shadow_{kind}"), factor, unit),
         }
         for kind in kinds
     ]

@@ -17,7 +17,7 @@ PATIENCE = 120.0
 LONGEST = 100
 """Characters of a parameter and its change; the command shows longer ones."""
 _one_at_a_time = asyncio.Semaphore(1)
-"""Both versions are in memory meanwhile."""
+"""A comparison holds both versions in memory."""
 
 
 async def compare(first: Json, second: Json) -> None:
@@ -35,24 +35,24 @@ async def compare(first: Json, second: Json) -> None:
             with ui.row().classes("items-center gap-3") as waiting:
                 ui.spinner()
                 ui.label("Reading both artefacts ...").classes("m-dim")
-    found = await _difference(first["version"], second["version"])
+    difference = await _difference(first["version"], second["version"])
     waiting.delete()
     with rest:
-        if isinstance(found, str):
-            banner(found, kind="warn", icon="warning")
+        if isinstance(difference, str):
+            banner(difference, kind="warn", icon="warning")
         else:
-            _facts(found)
+            _facts(difference)
 
 
-def _metrics(one: dict[str, float], two: dict[str, float]) -> None:
-    names = [name for name in one if name in two]
+def _metrics(first: dict[str, float], second: dict[str, float]) -> None:
+    names = [name for name in first if name in second]
     own = [name for name in names if not name.startswith(("popularity ", "own history "))]
     rows = [
         {
             "metric": name,
-            "from": f"{one[name]:.4f}",
-            "to": f"{two[name]:.4f}",
-            "change": f"{two[name] - one[name]:+.4f}",
+            "from": f"{first[name]:.4f}",
+            "to": f"{second[name]:.4f}",
+            "change": f"{second[name] - first[name]:+.4f}",
         }
         for name in own
     ]
@@ -64,8 +64,8 @@ def _metrics(one: dict[str, float], two: dict[str, float]) -> None:
     ui.table(rows=rows, columns=columns, row_key="metric", pagination=12).classes("w-full").props("flat dense")
 
 
-def _facts(found: Json) -> None:
-    items, overlap, norms = found["items"], found["overlap"], found["norms"]
+def _facts(difference: Json) -> None:
+    items, overlap, norms = difference["items"], difference["overlap"], difference["norms"]
     facts = [("Items", f"{items['common']:,} in both, {items['gained']:,} gained, {items['lost']:,} lost")]
     examples = {name: ", ".join(items[f"{name}_examples"]) for name in ("gained", "lost")}
     facts += [(f"{name.capitalize()}, most popular", text) for name, text in examples.items() if text]
@@ -81,7 +81,7 @@ def _facts(found: Json) -> None:
     if norms is not None:
         facts.append(("Lengths of item factors", f"mean {norms['mean_a']:.3f} to {norms['mean_b']:.3f}"))
         facts.append(("", f"ratio {norms['median']:.3f}, 90 % within {norms['p5']:.3f} and {norms['p95']:.3f}"))
-    changed = [(name, f"{a} to {b}") for name, (a, b) in found["parameters"].items()]
+    changed = [(name, f"{a} to {b}") for name, (a, b) in difference["parameters"].items()]
     facts += [(name, text) for name, text in changed if len(text) <= LONGEST]
     for title, text in facts:
         with ui.row().classes("w-full gap-x-3 gap-y-0"):
@@ -90,7 +90,7 @@ def _facts(found: Json) -> None:
 
 
 async def _difference(first: str, second: str) -> Json | str:
-    """What the command finds, in a process of its own; or why it does not."""
+    """Return what `versions diff` prints, run in a process of its own, or why it failed."""
     arguments = [sys.executable, "-m", "millirec", "versions", "diff", first, second, "--json"]
     async with _one_at_a_time:
         process = await asyncio.create_subprocess_exec(
@@ -107,5 +107,5 @@ async def _difference(first: str, second: str) -> Json | str:
     if process.returncode:
         log.warning("comparing versions failed", error=error.decode(errors="replace")[-2000:])
         return "This console cannot read the registry (settings: registry). Metrics are compared all the same."
-    found: Json = json.loads(out)
-    return found
+    difference: Json = json.loads(out)
+    return difference

@@ -1,4 +1,4 @@
-"""The table of index versions, and what can be done with those that are ticked."""
+"""The table of index versions, and what can be done with the selected ones."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -20,7 +20,7 @@ COLUMNS: list[Json] = [
     {"name": "algorithm", "label": "Algorithm", "field": "algorithm", "align": "left"},
     {"name": "items", "label": "Items", "field": "items", "sortable": True},
     {"name": "users", "label": "Users", "field": "users", "sortable": True},
-    *({"name": one, "label": one, "field": one, "sortable": True} for one in METRICS),
+    *({"name": metric, "label": metric, "field": metric, "sortable": True} for metric in METRICS),
 ]
 ALIASES = """<q-td :props="props"><q-badge v-for="one in props.value" :key="one" class="q-mr-xs"
 :outline="one !== 'live'" color="primary">{{ one }}</q-badge></q-td>"""
@@ -51,8 +51,8 @@ class VersionList:
         self._versions: dict[str, Json] = {}
 
     def build(self, answer: Json, ticked: str | None) -> None:
-        """Draw what GET /versions answered."""
-        self._versions = {one["version"]: one for one in answer["versions"]}
+        """Draw the answer of GET /versions."""
+        self._versions = {version["version"]: version for version in answer["versions"]}
         if not self._versions:
             empty("No version yet", "Train one: millirec train. It shows up here once it is published.", "inventory_2")
             return
@@ -62,7 +62,7 @@ class VersionList:
             self._pin = _button("Pin", "push_pin", self._pin_ticked)
             self._both = _button("Compare", "compare_arrows", self._compare_ticked)
             self._hint = ui.label().classes("m-dim text-sm")
-        rows = [_row(one) for one in reversed(self._versions.values())]
+        rows = [_row(version) for version in reversed(self._versions.values())]
         table = ui.table(rows=rows, columns=COLUMNS, row_key="version", selection="multiple", pagination=10)
         table.classes("w-full").props('flat :grid="Quasar.Screen.lt.sm"').add_slot("body-cell-aliases", ALIASES)
         table.add_slot("item", ITEM)
@@ -77,36 +77,38 @@ class VersionList:
 
     def _show(self) -> None:
         ticked = self._ticked
-        one = self._versions[ticked[0]] if len(ticked) == 1 else None
-        self._promote.set_enabled(one is not None and "live" not in one["aliases"])
-        self._pin.set_enabled(one is not None)
-        self._pin.text = "Unpin" if one is not None and _pinned(one) else "Pin"
+        version = self._versions[ticked[0]] if len(ticked) == 1 else None
+        self._promote.set_enabled(version is not None and "live" not in version["aliases"])
+        self._pin.set_enabled(version is not None)
+        self._pin.text = "Unpin" if version is not None and _pinned(version) else "Pin"
         self._both.set_enabled(len(ticked) == 2)
         words = {0: "Tick a version to promote or pin it, two to compare them.", 1: f"{'. '.join(ticked)} is ticked."}
         self._hint.text = words.get(len(ticked), f"{len(ticked)} versions are ticked.")
 
     async def _promote_ticked(self) -> None:
         version = self._ticked[0]
-        live = next((one["version"] for one in self._versions.values() if "live" in one["aliases"]), "nothing")
+        live = next((entry["version"] for entry in self._versions.values() if "live" in entry["aliases"]), "nothing")
         text = f"From now on {version} answers everybody, in place of {live}. A rollback takes it back in a second."
         reason = await ask_reason(self._api, f"Promote {version}?", text, "Promote")
         if reason:
             await self._change(f"/versions/{version}/promote", reason, f"Promoting {version}")
 
     async def _roll_back(self) -> None:
-        before = next((one["version"] for one in self._versions.values() if "previous" in one["aliases"]), None)
-        named = before or "the version that was live before"
+        previous = next((entry["version"] for entry in self._versions.values() if "previous" in entry["aliases"]), None)
+        named = previous or "the version that was live before"
         text = f"{named} answers everybody again. What was live stays stored, and can be promoted again."
         reason = await ask_reason(self._api, "Roll back?", text, "Roll back", danger=True)
         if reason:
             await self._change("/versions/rollback", reason, f"Rolling back to {named}")
 
     async def _pin_ticked(self) -> None:
-        one = self._versions[self._ticked[0]]
-        verb, text = ("Unpin", "Pruning may delete it again.") if _pinned(one) else ("Pin", "Pruning never deletes it.")
-        reason = await ask_reason(self._api, f"{verb} {one['version']}?", text, verb)
+        version = self._versions[self._ticked[0]]
+        verb, text = (
+            ("Unpin", "Pruning may delete it again.") if _pinned(version) else ("Pin", "Pruning never deletes it.")
+        )
+        reason = await ask_reason(self._api, f"{verb} {version['version']}?", text, verb)
         if reason:
-            await self._api.post(f"/versions/{one['version']}/{verb.lower()}", {"reason": reason})
+            await self._api.post(f"/versions/{version['version']}/{verb.lower()}", {"reason": reason})
             await self._reload()
 
     async def _compare_ticked(self) -> None:
@@ -114,22 +116,22 @@ class VersionList:
         await self._compare(first, second)
 
 
-def _row(one: Json) -> Json:
-    created = datetime.fromisoformat(one["created_at"])
-    measured = {name: f"{one['metrics'][name]:.4f}" if name in one["metrics"] else "" for name in METRICS}
+def _row(version: Json) -> Json:
+    created = datetime.fromisoformat(version["created_at"])
+    measured = {name: f"{version['metrics'][name]:.4f}" if name in version["metrics"] else "" for name in METRICS}
     return {
-        "version": one["version"],
-        "aliases": one["aliases"],
+        "version": version["version"],
+        "aliases": version["aliases"],
         "created": f"{created:%Y-%m-%d %H:%M}",
-        "algorithm": one["algorithm"],
-        "items": one["items"],
-        "users": one["users"],
+        "algorithm": version["algorithm"],
+        "items": version["items"],
+        "users": version["users"],
         **measured,
     }
 
 
-def _pinned(one: Json) -> bool:
-    return any(alias.startswith("pin") for alias in one["aliases"])
+def _pinned(version: Json) -> bool:
+    return any(alias.startswith("pin") for alias in version["aliases"])
 
 
 def _button(words: str, icon: str, action: Callable[[], Awaitable[None]], *, main: bool = False) -> ui.button:

@@ -9,7 +9,7 @@ from millirec.console.theme import GREY, SERIES
 
 Json = dict[str, Any]
 FIRST_SHOWN = ("recall@20", "ndcg@20")
-MOST = 4
+MAX_METRICS = 4
 """Metrics in one plot."""
 
 
@@ -18,7 +18,7 @@ class VersionPlot:
 
     def __init__(self, versions: list[Json]) -> None:
         self._versions = versions
-        names = sorted({name for one in versions for name in one["metrics"]})
+        names = sorted({name for version in versions for name in version["metrics"]})
         if not names:
             empty("No metrics", "Versions that were trained with an evaluation have some.", "query_stats")
             return
@@ -26,30 +26,30 @@ class VersionPlot:
         with ui.row().classes("w-full items-center justify-between gap-3"):
             ui.label("Metrics over time").classes("font-medium")
             self._choice = ui.select(names, multiple=True, value=chosen, label="Metrics", on_change=self._show)
-            self._choice.props(f"outlined dense use-chips max-values={MOST}").classes("min-w-[260px]")
+            self._choice.props(f"outlined dense use-chips max-values={MAX_METRICS}").classes("min-w-[260px]")
         self._chart = ui.echart(_options()).classes("w-full").style("height: 300px")
         self._chart.props('role="img" aria-label="Metrics of versions over time"')
         self._show()
 
     def _show(self) -> None:
-        self._chart.options["xAxis"]["data"] = [_label(one) for one in self._versions]
+        self._chart.options["xAxis"]["data"] = [_label(version) for version in self._versions]
         self._chart.options["series"] = [
             {
                 "name": name,
                 "type": "line",
                 "symbolSize": 8,
-                "itemStyle": {"color": SERIES[place % len(SERIES)]},
-                "data": [_rounded(one["metrics"].get(name)) for one in self._versions],
+                "itemStyle": {"color": SERIES[position % len(SERIES)]},
+                "data": [_rounded(version["metrics"].get(name)) for version in self._versions],
                 "connectNulls": True,
             }
-            for place, name in enumerate(self._choice.value or [])
+            for position, name in enumerate(self._choice.value or [])
         ]
         self._chart.update()
 
 
-def _label(one: Json) -> str:
-    live = " (live)" if "live" in one["aliases"] else ""
-    return f"{one['version']}{live}"
+def _label(version: Json) -> str:
+    live = " (live)" if "live" in version["aliases"] else ""
+    return f"{version['version']}{live}"
 
 
 def _rounded(value: float | None) -> float | None:

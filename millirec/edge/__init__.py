@@ -1,1 +1,1 @@
-"""The edge: what connections may cost before anybody has said who they are."""
+"""The edge: limits on connections before a request is authenticated."""

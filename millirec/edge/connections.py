@@ -1,4 +1,4 @@
-"""Connections: all of a process, how many there may be, and a look at each of them once a second."""
+"""Connections: all of a process, their limit, and a check of each of them once a second."""
 
 import asyncio
 from collections import Counter
@@ -17,30 +17,30 @@ MAX_UNREAD = 67_108_864
 QUIET = 60.0
 """Seconds between two lines in the log about the same cause."""
 UNREMARKABLE = frozenset({"idle"})
-"""Causes that the log says nothing of."""
+"""Causes that are not logged."""
 
 
 class Connection(Protocol):
-    """`waiting`: nobody would miss an answer. `served`: it had one. `since`: when it began to do what it does.
-
-    `look` ends what takes too long, answers unread for `patience` seconds among it, and returns the bytes unread.
-    """
+    """`waiting`: idle, so it may be closed. `served`: it had an answer. `since`: when its current state began."""
 
     served: bool
     since: float
 
     @property
-    def waiting(self) -> bool: ...
+    def waiting(self) -> bool:
+        """Whether it is idle."""
 
-    def look(self, now: float, patience: float) -> int: ...
+    def look(self, now_seconds: float, patience: float) -> int:
+        """End it if it takes too long, or leaves answers unread for `patience` seconds. Returns the unread bytes."""
 
-    def end(self, cause: str) -> None: ...
+    def end(self, cause: str) -> None:
+        """Close it without an answer."""
 
 
 class Connections:
-    """Not for threads: it lives on the event loop, with one timer for all instead of one for each.
+    """The open connections. Not for threads: it lives on the event loop, with one timer for all.
 
-    `observe` hears once a second how many are open, and how many ended since for which cause.
+    `observe` gets once a second how many are open, and how many ended since by cause.
     """
 
     def __init__(self, limits: Limits, observe: Callable[[int, Counter[str]], None] | None = None) -> None:
@@ -58,7 +58,7 @@ class Connections:
         self._unread = 0
 
     def enter(self, connection: Connection) -> bool | None:
-        """Whether there is room; `None` where it is only for questions of health."""
+        """Whether there is room; `None` where only health checks may be answered."""
         if self._looked is None:
             self._begin()
         room = len(self._open) < self.limits.connections or self._make_room()
@@ -68,14 +68,15 @@ class Connections:
         return True if room else None
 
     def leave(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
         self._open.pop(connection, None)
 
     def note(self, cause: str) -> None:
-        """A connection is ended for this cause."""
+        """Count a connection that ends for this cause."""
         self._ended[cause] += 1
 
     def _make_room(self) -> bool:
-        """End the one that can best be spared, if there is any."""
+        """End the idle connection that matters least. Returns whether there was one."""
         while True:
             if not self._expendable and not self._search():
                 return False
@@ -86,9 +87,9 @@ class Connections:
                 return True
 
     def _search(self) -> bool:
-        """Who has never been served goes first, and among those who came first.
+        """Find idle connections to end: those never served first, and of those the oldest.
 
-        A search that finds few is not repeated before the next look, since it costs as much as there are connections.
+        A search that finds few is not repeated before the next check, since it costs as much as there are connections.
         """
         if self._searched == self.now:
             return False
@@ -105,7 +106,7 @@ class Connections:
         loop.call_later(INTERVAL, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        # While this process was held up nobody could be heard: no client is to blame for it.
+        # A pause of this process does not count against clients: it could not read from them.
         self.now += min(loop.time() - (self._looked or 0.0), 2 * INTERVAL)
         self._looked = loop.time()
         loop.call_later(INTERVAL, self._look, loop)
@@ -117,7 +118,7 @@ class Connections:
         self._tell()
 
     def _tell(self) -> None:
-        """One line per cause and minute, however many there are."""
+        """Log one line per cause and minute, however many connections ended."""
         self._unlogged += self._ended
         self._ended = Counter()
         for cause in list(self._unlogged):

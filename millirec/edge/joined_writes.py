@@ -10,7 +10,7 @@ LARGE = 16_384
 class JoinedWrites:
     """What the server needs of a transport; the writes of one turn of the event loop become one.
 
-    `close` waits where `lingers` says that the peer is still sending: its system would throw the answer away when it
+    `close` waits where `lingers` says that the peer is still sending: its system would discard the answer when it
     sends into a closed connection.
     """
 
@@ -34,15 +34,16 @@ class JoinedWrites:
 
     @property
     def unread(self) -> int:
-        """Bytes that the system has not taken for the peer."""
+        """Bytes in the write buffer that the system has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     @property
     def read_by_peer(self) -> int:
-        """Bytes that it has."""
+        """Bytes that the system has taken."""
         return self._bytes - self.unread
 
     def write(self, data: bytes) -> None:
+        """Write at the end of this turn of the event loop; at once when it is large."""
         if not self._written:
             self._loop.call_soon(self._flush)
         self._written.append(data)
@@ -50,6 +51,7 @@ class JoinedWrites:
             self._flush()
 
     def close(self) -> None:
+        """Write what is left and close, only the sending side while the peer is still sending."""
         self._flush()
         if self._transport.is_closing():
             return
@@ -60,15 +62,17 @@ class JoinedWrites:
             self._transport.close()
 
     def close_now(self) -> None:
+        """Write what is left and close both sides."""
         self._flush()
         self._transport.close()
 
     def abort(self) -> None:
+        """Close without writing what is left."""
         self._transport.abort()
 
     def _flush(self) -> None:
         written, self._written = self._written, []
-        # Who has left meanwhile is not written to: the transport would complain in the log.
+        # A closing transport would log a warning for each write.
         if written and not self.is_closing():
             data = b"".join(written)
             self._bytes += len(data)

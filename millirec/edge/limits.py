@@ -1,4 +1,4 @@
-"""Limits of connections, and of the files that a process may have open, which connections count among."""
+"""Limits of connections, and of the open files of a process, which include connections."""
 
 import resource
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DEFAULT_CONNECTIONS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds."""
+    """Limits on connections and requests: sizes in bytes, times in seconds."""
 
     connections: int = DEFAULT_CONNECTIONS
     head_bytes: int = 32_768
@@ -32,7 +32,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: ServeSettings) -> "Limits":
-        """Those of the settings, as far as this process may open files."""
+        """Return the limits of the settings, as far as this process may open files."""
         return cls(
             connections=max_connections(settings, open_files()[0]),
             head_bytes=settings.max_head_bytes,
@@ -44,24 +44,24 @@ class Limits:
 
 
 def max_connections(settings: ServeSettings, files: int) -> int:
-    """Of one process that may have so many files open."""
+    """Return the connections of one process that may have `files` open."""
     possible = files - min(RESERVE, files // 2) - SPARE
     return max(1, min(settings.max_connections or DEFAULT_CONNECTIONS, possible))
 
 
 def needed_files(settings: ServeSettings) -> int:
-    """That a process may need to have open."""
+    """Return how many files a process needs to have open at most."""
     return (settings.max_connections or DEFAULT_CONNECTIONS) + RESERVE + SPARE
 
 
 def open_files() -> tuple[int, int]:
-    """How many files this process may have open: the limit in force, and the one it may be raised to."""
+    """Return how many files this process may have open: the limit in force, and the one it may be raised to."""
     soft, hard = (BOUNDLESS if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(FILES))
     return soft, hard
 
 
 def raise_open_files(settings: ServeSettings) -> None:
-    """As many files as the connections of the settings need, or as many as may be; children inherit it."""
+    """Raise the limit of open files to what the connections need, as far as allowed; children inherit it."""
     soft, hard = open_files()
     needed = min(needed_files(settings), hard)
     if soft < needed:

@@ -1,4 +1,4 @@
-"""uvicorn's protocol with bounds: on the head, on what is sent ahead, and on the time that anything may take."""
+"""uvicorn's protocol with limits on the head, on pipelined requests and on the time that anything may take."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ STATE = "connections"
 LINGER = 2.0
 """Seconds for a peer to stop sending once it was refused."""
 LINGER_BYTES = 2_097_152
-"""Of what it sends meanwhile, which nobody reads."""
+"""Bytes that a refused peer may still send; they are ignored."""
 MIN_READ = 262_144
 """Bytes of a large answer that a peer has to take within the write timeout."""
 HEALTH = b"/health/"
@@ -61,9 +61,8 @@ class Protocol(HttpToolsProtocol):
         self._stalled: tuple[float, int] | None = None
         """Since when the peer lags behind its answer, and how much it had read by then."""
 
-    # The connection
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Enter the connection, or refuse it where there is no room."""
         super().connection_made(JoinedWrites(transport, self.loop, self._lingers))  # type: ignore[arg-type]
         self.since = self._connections.now
         room = self._connections.enter(self)
@@ -73,6 +72,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and tell the request that is being answered."""
         self._connections.leave(self)
         if self._answering is not None and self._answering is not self.cycle:
             # The server tells the last request only, and this is an earlier one.
@@ -82,25 +82,25 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def waiting(self) -> bool:
+        """Whether no request is in progress, or the connection is closing."""
         idle = self.cycle is None or (self.cycle.response_complete and self._receiving != BODY)
         return idle or self.transport.is_closing()
 
-    def look(self, now: float, patience: float) -> int:
-        """Once a second: end what has taken too long."""
+    def look(self, now_seconds: float, patience: float) -> int:
+        """End what has taken too long; called once a second. Returns the bytes of answers that are unread."""
         if self.transport.is_closing() and self._deaf:
-            if now - self.since > LINGER:
+            if now_seconds - self.since > LINGER:
                 self.transport.abort()
         elif self.transport.is_closing() or self.flow.write_paused:
-            return self._look_at_reader(now, patience)
+            return self._look_at_reader(now_seconds, patience)
         elif self.flow.read_paused:
-            # It is us who have not read.
-            self.since = now
+            self.since = now_seconds  # this process has not read
         else:
-            self._look_at_sender(now - self.since)
+            self._look_at_sender(now_seconds - self.since)
         return 0
 
     def end(self, cause: str) -> None:
-        """Without a word to the peer."""
+        """Close without an answer."""
         self._connections.note(cause)
         if self.transport.is_closing():
             self.transport.abort()
@@ -122,20 +122,19 @@ class Protocol(HttpToolsProtocol):
         elif self.cycle.response_complete and late > self.timeout_keep_alive:
             self.end("idle")
 
-    def _look_at_reader(self, now: float, patience: float) -> int:
-        began, had = self._stalled or (now, self.transport.read_by_peer)
-        if now - began < patience:
+    def _look_at_reader(self, now_seconds: float, patience: float) -> int:
+        began, had = self._stalled or (now_seconds, self.transport.read_by_peer)
+        if now_seconds - began < patience:
             self._stalled = (began, had)
         elif self.transport.read_by_peer - had >= MIN_READ:
-            self._stalled = (now, self.transport.read_by_peer)
+            self._stalled = (now_seconds, self.transport.read_by_peer)
         else:
             self._connections.note("unread-answer")
             self.transport.abort()
         return self.transport.unread
 
-    # What arrives
-
     def data_received(self, data: bytes) -> None:
+        """Parse what arrives, in pieces no longer than a head may be."""
         limit = self._limits.head_bytes
         if len(data) > limit:
             for start in range(0, len(data), limit):
@@ -158,7 +157,7 @@ class Protocol(HttpToolsProtocol):
                 self._count_unused(len(data))
 
     def _count_unused(self, size: int) -> None:
-        """An endless head, chunk or trailer never comes nearer to its end."""
+        """Refuse an endless head, chunk or trailer, which never comes nearer to its end."""
         self._unused = 0 if self._fed_at_progress == self._feeds else self._unused + size
         too_many = self._receiving == HEAD and len(self.headers) > self._limits.head_fields
         if too_many or self._unused >= self._limits.head_bytes:
@@ -170,16 +169,15 @@ class Protocol(HttpToolsProtocol):
         return refusals.OVERLONG_URL if 2 * len(self.url) > self._limits.head_bytes else refusals.OVERLONG_HEAD
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Answer as if it had not been asked for: HTTP/1.1 goes on, except in a tunnel."""
+        """Go on in HTTP/1.1 as if no upgrade had been requested, except in a tunnel."""
         if self.scope["method"] == "CONNECT":
             self._deaf = True
             self.cycle.keep_alive = False
         elif rest:
             self.data_received(rest)
 
-    # What the parser calls
-
     def on_message_begin(self) -> None:
+        """Begin a request; called by the parser, as are the next four."""
         super().on_message_begin()
         self._receiving = HEAD
         self._unused = 0
@@ -187,7 +185,7 @@ class Protocol(HttpToolsProtocol):
         self.since = self._connections.now
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What follows a body is no part of the head: a key in it would come too late.
+        """Keep a header field of the head; one after a body is ignored: a key in it would come too late."""
         if self._receiving == HEAD:
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
@@ -195,6 +193,7 @@ class Protocol(HttpToolsProtocol):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        """Check the limits of the head and start the application. Raises `ValueError` to refuse it."""
         if len(self.headers) > self._limits.head_fields or (self._fed_at_begin != self._feeds and self._head_is_long()):
             raise self._fault(self._overlong())
         if len(self.url) > MAX_PATH and b"?" not in self.url[: MAX_PATH + 1]:
@@ -216,10 +215,12 @@ class Protocol(HttpToolsProtocol):
         cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body to the application."""
         super().on_body(body)
         self._fed_at_progress = self._feeds
 
     def on_message_complete(self) -> None:
+        """Tell the application that the body is complete."""
         self._receiving = BETWEEN
         cycle = self.cycle
         if not cycle.response_complete:
@@ -233,13 +234,12 @@ class Protocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > limit
 
     def _fault(self, refusal: Refusal) -> ValueError:
-        """For the parser, which stops at it; what is answered is the refusal."""
+        """Return the error that stops the parser; the peer gets the refusal."""
         self._refusal = refusal
         return ValueError(refusal.cause)
 
-    # What the answers call
-
     def on_response_complete(self) -> None:
+        """Go on with the next request once the peer reads; called at the end of an answer."""
         self.server_state.total_requests += 1
         self.served = True
         self.since = self._connections.now
@@ -252,6 +252,7 @@ class Protocol(HttpToolsProtocol):
             self._go_on()
 
     def resume_writing(self) -> None:
+        """Go on with the next request when the peer has read the answers."""
         super().resume_writing()
         self._stalled = None
         if self._held_back:
@@ -259,6 +260,7 @@ class Protocol(HttpToolsProtocol):
             self._go_on()
 
     def shutdown(self) -> None:
+        """Close after the answer in progress."""
         self._keep_alive = False
         super().shutdown()
 
@@ -269,10 +271,8 @@ class Protocol(HttpToolsProtocol):
         else:
             self.flow.resume_reading()
 
-    # The end of the connection
-
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer with a refusal where its turn has come, and close behind the answers that are under way."""
+        """Answer with a refusal when its turn has come, and close after the answers in progress."""
         self._deaf = True
         if self.transport.is_closing():
             return
@@ -292,7 +292,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _lingers(self) -> bool:
-        """Whether to wait for the peer to stop sending, whose system throws the answer away otherwise."""
+        """Whether to wait for the peer to stop sending, whose system discards the answer otherwise."""
         if not self._deaf and self._receiving == BETWEEN:
             return False
         self._deaf, self.served, self.since = True, False, self._connections.now

@@ -1,4 +1,4 @@
-"""Refusals: answers to what never becomes a request, built once, since those who attack are refused often."""
+"""Refusals: answers to what never becomes a request, built once, since attackers cause many."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,13 +11,14 @@ from app.schemas import Problem
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`cause` is its name in the log and in the metric; the connection ends with the answer."""
+    """An answer that ends the connection; `cause` is its name in the log and in the metric."""
 
     cause: str
     answer: bytes
 
     @classmethod
     def of(cls, cause: str, status: HTTPStatus, detail: str, *headers: str) -> "Refusal":
+        """Build the answer with a problem as its body."""
         body = msgspec.json.encode(Problem(status.phrase, status.value, detail))
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}",

@@ -1,4 +1,4 @@
-"""The same protocol for a program with web sockets: a connection that becomes one is handed on."""
+"""The same protocol for a program with web sockets: a connection that becomes one is handed over."""
 
 import asyncio
 from typing import Any
@@ -16,12 +16,12 @@ CONNECTIONS = 1024
 
 
 def limits() -> Limits:
-    """The usual ones, as far as this process may open files."""
+    """Return the usual limits, as far as this process may open files."""
     return Limits(connections=max(1, min(CONNECTIONS, open_files()[0] - RESERVE - SPARE)))
 
 
 class SocketProtocol(Protocol):
-    """A web socket is looked after by its own protocol, and counts among the connections no more."""
+    """The protocol with web sockets: such a connection has its own protocol and is not counted any more."""
 
     def __init__(
         self,
@@ -35,10 +35,12 @@ class SocketProtocol(Protocol):
         self.ws_protocol_class = config.ws_protocol_class
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Keep the transport for a web socket."""
         self._bare = transport
         super().connection_made(transport)
 
     def on_headers_complete(self) -> None:
+        """Check the limits of a request for a web socket."""
         if not self._becomes_socket:
             super().on_headers_complete()
             return
@@ -49,6 +51,7 @@ class SocketProtocol(Protocol):
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_message_complete(self) -> None:
+        """Complete a request, unless it becomes a web socket."""
         if not self._becomes_socket:
             super().on_message_complete()
 

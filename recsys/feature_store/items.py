@@ -85,13 +85,13 @@ class ItemCatalogue:
         return items
 
     async def changed(self, since: int, limit: int) -> ItemChanges:
-        """A `since` that the store has not reached yet is of a store that was lost: everything again."""
+        """Return changes after `since`; all of them where `since` is ahead of the store, which was lost then."""
         feed = self._keys.items_changed()
         reachable = ("ZREVRANGEBYSCORE", feed, LAST_REVISION, 0, "WITHSCORES", "LIMIT", 0, 1)
         (newest,) = sound(await self._exchange.retrying([reachable]), FEED, "items:changed")
         reached = int(float(newest[1])) if newest else 0
-        after = f"({since}" if 0 < since <= reached else "-inf"
-        page = ("ZRANGEBYSCORE", feed, after, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
+        lower = f"({since}" if 0 < since <= reached else "-inf"
+        page = ("ZRANGEBYSCORE", feed, lower, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
         (flat,) = sound(await self._exchange.retrying([page]), FEED, "items:changed")
         ids, scores = flat[0::2][:limit], [float(score) for score in flat[1::2][:limit]]
         items = await self.get([_named(member) for member in ids])

@@ -37,6 +37,7 @@ class TrendCounters:
         return [int(offset) for offset in offsets]
 
     async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Return weights in thousandths by hour and item, summed over the partitions."""
         (partitions,) = sound(await self._exchange.retrying([("HKEYS", self._keys.trends())]), TRENDS, "trends")
         read: dict[int, dict[str, int]] = {}
         for hour in hours:

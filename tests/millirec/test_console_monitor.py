@@ -13,7 +13,7 @@ from millirec.console.alarms import alarms
 from millirec.console.canary_panel import shares_of
 from millirec.console.client import ApiClient, ApiDown, ApiProblem, Reachability, SessionEnded
 from millirec.console.exposition import Quantiles, by_label, increase, quantiles, read, together, total
-from millirec.console.monitor import KEPT, Monitor, Sample
+from millirec.console.monitor import MAX_SAMPLES, Monitor, Sample
 
 BUCKETS = (0.001, 0.01, 0.1, 1.0)
 NAME = "millirec_request_seconds"
@@ -111,10 +111,10 @@ async def test_the_monitor_shows_rates_shares_and_who_is_silent() -> None:
         assert newest.latency is not None
         assert 0.001 < newest.latency.p50 <= 0.01
         assert not reachability.down
-        for _ in range(KEPT):
+        for _ in range(MAX_SAMPLES):
             monitor.samples.append(newest)
         await monitor.look()
-        assert len(monitor.samples) == KEPT, "a console that runs for weeks keeps minutes"
+        assert len(monitor.samples) == MAX_SAMPLES, "a console that runs for weeks keeps minutes"
 
 
 def test_all_is_well_raises_no_alarm() -> None:

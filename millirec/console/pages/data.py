@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 @page("/data", title="Data quality", icon="fact_check", key="d", order=50)
 async def data_quality(api: ApiClient) -> None:
+    """Draw the page on data quality."""
     await _with_admin_store(api, _quality)
 
 
 @page("/letters", title="Dead letters", icon="markunread_mailbox", key="l", order=60)
 async def dead_letters(api: ApiClient) -> None:
+    """Draw the page of dead letters."""
+
     async def table(admin_store: "AdminStore") -> None:
+        """Draw the table, or a notice where there is no log."""
         if (path := admin_store.lacks_log()) is not None:
             advice = "The console looks at log.path; it is made when the first messages are consumed."
             empty(f"There is no interaction log at {path}", advice, "folder_off")
@@ -44,7 +48,7 @@ async def _quality(admin_store: "AdminStore") -> None:
 
 
 async def _with_admin_store(api: ApiClient, show: "Callable[[AdminStore], Awaitable[None]]") -> None:
-    """Both read the interaction log's own files, which a console far away from them cannot."""
+    """Draw a page that reads the files of the log, or say what is missing to read them."""
     await may_administer(api)
     try:
         await show(_admin_store())

@@ -10,8 +10,9 @@ from millirec.console.registry import page
 
 @page("/inspector", title="Inspector", icon="person_search", key="i", order=40)
 async def inspector(api: ApiClient) -> None:
-    asked = ui.context.client.request.query_params
-    user_id, item_id = asked.get("user", ""), asked.get("item", "")
+    """Draw the inspectors of a user and of an item."""
+    query = ui.context.client.request.query_params
+    user_id, item_id = query.get("user", ""), query.get("item", "")
     with ui.tabs().props("no-caps inline-label align=left dense") as tabs:
         ui.tab("user", "A user", icon="person")
         ui.tab("item", "An item", icon="sell")

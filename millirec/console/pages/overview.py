@@ -27,6 +27,7 @@ FALLBACK_LEVEL_NAMES: dict[str, str] = {
 
 @page("/", title="Overview", icon="dashboard", key="o", order=10)
 async def overview(api: ApiClient) -> None:
+    """Draw the overview."""
     monitor: Monitor = ui.context.client.request.state.monitor
     versions = await api.get("/versions")
     board = Board(monitor)
@@ -40,23 +41,23 @@ async def overview(api: ApiClient) -> None:
 
 
 def _aliases(versions: dict[str, Any]) -> None:
-    pointing = {alias: one for one in versions["versions"] for alias in one["aliases"]}
+    pointing = {alias: version for version in versions["versions"] for alias in version["aliases"]}
     if not pointing:
         empty("No version yet", "Train one: millirec train. Until then the service is not ready.", "inventory_2")
-    for alias in sorted(pointing, key=lambda one: SHOWN_ALIASES.index(one) if one in SHOWN_ALIASES else 99):
-        one = pointing[alias]
+    for alias in sorted(pointing, key=lambda name: SHOWN_ALIASES.index(name) if name in SHOWN_ALIASES else 99):
+        version = pointing[alias]
         with ui.row().classes("w-full items-center gap-3"):
             ui.badge(alias).props("outline" if alias != "live" else "").classes("min-w-[72px] justify-center")
-            ui.link(one["version"], f"/versions?version={one['version']}").classes("m-mono")
-            ui.label(f"{one['items']:,} items, {one['users']:,} users").classes("m-dim text-sm")
+            ui.link(version["version"], f"/versions?version={version['version']}").classes("m-mono")
+            ui.label(f"{version['items']:,} items, {version['users']:,} users").classes("m-dim text-sm")
 
 
 class Board:
-    """The live part: alarms, figures and charts of what the monitor saw."""
+    """The live part: alarms, figures and charts from the monitor."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._told: object = None
+        self._shown: object = None
         self._alarms = ui.column().classes("w-full gap-2")
         self._alarms.set_visibility(False)
         with ui.element("div").classes("m-tiles"):
@@ -80,26 +81,29 @@ class Board:
         )
 
     def refresh(self) -> None:
-        self._monitor.watched()
+        """Draw the newest sample and the charts."""
+        self._monitor.note_viewer()
         samples = list(self._monitor.samples)
         if not samples:
             return
-        now = samples[-1]
-        self._tell(now)
-        self._rate(f"{now.recommended:,.1f}")
-        self._p50(_milliseconds(now.latency, "p50"))
-        self._p99(_milliseconds(now.latency, "p99"))
-        self._fresh(_milliseconds(now.freshness, "p99"))
-        self._lag(f"{sum(now.lag.values()):,.0f}" if now.lag else "unknown")
-        self._spool(f"{now.spooled:,.0f}")
+        sample = samples[-1]
+        self._tell(sample)
+        self._rate(f"{sample.recommended:,.1f}")
+        self._p50(_milliseconds(sample.latency, "p50"))
+        self._p99(_milliseconds(sample.latency, "p99"))
+        self._fresh(_milliseconds(sample.freshness, "p99"))
+        self._lag(f"{sum(sample.lag.values()):,.0f}" if sample.lag else "unknown")
+        self._spool(f"{sample.spooled:,.0f}")
         self._no_consumers.set_visibility(not self._monitor.has_consumers)
         self._draw(samples)
 
     def _draw(self, samples: Sequence[Sample]) -> None:
         def points(value: Callable[[Sample], float | None]) -> list[Point]:
-            return [(round(one.at * 1000), _rounded(value(one))) for one in samples]
+            """Return the points of a value over time."""
+            return [(round(sample.at * 1000), _rounded(value(sample))) for sample in samples]
 
         def show(chart: Chart, **values: Callable[[Sample], float | None]) -> None:
+            """Draw values over time in a chart."""
             chart.show({key: points(value) for key, value in values.items()})
 
         show(self._traffic, recommended=lambda s: s.recommended, events=lambda s: s.events, others=lambda s: s.others)
@@ -115,16 +119,18 @@ class Board:
             {level: drawn for level, drawn in shares.items() if any(value for _, value in drawn)}
         )
 
-    def _tell(self, now: Sample) -> None:
-        found = alarms(now)
-        if found == self._told:
+    def _tell(self, sample: Sample) -> None:
+        findings = alarms(sample)
+        if findings == self._shown:
             return
-        self._told = found
+        self._shown = findings
         self._alarms.clear()
-        self._alarms.set_visibility(bool(found))
+        self._alarms.set_visibility(bool(findings))
         with self._alarms:
-            for one in found:
-                banner(f"{one.text}. {one.advice}", kind=one.kind, icon="error" if one.kind == "bad" else "warning")
+            for alarm in findings:
+                banner(
+                    f"{alarm.text}. {alarm.advice}", kind=alarm.kind, icon="error" if alarm.kind == "bad" else "warning"
+                )
 
 
 def _tile(title: str, unit: str) -> Callable[[str], None]:
@@ -134,17 +140,18 @@ def _tile(title: str, unit: str) -> Callable[[str], None]:
         ui.label(unit).classes("m-dim text-xs")
 
     def show(text: str) -> None:
+        """Show a new number."""
         number.text = text
 
     return show
 
 
-def _ms(found: Quantiles | None, which: str) -> float | None:
-    return None if found is None else 1000 * float(getattr(found, which))
+def _ms(quantiles: Quantiles | None, which: str) -> float | None:
+    return None if quantiles is None else 1000 * float(getattr(quantiles, which))
 
 
-def _milliseconds(found: Quantiles | None, which: str) -> str:
-    value = _ms(found, which)
+def _milliseconds(quantiles: Quantiles | None, which: str) -> str:
+    value = _ms(quantiles, which)
     return "none yet" if value is None else f"{value:,.1f}"
 
 

@@ -9,4 +9,5 @@ from millirec.console.registry import page
 
 @page("/placements", title="Placements", icon="view_carousel", key="p", order=70)
 async def placements(api: ApiClient) -> None:
+    """Draw the placements editor."""
     await PlacementEditor(api).build(ui.context.client.request.query_params.get("name", ""))

@@ -16,16 +16,20 @@ EVERY = 5.0
 
 @page("/rollouts", title="Rollouts", icon="call_split", key="r", order=30)
 async def rollouts(api: ApiClient) -> None:
+    """Draw the canary and the shadow."""
     await RolloutsPage(api).build()
 
 
 class RolloutsPage:
+    """The page with the canary and the shadow."""
+
     def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._shown: object = None
         self._hands: dict[str, Hand] = {}
 
     async def build(self) -> None:
+        """Draw both cards, and look for changes every few seconds."""
         self._canary = ui.card().classes("w-full min-w-0 gap-4")
         self._shadow = ui.card().classes("w-full min-w-0 gap-4")
         if not await self._show():
@@ -44,7 +48,7 @@ class RolloutsPage:
             return
 
     async def _show(self) -> bool:
-        """Draw what has changed. False where the service knows no rollouts."""
+        """Draw what has changed. False where the service has no rollouts."""
         try:
             answer = await self._api.get("/rollouts")
         except ApiProblem as problem:
@@ -53,18 +57,18 @@ class RolloutsPage:
             raise
         if answer == self._shown:
             return True
-        before: dict[str, Any] = self._shown if isinstance(self._shown, dict) else {}
+        previous: dict[str, Any] = self._shown if isinstance(self._shown, dict) else {}
         versions = (await self._api.get("/versions"))["versions"]
         for card, name, panel in ((self._canary, "canary", canary_panel), (self._shadow, "shadow", shadow_panel)):
-            told = answer[name]
-            # What somebody is filling in stays: a form is drawn once.
-            if told is None and name in before and before[name] is None:
+            rollout = answer[name]
+            # A form is drawn once, so that what is being typed stays.
+            if rollout is None and name in previous and previous[name] is None:
                 continue
             card.clear()
             self._hands.pop(name, None)
             with card:
-                if told is not None:
-                    self._hands[name] = panel.running(told, self._api, self._show_anew)
+                if rollout is not None:
+                    self._hands[name] = panel.running(rollout, self._api, self._show_anew)
                 elif len(versions) < 2:
                     title = name.capitalize()
                     empty(title, "This takes a second version to try. Train one: millirec train.", "call_split")

@@ -16,8 +16,8 @@ from millirec.console.version_plot import VersionPlot
 
 HISTORY = 200
 COLUMNS = [
-    {"name": name, "label": label, "field": name, "align": "left", **more}
-    for name, label, more in (
+    {"name": name, "label": label, "field": name, "align": "left", **options}
+    for name, label, options in (
         ("at", "When (UTC)", {"sortable": True}),
         ("alias", "What", {"sortable": True}),
         ("version", "Version", {"classes": "m-mono"}),
@@ -34,16 +34,20 @@ ITEM = """<div class="col-12 q-py-xs"><div class="m-entry"><div>{{ props.row.ali
 
 @page("/versions", title="Versions", icon="inventory_2", key="v", order=20)
 async def versions(api: ApiClient) -> None:
+    """Draw the versions."""
     await VersionsPage(api).build()
 
 
 class VersionsPage:
+    """The page with the list, comparison, plot and history of versions."""
+
     def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._monitor: Monitor = ui.context.client.request.state.monitor
         self._answer: dict[str, Any] = {}
 
     async def build(self) -> None:
+        """Draw the page."""
         self._list = ui.column().classes("w-full gap-3")
         self._compared = ui.column().classes("w-full gap-3")
         self._compared.set_visibility(False)
@@ -53,11 +57,11 @@ class VersionsPage:
 
     async def _reload(self) -> None:
         self._answer = await self._api.get("/versions")
-        wanted = ui.context.client.request.query_params.get("version")
+        version = ui.context.client.request.query_params.get("version")
         for part in (self._list, self._plot, self._history):
             part.clear()
         with self._list:
-            VersionList(self._api, self._reload, self._compare, self._change).build(self._answer, wanted)
+            VersionList(self._api, self._reload, self._compare, self._change).build(self._answer, version)
         with self._plot:
             VersionPlot(self._answer["versions"])
         with self._history:
@@ -65,7 +69,7 @@ class VersionsPage:
 
     async def _compare(self, first: str, second: str) -> None:
         await may_administer(self._api)
-        by_name = {one["version"]: one for one in self._answer["versions"]}
+        by_name = {version["version"]: version for version in self._answer["versions"]}
         self._compared.clear()
         self._compared.set_visibility(True)
         with self._compared:
@@ -88,17 +92,17 @@ async def _show_history(api: ApiClient) -> None:
     if not moves:
         empty("Nothing moved yet", "Promotions, rollbacks and rollouts are written down here.", "history")
         return
-    rows = [{"key": place, **_row(one)} for place, one in enumerate(moves)]
+    rows = [{"key": position, **_row(record)} for position, record in enumerate(moves)]
     table = ui.table(rows=rows, columns=COLUMNS, row_key="key", pagination=10).classes("w-full")
     table.props('flat dense :grid="Quasar.Screen.lt.sm"').add_slot("item", ITEM)
 
 
 def _row(move: dict[str, Any]) -> dict[str, str]:
-    left = " (left)" if move.get("cleared") else ""
+    suffix = " (left)" if move.get("cleared") else ""
     at = datetime.fromisoformat(move["moved_at"])
     return {
         "at": f"{at:%Y-%m-%d %H:%M:%S}",
-        "alias": move["alias"] + left,
+        "alias": move["alias"] + suffix,
         "version": move["version"],
         "actor": move["actor"],
         "reason": move["reason"],
