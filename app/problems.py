@@ -18,6 +18,7 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 GONE = 499
 """What proxies call a request whose client did not wait for the answer."""
+NO_PATH = "nothing is at this path: /docs lists those there are, and none of them ends with a slash"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -120,7 +121,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _of_http(error: HTTPException) -> Response:
     title = _HTTP_TITLES.get(error.status_code, "Request failed")
-    return problem_response(Problem(title, error.status_code, error.detail), dict(error.headers or {}))
+    detail = NO_PATH if error.status_code == 404 else error.detail
+    return problem_response(Problem(title, error.status_code, detail), dict(error.headers or {}))
 
 
 def _allowed_methods(request: Request) -> list[str]:
