@@ -243,7 +243,9 @@ def test_a_replica_that_cannot_load_what_is_live_serves_what_was_before_it_and_s
     (deployment.folder / "registry/versions/second/items.faiss").write_bytes(whole)
     url = f"{deployment.url}/health/ready"
     wait_until_sync(lambda: httpx.get(url).json() == {"status": "ready", "index_version": "second"}, 60.0)
-    assert "millirec_index_fallback 0.0" in httpx.get(f"{deployment.url}/metrics").text
+    # The text of the metrics is made once a second.
+    metrics = f"{deployment.url}/metrics"
+    wait_until_sync(lambda: "millirec_index_fallback 0.0" in httpx.get(metrics).text)
     assert deployment.output("serve").count("index version refused") == 1, "one line per cause"
 
 

@@ -60,7 +60,7 @@ def folded(rows: Sequence[Positioned], length: int) -> dict[str, UserFeatures]:
 
 def differing(expected: Mapping[str, UserFeatures], stored: Sequence[UserFeatures]) -> list[str]:
     """Users who are remembered otherwise than `expected`, and in what; embeddings and revisions are no part of it."""
-    names = ("history", "shown", "offsets", "identity_changes", "past")
+    names = ("history", "shown", "offsets", "identity_changes", "dedup_window")
     wrong = []
     for one in stored:
         wanted = expected[one.user_id]

@@ -11,7 +11,7 @@ from recsys.settings import StoreSettings
 from tests.deployment import deployed
 from tests.versions import publish_small_version
 
-EXAMPLES = 40
+EXAMPLES = 20
 EXCLUDED = (
     "unsupported_method",
     "positive_data_acceptance",
