@@ -125,7 +125,13 @@ async def test_each_part_that_can_be_read_is_kept(store: FeatureStore, store_set
         shown=(HistoryEntry(6, 2, "i2", "impression"),),
         dedup_window=bytes(16),
     )
-    names = {HISTORY: "history", OFFSETS: "offsets", IDENTITY_CHANGES: "identity_changes", SHOWN: "shown", PAST: "dedup_window"}
+    names = {
+        HISTORY: "history",
+        OFFSETS: "offsets",
+        IDENTITY_CHANGES: "identity_changes",
+        SHOWN: "shown",
+        PAST: "dedup_window",
+    }
     for field, name in names.items():
         (before,) = await store.load(["ann"])
         assert await store.save([UserFeatures("ann", **_parts(whole), revision=before.revision)]) == [True]
