@@ -144,4 +144,6 @@ async def test_each_part_that_can_be_read_is_kept(store: FeatureStore, store_set
 
 
 def _parts(features: UserFeatures) -> dict[str, Any]:
-    return {part: getattr(features, part) for part in ("history", "offsets", "identity_changes", "shown", "past")}
+    return {
+        part: getattr(features, part) for part in ("history", "offsets", "identity_changes", "shown", "dedup_window")
+    }

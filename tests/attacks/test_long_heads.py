@@ -38,6 +38,7 @@ def cost(service: Deployment, path: str, headers: dict[str, str]) -> float:
     return sum(process.cpu_times()[:2]) - began
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_long_head_costs_little_more_than_a_short_one(service: Deployment, kind: str) -> None:
     path, headers = HEADS[kind]
