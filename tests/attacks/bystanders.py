@@ -43,6 +43,11 @@ class Bystanders:
         """Of the requests with a key, those answered with 200."""
         return len(self.keyed_seconds) / max(1, len(self.keyed_seconds) + len(self.keyed_failures))
 
+    @property
+    def health_share(self) -> float:
+        """Of the requests for health, those answered with 200."""
+        return len(self.health_seconds) / max(1, len(self.health_seconds) + len(self.health_failures))
+
     def go_on(self, requests: int = 100, timeout: float = 60.0) -> None:
         """Wait until so many more requests of each kind have ended, well or not."""
         health, keyed = self._ends()
