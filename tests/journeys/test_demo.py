@@ -41,6 +41,7 @@ def demo(data: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_demo_keeps_its_promises_and_leaves_nothing_running(tmp_path: Path) -> None:
     first = demo(tmp_path / "demo")

@@ -120,6 +120,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(small: TrainSettings) ->
     assert not re.search(r"""(?:src|href)=["'](?!#)|@import|url\((?!#)""", page.replace("xlink:href", "href"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_on_the_shop_the_model_beats_popularity_twice(shop: InteractionLog, tmp_path: Path) -> None:
     settings = TrainSettings(reports=tmp_path)
