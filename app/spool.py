@@ -41,7 +41,7 @@ LOOK_ROUND = 5.0
 
 
 class SpoolFull(TopicUnavailable):
-    """The disk, or the part of it that the spool may services, is full."""
+    """The disk, or the part of it that the spool may use, is full."""
 
 
 class Spool:

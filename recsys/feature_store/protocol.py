@@ -51,7 +51,7 @@ class FeatureStore(Protocol):
         All else stays empty: this is the serving read. Unknown users come back empty with revision 0.
         An unreadable record is logged and comes back empty with revision `UNREADABLE`, so that
         the other answers are unaffected. Raises `StoreUnavailable` on any other failure, within `read_timeout`, or
-        `timeout` for the `batch`: a batch takes longer than one user.
+        `timeout` for a `batch`, which takes longer than one user.
         """
         ...
 

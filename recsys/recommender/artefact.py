@@ -1,4 +1,4 @@
-"""The files of an index version: written by training, memory-mapped by the services.
+"""The files of an index version: written by training, memory-mapped by the service and the consumers.
 
 item_factors.npy   float32 (n, d)      items.faiss           the search index over them
 item_id.*.npy      IdMap, n items      popularity.npy        float32 (n,), 1.0 for the most popular
