@@ -14,29 +14,23 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import metrics, openapi, problems
-from app.admission import Admission
-from app.bodies import Bodies
-from app.callers import Callers
-from app.canary_guard import CanaryGuard
-from app.catalogue_watcher import CatalogueWatcher
-from app.circuit_breaker import CircuitBreaker
-from app.cursor import Cursors, secret_of
-from app.dependencies import Services
-from app.docs_page import docs_page
-from app.documents import Document, Documents
-from app.expressions import Expressions
-from app.feature_reader import FeatureReader
-from app.gate import Gate, JsonBodies
-from app.hot_routes import HotRoutes
-from app.index_watcher import IndexWatcher
-from app.interaction_producer import InteractionProducer
-from app.live_index import LiveIndex
-from app.long_heads import LongHeads
+from app import metrics
+from app.http import openapi, problems
+from app.http.admission import Admission
+from app.http.bodies import Bodies
+from app.http.callers import Callers
+from app.http.cursor import Cursors, secret_of
+from app.http.dependencies import Services
+from app.http.docs_page import docs_page
+from app.http.documents import Document, Documents
+from app.http.expressions import Expressions
+from app.http.hot_routes import HotRoutes
+from app.http.long_heads import LongHeads
+from app.http.middleware import RequestMetrics
+from app.http.origins import Gate, JsonBodies
+from app.http.turns import Turns
+from app.http.utf8 import only_utf8
 from app.metrics import WATCHER_FAILURES
-from app.middleware import RequestMetrics
-from app.placement_watcher import PlacementWatcher
-from app.rollouts import LiveRollouts, RolloutWatcher
 from app.routes import (
     health,
     index_versions,
@@ -48,22 +42,29 @@ from app.routes import (
     users,
     what_if,
 )
-from app.serving import Serving
+from app.serving.answerer import Serving
+from app.serving.circuit_breaker import CircuitBreaker
+from app.serving.feature_reader import FeatureReader
+from app.serving.shadow import Shadow
 from app.settings import AppSettings
-from app.shadow import Shadow
-from app.spool import Spool
-from app.trend_watcher import LiveTrends, TrendWatcher
-from app.turns import Turns
-from app.utf8 import only_utf8
-from app.version_loader import Openings, VersionLoader
+from app.spool.producer import InteractionProducer
+from app.spool.spool import Spool
+from app.versions.canary_guard import CanaryGuard
+from app.versions.catalogue_watcher import CatalogueWatcher
+from app.versions.index_watcher import IndexWatcher
+from app.versions.live_index import LiveIndex
+from app.versions.loader import Openings, VersionLoader
+from app.versions.placement_watcher import PlacementWatcher
+from app.versions.rollouts import LiveRollouts, RolloutWatcher
+from app.versions.trend_watcher import LiveTrends, TrendWatcher
 from recsys.background import end
-from recsys.envelope_schemas import asyncapi, pretty
-from recsys.feature_store import Reporter, open_feature_store
-from recsys.heartbeat import Heartbeat, process_name
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.receipts import open_erasure_receipts
-from recsys.interaction_topic import open_interaction_topic
-from recsys.unreadable import unreadable_met
+from recsys.messages.schemas import asyncapi, pretty
+from recsys.observability.unreadable import unreadable_met
+from recsys.stores.feature_store import Reporter, open_feature_store
+from recsys.stores.heartbeat import Heartbeat, process_name
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.receipts import open_erasure_receipts
+from recsys.stores.topic import open_interaction_topic
 
 log = structlog.get_logger()
 WATCHER_PAUSE = 1.0

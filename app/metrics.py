@@ -6,11 +6,11 @@ from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from recsys import unreadable
-from recsys.canary import Action
-from recsys.recommendation import FallbackLevel
-from recsys.rollout import Variant
-from recsys.telemetry import LATENCY_BUCKETS
+from recsys.experiments.canary import Action
+from recsys.experiments.rollout import Variant
+from recsys.observability import unreadable
+from recsys.observability.telemetry import LATENCY_BUCKETS
+from recsys.recommender.query import FallbackLevel
 
 REQUESTS = Counter("millirec_requests", "Requests answered", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram("millirec_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 
-from recsys.placement import Placement, PlacementName
+from recsys.messages.wire import invalid_input
+from recsys.recommender.placement import Placement, PlacementName
 from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, TimeBounds, TopicSettings
-from recsys.wire import invalid_input
 
 
 class Scope(StrEnum):

@@ -26,7 +26,7 @@ from loadtests import scenarios
 from loadtests.load import Load
 from loadtests.population import Population, fill, publish
 from loadtests.scenarios import KEY, Bench, Measured
-from millirec import standalone
+from millirec.standalone import deployment
 
 RESULTS = Path(__file__).parent / "results"
 console = Console(width=None if os.isatty(1) else 140)
@@ -51,14 +51,14 @@ def main(
             data = Path(folder)
             console.print(f"[bold]{count:,} items, {users:,} users, d={dimensions}[/bold]")
             population = Population.generate(count, users, dimensions)
-            with standalone.embedded_store(data):
+            with deployment.embedded_store(data):
                 bench = _prepared(data, population, users, connections, seconds, swap)
                 results.append(_measure(bench, count, workers, rounds, batch=batch, overload=overload, swap=swap))
     _store(results, users=users, dimensions=dimensions, connections=connections, seconds=seconds)
 
 
 def _prepared(data: Path, population: Population, users: int, connections: int, seconds: int, swap: bool) -> Bench:
-    settings = standalone.environment(data)
+    settings = deployment.environment(data)
     with console.status("building the index, publishing, filling the store") as status:
         index_bytes = publish(data, settings, population, ["bench", "other"] if swap else ["bench"])
         user_bytes = fill(

@@ -15,11 +15,14 @@ import faiss
 import msgspec
 import numpy as np
 
-from recsys.expression import compile_expression
-from recsys.index_version import Manifest
-from recsys.item import Item
-from recsys.recommender import Catalogue, ConfidenceParameters, Index, IndexContents, write_artefact
-from recsys.recommender.columns import write_attributes
+from recsys.catalogue.catalogue import Catalogue
+from recsys.filters.expression import compile_expression
+from recsys.index.artefact import IndexContents, write_artefact
+from recsys.index.columns import write_attributes
+from recsys.index.factors import ConfidenceParameters
+from recsys.index.index import Index
+from recsys.messages.item import Item
+from recsys.models.manifest import Manifest
 
 DIMENSIONS = 16
 CHANGED = 100_000

@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.population import CREATED_AT, HISTORY, Population
-from recsys.expression import compile_expression
-from recsys.interaction import epoch_ms
-from recsys.placement import READY_MADE, Boost, Placement
-from recsys.recommendation import Query
-from recsys.recommender import Catalogue, recommend_many
-from recsys.user_features import UserFeatures
-from training.publish import open_version
+from recsys.catalogue.catalogue import Catalogue
+from recsys.filters.expression import compile_expression
+from recsys.messages.interaction import epoch_ms
+from recsys.recommender.pipeline import recommend_many
+from recsys.recommender.placement import READY_MADE, Boost, Placement
+from recsys.recommender.query import Query
+from recsys.users import UserFeatures
+from training.runs.publish import open_version
 
 BATCH = 8
 USERS = 400

@@ -16,16 +16,17 @@ import redis
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-from recsys.feature_store import open_feature_store
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.aliases import promote
-from recsys.index_version import Manifest
-from recsys.interaction import epoch_ms
-from recsys.item import Item
-from recsys.recommender import ConfidenceParameters, IndexContents, file_entries, write_artefact
+from recsys.index.artefact import IndexContents, file_entries, write_artefact
+from recsys.index.factors import ConfidenceParameters
+from recsys.messages.interaction import epoch_ms
+from recsys.messages.item import Item
+from recsys.models.manifest import Manifest
 from recsys.settings import RegistrySettings, StoreSettings
-from recsys.user_features import HistoryEntry, UserFeatures
-from training.index_build import build_search_index
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.aliases import promote
+from recsys.users import HistoryEntry, UserFeatures
+from training.recommender.index_build import build_search_index
 from training.settings import IndexSettings
 
 T = TypeVar("T")

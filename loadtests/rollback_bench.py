@@ -25,9 +25,9 @@ import typer
 
 from loadtests.population import Population, fill, publish, user_id
 from loadtests.servers import MILLIREC, Server, served
-from millirec import standalone
-from recsys.index_registry import open_index_registry
+from millirec.standalone import deployment
 from recsys.settings import RegistrySettings
+from recsys.stores.model_registry import open_index_registry
 
 KEY = "rollback-bench-key-0123456789"
 IN_A_ROW = 2_000
@@ -62,7 +62,7 @@ def main(
     """Promote and roll back, and print when the last answer of the old version came."""
     with tempfile.TemporaryDirectory(prefix="millirec-rollback-") as folder:
         data = Path(folder)
-        with standalone.embedded_store(data):
+        with deployment.embedded_store(data):
             environment = prepared(data, items, users)
             command = [part.format(port="{port}", workers=workers) for part in MILLIREC]
             with (
@@ -76,7 +76,7 @@ def main(
 
 def prepared(data: Path, items: int, users: int) -> dict[str, str]:
     """The environment of a server with the live version `bench`, and `other` with the same items and other factors."""
-    settings = standalone.environment(data)
+    settings = deployment.environment(data)
     population = Population.generate(items, users, 64)
     publish(data, settings, population, ["bench"])
     fill(settings, population, lambda _: None)

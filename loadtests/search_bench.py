@@ -14,10 +14,10 @@ import faiss
 import numpy as np
 
 from loadtests.population import Population
-from recsys.recommender.allowed import Allowed
-from recsys.recommender.factors import Matrix
-from recsys.recommender.search import SearchIndex, SearchSpec
-from training.index_build import build_search_index
+from recsys.index.allowed import Allowed
+from recsys.index.factors import Matrix
+from recsys.index.search import SearchIndex, SearchSpec
+from training.recommender.index_build import build_search_index
 from training.settings import IndexSettings
 
 BATCHES = (1, 4, 16, 64)

@@ -15,7 +15,7 @@ import typer
 from loadtests.load import Load, drive
 from loadtests.rollback_bench import KEY, prepared
 from loadtests.servers import MILLIREC, Server, served
-from millirec import standalone
+from millirec.standalone import deployment
 
 CONNECTIONS, CROWD = 16, 28
 """Fewer than are let in at a time."""
@@ -31,7 +31,7 @@ def main(
     """Measure at the capacity and at half of it."""
     with tempfile.TemporaryDirectory(prefix="millirec-shadow-") as folder:
         data = Path(folder)
-        with standalone.embedded_store(data):
+        with deployment.embedded_store(data):
             environment = prepared(data, items, users)
             with (
                 served(MILLIREC, environment, KEY) as server,

@@ -13,19 +13,20 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ingest.batch_import import import_files
-from ingest.mapping import read_mapping
+from ingest.batch.file_import import import_files
+from ingest.batch.mapping import read_mapping
 from ingest.settings import IngestSettings
-from recsys.interaction_log.memory import MemoryInteractionLog
-from recsys.item import Item
-from recsys.recommender import Catalogue, candidates
-from recsys.recommender.content import BUCKETS, features
-from training import dataset as data
-from training.als import fit
-from training.evaluate import HeldOutUser, evaluate_model, held_out_users
-from training.publish import open_version, write_version
+from recsys.catalogue.catalogue import Catalogue
+from recsys.index.content import BUCKETS, features
+from recsys.messages.item import Item
+from recsys.recommender import candidates
+from recsys.stores.event_log.memory import MemoryInteractionLog
+from training.evaluation.evaluate import HeldOutUser, evaluate_model, held_out_users
+from training.evaluation.splits import Split, split_by_time
+from training.recommender import dataset as data
+from training.recommender.als import fit
+from training.runs.publish import open_version, write_version
 from training.settings import TrainSettings
-from training.split import Split, split_by_time
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = [DATA / "online_retail_ii_2009_2010.parquet", DATA / "online_retail.parquet"]

@@ -27,9 +27,9 @@ from rich.table import Table
 from loadtests import streaming
 from loadtests.population import Population, publish
 from loadtests.streaming import Stream
-from millirec import standalone
-from recsys.feature_store import open_feature_store
+from millirec.standalone import deployment
 from recsys.settings import KafkaSettings, RegistrySettings, StoreSettings, TopicBackend, TopicSettings
+from recsys.stores.feature_store import open_feature_store
 
 RESULTS = Path(__file__).parent / "results"
 GROWTH: dict[str, list[int]] = {"history": [10, 50, 200], "dimensions": [32, 64, 128], "versions": [1, 2, 3]}
@@ -51,7 +51,7 @@ def main(
     kafka: Annotated[bool, typer.Option(help="On a Kafka broker (noida-db) instead of Streams.")] = False,
 ) -> None:
     """Measure throughput, freshness and growth of the consumer groups, and store the tables."""
-    with tempfile.TemporaryDirectory(prefix="millirec-bench-") as folder, standalone.embedded_store(Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="millirec-bench-") as folder, deployment.embedded_store(Path(folder)):
         with _prepared(Path(folder), items, dimensions, kafka) as stream:
             results: dict[str, Any] = {"backend": stream.topic.backend.value}
             with console.status("filling the store"):
@@ -70,7 +70,7 @@ def main(
 def _prepared(
     data: Path, items: int, dimensions: int, kafka: bool, versions: int = 1, name: str = "registry"
 ) -> Iterator[Stream]:
-    settings = {**standalone.environment(data), "MILLIREC_REGISTRY__URL": str(data / name)}
+    settings = {**deployment.environment(data), "MILLIREC_REGISTRY__URL": str(data / name)}
     with console.status("building the index"):
         named = [f"bench-{number}" for number in range(versions)]
         publish(data / f"built-{name}", settings, Population.generate(items, 1000, dimensions), named)

@@ -19,20 +19,20 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from threadpoolctl import threadpool_limits
 
-from ingest.features_group import FeaturesGroup
-from ingest.flow import decode_batch
 from ingest.settings import IngestSettings
-from ingest.versions_in_service import VersionsInService
+from ingest.stream.features import FeaturesGroup
+from ingest.stream.flow import decode_batch
+from ingest.stream.versions_in_service import VersionsInService
 from loadtests.population import batched, item_id, user_id
 from loadtests.servers import free_port
-from recsys import wire
-from recsys.feature_store import FeatureStore, open_feature_store
-from recsys.index_registry import open_index_registry
-from recsys.interaction import Interaction, epoch_ms
-from recsys.interaction_topic import Delivered, Outgoing, open_interaction_topic
-from recsys.recommender import Index
+from recsys.index.index import Index
+from recsys.messages import wire
+from recsys.messages.interaction import Interaction, epoch_ms
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
-from recsys.user_features import HistoryEntry, UserFeatures
+from recsys.stores.feature_store import FeatureStore, open_feature_store
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.topic import Delivered, Outgoing, open_interaction_topic
+from recsys.users import HistoryEntry, UserFeatures
 
 PATIENCE = 180.0
 LOOK_EVERY = 0.1

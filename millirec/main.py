@@ -13,7 +13,6 @@ import typer
 from rich.text import Text
 
 from millirec import __version__
-from millirec.api_keys import key_settings
 from millirec.commands import (
     config,
     console,
@@ -35,12 +34,13 @@ from millirec.commands import (
     up,
     versions,
 )
-from millirec.private_files import set_umask
 from millirec.settings import load_settings, use_config
+from millirec.standalone.api_keys import key_settings
+from millirec.standalone.private_files import set_umask
 from millirec.terminal import errors, explain, refuse
 from recsys.errors import RecsysError
-from recsys.masking import masked
-from recsys.telemetry import configure_logging
+from recsys.observability.masking import masked
+from recsys.observability.telemetry import configure_logging
 
 app = typer.Typer(
     name="millirec",
@@ -106,9 +106,9 @@ def options(
     if config_file is not None:
         use_config(config_file)
     if data is not None:
-        from millirec import standalone
+        from millirec.standalone import deployment
 
-        os.environ.update(standalone.environment(data))
+        os.environ.update(deployment.environment(data))
         if not load_settings().serve.keys:
             os.environ.update(key_settings(data))
 

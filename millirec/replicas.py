@@ -3,7 +3,7 @@
 from millirec.settings import Settings
 from millirec.terminal import errors
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import open_feature_store
+from recsys.stores.feature_store import open_feature_store
 
 
 async def notify(settings: Settings, channel: str, payload: str) -> None:

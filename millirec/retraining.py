@@ -11,13 +11,13 @@ import structlog
 from millirec.settings import Settings
 from millirec.terminal import console
 from recsys.errors import RecsysError
-from recsys.index_registry import open_index_registry
-from recsys.index_version import LIVE
+from recsys.models.manifest import LIVE
 from recsys.scratch import collect
+from recsys.stores.model_registry import open_index_registry
 
 if TYPE_CHECKING:
-    from training.schedule import Schedule
-    from training.triggers import Triggers
+    from training.runs.schedule import Schedule
+    from training.runs.triggers import Triggers
 
 log = structlog.get_logger()
 
@@ -73,9 +73,9 @@ def _wait(
 
 def _reasons_for(settings: Settings, triggers: "Triggers") -> Callable[[], list[str]] | None:
     """Return a function that checks the log and the registry for reasons to train; None without any trigger."""
-    from recsys.interaction_log import open_interaction_log
-    from training.metric_drop import MetricWatch
-    from training.triggers import due, since
+    from recsys.stores.event_log import open_interaction_log
+    from training.runs.metric_drop import MetricWatch
+    from training.runs.triggers import due, since
 
     if not triggers:
         return None

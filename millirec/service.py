@@ -6,14 +6,14 @@ from collections import Counter
 
 from app.main import create_app
 from app.metrics import CONNECTIONS, CONNECTIONS_ENDED
+from app.server.connections import Connections
+from app.server.draining import Draining
+from app.server.limits import Limits
 from millirec import __version__
-from millirec.draining import Draining
-from millirec.edge.connections import Connections
-from millirec.edge.limits import Limits
 from millirec.settings import load_settings
 from millirec.terminal import explain
 from recsys.errors import RecsysError
-from recsys.telemetry import configure_logging
+from recsys.observability.telemetry import configure_logging
 
 
 def create() -> Draining:

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
-from recsys.printable import printable, printable_json
+from recsys.observability.printable import printable, printable_json
 
 
 class Terminal(Console):

@@ -6,12 +6,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.index_registry import IndexRegistry
-from recsys.index_version import Manifest, flat
-from recsys.recommendation import Query
-from recsys.recommender import Catalogue, Index, recommend_many
-from recsys.recommender.id_map import IdMap
+from recsys.catalogue.catalogue import Catalogue
+from recsys.index.id_map import IdMap
+from recsys.index.index import Index
+from recsys.models.manifest import Manifest, flat
+from recsys.recommender.pipeline import recommend_many
+from recsys.recommender.query import Query
 from recsys.settings import RegistrySettings
+from recsys.stores.model_registry import IndexRegistry
 
 EXAMPLES = 10
 TOGETHER = 256

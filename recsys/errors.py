@@ -13,10 +13,10 @@ RecsysError
 ├── GateRefused           a version did not pass the quality gate
 └── NotEnoughData         training was asked to learn from too little
 
-No status codes here: `app.problems` maps these to HTTP, `millirec` maps them to exit codes.
+No status codes here: `app.http.problems` maps these to HTTP, `millirec` maps them to exit codes.
 """
 
-from recsys.masking import masked
+from recsys.observability.masking import masked
 
 
 class RecsysError(Exception):

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import CorruptArtefact
-from recsys.index_registry import IndexRegistry, Proof, open_index_registry
-from recsys.index_registry.local_copy import hold
-from recsys.index_version import Manifest
-from recsys.recommendation import Query
-from recsys.recommender import Catalogue, Index, recommend
+from recsys.index.index import Index
+from recsys.models.manifest import Manifest
+from recsys.recommender.pipeline import recommend
+from recsys.recommender.query import Query
 from recsys.settings import RegistrySettings
+from recsys.stores.model_registry import IndexRegistry, Proof, open_index_registry
+from recsys.stores.model_registry.local_copy import hold
 
 
 def opened(directory: Path, manifest: Manifest) -> Catalogue:

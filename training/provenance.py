@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 import recsys
 import training
-from recsys.index_version import Manifest, flat
+from recsys.models.manifest import Manifest, flat
 
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
 FACTORS = "item_factors.npy"

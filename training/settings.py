@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from recsys.interaction import DEFAULT_TYPE_WEIGHTS
+from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS
 from recsys.settings import Section
 
 

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from app.dependencies import Services, Use, json_response
-from app.openapi import gives
-from app.schemas import Health, SpoolHealth
+from app.http.dependencies import Services, Use, json_response
+from app.http.openapi import gives
+from app.http.schemas.events import Health, SpoolHealth
 
 router = APIRouter(tags=["health"])
 

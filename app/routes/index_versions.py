@@ -8,14 +8,14 @@ import msgspec
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.dependencies import Administering, Services, Use, decode_body, json_response
-from app.openapi import gives, takes
-from app.rollout_schemas import PromoteBody
-from app.schemas import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
+from app.http.dependencies import Administering, Services, Use, decode_body, json_response
+from app.http.openapi import gives, takes
+from app.http.schemas.events import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
+from app.http.schemas.rollouts import PromoteBody
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry.aliases import aliases_of, pin, previous, promote, rollback, unpin
-from recsys.index_version import VERSION_PATTERN, AliasMove
+from recsys.models.manifest import VERSION_PATTERN, AliasMove
+from recsys.stores.feature_store import VERSIONS_CHANNEL
+from recsys.stores.model_registry.aliases import aliases_of, pin, previous, promote, rollback, unpin
 
 router = APIRouter(prefix="/versions", tags=["index versions"])
 log = structlog.get_logger()

@@ -9,20 +9,20 @@ from uuid import uuid4
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from app.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
-from app.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
-from app.interaction_producer import Destination
+from app.http.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
+from app.http.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
+from app.http.openapi import gives, heeds, takes
+from app.http.problems import NotAllKept
+from app.http.schemas.events import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
 from app.metrics import EVENTS
-from app.openapi import gives, heeds, takes
-from app.problems import NotAllKept
-from app.schemas import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
+from app.spool.producer import Destination
+from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import InvalidInput
-from recsys.interaction import Interaction
-from recsys.item import Item, merged
-from recsys.recommender import Catalogue
-from recsys.recommender.id_map import UNKNOWN
-from recsys.validation import TimeSpan, span_at_door, validate
-from recsys.wire import Message
+from recsys.index.id_map import UNKNOWN
+from recsys.messages.interaction import Interaction
+from recsys.messages.item import Item, merged
+from recsys.messages.validation import TimeSpan, span_at_door, validate
+from recsys.messages.wire import Message
 
 router = APIRouter(tags=["interactions"])
 B = TypeVar("B", bound=msgspec.Struct)

@@ -3,14 +3,14 @@
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app.admin_schemas import ItemAnswer, ItemsAnswer
-from app.dependencies import ReadingItems, Use, json_response, query_parameters
-from app.openapi import gives, reads
-from app.recommend_schemas import ItemsParams
+from app.http.dependencies import ReadingItems, Use, json_response, query_parameters
+from app.http.openapi import gives, reads
+from app.http.schemas.admin import ItemAnswer, ItemsAnswer
+from app.http.schemas.recommendations import ItemsParams
 from app.routes.recommendations import ItemId
+from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import NotFound
-from recsys.recommender import Catalogue
-from recsys.recommender.id_map import UNKNOWN
+from recsys.index.id_map import UNKNOWN
 
 router = APIRouter(tags=["recommendations"])
 PIECE = 32

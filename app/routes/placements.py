@@ -6,12 +6,12 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Path, Request, Response
 
-from app.admin_schemas import PlacementAnswer, PlacementHistory, PlacementsAnswer
-from app.dependencies import Administering, Services, Use, decode_beside, json_response
-from app.openapi import gives, takes
+from app.http.dependencies import Administering, Services, Use, decode_beside, json_response
+from app.http.openapi import gives, takes
+from app.http.schemas.admin import PlacementAnswer, PlacementHistory, PlacementsAnswer
 from recsys.errors import NotFound, StoreUnavailable
-from recsys.feature_store import PLACEMENTS_CHANNEL
-from recsys.placement import NAME_PATTERN, Placement, PlacementChange
+from recsys.recommender.placement import NAME_PATTERN, Placement, PlacementChange
+from recsys.stores.feature_store import PLACEMENTS_CHANNEL
 
 router = APIRouter(prefix="/placements", tags=["placements"])
 log = structlog.get_logger()

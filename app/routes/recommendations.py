@@ -11,12 +11,12 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import StringConstraints
 from starlette.types import Scope as Connection
 
-from app.answers import answer, items_of, recommendation_id
-from app.cursor import Question
-from app.dependencies import Recommending, Services, Use, decode, query_parameters
-from app.hot_routes import HotRoute, document
-from app.openapi import gives, reads, takes
-from app.recommend_schemas import (
+from app.http.answers import answer, items_of, recommendation_id
+from app.http.cursor import Question
+from app.http.dependencies import Recommending, Services, Use, decode, query_parameters
+from app.http.hot_routes import HotRoute, document
+from app.http.openapi import gives, reads, takes
+from app.http.schemas.recommendations import (
     Answer,
     BatchAnswer,
     BatchBody,
@@ -31,15 +31,15 @@ from app.recommend_schemas import (
     known_placement,
     query_of,
 )
-from app.served import Served, served
+from app.serving.served import Served, served
 from app.settings import Scope
 from recsys.errors import InvalidInput, NotFound
-from recsys.interaction import ID_PATTERN, MAX_ID_LENGTH
-from recsys.placement import MAX_K, READY_MADE, Candidates, Placement, Source
-from recsys.recommendation import Query
-from recsys.recommender import still_allowed
+from recsys.index.id_map import UNKNOWN
+from recsys.messages.interaction import ID_PATTERN, MAX_ID_LENGTH
 from recsys.recommender.explain import Explanation
-from recsys.recommender.id_map import UNKNOWN
+from recsys.recommender.pipeline import still_allowed
+from recsys.recommender.placement import MAX_K, READY_MADE, Candidates, Placement, Source
+from recsys.recommender.query import Query
 
 router = APIRouter(tags=["recommendations"])
 

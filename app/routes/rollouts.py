@@ -5,15 +5,15 @@ from functools import partial
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from app.canary_guard import judged
-from app.dependencies import Administering, Services, Use, decode_body, json_response
-from app.openapi import gives, takes
-from app.rollout_schemas import CanaryBody, RolloutsAnswer, ShadowAnswer, ShadowBody, canary_answer
+from app.http.dependencies import Administering, Services, Use, decode_body, json_response
+from app.http.openapi import gives, takes
+from app.http.schemas.events import MoveAnswer, MoveBody
+from app.http.schemas.rollouts import CanaryBody, RolloutsAnswer, ShadowAnswer, ShadowBody, canary_answer
 from app.routes.index_versions import make_move
-from app.schemas import MoveAnswer, MoveBody
-from recsys.index_registry.rollouts import advance_canary, start_canary, start_shadow, stop
-from recsys.index_version import CANARY, SHADOW, AliasMove
-from recsys.shadow import report
+from app.versions.canary_guard import judged
+from recsys.experiments.shadow import report
+from recsys.models.manifest import CANARY, SHADOW, AliasMove
+from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 MOVES = gives(MoveAnswer, 404, 409, 413, 422, 503)

@@ -8,14 +8,14 @@ import msgspec
 import structlog
 from fastapi import APIRouter, Path, Request, Response
 
-from app.admin_schemas import MergeBody
-from app.dependencies import CaringForUsers, Services, Use, decode_body, json_response
-from app.openapi import gives, takes
+from app.http.dependencies import CaringForUsers, Services, Use, decode_body, json_response
+from app.http.openapi import gives, takes
+from app.http.schemas.admin import MergeBody
+from app.http.schemas.events import Receipt, Receipts, RememberedInteraction, UserAnswer
 from app.routes.recommendations import Id
-from app.schemas import Receipt, Receipts, RememberedInteraction, UserAnswer
 from recsys.errors import InvalidInput, NotFound, RegistryUnavailable
-from recsys.index_registry.receipts import ErasureReceipt, forgotten
-from recsys.interaction import MAX_ID_LENGTH, Erasure, Merge, epoch_ms, from_epoch_ms
+from recsys.messages.interaction import MAX_ID_LENGTH, Erasure, Merge, epoch_ms, from_epoch_ms
+from recsys.stores.receipts import ErasureReceipt, forgotten
 
 log = structlog.get_logger()
 ReceiptId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, description="as DELETE gave it")]

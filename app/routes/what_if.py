@@ -2,16 +2,16 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.answers import answer
-from app.dependencies import Administering, Services, Use, decode_beside, decode_body, json_response
-from app.live_index import LoadedVersion
-from app.openapi import gives, takes
-from app.recommend_schemas import Answer, PreviewBody, RecommendBody, known_placement, query_of
+from app.http.answers import answer
+from app.http.dependencies import Administering, Services, Use, decode_beside, decode_body, json_response
+from app.http.openapi import gives, takes
+from app.http.schemas.recommendations import Answer, PreviewBody, RecommendBody, known_placement, query_of
 from app.routes.index_versions import VersionId
 from app.routes.recommendations import names_of, now_ms
+from app.versions.live_index import LoadedVersion
 from recsys.errors import InvalidInput, NotFound
-from recsys.placement import Placement
 from recsys.recommender.explain import Explanation
+from recsys.recommender.placement import Placement
 
 router = APIRouter()
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ingest.record import RawRows
 from ingest.settings import MAX_COLUMNS
-from ingest.sources.delimited import DelimitedSource
-from ingest.sources.detect import Format, compression_of, encoding_of, format_of, head_of
-from ingest.sources.json_lines import JsonLinesSource
-from ingest.sources.parquet import ParquetSource
+from ingest.sources.files.delimited import DelimitedSource
+from ingest.sources.files.detect import Format, compression_of, encoding_of, format_of, head_of
+from ingest.sources.files.json_lines import JsonLinesSource
+from ingest.sources.files.parquet import ParquetSource
+from ingest.sources.record import RawRows
 
 __all__ = ["Source", "open_source"]
 

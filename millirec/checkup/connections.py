@@ -4,13 +4,13 @@ import asyncio
 import shutil
 from pathlib import Path
 
+from app.server import limits
 from millirec.checkup.finding import Finding, fine, note, wrong
-from millirec.edge import limits
 from millirec.settings import Settings
 from recsys.errors import RecsysError
-from recsys.feature_store import open_feature_store
-from recsys.interaction_topic import open_interaction_topic
 from recsys.settings import TopicBackend
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.topic import open_interaction_topic
 
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_SHARE = 0.05
@@ -66,7 +66,8 @@ def _read_log(settings: Settings) -> tuple[int, int]:
 
     The table engine is loaded in the calling thread, so that the event loop stays free for the other checks.
     """
-    from recsys.interaction_log import open_dead_letters, open_interaction_log
+    from recsys.stores.dead_letters import open_dead_letters
+    from recsys.stores.event_log import open_interaction_log
 
     return open_interaction_log(settings.log).version(), open_dead_letters(settings.log).waiting()
 
@@ -98,7 +99,7 @@ def _disk(folder: Path, variable: str) -> Finding:
 
 async def spool(settings: Settings) -> list[Finding]:
     """Check the spool folder: its free space, and files that no process sends."""
-    from app.spool_folder import free_bytes, unowned
+    from app.spool.folder import free_bytes, unowned
 
     folder = settings.serve.spool
     if folder is None:

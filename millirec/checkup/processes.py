@@ -11,11 +11,11 @@ from time import monotonic
 from millirec.checkup.finding import Finding, State, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import RecsysError, StoreUnavailable
-from recsys.feature_store import open_feature_store
-from recsys.heartbeat import REPORT_SECONDS, Instance
-from recsys.index_registry import IndexRegistry, open_index_registry
-from recsys.index_registry.aliases import versions_in_service
-from recsys.index_version import LIVE, in_service
+from recsys.models.manifest import LIVE, in_service
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.heartbeat import REPORT_SECONDS, Instance
+from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry.aliases import versions_in_service
 
 SERVE = "serve"
 GROUPS = ("features", "log")

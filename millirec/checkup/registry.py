@@ -10,12 +10,12 @@ from pathlib import Path
 from millirec.checkup.finding import Finding, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable
-from recsys.index_registry import IndexRegistry, open_index_registry
-from recsys.index_registry.aliases import previous
-from recsys.index_registry.lease import open_lease
-from recsys.index_registry.pruning import UPLOAD_PATIENCE
-from recsys.index_version import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove, in_service
+from recsys.models.manifest import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove, in_service
 from recsys.scratch import scratch_folder
+from recsys.stores.leases import open_lease
+from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry.aliases import previous
+from recsys.stores.model_registry.pruning import UPLOAD_PATIENCE
 
 LINGERS = timedelta(days=7)
 """A shadow, or a step of a canary, that has been there for so long was forgotten."""

@@ -7,7 +7,7 @@ import msgspec
 from millirec.checkup import connections, processes, registry, supervised, watermarks
 from millirec.checkup.finding import Check, Finding
 from millirec.settings import Settings
-from recsys.masking import masked
+from recsys.observability.masking import masked
 
 
 async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from millirec.checkup.finding import Finding, fine, note, wrong
-from millirec.process_record import DATA_VARIABLE, SupervisorRecord, read_record
 from millirec.settings import Settings
+from millirec.standalone.process_record import DATA_VARIABLE, SupervisorRecord, read_record
 
 NAME = "supervisor"
 

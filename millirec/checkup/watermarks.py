@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from millirec.checkup.finding import Finding, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import RecsysError
-from recsys.interaction_topic import open_interaction_topic
 from recsys.settings import TopicBackend
+from recsys.stores.topic import open_interaction_topic
 
 
 async def watermarks(settings: Settings) -> list[Finding]:
@@ -31,14 +31,14 @@ async def watermarks(settings: Settings) -> list[Finding]:
 
 def _reached(settings: Settings) -> Mapping[str, int]:
     """Return the last offset of each partition in the log; loads the table engine in the calling thread."""
-    from recsys.interaction_log import open_interaction_log
+    from recsys.stores.event_log import open_interaction_log
 
     return open_interaction_log(settings.log).watermarks()
 
 
 def _commands(settings: Settings, ahead: Mapping[str, int]) -> str:
     """Return the commands that move a stream's next entry beyond the watermark, for the same topic name."""
-    from recsys.interaction_topic.stream_group import StreamKeys, milliseconds_of
+    from recsys.stores.topic.stream_group import StreamKeys, milliseconds_of
 
     topic = settings.topic
     if topic.backend is not TopicBackend.REDIS:

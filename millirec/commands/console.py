@@ -26,11 +26,11 @@ def register(app: typer.Typer) -> None:
         """Show the service to operators and product people, in the browser. Log in with an admin key or by OIDC."""
         import uvicorn
 
+        from app.server.connections import Connections
+        from app.server.protocol import STATE
+        from app.server.sockets import SocketProtocol, limits
         from millirec import __version__
         from millirec.console.app import create_app
-        from millirec.edge.connections import Connections
-        from millirec.edge.protocol import STATE
-        from millirec.edge.sockets import SocketProtocol, limits
 
         # As settings, so that they are checked like those.
         options = {"HOST": host, "PORT": port, "API_URL": api}

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def _consume(settings: Settings, groups: list[str]) -> None:
-    from ingest.consumer import consume
+    from ingest.stream.consumer import consume
 
     # All that was imported stays: full collections, of which busy consumers cause many, need not look at it again.
     gc.collect()

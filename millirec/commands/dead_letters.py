@@ -16,10 +16,10 @@ from rich.table import Column, Table
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json, print_json_lines, progress_bar
 from recsys.errors import InvalidInput, NotFound
-from recsys.interaction_topic import open_interaction_topic
+from recsys.stores.topic import open_interaction_topic
 
 if TYPE_CHECKING:
-    from recsys.interaction_log.letters import DeadLetter, DeadLetters, LetterQuery
+    from recsys.stores.dead_letters.protocol import DeadLetter, DeadLetters, LetterQuery
 
 app = typer.Typer(help="See, replay and discard the messages that could not be applied.", no_args_is_help=True)
 
@@ -149,7 +149,7 @@ def discard(
 
 
 def _letters(settings: Settings) -> "DeadLetters":
-    from recsys.interaction_log import open_dead_letters
+    from recsys.stores.dead_letters import open_dead_letters
 
     return open_dead_letters(settings.log)
 
@@ -163,7 +163,7 @@ def _query(
     limit: int | None = None,
 ) -> "LetterQuery":
     """Return the query of the options. Without a status, only waiting letters, or any that are named by id."""
-    from recsys.interaction_log.letters import LetterQuery, Status
+    from recsys.stores.dead_letters.protocol import LetterQuery, Status
 
     choice = choice or (StatusFilter.ALL if ids else StatusFilter.WAITING)
     status = None if choice is StatusFilter.ALL else Status(choice.value)
@@ -182,7 +182,7 @@ def _chosen(store: "DeadLetters", query: "LetterQuery", everything: bool) -> "li
 
 
 def _rehearse(settings: Settings, store: "DeadLetters", chosen: "Sequence[DeadLetter]") -> None:
-    from ingest.letters_replay import rehearse
+    from ingest.maintenance.replay import rehearse
 
     refused = rehearse(store, chosen, settings.ingest, datetime.now(UTC))
     console.print(f"{len(chosen):,} would be sent, {len(refused):,} of them refused again", highlight=False)
@@ -191,7 +191,7 @@ def _rehearse(settings: Settings, store: "DeadLetters", chosen: "Sequence[DeadLe
 
 
 async def _replay(settings: Settings, store: "DeadLetters", chosen: "Sequence[DeadLetter]") -> int:
-    from ingest.letters_replay import replay
+    from ingest.maintenance.replay import replay
 
     async with open_interaction_topic(settings.topic, settings.store).producer() as producer:
         with progress_bar() as bar:

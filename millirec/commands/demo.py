@@ -15,8 +15,8 @@ from millirec.commands.up import ConsolePort, Data, NoConsole, Port, Workers, ke
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.errors import NotFound
-from recsys.index_registry import open_index_registry
-from recsys.index_version import LIVE
+from recsys.models.manifest import LIVE
+from recsys.stores.model_registry import open_index_registry
 
 FIRST_YEAR = "online_retail_ii_2009_2010.parquet"
 SECOND_YEAR = "online_retail.parquet"
@@ -40,24 +40,24 @@ def register(app: typer.Typer) -> None:
 
         The first start takes a minute or two, the next a few seconds. Ctrl-C stops everything and loses nothing.
         """
-        from millirec import standalone
-        from millirec.demo_check import check as check_promises
-        from millirec.demo_output import show_customers, show_lines_to_copy, wait_ready
-        from millirec.startup import wait_for_end
+        from millirec.demo.check import check as check_promises
+        from millirec.demo.output import show_customers, show_lines_to_copy, wait_ready
+        from millirec.standalone import deployment
+        from millirec.standalone.startup import wait_for_end
 
         began = time.monotonic()
         shown = None if no_console else console_port
-        standalone.check_ports(port, shown)
+        deployment.check_ports(port, shown)
         if fresh and data.exists():
             shutil.rmtree(data)
         url = f"http://127.0.0.1:{port}"
-        os.environ.update(standalone.environment(data))
+        os.environ.update(deployment.environment(data))
         settings = load_settings()
         # What it shows is to be copied and pasted.
         keys = key_environment(data, configured=False, left_out=True)
-        with standalone.embedded_store(data) as supervisor:
+        with deployment.embedded_store(data) as supervisor:
             prepare(settings)
-            standalone.services(supervisor, data, port=port, workers=workers, extra={}, keys=keys, console_port=shown)
+            deployment.services(supervisor, data, port=port, workers=workers, extra={}, keys=keys, console_port=shown)
             wait_ready(url, supervisor.tend)
             show_customers(url, settings)
             console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)

@@ -47,10 +47,10 @@ def register(app: typer.Typer) -> None:
 
 def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Settings) -> bytes:
     """Import with a progress bar, print the data-quality report and return it as JSON."""
-    from ingest.batch_import import Progress, import_files
-    from ingest.mapping import read_mapping
-    from ingest.quality_report import render
-    from recsys.interaction_log import open_interaction_log
+    from ingest.batch.file_import import Progress, import_files
+    from ingest.batch.mapping import read_mapping
+    from ingest.batch.report import render
+    from recsys.stores.event_log import open_interaction_log
 
     with progress_bar() as bar:
         tasks = {path: bar.add_task(path.name, total=None) for path in files}
@@ -67,9 +67,9 @@ def import_into_log(files: Sequence[Path], mapping: Path | None, settings: Setti
 
 def seed_store(settings: Settings) -> None:
     """Write users' recent interactions and all items of the log to the feature store."""
-    from ingest.rebuild import rebuild_features
-    from recsys.feature_store import open_feature_store
-    from recsys.interaction_log import open_interaction_log
+    from ingest.maintenance.rebuild import rebuild_features
+    from recsys.stores.event_log import open_interaction_log
+    from recsys.stores.feature_store import open_feature_store
 
     async def seed() -> None:
         """Rebuild the features with a progress bar."""

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from app.settings import Scope
-from millirec.api_keys import make_key
+from millirec.standalone.api_keys import make_key
 from millirec.terminal import console
 
 SCOPES = (

@@ -14,12 +14,12 @@ from rich.table import Column, Table
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json_lines, progress_bar
 from recsys.errors import RecsysError
-from recsys.feature_store import open_feature_store
-from recsys.index_registry.receipts import ErasureReceipt, open_erasure_receipts
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.receipts import ErasureReceipt, open_erasure_receipts
 
 if TYPE_CHECKING:
-    from ingest.tidy import Tidied
-    from recsys.interaction_log.protocol import LogSize
+    from ingest.maintenance.tidy import Tidied
+    from recsys.stores.event_log.protocol import LogSize
 
 app = typer.Typer(help="Tidy the interaction log, and see what erasures became of.", no_args_is_help=True)
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ def tidy(
 @app.command()
 def stats() -> None:
     """Show how large the log is, and which versions of it can be read."""
-    from recsys.interaction_log import open_interaction_log
+    from recsys.stores.event_log import open_interaction_log
 
     interactions = open_interaction_log(load_settings().log)
     size = interactions.size()
@@ -93,8 +93,8 @@ def erasures(
 
 
 def _tidy(settings: Settings) -> "Tidied":
-    from ingest.tidy import tidy as tidied
-    from recsys.interaction_log import open_interaction_log
+    from ingest.maintenance.tidy import tidy as tidied
+    from recsys.stores.event_log import open_interaction_log
 
     async def run() -> "Tidied":
         """Tidy the log with a progress bar."""

@@ -13,10 +13,10 @@ from millirec.replicas import notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json
 from recsys.errors import InvalidInput, NotFound
-from recsys.feature_store import PLACEMENTS_CHANNEL
-from recsys.index_registry import open_index_registry
-from recsys.placement import READY_MADE, Placement, PlacementChange
-from recsys.wire import invalid_input
+from recsys.messages.wire import invalid_input
+from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
+from recsys.stores.feature_store import PLACEMENTS_CHANNEL
+from recsys.stores.model_registry import open_index_registry
 
 app = typer.Typer(help="See and change placements while the service runs.", no_args_is_help=True)
 

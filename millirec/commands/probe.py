@@ -14,8 +14,8 @@ import typer
 from rich.table import Table
 
 from app.settings import Scope
-from millirec.api_keys import read_key
-from millirec.process_record import DATA_VARIABLE
+from millirec.standalone.api_keys import read_key
+from millirec.standalone.process_record import DATA_VARIABLE
 from millirec.terminal import console, progress_bar
 from recsys.errors import InvalidInput, RecsysError, Unavailable
 

@@ -14,11 +14,11 @@ import typer
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.errors import InvalidInput, LogUnavailable
-from recsys.feature_store import open_feature_store
+from recsys.stores.feature_store import open_feature_store
 
 if TYPE_CHECKING:
-    from ingest.rebuild import Rebuilt
-    from recsys.interaction_log import InteractionLog
+    from ingest.maintenance.rebuild import Rebuilt
+    from recsys.stores.event_log import InteractionLog
 
 PATIENCE = 60
 """Times that the log is looked at, as far apart as its consumer's commits, before its consumer counts as stopped."""
@@ -60,9 +60,9 @@ def register(app: typer.Typer) -> None:
 
 
 async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bool) -> "tuple[Rebuilt, list[str]]":
-    from ingest.rebuild import rebuild_features, rebuild_trends
-    from ingest.versions_in_service import VersionsInService
-    from recsys.interaction_log import open_interaction_log
+    from ingest.maintenance.rebuild import rebuild_features, rebuild_trends
+    from ingest.stream.versions_in_service import VersionsInService
+    from recsys.stores.event_log import open_interaction_log
 
     log = open_interaction_log(settings.log)
     store = open_feature_store(settings.store)

@@ -13,12 +13,12 @@ from millirec.replicas import notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json
 from recsys.errors import NotFound
-from recsys.feature_store import VERSIONS_CHANNEL, FeatureStore, open_feature_store
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.rollouts import SHADOW_SHARE, advance_canary, start_canary, start_shadow, stop
-from recsys.index_version import CANARY, LIVE, SHADOW, AliasMove
-from recsys.rollout import STEP_SECONDS, STEPS, Rollout
-from recsys.shadow import report
+from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout
+from recsys.experiments.shadow import report
+from recsys.models.manifest import CANARY, LIVE, SHADOW, AliasMove
+from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore, open_feature_store
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.rollouts import SHADOW_SHARE, advance_canary, start_canary, start_shadow, stop
 
 T = TypeVar("T")
 canary = typer.Typer(
@@ -69,8 +69,8 @@ def start(
 def status(json: Json = False) -> None:
     """Show each guardrail of the canary, and what happens next."""
     # Here, because it takes the service's modules, which no other command of this kind needs.
-    from app.canary_guard import judged
-    from app.rollout_schemas import CanaryAnswer, canary_answer
+    from app.http.schemas.rollouts import CanaryAnswer, canary_answer
+    from app.versions.canary_guard import judged
 
     settings = load_settings()
     move, rollout = _running(settings, CANARY)

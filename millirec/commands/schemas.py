@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from millirec.terminal import console
-from recsys.envelope_schemas import documents
+from recsys.messages.schemas import documents
 
 
 def register(app: typer.Typer) -> None:

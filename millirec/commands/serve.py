@@ -34,10 +34,10 @@ def register(app: typer.Typer) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
         import uvicorn
 
-        from app.spool_folder import check_folder
-        from millirec.draining import Workers
-        from millirec.edge.limits import raise_open_files
-        from millirec.edge.protocol import Protocol
+        from app.server.draining import Workers
+        from app.server.limits import raise_open_files
+        from app.server.protocol import Protocol
+        from app.spool.folder import check_folder
 
         # The workers read their settings themselves.
         if host is not None:
@@ -79,7 +79,7 @@ def register(app: typer.Typer) -> None:
 
 def check_address(serve: ServeSettings) -> None:
     """Raises `InvalidInput` where nothing can listen, or where all who reach the port could do everything."""
-    from app.gate import is_loopback  # with a web framework that no other command waits for
+    from app.http.origins import is_loopback
 
     try:
         socket.getaddrinfo(serve.host, serve.port, type=socket.SOCK_STREAM)

@@ -13,10 +13,10 @@ from millirec.replicas import notify
 from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
-from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry import IndexRegistry, aliases
-from recsys.index_registry.rollouts import start_canary
-from recsys.index_version import CANARY, LIVE
+from recsys.models.manifest import CANARY, LIVE
+from recsys.stores.feature_store import VERSIONS_CHANNEL
+from recsys.stores.model_registry import IndexRegistry, aliases
+from recsys.stores.model_registry.rollouts import start_canary
 
 NO_REASON = "training"
 LEASE = "training"
@@ -74,8 +74,8 @@ def register(app: typer.Typer) -> None:
         With --schedule, --every, --when-events, --when-shift or --when-drop it goes on until it is told to stop, and
         prints when the next run is. A run that fails is logged and never touches what is live.
         """
-        from training.schedule import Schedule
-        from training.triggers import Triggers
+        from training.runs.schedule import Schedule
+        from training.runs.triggers import Triggers
 
         settings = load_settings()
         if force and reason == NO_REASON:
@@ -117,11 +117,11 @@ def train_version(
 
     Raises `GateRefused`, and `Conflict` while another trainer holds the lease of this registry.
     """
-    from recsys.index_registry.lease import held, open_lease
-    from recsys.interaction_log import open_interaction_log
     from recsys.opening import open_proving_registry
-    from training.report import render
-    from training.run import run
+    from recsys.stores.event_log import open_interaction_log
+    from recsys.stores.leases import held, open_lease
+    from training.reports.report import render
+    from training.runs.run import run
 
     registry = open_proving_registry(settings.registry)
     actor = getpass.getuser()

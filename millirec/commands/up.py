@@ -36,20 +36,20 @@ def register(app: typer.Typer) -> None:
         The first start makes an API key for each scope, in DIR/keys. Import your own data with
         `millirec --data DIR import`, or post events; then train. What dies is started again.
         """
-        from millirec import standalone
-        from millirec.startup import Startup, wait_for_end
+        from millirec.standalone import deployment
+        from millirec.standalone.startup import Startup, wait_for_end
 
         shown = None if no_console else console_port
-        standalone.check_ports(port, shown)
-        os.environ.update(standalone.environment(data))
+        deployment.check_ports(port, shown)
+        os.environ.update(deployment.environment(data))
         # A setting that is refused is named before anything runs.
         settings = load_settings()
         extra = {"tidy": ["log", "tidy", "--every", "24"]}
         if retrain_hours:
             extra["train"] = ["train", "--every", str(retrain_hours)]
-        with standalone.embedded_store(data) as supervisor:
+        with deployment.embedded_store(data) as supervisor:
             keys = key_environment(data, configured=bool(settings.serve.keys), left_out=no_keys)
-            urls = standalone.services(
+            urls = deployment.services(
                 supervisor, data, port=port, workers=workers, extra=extra, keys=keys, console_port=shown
             )
             startup = Startup(urls, [*_lines(data, port, shown, keys)])
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
 
 def key_environment(data: Path, *, configured: bool, left_out: bool) -> dict[str, str]:
     """Return the keys of this deployment as a setting, made where they are missing; empty where keys are configured."""
-    from millirec import api_keys
+    from millirec.standalone import api_keys
 
     if left_out:
         return {api_keys.KEYS_VARIABLE: "[]"}

@@ -10,8 +10,8 @@ from rich.table import Column, Table
 from millirec.commands import versions_files, versions_moves
 from millirec.settings import load_settings
 from millirec.terminal import console, print_json
-from recsys.index_registry import IndexRegistry, aliases, open_index_registry
-from recsys.index_version import DELETED, LIVE, Manifest, flat
+from recsys.models.manifest import DELETED, LIVE, Manifest, flat
+from recsys.stores.model_registry import IndexRegistry, aliases, open_index_registry
 
 if TYPE_CHECKING:
     from millirec.version_diff import VersionDiff

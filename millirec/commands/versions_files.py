@@ -11,8 +11,8 @@ import typer
 from millirec.settings import load_settings
 from millirec.terminal import console
 from recsys.errors import InvalidInput
-from recsys.index_registry import open_index_registry, pruning
-from recsys.index_registry.archive import export_version, import_version
+from recsys.stores.model_registry import open_index_registry, pruning
+from recsys.stores.model_registry.archive import export_version, import_version
 
 AGE = re.compile(r"(\d{1,5})([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

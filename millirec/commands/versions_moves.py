@@ -9,9 +9,9 @@ import typer
 from millirec.replicas import notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
-from recsys.feature_store import VERSIONS_CHANNEL
-from recsys.index_registry import aliases, open_index_registry
-from recsys.index_version import LIVE, AliasMove
+from recsys.models.manifest import LIVE, AliasMove
+from recsys.stores.feature_store import VERSIONS_CHANNEL
+from recsys.stores.model_registry import aliases, open_index_registry
 
 Version = Annotated[str, typer.Argument(help="An index version.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]

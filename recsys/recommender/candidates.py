@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.recommender.allowed import Allowed
-from recsys.recommender.catalogue import Catalogue
-from recsys.recommender.new_items import MAX_NEW
-from recsys.user_features import Vector
+from recsys.catalogue.catalogue import Catalogue
+from recsys.catalogue.new_items import MAX_NEW
+from recsys.index.allowed import Allowed
+from recsys.users import Vector
 
 EXACT_SIMILAR = 20_000
 """Items up to which cosines are computed for every one of them; above, the search index proposes candidates."""

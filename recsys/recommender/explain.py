@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from recsys.expression import Expression, compile_expression
-from recsys.placement import Source
-from recsys.recommendation import Recommendation
+from recsys.catalogue.catalogue import Catalogue
+from recsys.filters.expression import Expression, compile_expression
 from recsys.recommender.candidates import Scores
-from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.pipeline import Trace
+from recsys.recommender.placement import Source
 from recsys.recommender.prepared import seen_items
-from recsys.recommender.recommend import Trace
-from recsys.user_features import Vector
+from recsys.recommender.query import Recommendation
+from recsys.users import Vector
 
 MAX_CONTRIBUTIONS = 10
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys.expression import Expression, compile_expression
-from recsys.interaction import event_key
-from recsys.placement import ANY_TYPE, Placement, Source
-from recsys.recommendation import FallbackLevel, Query
-from recsys.recommender.allowed import Allowed
+from recsys.catalogue.catalogue import Catalogue
+from recsys.filters.expression import Expression, compile_expression
+from recsys.index.allowed import Allowed
+from recsys.index.factors import DAY_MS
+from recsys.index.id_map import UNKNOWN
+from recsys.index.index import Index
+from recsys.messages.interaction import event_key
 from recsys.recommender.candidates import NOTHING, Rows
-from recsys.recommender.catalogue import Catalogue
-from recsys.recommender.factors import DAY_MS
-from recsys.recommender.id_map import UNKNOWN
-from recsys.recommender.index import Index
-from recsys.user_features import HistoryEntry, UserFeatures, Vector
+from recsys.recommender.placement import ANY_TYPE, Placement, Source
+from recsys.recommender.query import FallbackLevel, Query
+from recsys.users import HistoryEntry, UserFeatures, Vector
 
 HOUR_MS = 3_600_000
 LAST_ITEMS = 3

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.expression import compile_expression
-from recsys.placement import Boost, Source
+from recsys.catalogue.catalogue import Catalogue
+from recsys.filters.expression import compile_expression
 from recsys.recommender.candidates import Ranked, Rows, Scores
-from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.placement import Boost, Source
 
 MAX_DIVERSE = 100
 """Places that are diversified; diversifying further pages costs more than it is worth."""

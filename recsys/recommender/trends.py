@@ -8,11 +8,11 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.catalogue.catalogue import Catalogue
+from recsys.index.id_map import UNKNOWN
+from recsys.index.index import Index
 from recsys.recommender.candidates import NOTHING, Ranked
-from recsys.recommender.catalogue import Catalogue
-from recsys.recommender.id_map import UNKNOWN
-from recsys.recommender.index import Index
-from recsys.trend import TREND_HOURS, TREND_UNITS
+from recsys.recommender.trend import TREND_HOURS, TREND_UNITS
 
 MIN_EVIDENCE = 2.0
 """Summed type weights within the window below which an item is left out: two purchases, ten views."""

@@ -11,10 +11,10 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import ApiKey, AppSettings, Scope, ServeSettings
-from recsys.index_registry import IndexRegistry, open_index_registry
-from recsys.index_registry.aliases import promote
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
-from tests.versions import publish_small_version
+from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.versions import publish_small_version
 
 JSON = {"Content-Type": "application/json"}
 KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users": "u" * 20, "admin": "a" * 20}

@@ -9,7 +9,7 @@ from time import perf_counter
 import httpx
 import numpy as np
 
-from tests.waiting import wait_until_sync
+from tests.environment.waiting import wait_until_sync
 
 HEALTH = "/health/live"
 PATIENCE = 10.0

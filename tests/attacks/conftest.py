@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from recsys.settings import StoreSettings
 from tests.app.conftest import client, guarded, guarded_client, registry, settings  # noqa: F401  # in process
 from tests.attacks.bystanders import Bystanders
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
 
 KEYS = {"recommend": "r" * 20, "events": "e" * 20, "catalogue": "c" * 20, "users": "u" * 20, "admin": "a" * 20}
 """The key of each scope."""

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from app.settings import AppSettings, ServeSettings
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.aliases import promote
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
-from tests.versions import publish_small_version
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.versions import publish_small_version
 
 
 def app_settings(valkey_url: str, folder: Path, **serve: Any) -> AppSettings:

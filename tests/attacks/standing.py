@@ -11,13 +11,13 @@ from pathlib import Path
 
 import httpx
 
-from millirec.process_record import ProcessRecord, read_record
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.aliases import promote
+from millirec.standalone.process_record import ProcessRecord, read_record
 from recsys.settings import RegistrySettings
-from tests.deployment import free_port
-from tests.versions import publish_small_version
-from tests.waiting import wait_until_sync
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.deployment import free_port
+from tests.environment.versions import publish_small_version
+from tests.environment.waiting import wait_until_sync
 
 
 @dataclass
@@ -100,8 +100,8 @@ def publish_version(data: Path, scratch: Path) -> None:
 
 def logged_ids(data: Path) -> list[str]:
     """The ids of all events in the log of `data`."""
-    from recsys.interaction_log import open_interaction_log
     from recsys.settings import LogSettings
+    from recsys.stores.event_log import open_interaction_log
 
     log = open_interaction_log(LogSettings(path=str(data / "log")))
     return [] if log.version() < 0 else log.read().collect()["event_id"].to_list()

@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
 from tests.attacks.conftest import KEYS, keyed_environment
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
 
 KEY = KEYS["recommend"].encode()
 RIGHT = (

@@ -13,14 +13,14 @@ import pytest
 from app.main import create_app
 from app.settings import AppSettings
 from loadtests.population import Population, publish, user_id
-from recsys.feature_store import open_feature_store
-from recsys.index_registry import IndexRegistry
 from recsys.settings import StoreSettings
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.model_registry import IndexRegistry
 from tests.app.conftest import client_of
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, RIVAL, Report, rivals_environment
-from tests.deployment import Deployment, deployed
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.waiting import wait_until_sync
 
 CLIENTS = 32
 """Batches at a time."""

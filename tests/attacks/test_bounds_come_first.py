@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 
 from app.main import create_app
-from recsys.expression import compile_expression
+from recsys.filters.expression import compile_expression
 from tests.app.conftest import client_of
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, RIVAL, Report
 from tests.attacks.in_process import app_settings
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 GENEROUS = 5.0
 """Seconds for a refusal, on a machine with a lot else to do."""

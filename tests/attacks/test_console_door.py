@@ -20,10 +20,10 @@ import pytest
 from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed, free_port
-from tests.deployment_fixtures import with_versions
-from tests.oidc_provider import CLIENT, Provider, serving
-from tests.waiting import wait_until, wait_until_sync
+from tests.environment.deployment import Deployment, deployed, free_port
+from tests.environment.fixtures import with_versions
+from tests.environment.oidc_provider import CLIENT, Provider, serving
+from tests.environment.waiting import wait_until, wait_until_sync
 
 KEY = "a" * 20
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")

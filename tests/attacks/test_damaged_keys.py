@@ -9,12 +9,12 @@ import pytest
 from redis import Redis
 
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import FeatureStore, open_feature_store
-from recsys.heartbeat import Heartbeat
-from recsys.item import Item
-from recsys.rollout import Outcome
+from recsys.experiments.rollout import Outcome
+from recsys.messages.item import Item
+from recsys.recommender.trend import TrendCounts
 from recsys.settings import StoreSettings
-from recsys.trend import TrendCounts
+from recsys.stores.feature_store import FeatureStore, open_feature_store
+from recsys.stores.heartbeat import Heartbeat
 
 HOUR = 498_853
 OTHER_KINDS: dict[str, Callable[[Any, str], object]] = {

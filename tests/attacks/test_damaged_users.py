@@ -9,19 +9,11 @@ import pytest
 from msgspec import msgpack
 from redis import Redis
 
-from recsys.feature_store import FeatureStore, open_feature_store
-from recsys.feature_store.keys import HISTORY, IDENTITY_CHANGES, OFFSETS, PAST, SHOWN
-from recsys.interaction import Erasure, Interaction, epoch_ms
+from recsys.messages.interaction import Erasure, Interaction, epoch_ms
 from recsys.settings import StoreSettings
-from recsys.user_features import (
-    HISTORY_LENGTH,
-    HistoryEntry,
-    IdentityChange,
-    Positioned,
-    UserFeatures,
-    apply,
-    left_since,
-)
+from recsys.stores.feature_store import FeatureStore, open_feature_store
+from recsys.stores.feature_store.keys import HISTORY, IDENTITY_CHANGES, OFFSETS, PAST, SHOWN
+from recsys.users import HISTORY_LENGTH, HistoryEntry, IdentityChange, Positioned, UserFeatures, apply, left_since
 
 ERASED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 OUT_OF_BOUNDS = (2**62, 2**64 - 1, -(2**63))

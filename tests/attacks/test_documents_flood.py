@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from recsys.settings import StoreSettings
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, Report, keyed_environment
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 
 DOCUMENTS = ("/openapi.json", "/asyncapi.json", "/metrics", "/docs", "/docs/swagger-ui-bundle.js")
 CROWD = 16

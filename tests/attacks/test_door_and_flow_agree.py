@@ -17,18 +17,19 @@ from hypothesis import strategies as st
 
 from app.main import create_app
 from app.settings import AppSettings, ServeSettings
-from ingest.flow import Batch, decode_batch
 from ingest.settings import IngestSettings
+from ingest.stream.flow import Batch, decode_batch
 from millirec.settings import load_settings
-from recsys.interaction_log import open_dead_letters, open_interaction_log
-from recsys.interaction_log.letters import LetterQuery
-from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
+from recsys.messages.validation import CLOCK_SKEW, TimeSpan, span_at_door, span_on_topic
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
-from recsys.validation import CLOCK_SKEW, TimeSpan, span_at_door, span_on_topic
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery
+from recsys.stores.event_log import open_interaction_log
+from recsys.stores.topic import Delivered, TopicConsumer, open_interaction_topic
 from tests.app.conftest import JSON, client_of
 from tests.attacks.conftest import KEYS
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 CLOCK_BEHIND = timedelta(seconds=CLOCK_SKEW / 2)
 """How far the consumer's clock is behind the door's."""

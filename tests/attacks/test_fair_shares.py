@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.callers import RateLimit
+from app.http.callers import RateLimit
 from app.main import create_app
 from tests.app.conftest import client_of
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, RIVAL, Report
 from tests.attacks.in_process import app_settings
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 SLOW = 0.001
 """A token in a thousand seconds: nobody waits for that."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from millirec import private_files
-from millirec.embedded_store import MAX_SOCKET_PATH, socket_path
+from millirec.standalone import private_files
+from millirec.standalone.embedded_store import MAX_SOCKET_PATH, socket_path
 from recsys.errors import Conflict
 from tests.attacks.standing import environment_of, logged_ids, standing
-from tests.waiting import wait_until_sync
+from tests.environment.waiting import wait_until_sync
 
 OTHERS = 0o077
 NOBODY = 65534
@@ -135,7 +135,7 @@ def test_the_socket_of_a_long_data_path_goes_into_no_folder_that_somebody_else_m
     assert open_to_others(folder) == {}
     folder.rmdir()
     made(folder)
-    monkeypatch.setattr("millirec.embedded_store._fits", lambda path: path.parent == folder)
+    monkeypatch.setattr("millirec.standalone.embedded_store._fits", lambda path: path.parent == folder)
     with pytest.raises(Conflict, match="only you can use"):
         socket_path(data)
 

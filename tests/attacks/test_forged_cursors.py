@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from app.cursor import LIFETIME, Cursors, Question, secret_of
+from app.http.cursor import LIFETIME, Cursors, Question, secret_of
 from app.main import create_app
 from app.settings import ApiKey, ServeSettings
 from recsys.errors import InvalidInput
-from recsys.placement import Source
-from recsys.recommendation import FallbackLevel, Recommendation
+from recsys.recommender.placement import Source
+from recsys.recommender.query import FallbackLevel, Recommendation
 from tests.app.conftest import KEYS, client_of
 from tests.attacks.in_process import app_settings
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.spool import Spool
-from app.spool_file import SUFFIX
+from app.spool.file import SUFFIX
+from app.spool.spool import Spool
 from recsys.background import end
 from recsys.errors import TopicUnavailable
-from recsys.interaction_topic import Outgoing
+from recsys.stores.topic import Outgoing
+from tests.environment.waiting import wait_until, wait_until_sync
 from tests.faults.test_spool import Market, opened_market
-from tests.waiting import wait_until, wait_until_sync
 
 DISK_BYTES = 1 << 20
 LIMIT = 16 << 20
@@ -219,7 +219,7 @@ def test_a_command_that_finds_no_room_says_so(small_disk: Path) -> None:
 
 LOGGING = """
 import logging, sys, structlog
-from recsys.telemetry import configure_logging
+from recsys.observability.telemetry import configure_logging
 configure_logging()
 for number in range(3):
     structlog.get_logger().error("no room", number=number)

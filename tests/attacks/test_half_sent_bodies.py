@@ -10,8 +10,8 @@ from recsys.settings import StoreSettings
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, Report, keyed_environment
 from tests.attacks.wire import dial, dialled, head, read_answer, read_to_end, send_for_ever, status_of
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
 
 BODY_TIMEOUT = 2.0
 

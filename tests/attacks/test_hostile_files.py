@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from backports import zstd
 
-from ingest.mapping import Mapping, read_mapping
+from ingest.batch.mapping import Mapping, read_mapping
 from recsys.errors import InvalidInput
-from recsys.interaction_log.memory import MemoryInteractionLog
+from recsys.stores.event_log.memory import MemoryInteractionLog
 from tests.ingest.shop import Shop
 
 HEADER = "event_id,user_id,item_id,type,occurred_at\n"

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millirec.console.placement_text import check, text_of
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.aliases import pin, promote
-from recsys.index_registry.rollouts import start_canary, start_shadow
-from recsys.interaction_log import open_dead_letters
-from recsys.interaction_log.letters import LetterQuery, Refusal
-from recsys.placement import Placement
-from recsys.printable import printable, printable_json
+from millirec.console.panels.placement_text import check, text_of
+from recsys.observability.printable import printable, printable_json
+from recsys.recommender.placement import Placement
 from recsys.settings import LogSettings, RegistrySettings
-from tests.pseudo_terminal import shown
-from tests.versions import publish_small_version
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.aliases import pin, promote
+from recsys.stores.model_registry.rollouts import start_canary, start_shadow
+from tests.environment.pseudo_terminal import shown
+from tests.environment.versions import publish_small_version
 
 OBEYED = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\x00\r\u202e\u2066\ufeff\U000e0041"
 """A window's title, a clear screen, a colour in one byte, and writing turned round."""
@@ -153,7 +153,7 @@ def test_a_settings_error_is_written_out(world: dict[str, str]) -> None:
 
 LOGGING = """
 import logging, sys
-from recsys.telemetry import configure_logging
+from recsys.observability.telemetry import configure_logging
 import structlog
 text = sys.argv[1]
 configure_logging("info")

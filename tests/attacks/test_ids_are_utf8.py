@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
 from tests.attacks.conftest import KEYS, keyed_environment
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
 
 BROKEN = ("%ff", "a%C3", "%C3%28", "%ED%A0%80", "%F8%88%80%80%80", "%C0%AF", "ok%80ok")
 PATHS = (

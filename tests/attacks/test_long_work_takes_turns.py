@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from app.turns import CALLER, Turns
+from app.http.turns import CALLER, Turns
 from tests.attacks.conftest import KEYS
 
 LONG = 8

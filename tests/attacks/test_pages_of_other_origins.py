@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 
-from app.gate import Gate
+from app.http.origins import Gate
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
 
 SHOP = "https://shop.example"
 EVENT = '{"user_id": "u1", "item_id": "i1", "type": "purchase", "event_id": "forged"}'

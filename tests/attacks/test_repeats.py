@@ -17,25 +17,25 @@ from hypothesis import strategies as st
 
 from app.main import create_app
 from app.settings import AppSettings
-from ingest.batch_import import import_files
-from ingest.mapping import read_mapping
-from ingest.rebuild import rebuild_features, rebuild_trends
+from ingest.batch.file_import import import_files
+from ingest.batch.mapping import read_mapping
+from ingest.maintenance.rebuild import rebuild_features, rebuild_trends
 from ingest.settings import IngestSettings
-from recsys.feature_store import open_feature_store
-from recsys.feature_store.memory import MemoryFeatureStore
-from recsys.interaction import Interaction, event_key
-from recsys.interaction_log import InteractionLog, interaction_rows, open_interaction_log
-from recsys.interaction_log.memory import MemoryInteractionLog
-from recsys.item import Item
+from recsys.messages.interaction import Interaction, event_key
+from recsys.messages.item import Item
+from recsys.recommender.trend import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
-from recsys.trend import hour_of
-from recsys.user_features import Positioned
+from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
+from recsys.stores.event_log.memory import MemoryInteractionLog
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.users import Positioned
 from tests.app.conftest import client_of
+from tests.environment.waiting import WaitUntil
+from tests.ingest.maintenance.test_rebuild_equality import records_in
 from tests.ingest.running import Ingest
-from tests.ingest.test_rebuild_equality import records_in
-from tests.ingest.test_user_merge import MEMORY, append_to, batch_of, group_on
-from tests.waiting import WaitUntil
-from training import dataset
+from tests.ingest.stream.test_user_merge import MEMORY, append_to, batch_of, group_on
+from training.recommender import dataset
 from training.settings import TrainSettings
 
 EVENTS_PAGE = Path(__file__).parents[2] / "docs/events.md"

@@ -14,12 +14,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import SettingsError
 from typer.testing import CliRunner
 
-from app.problems import problem_of
+from app.http.problems import problem_of
 from millirec.main import app
 from millirec.settings import Settings, load_settings
 from recsys.errors import RegistryUnavailable
-from recsys.masking import masked
-from recsys.telemetry import configure_logging
+from recsys.observability.masking import masked
+from recsys.observability.telemetry import configure_logging
 
 PASSWORD, TOKEN = "hunter2", "t0psecret"
 SHAPES = (

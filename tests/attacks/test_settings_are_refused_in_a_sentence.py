@@ -12,7 +12,7 @@ from app.settings import ApiKey, Scope, ServeSettings
 from millirec.commands.serve import check_address
 from millirec.settings import load_settings
 from recsys.errors import InvalidInput
-from tests.deployment import free_port
+from tests.environment.deployment import free_port
 
 SECRET = "hunter2"  # noqa: S105
 BROKEN = {

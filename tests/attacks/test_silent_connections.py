@@ -12,9 +12,9 @@ from recsys.settings import StoreSettings
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, Report, keyed_environment
 from tests.attacks.wire import PATIENCE, dial, dialled, head, read_answer, read_to_end, status_of
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 
 FILES = 320
 ROOM = FILES - 128 - 16

@@ -12,8 +12,8 @@ import pytest
 
 from tests.attacks.standing import Standing, environment_of, logged_ids, publish_version, standing
 from tests.attacks.test_full_disk import occupy
-from tests.deployment import free_port
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import free_port
+from tests.environment.waiting import wait_until_sync
 
 STORE_DISK = 3 << 20
 

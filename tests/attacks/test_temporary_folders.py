@@ -14,7 +14,7 @@ import pytest
 
 from recsys.scratch import PREFIX, collect, scratch_folder
 from tests.attacks.standing import environment_of
-from tests.waiting import wait_until_sync
+from tests.environment.waiting import wait_until_sync
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
@@ -26,7 +26,7 @@ with scratch_folder("work", Path(sys.argv[1])) as folder:
     print(folder, flush=True)
     sys.stdin.read()
 """
-OWN_TEMPORARY = {"recsys/scratch.py", "millirec/private_files.py", "app/spool_folder.py"}
+OWN_TEMPORARY = {"recsys/scratch.py", "millirec/standalone/private_files.py", "app/spool/folder.py"}
 """The last of them asks for a file without a name, which leaves nothing behind."""
 NOBODY = 65534
 

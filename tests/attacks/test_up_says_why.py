@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from millirec.supervisor import Supervisor
+from millirec.standalone.supervisor import Supervisor
 from recsys.errors import InvalidInput
 from tests.attacks.standing import environment_of, standing, up_command
-from tests.deployment import free_port
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import free_port
+from tests.environment.waiting import wait_until_sync
 
 NOT_OURS = "192.0.2.1"
 """An address for documentation, which no machine has."""

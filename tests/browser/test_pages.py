@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from millirec.console import pages
-from millirec.console.registry import PAGES
-from millirec.console.registry import Page as ConsolePage
+from millirec.console.widgets.page_registry import PAGES
+from millirec.console.widgets.page_registry import Page as ConsolePage
 from tests.browser.conftest import DESKTOP, KEY, PHONE, Shop
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]

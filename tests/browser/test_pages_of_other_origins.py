@@ -13,9 +13,9 @@ from playwright.sync_api import Browser, Page, expect
 from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

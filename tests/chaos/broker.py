@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.contracts.interaction_topic.conftest import noida, tansu, wheel_folder
-from tests.deployment import free_port
-from tests.deployment_fixtures import accepts
+from tests.environment.deployment import free_port
+from tests.environment.fixtures import accepts
+from tests.environment.waiting import wait_until_sync
 from tests.faults.tcp_proxy import TcpProxy, proxying
-from tests.waiting import wait_until_sync
 
 STOPPING = 30.0
 

@@ -15,13 +15,13 @@ from deltalake.exceptions import DeltaError
 from redis.exceptions import RedisError
 
 from recsys.errors import StoreUnavailable
-from recsys.interaction_topic.sharing import partition_of
+from recsys.stores.topic.sharing import partition_of
 from tests.chaos.disk import empty, fill
 from tests.chaos.schedule import Fault, Kind, lanes
 from tests.chaos.settled import remembered, written
 from tests.chaos.traffic import Probe, Traffic
 from tests.chaos.world import GROUPS, World
-from tests.waiting import wait_until_sync
+from tests.environment.waiting import wait_until_sync
 
 RECOVERY = 120.0
 """Seconds within which an event must have all its effects once its fault is mended."""

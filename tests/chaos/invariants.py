@@ -5,15 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from recsys.interaction import (
-    DEFAULT_TYPE_WEIGHTS,
-    IMPRESSION,
-    OTHER_TYPE_WEIGHT,
-    Interaction,
-    epoch_ms,
-)
-from recsys.trend import TREND_UNITS, hour_of
-from recsys.user_features import Positioned, UserFeatures, apply
+from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS, IMPRESSION, OTHER_TYPE_WEIGHT, Interaction, epoch_ms
+from recsys.recommender.trend import TREND_UNITS, hour_of
+from recsys.users import Positioned, UserFeatures, apply
 
 Trends = Mapping[int, Mapping[str, int]]
 

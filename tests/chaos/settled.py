@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 from redis import Redis
 
-from recsys.feature_store import open_feature_store
-from recsys.interaction import Interaction, event_key
-from recsys.interaction_log import open_interaction_log
+from recsys.messages.interaction import Interaction, event_key
+from recsys.recommender.trend import HOUR_MS
 from recsys.settings import LogSettings
-from recsys.trend import HOUR_MS
-from recsys.user_features import Positioned, UserFeatures
+from recsys.stores.event_log import open_interaction_log
+from recsys.stores.feature_store import open_feature_store
+from recsys.users import Positioned, UserFeatures
 from tests.chaos.invariants import Trends, folded
 from tests.chaos.world import World
 

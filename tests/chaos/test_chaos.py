@@ -19,7 +19,7 @@ from tests.chaos.schedule import schedule
 from tests.chaos.settled import caught_up, read_by_all, settled
 from tests.chaos.traffic import selling
 from tests.chaos.world import World, opened_world
-from tests.waiting import wait_until
+from tests.environment.waiting import wait_until
 
 SETTLING = 300.0
 

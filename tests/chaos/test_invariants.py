@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from recsys.interaction import Interaction
-from recsys.user_features import Positioned, UserFeatures
+from recsys.messages.interaction import Interaction
+from recsys.users import Positioned, UserFeatures
 from tests.chaos.invariants import Ledger, differing, folded, judged, keys_amiss, trending, written_twice
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,11 +16,11 @@ from recsys.settings import KafkaSettings, StoreSettings, TopicBackend, TopicSet
 from tests.chaos.broker import Broker
 from tests.chaos.disk import small_disk
 from tests.chaos.schedule import Kind, Targets
-from tests.deployment import Deployment
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import Store, opened_store
 from tests.faults.tcp_proxy import TcpProxy, proxying
-from tests.waiting import wait_until_sync
 
 GROUPS = ("features", "log")
 LINK = (Kind.CUT, Kind.REFUSE, Kind.SWALLOW, Kind.DELAY)

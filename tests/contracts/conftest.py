@@ -10,16 +10,16 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from recsys.feature_store import FeatureStore, open_feature_store
-from recsys.feature_store.redis import RedisFeatureStore
-from recsys.index_registry import IndexRegistry
-from recsys.index_registry.memory import MemoryIndexRegistry
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_version import Manifest
+from recsys.models.manifest import Manifest
 from recsys.settings import StoreSettings
+from recsys.stores.feature_store import FeatureStore, open_feature_store
+from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
 from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
-from tests.deployment import free_port
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import free_port
+from tests.environment.waiting import wait_until_sync
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -49,7 +49,7 @@ async def server(store_settings: StoreSettings) -> AsyncIterator["Redis"]:
 def s3_endpoint(no_processes_left: None) -> Iterator[str]:
     """moto's server with one bucket, `registries`."""
     port = free_port()
-    script = Path(__file__).parents[1] / "s3_server.py"
+    script = Path(__file__).parents[1] / "environment" / "s3_server.py"
     url = f"http://127.0.0.1:{port}"
 
     def made() -> bool:

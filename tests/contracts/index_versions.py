@@ -5,8 +5,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from recsys.index_registry import IndexRegistry
-from recsys.index_version import FileEntry, Manifest
+from recsys.models.manifest import FileEntry, Manifest
+from recsys.stores.model_registry import IndexRegistry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FILES = {"item_factors.npy": b"\x93NUMPY" * 1000, "items.faiss": bytes(range(256)) * 21_000, "empty.npy": b""}

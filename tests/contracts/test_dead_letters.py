@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import LogUnavailable
-from recsys.interaction_log import DeadLetters, open_dead_letters
-from recsys.interaction_log.delta_letters import DeltaDeadLetters
-from recsys.interaction_log.letters import REPLAYED_HEADER, Content, DeadLetter, LetterQuery, Refusal, Status
-from recsys.interaction_log.memory_letters import MemoryDeadLetters
 from recsys.settings import LogSettings
+from recsys.stores.dead_letters import DeadLetters, open_dead_letters
+from recsys.stores.dead_letters.delta import DeltaDeadLetters
+from recsys.stores.dead_letters.memory import MemoryDeadLetters
+from recsys.stores.dead_letters.protocol import REPLAYED_HEADER, Content, DeadLetter, LetterQuery, Refusal, Status
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ALL = LetterQuery(status=None)

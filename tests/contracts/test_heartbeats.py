@@ -2,10 +2,10 @@
 
 from redis.asyncio import Redis
 
-from recsys.feature_store import FeatureStore
-from recsys.feature_store.redis import RedisFeatureStore
-from recsys.heartbeat import FORGOTTEN_SECONDS, SILENT_SECONDS, Heartbeat
 from recsys.settings import StoreSettings
+from recsys.stores.feature_store import FeatureStore
+from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.stores.heartbeat import FORGOTTEN_SECONDS, SILENT_SECONDS, Heartbeat
 
 
 async def test_a_process_is_seen_as_it_reported_last_until_it_leaves(store: FeatureStore) -> None:

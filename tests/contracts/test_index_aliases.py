@@ -7,9 +7,9 @@ import obstore
 import pytest
 
 from recsys.errors import Conflict, InvalidInput, NotFound
-from recsys.index_registry.aliases import aliases_of, pin, promote, rollback, unpin, versions_in_service
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_registry.pruning import collect, prunable, prune
+from recsys.stores.model_registry.aliases import aliases_of, pin, promote, rollback, unpin, versions_in_service
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.pruning import collect, prunable, prune
 from tests.contracts.index_versions import START, Publish
 
 Point = Callable[..., None]

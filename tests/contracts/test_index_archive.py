@@ -10,10 +10,10 @@ import pytest
 from backports import zstd
 
 from recsys.errors import Conflict, CorruptArtefact, NotFound
-from recsys.index_registry import archive
-from recsys.index_registry.archive import export_version, import_version
-from recsys.index_registry.memory import MemoryIndexRegistry
-from recsys.index_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry import archive
+from recsys.stores.model_registry.archive import export_version, import_version
+from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
 from tests.contracts.index_versions import FILES, Publish, manifest_of
 
 CONTENT = {"a.npy": b"abc", "b.npy": b"defg"}

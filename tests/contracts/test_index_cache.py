@@ -11,12 +11,12 @@ import numpy as np
 import obstore
 import pytest
 
+from recsys.clients.download import Part
 from recsys.errors import CorruptArtefact, RegistryUnavailable
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.download import Part
-from recsys.index_registry.local_copy import CacheLimit, hold, remember
-from recsys.index_registry.object_store import ObjectStoreRegistry
 from recsys.settings import RegistrySettings
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.local_copy import CacheLimit, hold, remember
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
 from tests.contracts.index_versions import FILES, Publish
 
 BIG = FILES["items.faiss"]

@@ -12,11 +12,11 @@ import obstore
 import pytest
 
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound, RegistryUnavailable
-from recsys.index_registry import open_index_registry
-from recsys.index_registry.memory import MemoryIndexRegistry
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_version import AliasMove
+from recsys.models.manifest import AliasMove
 from recsys.settings import RegistrySettings
+from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
 from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
 
 # Versions

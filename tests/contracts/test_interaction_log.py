@@ -11,13 +11,13 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from recsys.errors import Conflict, InvalidInput, LogUnavailable, NotFound
-from recsys.interaction import Erasure, Interaction, Merge
-from recsys.interaction_log import READ_SCHEMA, InteractionLog, interaction_rows, open_interaction_log
-from recsys.interaction_log.delta import DeltaInteractionLog
-from recsys.interaction_log.memory import MemoryInteractionLog
-from recsys.item import Item
+from recsys.messages.interaction import Erasure, Interaction, Merge
+from recsys.messages.item import Item
 from recsys.settings import LogSettings
-from recsys.user_features import Positioned
+from recsys.stores.event_log import READ_SCHEMA, InteractionLog, interaction_rows, open_interaction_log
+from recsys.stores.event_log.delta import DeltaInteractionLog
+from recsys.stores.event_log.memory import MemoryInteractionLog
+from recsys.users import Positioned
 
 START = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
 
@@ -393,11 +393,12 @@ def test_processes_racing_on_one_partition_append_each_row_once(tmp_path: Path) 
 def test_a_commit_between_reading_the_watermark_and_writing_is_a_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recsys.interaction_log import delta, delta_tables
+    from recsys.clients.delta import transaction
+    from recsys.stores.event_log import delta
 
     log = DeltaInteractionLog(str(tmp_path))
     log.append(batch(0), {"p-0": 0})
-    read_watermark = delta_tables.transaction
+    read_watermark = transaction
 
     def overtaken(table: DeltaTable, partition: str) -> int:
         stored = read_watermark(table, partition)

@@ -13,11 +13,11 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys.errors import Conflict, InvalidInput, NotFound
-from recsys.interaction_log import InteractionLog, interaction_rows, open_interaction_log
-from recsys.interaction_log.delta import DeltaInteractionLog
-from recsys.interaction_log.rows import MAX_DATES
 from recsys.settings import LogSettings
-from recsys.user_features import Positioned
+from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
+from recsys.stores.event_log.delta import DeltaInteractionLog
+from recsys.stores.event_log.rows import MAX_DATES
+from recsys.users import Positioned
 from tests.contracts.test_interaction_log import START, bought, forget, merge, offsets_in
 
 DAY = timedelta(days=1)

@@ -19,15 +19,14 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from recsys.errors import InvalidInput
-from recsys.feature_store import FeatureStore, open_feature_store
-from recsys.feature_store.redis import RedisFeatureStore
-from recsys.interaction_log import InteractionLog
-from recsys.interaction_log.delta import DeltaInteractionLog
-from recsys.interaction_log.memory import MemoryInteractionLog
-from recsys.item import MAX_PROPERTIES, Item, merged, readable
-from recsys.recommender import IndexContents, write_artefact
-from recsys.recommender.artefact import without_unreadable
+from recsys.index.artefact import IndexContents, without_unreadable, write_artefact
+from recsys.messages.item import MAX_PROPERTIES, Item, merged, readable
 from recsys.settings import StoreSettings
+from recsys.stores.event_log import InteractionLog
+from recsys.stores.event_log.delta import DeltaInteractionLog
+from recsys.stores.event_log.memory import MemoryInteractionLog
+from recsys.stores.feature_store import FeatureStore, open_feature_store
+from recsys.stores.feature_store.redis import RedisFeatureStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FULL = {f"p{n}": float(n) for n in range(MAX_PROPERTIES)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from recsys.clients.objects import Objects
 from recsys.errors import Conflict
-from recsys.index_registry.lease import KEPT_GRANTS, Grant, Lease, held, open_lease
-from recsys.index_registry.objects import Objects
 from recsys.settings import RegistrySettings
+from recsys.stores.leases import KEPT_GRANTS, Grant, Lease, held, open_lease
 
 TTL = timedelta(seconds=60)
 

@@ -9,9 +9,9 @@ from urllib.parse import unquote
 import pytest
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from recsys.clients.objects import Objects, object_store
 from recsys.errors import RegistryUnavailable
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_registry.objects import Objects, object_store
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
 
 
 class Cloud(ThreadingHTTPServer):

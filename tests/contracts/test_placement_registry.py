@@ -7,8 +7,8 @@ import obstore
 import pytest
 
 from recsys.errors import Conflict, InvalidInput
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.placement import Placement, PlacementChange
+from recsys.recommender.placement import Placement, PlacementChange
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
 
 FEW, MANY = Placement(k=3, min_score=0.5), Placement(k=50, diversity=0.5)
 

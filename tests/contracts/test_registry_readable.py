@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys.clients.objects import Objects
 from recsys.errors import InvalidInput, NotFound
-from recsys.index_registry.aliases import promote
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_registry.objects import Objects
-from recsys.index_registry.receipts import ErasureReceipts
-from recsys.index_registry.rollouts import start_canary
-from recsys.index_version import CANARY, LIVE
-from recsys.placement import Boost, Candidates, Placement, Source
-from recsys.rollout import MAX_STEPS, STEPS, checked_steps
+from recsys.experiments.rollout import MAX_STEPS, STEPS, checked_steps
+from recsys.models.manifest import CANARY, LIVE
+from recsys.recommender.placement import Boost, Candidates, Placement, Source
+from recsys.stores.model_registry.aliases import promote
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.rollouts import start_canary
+from recsys.stores.receipts import ErasureReceipts
 from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

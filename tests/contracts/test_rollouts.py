@@ -7,15 +7,15 @@ import pytest
 from redis.asyncio import Redis
 
 from recsys.errors import Conflict, InvalidInput, NotFound
-from recsys.feature_store import FeatureStore
-from recsys.feature_store.protocol import OUTCOME_TTL
-from recsys.feature_store.redis import RedisFeatureStore
-from recsys.index_registry.aliases import promote, versions_in_service
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.index_registry.rollouts import advance_canary, start_canary, start_shadow, stop
-from recsys.index_version import CANARY, SHADOW
-from recsys.rollout import UNITS, Outcome
+from recsys.experiments.rollout import UNITS, Outcome
+from recsys.models.manifest import CANARY, SHADOW
 from recsys.settings import StoreSettings
+from recsys.stores.feature_store import FeatureStore
+from recsys.stores.feature_store.protocol import OUTCOME_TTL
+from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.stores.model_registry.aliases import promote, versions_in_service
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop
 from tests.contracts.index_versions import Publish
 
 

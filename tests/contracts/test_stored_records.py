@@ -13,23 +13,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from app.placement_watcher import RECORD, PlacementWatcher
-from recsys import envelope, envelope_avro, envelope_protobuf, wire
-from recsys.canary import counts_of
-from recsys.envelope import AVRO, CONTENT_TYPE, HEADERS, PROTOBUF
+from app.versions.placement_watcher import RECORD, PlacementWatcher
 from recsys.errors import InvalidInput
-from recsys.feature_store import FeatureStore, open_feature_store
-from recsys.feature_store.redis import RedisFeatureStore
-from recsys.heartbeat import Heartbeat
-from recsys.index_registry.object_store import ObjectStoreRegistry
-from recsys.interaction_log import open_dead_letters
-from recsys.interaction_log.letters import LetterQuery, Refusal
-from recsys.item import Item
-from recsys.placement import Placement, PlacementChange
-from recsys.rollout import UNITS, Outcome
+from recsys.experiments.canary import counts_of
+from recsys.experiments.rollout import UNITS, Outcome
+from recsys.messages import avro, envelope, protobuf, wire
+from recsys.messages.envelope import AVRO, CONTENT_TYPE, HEADERS, PROTOBUF
+from recsys.messages.item import Item
+from recsys.recommender.placement import Placement, PlacementChange
+from recsys.recommender.trend import TrendCounts, hour_of
 from recsys.settings import LogSettings, StoreSettings
-from recsys.trend import TrendCounts, hour_of
-from recsys.user_features import HistoryEntry, IdentityChange, UserFeatures
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
+from recsys.stores.feature_store import FeatureStore, open_feature_store
+from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.stores.heartbeat import Heartbeat
+from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.users import HistoryEntry, IdentityChange, UserFeatures
 
 HOUR = hour_of(1000 * time())
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -109,9 +109,9 @@ def test_a_decision_on_a_letter_is_kept_whatever_its_words(tmp_path: Path, backe
     assert (found.by, (found.why or "")[:9]) == ("o?perator", "because ?")
 
 
-@pytest.mark.parametrize(("kind", "module"), [(AVRO, envelope_avro), (PROTOBUF, envelope_protobuf)])
+@pytest.mark.parametrize(("kind", "module"), [(AVRO, avro), (PROTOBUF, protobuf)])
 def test_a_binary_message_is_measured_as_the_json_that_is_kept_of_it(kind: str, module: object) -> None:
-    encode = envelope_avro.encode if module is envelope_avro else envelope_protobuf.encode
+    encode = avro.encode if module is avro else protobuf.encode
     headers = {**HEADERS, CONTENT_TYPE: kind.encode()}
     fits = Item(item_id="a", updated_at=AT, categories=["\x00" * 2000] * 5)
     assert envelope.decode(encode(fits), headers) == fits

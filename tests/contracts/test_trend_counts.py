@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from recsys.feature_store import FeatureStore
-from recsys.feature_store.protocol import KEPT_ITEMS
-from recsys.trend import TrendCounts, hour_of
+from recsys.recommender.trend import TrendCounts, hour_of
+from recsys.stores.feature_store import FeatureStore
+from recsys.stores.feature_store.protocol import KEPT_ITEMS
 
 HOUR = hour_of(time.time() * 1000)
 

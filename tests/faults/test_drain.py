@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 from tests.faults.shoppers import Shoppers, shopping
 from tests.faults.tcp_proxy import proxying
-from tests.waiting import wait_until_sync
 
 USERS = [f"u{n}" for n in range(20)]
 WORKERS = [1, pytest.param(2, marks=pytest.mark.slow)]

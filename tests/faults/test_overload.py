@@ -8,10 +8,10 @@ import httpx
 from pydantic import SecretStr
 
 from recsys.settings import StoreSettings
+from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import refused_for_now
 from tests.faults.tcp_proxy import proxying
 from tests.faults.test_drain import USERS, serving
-from tests.waiting import wait_until_sync
 
 LIMIT = 2
 

@@ -17,15 +17,15 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from recsys.interaction_log import open_interaction_log
 from recsys.settings import LogSettings, StoreSettings
+from recsys.stores.event_log import open_interaction_log
 from tests.contracts.interaction_topic.conftest import noida
-from tests.deployment import Deployment, deployed, free_port
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed, free_port
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import Store, opened_store
 from tests.faults.tcp_proxy import TcpProxy, proxying
 from tests.faults.tills import Tills, reporting
-from tests.waiting import wait_until_sync
 
 LIMIT = 262_144
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from recsys.index_registry.aliases import promote
-from tests.deployment import Deployment
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import Shop, healthy, without_store
 from tests.faults.shoppers import shopping
 from tests.faults.tcp_proxy import proxying
-from tests.waiting import wait_until_sync
 
 
 def end(deployment: Deployment) -> float:

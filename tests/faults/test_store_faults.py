@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import HEALTHY, Shop, Store, healthy, post_event, refused_for_now, without_store
 from tests.faults.shoppers import Answered, Shoppers, latency, shopping
 from tests.faults.tcp_proxy import TcpProxy
-from tests.waiting import wait_until_sync
 
 log = logging.getLogger(__name__)
 DURING = 100

@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import post_event, refused_for_now
 from tests.faults.shoppers import Shoppers, shopping
 from tests.faults.tcp_proxy import TcpProxy, proxying
-from tests.waiting import wait_until_sync
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from itertools import count
 
 import httpx
 
-from tests.waiting import wait_until_sync
+from tests.environment.waiting import wait_until_sync
 
 
 @dataclass

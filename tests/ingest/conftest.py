@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from ingest.settings import IngestSettings
-from recsys.interaction_log.memory import MemoryInteractionLog
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+from recsys.stores.event_log.memory import MemoryInteractionLog
 from tests.ingest.running import Ingest
 from tests.ingest.shop import Shop
 

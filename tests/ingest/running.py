@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from ingest.consumer import consume
 from ingest.settings import IngestSettings
-from recsys import wire
-from recsys.interaction_topic import Outgoing, open_interaction_topic
+from ingest.stream.consumer import consume
+from recsys.messages import wire
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
+from recsys.stores.topic import Outgoing, open_interaction_topic
 
 
 @dataclass(frozen=True)

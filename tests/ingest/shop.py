@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ingest.batch_import import import_files
-from ingest.mapping import Mapping
-from ingest.quality_report import FileReport
+from ingest.batch.file_import import import_files
+from ingest.batch.mapping import Mapping
+from ingest.batch.report import FileReport
 from ingest.settings import IngestSettings
-from recsys.interaction_log import InteractionLog
+from recsys.stores.event_log import InteractionLog
 
 SHOP_MAPPING = Mapping.model_validate(
     {

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 USERS = [f"u{n}" for n in range(20)]
 CONNECTION = 25

@@ -4,10 +4,10 @@ from typing import Any
 
 import httpx
 
-from recsys.index_version import CANARY
-from tests.deployment import Deployment
+from recsys.models.manifest import CANARY
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 from tests.journeys.test_events_change_answers import post
-from tests.waiting import wait_until_sync
 
 SHOPPERS = 300
 

@@ -8,16 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
-from recsys import wire
-from recsys.envelope import HEADERS
-from recsys.interaction import Interaction
-from recsys.interaction_log import open_dead_letters
-from recsys.interaction_log.letters import LetterQuery, Status
-from recsys.interaction_topic import Outgoing, open_interaction_topic
+from recsys.messages import wire
+from recsys.messages.envelope import HEADERS
+from recsys.messages.interaction import Interaction
+from recsys.messages.validation import CLOCK_SKEW
 from recsys.settings import LogSettings, StoreSettings, TopicSettings
-from recsys.validation import CLOCK_SKEW
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery, Status
+from recsys.stores.topic import Outgoing, open_interaction_topic
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 AHEAD = 8.0
 """Seconds beyond what readers allow for; long enough for the event to be refused, and short enough to wait for."""

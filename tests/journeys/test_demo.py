@@ -10,10 +10,10 @@ import httpx
 import psutil
 import pytest
 
-from recsys.interaction_log import open_interaction_log
 from recsys.settings import LogSettings
-from tests.deployment import free_port
-from tests.waiting import wait_until_sync
+from recsys.stores.event_log import open_interaction_log
+from tests.environment.deployment import free_port
+from tests.environment.waiting import wait_until_sync
 
 
 def demo(data: Path, *arguments: str) -> str:

@@ -4,8 +4,8 @@ from typing import Any
 
 import httpx
 
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 
 def post(deployment: Deployment, *events: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import redis
 
-from tests.deployment import Deployment, free_port
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment, free_port
+from tests.environment.waiting import wait_until_sync
 
 
 def probe(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:

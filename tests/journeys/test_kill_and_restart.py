@@ -7,10 +7,10 @@ import httpx
 import polars as pl
 import pytest
 
-from recsys.interaction_log import open_interaction_log
 from recsys.settings import LogSettings
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from recsys.stores.event_log import open_interaction_log
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 EVENTS = 3000
 USERS = 60

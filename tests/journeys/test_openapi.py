@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recsys.index_registry.aliases import promote
 from recsys.settings import StoreSettings
-from tests.deployment import deployed
-from tests.versions import publish_small_version
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.deployment import deployed
+from tests.environment.versions import publish_small_version
 
 EXAMPLES = 20
 EXCLUDED = (

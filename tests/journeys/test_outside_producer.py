@@ -17,17 +17,18 @@ import pytest
 from prometheus_client import REGISTRY
 
 from ingest.settings import IngestSettings
-from recsys import envelope_avro, envelope_protobuf, wire
-from recsys.envelope import AVRO, PROTOBUF
-from recsys.feature_store import open_feature_store
-from recsys.interaction_log import open_dead_letters, open_interaction_log
-from recsys.interaction_log.letters import LetterQuery
+from recsys.messages import avro, protobuf, wire
+from recsys.messages.envelope import AVRO, PROTOBUF
 from recsys.settings import KafkaSettings, LogSettings, RegistrySettings, StoreSettings, TopicBackend, TopicSettings
-from recsys.user_features import UserFeatures
-from tests.deployment import Deployment, deployed, free_port
-from tests.deployment_fixtures import with_versions
+from recsys.stores.dead_letters import open_dead_letters
+from recsys.stores.dead_letters.protocol import LetterQuery
+from recsys.stores.event_log import open_interaction_log
+from recsys.stores.feature_store import open_feature_store
+from recsys.users import UserFeatures
+from tests.environment.deployment import Deployment, deployed, free_port
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import WaitUntil, wait_until_sync
 from tests.ingest.running import Ingest
-from tests.waiting import WaitUntil, wait_until_sync
 
 EVENTS_MD = Path(__file__).parents[2] / "docs" / "events.md"
 needs_kcat = pytest.mark.skipif(
@@ -189,7 +190,7 @@ async def test_every_version_and_format_is_read_and_the_rest_waits_as_dead_lette
 ) -> None:
     await ingest.send([])
     message = wire.message_of(event(3))
-    files = {AVRO: envelope_avro.encode(message), PROTOBUF: envelope_protobuf.encode(wire.message_of(event(4)))}
+    files = {AVRO: avro.encode(message), PROTOBUF: protobuf.encode(wire.message_of(event(4)))}
     async with ingest.consuming():
         tracker = {"eventId": "e1", "userId": "ada", "itemId": "i1", "eventType": "view", "timestamp": 1780315201}
         await kcat(ingest, "-k", "ada", given=lines([tracker]))

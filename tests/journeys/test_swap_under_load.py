@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from recsys.index_registry.aliases import promote
-from tests.deployment import Deployment
+from recsys.stores.model_registry.aliases import promote
+from tests.environment.deployment import Deployment
+from tests.environment.versions import publish_small_version
+from tests.environment.waiting import wait_until_sync
 from tests.journeys.hammer import all_answers, hammering, move
-from tests.versions import publish_small_version
-from tests.waiting import wait_until_sync
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from recsys.settings import StoreSettings
-from tests.deployment import Deployment, deployed
+from tests.environment.deployment import Deployment, deployed
+from tests.environment.waiting import wait_until_sync
 from tests.journeys.hammer import all_answers, hammering, move
-from tests.waiting import wait_until_sync
 
 DATA = Path(__file__).parents[2] / "data"
 FAST = {

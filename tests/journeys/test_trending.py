@@ -2,8 +2,8 @@
 
 import httpx
 
-from tests.deployment import Deployment
-from tests.waiting import wait_until_sync
+from tests.environment.deployment import Deployment
+from tests.environment.waiting import wait_until_sync
 
 SECONDS = 10.0
 

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ingest.batch_import import import_files
-from ingest.mapping import read_mapping
+from ingest.batch.file_import import import_files
+from ingest.batch.mapping import read_mapping
 from ingest.settings import IngestSettings
-from recsys.interaction_log import INTERACTION_SCHEMA, InteractionLog
-from recsys.interaction_log.memory import MemoryInteractionLog
+from recsys.stores.event_log import INTERACTION_SCHEMA, InteractionLog
+from recsys.stores.event_log.memory import MemoryInteractionLog
 from training.settings import GateSettings, TrainSettings
 
 DATA = Path(__file__).parents[2] / "data"

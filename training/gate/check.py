@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.gate.bootstrap import Interval
+from training.evaluation.bootstrap import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from training.data_shift import DataShift
-from training.evaluate import HEADLINE_K, Evaluation
-from training.gate.bootstrap import Values, mean_interval
+from training.evaluation.bootstrap import Values, mean_interval
+from training.evaluation.evaluate import HEADLINE_K, Evaluation
 from training.gate.check import Check, at_least, at_most
+from training.monitoring.data_shift import DataShift
 from training.settings import Bound, GateSettings
 
 RECALL = f"recall@{HEADLINE_K}"

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from millirec.console.client import ApiClient, may_administer
-from millirec.console.notices import empty
-from millirec.console.registry import page
+from millirec.console.service.client import ApiClient, may_administer
+from millirec.console.widgets.notices import empty
+from millirec.console.widgets.page_registry import page
 from millirec.settings import load_settings
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
-    from millirec.console.admin_store import AdminStore
+    from millirec.console.service.admin_store import AdminStore
 
 
 @page("/data", title="Data quality", icon="fact_check", key="d", order=50)
@@ -32,7 +32,7 @@ async def dead_letters(api: ApiClient) -> None:
             advice = "The console looks at log.path; it is made when the first messages are consumed."
             empty(f"There is no interaction log at {path}", advice, "folder_off")
             return
-        from millirec.console.letters_table import LettersTable
+        from millirec.console.panels.dead_letters import LettersTable
 
         await LettersTable(admin_store, api).build()
 
@@ -40,7 +40,7 @@ async def dead_letters(api: ApiClient) -> None:
 
 
 async def _quality(admin_store: "AdminStore") -> None:
-    from millirec.console.quality import checks_card, imports_card
+    from millirec.console.panels.quality import checks_card, imports_card
 
     with ui.element("div").classes("m-grid"):
         checks_card(await admin_store.newest_checks())
@@ -61,6 +61,6 @@ async def _with_admin_store(api: ApiClient, show: "Callable[[AdminStore], Awaita
 
 @cache
 def _admin_store() -> "AdminStore":
-    from millirec.console.admin_store import AdminStore
+    from millirec.console.service.admin_store import AdminStore
 
     return AdminStore(load_settings())

@@ -2,10 +2,10 @@
 
 from nicegui import ui
 
-from millirec.console.client import ApiClient
-from millirec.console.inspect_item import ItemInspector
-from millirec.console.inspect_user import UserInspector
-from millirec.console.registry import page
+from millirec.console.panels.inspect_item import ItemInspector
+from millirec.console.panels.inspect_user import UserInspector
+from millirec.console.service.client import ApiClient
+from millirec.console.widgets.page_registry import page
 
 
 @page("/inspector", title="Inspector", icon="person_search", key="i", order=40)

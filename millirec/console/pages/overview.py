@@ -5,14 +5,14 @@ from typing import Any
 
 from nicegui import ui
 
-from millirec.console.alarms import alarms
-from millirec.console.charts import Chart, Point, line
-from millirec.console.client import ApiClient
-from millirec.console.exposition import Quantiles
-from millirec.console.monitor import Monitor, Sample
-from millirec.console.notices import banner, empty
-from millirec.console.registry import page
-from recsys.recommendation import FallbackLevel
+from millirec.console.service.alarms import alarms
+from millirec.console.service.client import ApiClient
+from millirec.console.service.exposition import Quantiles
+from millirec.console.service.monitor import Monitor, Sample
+from millirec.console.widgets.charts import Chart, Point, line
+from millirec.console.widgets.notices import banner, empty
+from millirec.console.widgets.page_registry import page
+from recsys.recommender.query import FallbackLevel
 
 SHOWN_ALIASES = ("live", "previous", "candidate", "canary", "shadow")
 FALLBACK_LEVEL_NAMES: dict[str, str] = {

@@ -2,9 +2,9 @@
 
 from nicegui import ui
 
-from millirec.console.client import ApiClient
-from millirec.console.placement_editor import PlacementEditor
-from millirec.console.registry import page
+from millirec.console.panels.placement_editor import PlacementEditor
+from millirec.console.service.client import ApiClient
+from millirec.console.widgets.page_registry import page
 
 
 @page("/placements", title="Placements", icon="view_carousel", key="p", order=70)

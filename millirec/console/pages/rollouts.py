@@ -4,11 +4,11 @@ from typing import Any
 
 from nicegui import ui
 
-from millirec.console import canary_panel, shadow_panel
-from millirec.console.client import ApiClient, ApiDown, ApiProblem
-from millirec.console.hand import Hand
-from millirec.console.notices import banner, empty
-from millirec.console.registry import page
+from millirec.console.panels import canary, shadow
+from millirec.console.service.client import ApiClient, ApiDown, ApiProblem
+from millirec.console.widgets.hand import Hand
+from millirec.console.widgets.notices import banner, empty
+from millirec.console.widgets.page_registry import page
 
 EVERY = 5.0
 """Seconds between looks at how a rollout goes."""
@@ -59,7 +59,7 @@ class RolloutsPage:
             return True
         previous: dict[str, Any] = self._shown if isinstance(self._shown, dict) else {}
         versions = (await self._api.get("/versions"))["versions"]
-        for card, name, panel in ((self._canary, "canary", canary_panel), (self._shadow, "shadow", shadow_panel)):
+        for card, name, panel in ((self._canary, "canary", canary), (self._shadow, "shadow", shadow)):
             rollout = answer[name]
             # A form is drawn once, so that what is being typed stays.
             if rollout is None and name in previous and previous[name] is None:

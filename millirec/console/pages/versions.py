@@ -5,14 +5,14 @@ from typing import Any
 
 from nicegui import ui
 
-from millirec.console.client import ApiClient, ApiProblem, may_administer
-from millirec.console.monitor import Monitor
-from millirec.console.notices import banner, empty
-from millirec.console.registry import page
-from millirec.console.rollout_dialog import move
-from millirec.console.version_compare import compare
-from millirec.console.version_list import VersionList
-from millirec.console.version_plot import VersionPlot
+from millirec.console.panels.rollout_dialog import move
+from millirec.console.panels.version_compare import compare
+from millirec.console.panels.version_list import VersionList
+from millirec.console.panels.version_plot import VersionPlot
+from millirec.console.service.client import ApiClient, ApiProblem, may_administer
+from millirec.console.service.monitor import Monitor
+from millirec.console.widgets.notices import banner, empty
+from millirec.console.widgets.page_registry import page
 
 HISTORY = 200
 COLUMNS = [

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from recsys.interaction_topic import InteractionTopic
-from recsys.interaction_topic.kafka import KafkaTopic
-from recsys.interaction_topic.memory import MemoryTopic
-from recsys.interaction_topic.redis_stream import RedisStreamTopic
 from recsys.settings import KafkaSettings, StoreSettings, TopicSettings
+from recsys.stores.topic import InteractionTopic
+from recsys.stores.topic.kafka import KafkaTopic
+from recsys.stores.topic.memory import MemoryTopic
+from recsys.stores.topic.redis_stream import RedisStreamTopic
 
 BACKENDS = ["memory", "redis", "kafka-noida", "kafka-tansu", "kafka-real"]
 """Tansu takes three seconds to form a group: in the quick run it serves the tests of group membership alone."""

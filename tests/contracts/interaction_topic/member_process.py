@@ -8,8 +8,8 @@ import sys
 
 import msgspec
 
-from recsys.interaction_topic import open_interaction_topic
 from recsys.settings import StoreSettings, TopicSettings
+from recsys.stores.topic import open_interaction_topic
 
 
 async def obey(topic: TopicSettings, store: StoreSettings, group: str) -> None:

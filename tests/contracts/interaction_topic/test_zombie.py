@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from recsys import wire
-from recsys.feature_store import open_feature_store
-from recsys.interaction import Interaction
-from recsys.interaction_log import open_interaction_log
-from recsys.interaction_topic import Outgoing
+from recsys.messages import wire
+from recsys.messages.interaction import Interaction
 from recsys.settings import LogSettings
+from recsys.stores.event_log import open_interaction_log
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.topic import Outgoing
 from tests.chaos.invariants import folded, trending
 from tests.chaos.settled import positioned
 from tests.contracts.interaction_topic import zombie

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ingest.features_group import FeaturesGroup
-from ingest.flow import decode_batch
 from ingest.settings import IngestSettings
-from ingest.versions_in_service import VersionsInService
-from recsys.feature_store import open_feature_store
-from recsys.interaction_log import interaction_rows, open_interaction_log
-from recsys.interaction_topic import Delivered, TopicConsumer, open_interaction_topic
+from ingest.stream.features import FeaturesGroup
+from ingest.stream.flow import decode_batch
+from ingest.stream.versions_in_service import VersionsInService
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
-from recsys.user_features import UserFeatures
+from recsys.stores.event_log import interaction_rows, open_interaction_log
+from recsys.stores.feature_store import open_feature_store
+from recsys.stores.topic import Delivered, TopicConsumer, open_interaction_topic
+from recsys.users import UserFeatures
 
 
 class AsksLeave:

@@ -1,0 +1,48 @@
+"""Bodies of answers, made from recommendations."""
+
+from collections.abc import Callable, Sequence
+from random import getrandbits
+from time import time_ns
+
+from app.http.schemas.recommendations import Answer, AnswerItem
+from app.serving.served import Served
+from recsys.recommender.explain import Why
+from recsys.recommender.query import Recommendation
+
+CursorOf = Callable[[str, bool, Recommendation], str]
+"""The cursor of an answer: its id, whether it is degraded, and the rest of its ranking."""
+
+
+def answer(
+    served: Served,
+    properties: Sequence[str],
+    *,
+    identifier: str | None = None,
+    page: int | None = None,
+    cursor_of: CursorOf | None = None,
+    whys: Sequence[Why] = (),
+) -> Answer:
+    """The body of an answer; with `page`, only so many items, and a cursor for the rest made by `cursor_of`."""
+    identifier, result = identifier or recommendation_id(), served.result
+    items, short, cursor = items_of(served, properties, whys), result.short, None
+    if page is not None and cursor_of is not None and len(items) > page:
+        cursor = cursor_of(identifier, served.degraded, result.only(slice(page, None)))
+        items, short = items[:page], None
+    return Answer(
+        identifier, result.version, served.degraded, result.fallback_level.value, items, short, cursor, served.variant
+    )
+
+
+def items_of(served: Served, properties: Sequence[str], whys: Sequence[Why] = ()) -> list[AnswerItem]:
+    """The items of a recommendation, best first, with the named `properties` and the reasons `whys`, if any."""
+    sources = served.result.sources
+    if not properties and not whys:
+        return list(map(AnswerItem, served.ids, served.scores, sources))
+    nothing = [None] * len(sources)
+    shown = served.live.catalogue.shown(served.result.rows.tolist(), properties) if properties else nothing
+    return list(map(AnswerItem, served.ids, served.scores, sources, shown, whys or nothing))
+
+
+def recommendation_id() -> str:
+    """Unique, sorts by time: microseconds since 1970 and 48 random bits, in hexadecimal."""
+    return f"{time_ns() // 1000:014x}{getrandbits(48):012x}"

@@ -1,0 +1,1 @@
+"""Bodies of requests and answers, decoded, encoded and documented from one definition."""

@@ -1,0 +1,137 @@
+"""Shadow: a share of the requests is answered by another version too, after its answer and within a budget."""
+
+import asyncio
+from collections import Counter, deque
+from functools import partial
+from random import random
+from time import perf_counter
+
+import numpy as np
+import structlog
+
+from app.metrics import SHADOW_COMPARED, SHADOW_FAILED, SHADOW_OVERLAP, SHADOW_SECONDS, SHADOW_SKIPPED
+from app.serving.feature_reader import FeatureReader
+from app.versions.live_index import LiveIndex, LoadedVersion
+from app.versions.rollouts import LiveRollouts, RunningRollout
+from app.versions.trend_watcher import LiveTrends
+from recsys.errors import StoreUnavailable
+from recsys.experiments.shadow import COMPARED, FAILED, MILLIONTHS, OVERLAP, SCORES, SKIPPED, time_counted
+from recsys.observability.throttle import log_throttled
+from recsys.recommender.pipeline import recommend_many
+from recsys.recommender.placement import Source
+from recsys.recommender.prepared import has_masks
+from recsys.recommender.query import Query, Recommendation
+from recsys.stores.feature_store import FeatureStore
+
+log = structlog.get_logger()
+WAITING = 64
+BUDGET = 0.02
+"""The part of the time that is spent on it, waiting included: after each comparison comes a pause 49 times as long.
+
+A larger part shows in the 99th percentile of latencies (docs/rollouts.md).
+"""
+SEND_EVERY = 2.0
+"""Seconds between sending of counts to the store."""
+
+Sample = tuple[Query, Recommendation, LoadedVersion, float]
+
+
+class Shadow:
+    """Compares answers with those of the shadow. Requests wait in a bounded queue; the excess is counted."""
+
+    def __init__(
+        self,
+        rollouts: LiveRollouts,
+        live_index: LiveIndex,
+        features: FeatureReader,
+        trends: LiveTrends,
+        store: FeatureStore,
+    ) -> None:
+        self._rollouts = rollouts
+        self._live_index = live_index
+        self._features = features
+        self._trends = trends
+        self._store = store
+        self._waiting: deque[Sample] = deque()
+        self._drawn = asyncio.Event()
+        self._counts: Counter[str] = Counter()
+        self._counted_for = ""
+        self._sent = 0.0
+
+    def offer(self, query: Query, result: Recommendation, live: LoadedVersion, seconds: float) -> None:
+        """Take a share of the requests for comparison; the live version answered `result` in `seconds`."""
+        shadow = self._rollouts.shadow
+        if shadow is None or random() >= shadow.rollout.share:  # noqa: S311
+            return
+        if len(self._waiting) >= WAITING:
+            self._counts[SKIPPED] += 1
+            SHADOW_SKIPPED.inc()
+            return
+        self._waiting.append((query, result, live, seconds))
+        self._drawn.set()
+
+    async def run(self) -> None:
+        """Compare until cancelled."""
+        while True:
+            await self._drawn.wait()
+            self._drawn.clear()
+            while self._waiting:
+                began = perf_counter()
+                shadow = self._rollouts.shadow
+                drawn = self._waiting.popleft()
+                if shadow is not None:
+                    await self._compare(shadow, *drawn)
+                await self._send(shadow)
+                await asyncio.sleep((perf_counter() - began) * (1 / BUDGET - 1))
+
+    async def _compare(
+        self, shadow: RunningRollout, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
+    ) -> None:
+        loaded = self._live_index.alternates.get(shadow.version)
+        if loaded is None or loaded.index is live.index:
+            return
+        if self._counted_for != shadow.rollout.experiment:
+            self._counts, self._counted_for = Counter(), shadow.rollout.experiment
+        try:
+            alternative, seconds = await self._answer(query, loaded)
+        except Exception as error:  # noqa: BLE001  # finding errors of a candidate is the purpose
+            self._counts[FAILED] += 1
+            SHADOW_FAILED.inc()
+            cause = type(error).__name__
+            log_throttled(
+                log, "warning", "the shadow could not answer", cause=cause, version=shadow.version, error=repr(error)
+            )
+            return
+        live_ids, shadow_ids = (
+            catalogue.ids(answer.rows)
+            for catalogue, answer in ((live.catalogue, result), (loaded.catalogue, alternative))
+        )
+        overlap = len(set(live_ids) & set(shadow_ids)) / max(len(live_ids), len(shadow_ids), 1)
+        SHADOW_COMPARED.inc()
+        SHADOW_OVERLAP.observe(overlap)
+        SHADOW_SECONDS.observe(seconds)
+        self._counts.update({COMPARED: 1, OVERLAP: round(overlap * MILLIONTHS)})
+        self._counts.update((time_counted("live", live_seconds), time_counted("shadow", seconds)))
+        for side, answer in (("live", result), ("shadow", alternative)):
+            scores = answer.scores[[source is Source.PERSONAL for source in answer.sources]]
+            total = round(float(np.sum(scores, dtype=np.float64)) * MILLIONTHS)
+            self._counts.update({f"{side}:{SCORES}": total, f"{side}:{SCORES}:n": len(scores)})
+
+    async def _answer(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
+        users = [] if query.user_id is None else [query.user_id]
+        shown = bool(query.placement.rotate_hours)
+        records = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
+        pairs = [(query, records[0] if records else None)]
+        call = partial(recommend_many, pairs, loaded.catalogue, self._trends.current)
+        began = perf_counter()
+        results = await loaded.search_cost.run([query], call, beside=not has_masks([query], loaded.catalogue))
+        return results[0], perf_counter() - began
+
+    async def _send(self, shadow: RunningRollout | None) -> None:
+        if shadow is None or not self._counts or perf_counter() - self._sent < SEND_EVERY:
+            return
+        counts, self._counts, self._sent = self._counts, Counter(), perf_counter()
+        try:
+            await self._store.increment(shadow.rollout.experiment, counts)
+        except StoreUnavailable as error:
+            log.warning("what the shadow showed is lost for the report", error=str(error))

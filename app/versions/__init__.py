@@ -1,0 +1,1 @@
+"""Versions in memory, and the watchers that bring changes to them."""

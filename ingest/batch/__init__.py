@@ -1,0 +1,1 @@
+"""Batches: rows of foreign files, mapped, cleansed, validated and accounted for."""

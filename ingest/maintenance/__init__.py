@@ -1,0 +1,1 @@
+"""Maintenance: rebuilding, tidying, and applying dead letters again."""

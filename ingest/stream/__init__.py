@@ -1,0 +1,1 @@
+"""The stream: consumer groups that apply messages of the topic."""

@@ -1,0 +1,1 @@
+"""The login, and who may see the console."""

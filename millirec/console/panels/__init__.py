@@ -1,0 +1,1 @@
+"""Panels: the parts of pages, each about one thing."""

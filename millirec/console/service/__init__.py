@@ -1,0 +1,1 @@
+"""The service as the console sees it, over HTTP."""

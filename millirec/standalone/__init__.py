@@ -1,0 +1,1 @@
+"""Standalone: all of millirec on one machine, supervised."""

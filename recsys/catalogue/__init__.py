@@ -1,0 +1,1 @@
+"""The catalogue: the items of an index with everything that changed since."""

@@ -1,0 +1,168 @@
+"""Pipelined exchanges with the server under one deadline, its failures as `StoreUnavailable`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha1
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from recsys.errors import StoreUnavailable
+from recsys.observability.unreadable import note_unreadable
+from recsys.settings import StoreSettings
+
+RETRY_PAUSE = 0.02
+GRACE = 0.001
+LOST = (RedisConnectionError, OSError, RuntimeError)
+"""A connection is gone; in uvloop's words a RuntimeError, when it was closed while it lay in the pool."""
+Argument = str | bytes | int
+Command = tuple[Argument, ...] | bytes
+"""Its parts, or all of it packed (`packer`); one exchange has commands of one kind."""
+
+ScriptCall = tuple[Sequence[bytes], Sequence[Argument]]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The client's errors and timeouts as `StoreUnavailable`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise StoreUnavailable("the feature store did not answer in time") from error
+    except (RedisError, *LOST) as error:
+        raise StoreUnavailable(f"the feature store cannot be used: {error}") from error
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """`asyncio.timeout` for a few milliseconds: an event loop that was held up looks at its sockets once more.
+
+    Otherwise a pause of the loop itself would count against the server, whose reply lies there unread.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as scope:
+        timer = loop.call_later(seconds, lambda: scope.reschedule(loop.time() + GRACE))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def connection_pool(settings: StoreSettings, health_check_interval: float = 0) -> BlockingConnectionPool:
+    """A pool that connects on first use. Its timeouts are upper bounds: the caller sets the deadline."""
+    return BlockingConnectionPool.from_url(
+        settings.url.get_secret_value(),
+        max_connections=settings.connections,
+        timeout=settings.timeout,
+        socket_connect_timeout=settings.timeout,
+        socket_timeout=None,
+        health_check_interval=health_check_interval,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+class Exchange:
+    """Sends commands in one round trip on a connection of the pool.
+
+    Works below the client's own pipeline, which costs 75 microseconds more per round trip (of 140).
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.pool = connection_pool(settings)
+        self._timeout = settings.timeout
+
+    async def once(self, commands: Sequence[Command], timeout: float) -> list[Any]:
+        """One reply per command, a refused one as its `ResponseError`. Raises `StoreUnavailable`."""
+        with translated():
+            async with deadline(timeout):
+                return await self._send(commands)
+
+    async def retrying(self, commands: Sequence[Command]) -> list[Any]:
+        """One reply per command, sent once more when the connection was lost: for commands that may be sent twice."""
+        with translated():
+            async with asyncio.timeout(self._timeout):
+                try:
+                    return await self._send(commands)
+                except LOST:
+                    await asyncio.sleep(RETRY_PAUSE)
+                    return await self._send(commands)
+
+    async def scripted(self, script: str, calls: Iterable[ScriptCall]) -> list[Any]:
+        """Run `script` once per call (keys, arguments); it must be fit to be sent twice."""
+        digest = sha1(script.encode()).hexdigest()  # noqa: S324  # the server's name for it, not a safeguard
+        commands = [packed("EVALSHA", digest, len(keys), *keys, *arguments) for keys, arguments in calls]
+        replies = await self.retrying(commands)
+        unknown = [position for position, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            load = packed("SCRIPT", "LOAD", script)
+            _, *retry_replies = await self.retrying([load, *(commands[position] for position in unknown)])
+            for position, reply in zip(unknown, retry_replies, strict=True):
+                replies[position] = reply
+        return checked(replies)
+
+    async def aclose(self) -> None:
+        """Close every connection of the pool."""
+        await self.pool.disconnect()
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        connection = await self.pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            ready = [command for command in commands if isinstance(command, bytes)]
+            packed = [b"".join(ready)] if ready else connection.pack_commands(commands)
+            await connection.send_packed_command(packed, check_health=False)
+            return [await _reply(connection) for _ in commands]
+        finally:
+            await self.pool.release(connection)
+
+
+def packer(name: bytes, arguments: Sequence[bytes]) -> Callable[[bytes], bytes]:
+    """Packs many commands that differ in their key alone, five times as fast as the client does one by one."""
+    head = b"*%d\r\n$%d\r\n%b\r\n$" % (2 + len(arguments), len(name), name)
+    tail = b"".join([b"\r\n$%d\r\n%b" % (len(argument), argument) for argument in arguments]) + b"\r\n"
+    return lambda key: b"%b%d\r\n%b%b" % (head, len(key), key, tail)
+
+
+def packed(*arguments: Argument) -> bytes:
+    """One command in the protocol's words, three times as fast as the client packs it."""
+    parts = [argument if isinstance(argument, bytes) else str(argument).encode() for argument in arguments]
+    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def is_of_another_kind(replies: Sequence[Any]) -> bool:
+    """Whether a key of theirs holds another kind of value than the command is for: nothing that this store wrote."""
+    return any(map(_is_of_another_kind, replies))
+
+
+def sound(replies: Sequence[Any], kind: str, name: str) -> list[Any]:
+    """`checked`, but a key that holds another kind of value counts as an empty one. `kind` is for `note_unreadable`."""
+    for reply in filter(_is_of_another_kind, replies):
+        note_unreadable(kind, name, reply)
+    return checked([[] if _is_of_another_kind(reply) else reply for reply in replies])
+
+
+def _is_of_another_kind(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
+
+
+def checked(replies: Sequence[Any]) -> list[Any]:
+    """`replies` as a list. Raises `StoreUnavailable` for the first refused command."""
+    with translated():
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+    return list(replies)

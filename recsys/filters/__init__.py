@@ -1,0 +1,1 @@
+"""Filters: expressions over items, and the conditions they are compiled to."""

@@ -1,0 +1,1 @@
+"""Models and their versions, in words: manifests and alias moves."""

@@ -1,0 +1,21 @@
+"""Seam: training and operators publish and move aliases, app and ingest read."""
+
+from recsys.settings import RegistrySettings
+from recsys.stores.model_registry.local_copy import CacheLimit
+from recsys.stores.model_registry.protocol import IndexRegistry, Proof
+
+__all__ = ["IndexRegistry", "Proof", "open_index_registry"]
+
+
+def open_index_registry(settings: RegistrySettings, proof: Proof | None = None) -> IndexRegistry:
+    """The registry that `settings.backend` names.
+
+    Who moves aliases passes a `proof`, which a version has to pass first: `recsys.opening` has it.
+    """
+    if settings.backend == "memory":
+        from recsys.stores.model_registry.memory import MemoryIndexRegistry
+
+        return MemoryIndexRegistry(proof)
+    from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+
+    return ObjectStoreRegistry(settings.url, CacheLimit(settings.cache_versions, settings.cache_bytes), proof)

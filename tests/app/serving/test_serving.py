@@ -1,0 +1,162 @@
+"""Requests of one turn share their work, and nobody is left waiting or answered by two versions."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from app.serving.answerer import Serving
+from app.serving.circuit_breaker import CircuitBreaker
+from app.serving.feature_reader import FeatureReader
+from app.serving.shadow import Shadow
+from app.versions.canary_guard import CanaryGuard
+from app.versions.live_index import LiveIndex, LoadedVersion
+from app.versions.rollouts import LiveRollouts
+from app.versions.trend_watcher import LiveTrends
+from recsys.catalogue.catalogue import Catalogue
+from recsys.errors import Unavailable
+from recsys.index.index import Index
+from recsys.recommender.query import Query
+from recsys.settings import StoreSettings
+from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.users import HistoryEntry, UserFeatures
+from tests.environment.versions import publish_small_version
+from tests.environment.waiting import wait_until
+
+PATIENT = 30.0
+"""A deadline that a busy machine keeps."""
+
+
+class CountingStore(MemoryFeatureStore):
+    """Counts users per read; waits for `gate` and fails with `failure` where they are set."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings(backend="memory"))
+        self.reads: list[int] = []
+        self.gate: asyncio.Event | None = None
+        self.failure: Exception | None = None
+
+    async def read(
+        self, user_ids: Sequence[str], version: str | None = None, *, shown: bool = False, batch: bool = False
+    ) -> list[UserFeatures]:
+        self.reads.append(len(user_ids))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return await super().read(user_ids, version, shown=shown, batch=batch)
+
+
+def version(tmp_path: Path, name: str, seed: int = 0) -> LoadedVersion:
+    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, name, seed)
+    index = Index.open(tmp_path / name, manifest)
+    return LoadedVersion(index, Catalogue.of(index))
+
+
+@pytest.fixture
+def live_index(tmp_path: Path) -> LiveIndex:
+    live = LiveIndex()
+    live.swap(version(tmp_path, "first"))
+    return live
+
+
+def serving_of(
+    live_index: LiveIndex, store: MemoryFeatureStore, deadline: float = PATIENT, rollouts: LiveRollouts | None = None
+) -> Serving:
+    features, trends, rollouts = FeatureReader(store, CircuitBreaker()), LiveTrends(), rollouts or LiveRollouts()
+    guard = CanaryGuard(MemoryIndexRegistry(), store, live_index, rollouts, interval=1.0)
+    shadow = Shadow(rollouts, live_index, features, trends, store)
+    return Serving(live_index, features, trends, rollouts, guard, shadow, deadline)
+
+
+async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    await store.save([UserFeatures("u1", (HistoryEntry(1, 1, "i1", "view"),))])
+    serving = serving_of(live_index, store)
+    served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n % 3}", k=3)) for n in range(30)))
+    assert store.reads == [30]
+    assert {one.result.fallback_level.value for one in served[1::3]} == {"folded"}
+    assert {one.result.fallback_level.value for one in served[0::3]} == {"snapshot"}
+
+
+async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    store.gate = asyncio.Event()
+    serving = serving_of(live_index, store)
+    asked = []
+    for n in range(20):
+        asked.append(asyncio.create_task(serving.recommend(Query(user_id=f"u{n}", k=3))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    store.gate.set()
+    await asyncio.gather(*asked)
+    assert sum(store.reads) == 20
+    assert len(store.reads) <= 5, "what came while four reads were under way went together"
+
+
+async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: LiveIndex, tmp_path: Path) -> None:
+    store = CountingStore()
+    store.gate = asyncio.Event()
+    serving = serving_of(live_index, store)
+    before = asyncio.create_task(serving.recommend(Query(user_id="u1")))
+    await wait_until(lambda: store.reads)
+    live_index.swap(version(tmp_path, "second", 2))
+    store.gate.set()
+    assert (await before).result.version == "first"
+    assert (await serving.recommend(Query(user_id="u1"))).result.version == "second"
+
+
+async def test_a_bug_in_the_store_costs_nobody_their_answer(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    store.failure = TypeError("a bug")
+    serving = serving_of(live_index, store)
+    served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n}")) for n in range(3)))
+    assert [(one.result.fallback_level.value, one.degraded) for one in served] == [("snapshot", True)] * 3
+
+
+async def test_without_a_version_there_is_no_answer() -> None:
+    serving = serving_of(LiveIndex(), CountingStore())
+    with pytest.raises(Unavailable, match="train one"):
+        await serving.recommend(Query())
+
+
+async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index: LiveIndex) -> None:
+    store = CountingStore()
+    store.gate = asyncio.Event()
+    serving = serving_of(live_index, store, deadline=0.01)
+    served = await serving.recommend(Query(user_id="u1", k=3, exclude=("i0",)))
+    assert (served.result.fallback_level.value, served.degraded) == ("popular", True)
+    assert served.live.catalogue.ids(served.result.rows) == ["i1", "i2", "i3"]
+    store.gate.set()
+    await serving.aclose()
+
+
+class Broken:
+    """Stands for an index that cannot be searched."""
+
+    version = "broken"
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError("no answer from this version")
+
+
+async def test_a_version_beside_the_live_one_that_cannot_answer_is_stood_in_for(
+    live_index: LiveIndex, tmp_path: Path
+) -> None:
+    second = version(tmp_path, "second", seed=2)
+    live_index.alternates["second"] = replace(second, catalogue=cast("Catalogue", Broken()))
+    rollouts = LiveRollouts()
+    rollouts.pinned = {"cart": "second"}
+    serving = serving_of(live_index, CountingStore(), rollouts=rollouts)
+    at_cart, at_home = await asyncio.gather(
+        serving.recommend(Query(user_id="u2"), "cart"), serving.recommend(Query(user_id="u2"), "home")
+    )
+    assert at_cart.stood_in
+    assert not at_home.stood_in
+    assert at_cart.result.version == at_home.result.version == "first"
+    assert at_cart.result.rows.tolist() == at_home.result.rows.tolist()

@@ -1,0 +1,131 @@
+"""Replicas and versions of different releases at the same time: served, or refused by name, never served wrong."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from app.main import create_app
+from app.settings import AppSettings
+from ingest.stream.versions_in_service import VersionsInService
+from recsys.models.manifest import FORMAT_VERSION
+from recsys.stores.feature_store import VERSIONS_CHANNEL, open_feature_store
+from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry.aliases import promote
+from recsys.stores.model_registry.archive import import_version
+from tests.app.conftest import client_of
+from tests.environment.waiting import WaitUntil
+
+ARTEFACTS = Path(__file__).parents[2] / "data" / "artefacts"
+OTHER_RELEASES = ["older", "newer"]
+
+
+@pytest.fixture(params=OTHER_RELEASES)
+def foreign(request: pytest.FixtureRequest, registry: IndexRegistry, tmp_path: Path) -> str:
+    """A version that another release has published: one of the repository, or ours with the next format's number."""
+    name = "format-1" if request.param == "older" else f"format-{FORMAT_VERSION}"
+    import_version(registry, ARTEFACTS / f"{name}.tar.zst", tmp_path / "scratch")
+    if request.param == "newer":
+        manifest = tmp_path / "registry" / "versions" / name / "manifest.json"
+        later = msgspec.json.decode(manifest.read_bytes()) | {"format_version": FORMAT_VERSION + 1, "new_word": [1]}
+        manifest.write_bytes(msgspec.json.encode(later))
+    return name
+
+
+async def test_a_replica_serves_on_when_another_release_promotes_and_follows_when_it_is_rolled_back(
+    client: httpx.AsyncClient, registry: IndexRegistry, foreign: str, wait_until: WaitUntil
+) -> None:
+    async def refused() -> float:
+        text = (await client.get("/metrics")).text
+        lines = [one for one in text.splitlines() if one.startswith("millirec_index_load_failures_total")]
+        return sum(float(one.rpartition(" ")[2]) for one in lines if 'reason="corrupt"' in one)
+
+    before = await refused()
+    promote(registry, foreign, actor="test", reason="by the other release")
+
+    async def refused_once_more() -> bool:
+        return await refused() > before
+
+    await wait_until(refused_once_more)
+    answer = (await client.get("/recommend", params={"user_id": "u0"})).json()
+    assert (answer["index_version"], answer["degraded"]) == ("first", False)
+    rolled_back = await client.post("/versions/rollback", json={"reason": "not everybody reads it"})
+    assert rolled_back.json()["version"] == "first"
+    promote(registry, "second", actor="test", reason="of our release")
+
+    async def served() -> bool:
+        return bool((await client.get("/recommend")).json()["index_version"] == "second")
+
+    await wait_until(served)
+
+
+async def test_a_replica_that_starts_on_it_answers_from_the_version_before_it_and_says_so(
+    settings: AppSettings, registry: IndexRegistry, foreign: str, wait_until: WaitUntil
+) -> None:
+    promote(registry, foreign, actor="test", reason="by the other release")
+    async with client_of(create_app(settings)) as client:
+        health = (await client.get("/health/ready")).json()
+        assert health["index_version"] == "first"
+        assert foreign in health["fallback"]
+        promote(registry, "second", actor="test", reason="of our release")
+
+        async def follows() -> bool:
+            health = (await client.get("/health/ready")).json()
+            return health["index_version"] == "second" and "fallback" not in health
+
+        await wait_until(follows)
+
+
+async def test_a_replica_that_starts_on_nothing_else_is_not_ready_until_there_is_one_it_reads(
+    settings: AppSettings, registry: IndexRegistry, foreign: str, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    shutil.rmtree(tmp_path / "registry" / "aliases")
+    promote(registry, foreign, actor="test", reason="by the other release")
+    async with client_of(create_app(settings)) as client:
+        for path in ("/health/ready", "/recommend"):
+            refusal = await client.get(path)
+            assert refusal.status_code == 503
+            assert foreign in refusal.json()["detail"]
+        promote(registry, "second", actor="test", reason="of our release")
+
+        async def ready() -> bool:
+            return (await client.get("/health/ready")).status_code == 200
+
+        await wait_until(ready)
+
+
+async def test_consumers_fold_into_what_they_read_and_leave_the_rest(
+    settings: AppSettings, registry: IndexRegistry, foreign: str
+) -> None:
+    promote(registry, foreign, actor="test", reason="by the other release", alias="canary")
+    store = open_feature_store(settings.store)
+    versions = VersionsInService(settings.registry, store, 60.0)
+    await versions.refresh()
+    await store.aclose()
+    assert [index.version for index in versions.indexes] == ["first"]
+
+
+async def test_a_move_with_words_that_we_do_not_know_is_followed(
+    client: httpx.AsyncClient, registry: IndexRegistry, settings: AppSettings, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    move = {
+        "alias": "live",
+        "version": "second",
+        "sequence": 2,
+        "moved_at": datetime.now(UTC),
+        "actor": "a later release",
+        "reason": "test",
+        "approved_by": ["ada"],
+    }
+    (tmp_path / "registry" / "aliases" / "live" / "00000002.json").write_bytes(msgspec.json.encode(move))
+    store = open_feature_store(settings.store)
+    await store.notify(VERSIONS_CHANNEL)
+    await store.aclose()
+
+    async def served() -> bool:
+        return bool((await client.get("/recommend")).json()["index_version"] == "second")
+
+    await wait_until(served)

@@ -1,0 +1,1 @@
+"""Monitoring: how data and quality change after a model was trained."""

@@ -1,0 +1,1 @@
+"""The recommender: from the log to item factors, tables and a search index."""

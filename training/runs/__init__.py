@@ -1,0 +1,1 @@
+"""Training runs: what starts them, what they do, and what they publish."""

@@ -1,0 +1,195 @@
+"""A training run, top to bottom: snapshot, split, fit, evaluate as served, fit on everything, gate, publish."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from recsys.errors import CorruptArtefact, GateRefused, InvalidInput, NotEnoughData, NotFound
+from recsys.index.index import Index
+from recsys.models.manifest import Manifest
+from recsys.scratch import scratch_folder
+from recsys.stores.event_log import InteractionLog
+from recsys.stores.model_registry import IndexRegistry
+from training.evaluation.splits import Split, split_by_time
+from training.gate import Artefact, Check, Evidence, judge, reasons
+from training.monitoring.data_shift import DataShift, data_shift
+from training.provenance import RUNTIME_SETTINGS, differences, snapshot_digest
+from training.recommender import dataset as data
+from training.recommender.als import Fit, fit
+from training.reports.report import write_html
+from training.reports.result import TrainingResult
+from training.runs.comparison import Comparison, compare
+from training.runs.publish import publish, write_version
+from training.settings import TrainSettings
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def run(
+    settings: TrainSettings,
+    log: InteractionLog,
+    registry: IndexRegistry,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    log_version: int | None = None,
+    like: Manifest | None = None,
+    assert_lease: Callable[[], None] = lambda: None,
+    progress: Progress = lambda *_: None,
+) -> TrainingResult:
+    """Train, evaluate and publish a version. What is live is never touched.
+
+    `force` publishes in spite of the gate, or without held-out users; the manifest keeps the reason. `like` rebuilds
+    that version, from its settings and its snapshot of log and catalogue, without comparing with the live version.
+    `assert_lease` is called last before publishing and raises when another trainer has taken over.
+
+    Raises `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`,
+    `RegistryUnavailable`, and `InvalidInput` for a force without a reason or a version that cannot be made again.
+    """
+    if force and not reason.strip():
+        raise InvalidInput("reason", "a forced version needs one")
+    progress("reading the log", 0, None)
+    with scratch_folder("train") as folder:
+        if like is None:
+            dataset = data.load(log, log_version, settings)
+        else:
+            settings = settings_of(like, settings)
+            dataset = _snapshot_of(like, log, registry, settings, folder)
+        split = split_by_time(dataset.interactions, settings.holdout_days)
+        compared = compare(folder, settings, dataset, split, None if like else registry, progress)
+        if not compared.users and not force:
+            raise NotEnoughData(
+                "no user of the held-out days has a past, so nothing can be judged: more history is needed "
+                f"(of several visits per user, over more than {settings.holdout_days:g} days), or force with a reason"
+            )
+        shift = _shift(dataset, compared.live_manifest)
+        notes = _notes(dataset, split, compared, shift, actor=actor, reason=reason)
+        manifest, files, learned = _final(folder, settings, dataset, compared.metrics(), notes, progress)
+        checks = judge(settings.gate, _evidence(compared, manifest, shift))
+        manifest = _with_verdict(manifest, checks, force=force, like=like)
+        result = TrainingResult(
+            manifest=manifest,
+            report=settings.reports / f"{manifest.version}.html",
+            split=split,
+            candidate=compared.candidate,
+            popularity=compared.popularity,
+            live=compared.live,
+            live_note=compared.live_note,
+            fit=learned,
+            discovery=compared.discovery,
+            own_history=compared.own_history,
+            checks=checks,
+            rebuilt=None if like is None else (like.version, differences(like, manifest)),
+        )
+        write_html(result)
+        if result.reasons and not force:
+            raise GateRefused([*result.reasons, f"report: {result.report}"])
+        progress("publishing", 0, None)
+        assert_lease()
+        publish(registry, manifest, files)
+    return result
+
+
+def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
+    """Return the settings that `like` was trained with; those that change no factor are taken from `current`.
+
+    Raises `InvalidInput` where this release has no such settings.
+    """
+    parameters = like.parameters.get("training", {})
+    overrides = {name: getattr(current, name) for name in ("reports", *RUNTIME_SETTINGS)}
+    try:
+        return TrainSettings.model_validate({**parameters, **overrides})
+    except ValueError as error:
+        raise InvalidInput("like", f"{like.version} was trained with settings of another release: {error}") from error
+
+
+def _snapshot_of(
+    like: Manifest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
+) -> data.Dataset:
+    """Return the log as of that version, and the items from its own files: the log keeps only the newest ones."""
+    try:
+        index = Index.open(registry.fetch(like.version, folder / "like"), like)
+        interactions = data.load(log, like.log_version, settings)
+    except (CorruptArtefact, NotFound) as error:
+        raise InvalidInput("like", f"{like.version} cannot be made again: {error}") from error
+    except InvalidInput as error:
+        reason = f"{like.version} was learned from version {like.log_version} of the interaction log: {error.reason}"
+        raise InvalidInput("like", reason) from error
+    items = filter(None, map(index.item, range(like.items)))
+    return replace(interactions, items={item.item_id: item for item in items})
+
+
+def _shift(dataset: data.Dataset, live: Manifest | None) -> DataShift | None:
+    if live is None:
+        return None
+    previous_count = live.parameters.get("data", {}).get("interactions")
+    return data_shift(dataset.interactions, live.watermark, dataset.items, previous_count)
+
+
+def _evidence(compared: Comparison, manifest: Manifest, shift: DataShift | None) -> Evidence:
+    recall = next((trial["recall"] for trial in manifest.parameters["search_tried"] if trial["chosen"]), 1.0)
+    live = compared.live_manifest
+    artefact = Artefact(recall, _megabytes(manifest), _megabytes(live) if live else None)
+    fair = None if compared.live_note else compared.live
+    return Evidence(compared.candidate, compared.popularity, fair, compared.leads, artefact, shift)
+
+
+def _megabytes(manifest: Manifest) -> float:
+    return sum(entry.size for entry in manifest.files.values()) / 1e6
+
+
+def _with_verdict(manifest: Manifest, checks: Sequence[Check], *, force: bool, like: Manifest | None) -> Manifest:
+    refused = reasons(checks)
+    gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and force}
+    verdict = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
+    return msgspec.structs.replace(manifest, parameters=manifest.parameters | verdict)
+
+
+def _final(
+    folder: Path,
+    settings: TrainSettings,
+    dataset: data.Dataset,
+    metrics: dict[str, float],
+    notes: dict[str, Any],
+    progress: Progress,
+) -> tuple[Manifest, dict[str, Path], Fit]:
+    """Train the same recipe on all interactions: the newest weeks are the most valuable for serving."""
+    confidence = data.confidence_parameters(settings, dataset.watermark)
+    learned = data.confidence_matrix(dataset.interactions, confidence)
+    fitted = fit(learned.matrix, settings, progress, "learning from everything")
+    manifest, files = write_version(
+        folder / "final",
+        settings,
+        dataset,
+        dataset.interactions,
+        confidence,
+        learned.item_ids,
+        fitted.item_factors,
+        metrics=metrics,
+        notes=notes,
+        progress=progress,
+    )
+    return manifest, files, fitted
+
+
+def _notes(
+    dataset: data.Dataset, split: Split, compared: Comparison, shift: DataShift | None, *, actor: str, reason: str
+) -> dict[str, Any]:
+    newcomers = split.future.filter(~pl.col("user_id").is_in(split.past["user_id"].unique().implode()))
+    return {
+        "data": {"interactions": dataset.interactions.height, "digest": snapshot_digest(dataset.interactions)},
+        "shift": {} if shift is None else msgspec.to_builtins(shift),
+        "split": {
+            "cutoff": split.cutoff.isoformat(),
+            "past_interactions": split.past.height,
+            "future_interactions": split.future.height,
+            "evaluated_users": compared.users,
+            "users_without_past": newcomers["user_id"].n_unique(),
+        },
+        "run": {"actor": actor, "reason": reason},
+    }

@@ -1,0 +1,51 @@
+"""Triggers: reasons to train again, from what has happened since the live version's watermark."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from recsys.messages.interaction import IMPRESSION
+from recsys.models.manifest import Manifest
+from recsys.stores.event_log import InteractionLog
+from training.monitoring.data_shift import DataShift, data_shift
+
+
+@dataclass(frozen=True, slots=True)
+class Triggers:
+    """What calls for a run: so many events newer than the live version, so large a shift of their items or types, or
+    so large a `drop` of the live version's recall on them, as a share of what its manifest promised.
+
+    `None` switches a trigger off. A shift of fewer than `shift_events` new events is ignored as chance.
+    """
+
+    events: int | None = None
+    shift: float | None = None
+    drop: float | None = None
+    shift_events: int = 2000
+
+    def __bool__(self) -> bool:
+        return any(limit is not None for limit in (self.events, self.shift, self.drop))
+
+
+def due(triggers: Triggers, shift: DataShift) -> list[str]:
+    """Return every reason to train now; empty for none."""
+    reasons = []
+    if triggers.events is not None and shift.new_events >= triggers.events:
+        reasons.append(f"{shift.new_events} new events (--when-events {triggers.events})")
+    if triggers.shift is not None and shift.new_events >= triggers.shift_events:
+        for name, value in (("items", shift.items), ("types", shift.types)):
+            if value >= triggers.shift:
+                reasons.append(f"{name} have shifted by {value:.3f} (--when-shift {triggers.shift:g})")
+    return reasons
+
+
+def since(log: InteractionLog, live: Manifest, *, shares: bool) -> DataShift:
+    """Count the events that `live` has not learned from; with `shares`, compare their items and types too.
+
+    An event that arrives late, with a time before the watermark, is not new. Raises `LogUnavailable`.
+    """
+    tastes = log.read().filter(pl.col("type") != IMPRESSION)
+    if not shares:
+        newer = tastes.filter(pl.col("occurred_at") > live.watermark).select(pl.len()).collect().item()
+        return DataShift(None, newer)
+    return data_shift(tastes.select("occurred_at", "item_id", "type").collect(), live.watermark, ())
