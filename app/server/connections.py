@@ -1,7 +1,7 @@
 """Connections: all of a process, their limit, and a check of each of them once a second."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,20 +21,24 @@ UNREMARKABLE = frozenset({"idle"})
 
 
 class Connection(Protocol):
-    """`waiting`: idle, so it may be closed. `served`: it had an answer. `since`: when its current state began."""
+    """`served`: it had an answer. `since`: when its current state began."""
 
     served: bool
     since: float
 
     @property
     def waiting(self) -> bool:
-        """Whether it is idle."""
+        """Whether it is idle, so that it may be closed."""
+
+    @property
+    def holder(self) -> str:
+        """The caller whose client this process waits for, to send a body or to read an answer; empty otherwise."""
 
     def look(self, now_seconds: float, patience: float) -> int:
         """End it if it takes too long, or leaves answers unread for `patience` seconds. Returns the unread bytes."""
 
     def end(self, cause: str) -> None:
-        """Close it without an answer."""
+        """Close it; only a client that is sending a body gets an answer."""
 
 
 class Connections:
@@ -76,29 +80,38 @@ class Connections:
         self._ended[cause] += 1
 
     def _make_room(self) -> bool:
-        """End the idle connection that matters least. Returns whether there was one."""
+        """End the connection that matters least. Returns whether there was one."""
         while True:
             if not self._expendable and not self._search():
                 return False
             connection = self._expendable.pop()
-            if connection in self._open and connection.waiting:
+            if connection in self._open and (connection.waiting or connection.holder):
                 self.leave(connection)
                 connection.end("no-room")
                 return True
 
     def _search(self) -> bool:
-        """Find idle connections to end: those never served first, and of those the oldest.
+        """Find connections to end, oldest first: idle ones never served, other idle ones, those beyond a share.
 
         A search that finds few is not repeated before the next check, since it costs as much as there are connections.
         """
         if self._searched == self.now:
             return False
         waiting = [connection for connection in self._open if connection.waiting]
-        unserved = [connection for connection in waiting if not connection.served]
-        self._expendable = sorted(unserved or waiting, key=lambda connection: connection.since)[::-1]
+        idle = sorted(waiting, key=lambda connection: (connection.served, connection.since))
+        self._expendable = [*idle, *self._beyond_share()][::-1]
         if len(self._expendable) < len(self._open) // 8:
             self._searched = self.now
         return bool(self._expendable)
+
+    def _beyond_share(self) -> list[Connection]:
+        """The oldest of the connections that callers hold beyond their share: 1/(n + 1) each of n who hold some."""
+        held: defaultdict[str, list[Connection]] = defaultdict(list)
+        for connection in sorted(self._open, key=lambda connection: connection.since):
+            if holder := connection.holder:
+                held[holder].append(connection)
+        share = self.limits.connections // (len(held) + 1)
+        return [connection for of_caller in held.values() for connection in of_caller[: max(0, len(of_caller) - share)]]
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()

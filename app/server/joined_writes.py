@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 LARGE = 16_384
 """Bytes that are not worth joining with others, and leave at once: then the transport says when the peer lags."""
+MIN_READ = 262_144
+"""Bytes of a large answer that a peer has to take within the write timeout."""
 
 
 class JoinedWrites:
@@ -25,6 +27,8 @@ class JoinedWrites:
         self._lingers = lingers
         self._written: list[bytes] = []
         self._bytes = 0
+        self._stalled: tuple[float, int] | None = None
+        """Since when the peer lags behind its answer, and how much it had read by then."""
         # Bound once: they are called for every request.
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
@@ -37,10 +41,19 @@ class JoinedWrites:
         """Bytes in the write buffer that the system has not taken yet."""
         return self._transport.get_write_buffer_size()
 
-    @property
-    def read_by_peer(self) -> int:
-        """Bytes that the system has taken."""
-        return self._bytes - self.unread
+    def lags(self, now_seconds: float, patience: float) -> bool:
+        """Whether the peer has read next to nothing for `patience` seconds; asked again and again while it lags."""
+        read_by_peer = self._bytes - self.unread
+        began, had = self._stalled or (now_seconds, read_by_peer)
+        if now_seconds - began < patience:
+            self._stalled = (began, had)
+            return False
+        self._stalled = (now_seconds, read_by_peer)
+        return read_by_peer - had < MIN_READ
+
+    def keeps_up(self) -> None:
+        """Note that the peer does not lag any more."""
+        self._stalled = None
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn of the event loop; at once when it is large."""

@@ -15,6 +15,12 @@ MAX_PATH = 4096
 """Bytes of a path, which is decoded before anything is known of who asks; two ids of the longest take 3 KB."""
 MAX_PIPELINE = 32
 """Requests that may be sent ahead of the answers; the connection closes behind them."""
+HEALTH = b"/health/"
+"""What is asked for health begins with this."""
+LINGER = 2.0
+"""Seconds for a peer to stop sending once it was refused."""
+LINGER_BYTES = 2_097_152
+"""Bytes that a refused peer may still send; they are ignored."""
 DEFAULT_CONNECTIONS = 4096
 """Connections of a process where the settings say nothing; one costs about 10 KB."""
 

@@ -8,21 +8,15 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.http.turns import CALLER
 from app.server import refusals
 from app.server.connections import Connections
 from app.server.joined_writes import JoinedWrites
-from app.server.limits import MAX_PATH, MAX_PIPELINE, Limits
+from app.server.limits import HEALTH, LINGER, LINGER_BYTES, MAX_PATH, MAX_PIPELINE, Limits
 from app.server.refusals import Refusal
 
 STATE = "connections"
 """Where the lifespan of the application puts its `Connections`."""
-LINGER = 2.0
-"""Seconds for a peer to stop sending once it was refused."""
-LINGER_BYTES = 2_097_152
-"""Bytes that a refused peer may still send; they are ignored."""
-MIN_READ = 262_144
-"""Bytes of a large answer that a peer has to take within the write timeout."""
-HEALTH = b"/health/"
 
 BETWEEN, HEAD, BODY = 0, 1, 2
 """What is being received: nothing yet of a request, its head, its body."""
@@ -58,13 +52,10 @@ class Protocol(HttpToolsProtocol):
         self._keep_alive = True
         self._held_back = False
         """The next request waits for the peer to read the answers it has."""
-        self._stalled: tuple[float, int] | None = None
-        """Since when the peer lags behind its answer, and how much it had read by then."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Enter the connection, or refuse it where there is no room."""
         super().connection_made(JoinedWrites(transport, self.loop, self._lingers))  # type: ignore[arg-type]
-        self.since = self._connections.now
         room = self._connections.enter(self)
         self._spare = room is None
         if room is False:
@@ -86,13 +77,22 @@ class Protocol(HttpToolsProtocol):
         idle = self.cycle is None or (self.cycle.response_complete and self._receiving != BODY)
         return idle or self.transport.is_closing()
 
+    @property
+    def holder(self) -> str:
+        """The caller whose client this process waits for, to send a body or to read an answer; empty otherwise."""
+        waited_for = self._receiving == BODY or self.flow.write_paused
+        return str(self.cycle.scope.get(CALLER, "")) if waited_for else ""
+
     def look(self, now_seconds: float, patience: float) -> int:
         """End what has taken too long; called once a second. Returns the bytes of answers that are unread."""
         if self.transport.is_closing() and self._deaf:
             if now_seconds - self.since > LINGER:
                 self.transport.abort()
         elif self.transport.is_closing() or self.flow.write_paused:
-            return self._look_at_reader(now_seconds, patience)
+            if self.transport.lags(now_seconds, patience):
+                self._connections.note("unread-answer")
+                self.transport.abort()
+            return self.transport.unread
         elif self.flow.read_paused:
             self.since = now_seconds  # this process has not read
         else:
@@ -100,9 +100,14 @@ class Protocol(HttpToolsProtocol):
         return 0
 
     def end(self, cause: str) -> None:
-        """Close without an answer."""
+        """Close without an answer, except to a client that is sending a body."""
+        if self._receiving == BODY and not self.waiting:
+            self._refuse(refusals.NO_ROOM)
+            # Without lingering: its file is needed.
+            self.transport.close_now()
+            return
         self._connections.note(cause)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or not self.waiting:
             self.transport.abort()
         else:
             self._deaf = True
@@ -121,17 +126,6 @@ class Protocol(HttpToolsProtocol):
                 self.end("silent")
         elif self.cycle.response_complete and late > self.timeout_keep_alive:
             self.end("idle")
-
-    def _look_at_reader(self, now_seconds: float, patience: float) -> int:
-        began, had = self._stalled or (now_seconds, self.transport.read_by_peer)
-        if now_seconds - began < patience:
-            self._stalled = (began, had)
-        elif self.transport.read_by_peer - had >= MIN_READ:
-            self._stalled = (now_seconds, self.transport.read_by_peer)
-        else:
-            self._connections.note("unread-answer")
-            self.transport.abort()
-        return self.transport.unread
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrives, in pieces no longer than a head may be."""
@@ -254,7 +248,7 @@ class Protocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Go on with the next request when the peer has read the answers."""
         super().resume_writing()
-        self._stalled = None
+        self.transport.keeps_up()
         if self._held_back:
             self._held_back = False
             self._go_on()

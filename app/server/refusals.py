@@ -47,6 +47,11 @@ OVERLONG_PIPELINE = Refusal.of(
 )
 LATE_HEAD = Refusal.of("late-head", HTTPStatus.REQUEST_TIMEOUT, "the head of the request did not arrive in time")
 LATE_BODY = Refusal.of("late-body", HTTPStatus.REQUEST_TIMEOUT, "the body of the request did not arrive in time")
+NO_ROOM = Refusal.of(
+    "no-room",
+    HTTPStatus.REQUEST_TIMEOUT,
+    "the body of the request had yet to arrive when others needed the connection; try again",
+)
 FULL = Refusal.of(
     "full",
     HTTPStatus.SERVICE_UNAVAILABLE,
