@@ -24,7 +24,8 @@ from recsys.stores.event_log.memory import MemoryInteractionLog
 from training.evaluation.evaluate import HeldOutUser, evaluate_model, held_out_users
 from training.evaluation.splits import Split, split_by_time
 from training.recommender import dataset as data
-from training.recommender.als import fit
+from training.recommender.algorithms import open_algorithm
+from training.runs.context import RunContext
 from training.runs.publish import open_version, write_version
 from training.settings import TrainSettings
 
@@ -47,22 +48,10 @@ def shop() -> data.Dataset:
 def learned(items: dict[str, Item], split: Split, folder: Path) -> Catalogue:
     """A version as `millirec train` makes it, of the past only, in a shop with these `items`."""
     settings = TrainSettings()
-    confidence = data.confidence_parameters(settings, split.cutoff)
-    confidences = data.confidence_matrix(split.past, confidence)
-    factors = fit(confidences.matrix, settings, silent).item_factors
     dataset = data.Dataset(split.past, items, 0, split.cutoff)
-    manifest, _ = write_version(
-        folder,
-        settings,
-        dataset,
-        split.past,
-        confidence,
-        confidences.item_ids,
-        factors,
-        metrics={},
-        notes={},
-        tune=False,
-    )
+    context = RunContext(settings, open_algorithm(settings), dataset, folder, silent)
+    model = context.fit(split.past, split.cutoff)
+    manifest, _ = write_version(context, folder, model, metrics={}, notes={}, tune=False)
     return open_version(folder, manifest)
 
 

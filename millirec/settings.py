@@ -19,6 +19,7 @@ from ingest.settings import IngestSettings
 from millirec.console_settings import ConsoleSettings
 from recsys.errors import InvalidInput
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TimeBounds, TopicSettings
+from training.recommender.algorithms import open_algorithm
 from training.settings import TrainSettings
 
 CONFIG_VARIABLE = "MILLIREC_CONFIG"
@@ -66,7 +67,7 @@ def load_settings() -> Settings:
     if named and not Path(named).is_file():
         raise InvalidInput(CONFIG_VARIABLE, f"names {named}, which is no file")
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise settings_error(error) from None
     except SettingsError as error:
@@ -78,6 +79,8 @@ def load_settings() -> Settings:
         ) from None
     except (OSError, UnicodeDecodeError, TOMLDecodeError) as error:
         raise InvalidInput(named or str(DEFAULT_CONFIG), f"cannot be read as TOML: {error}") from None
+    open_algorithm(settings.train)
+    return settings
 
 
 def settings_error(error: ValidationError) -> InvalidInput:

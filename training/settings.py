@@ -9,13 +9,6 @@ from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS
 from recsys.settings import Section
 
 
-class Algorithm(StrEnum):
-    """The algorithms that learn item factors."""
-
-    ALS = "als"
-    BPR = "bpr"
-
-
 class Bound(StrEnum):
     """The bound of an interval that must reach the limit: the lower one requires proof, the upper one does not."""
 
@@ -115,14 +108,17 @@ class ColdStartSettings(Section):
 class TrainSettings(Section):
     """Learning, evaluation and publishing. The defaults were chosen on Online Retail (docs/quality.md)."""
 
-    algorithm: Algorithm = Algorithm.ALS
+    algorithm: str = Field(
+        "als", pattern=r"^[a-z][a-z0-9_]{0,31}$", description="what learns item factors: `als` or `bpr`"
+    )
+    parameters: dict[str, bool | int | float | str] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="parameters of the algorithm: iterations; of `bpr` also learning_rate and regularization",
+    )
     factors: int = Field(128, ge=1, le=1024, description="dimensions of user and item factors")
-    regularization: float = Field(20.0, gt=0, description="of ALS and of fold-in")
+    regularization: float = Field(20.0, gt=0, description="of fold-in, and of ALS")
     alpha: float = Field(20.0, gt=0, description="confidence is 1 + alpha * weight of the interactions")
-    iterations: int = Field(15, ge=1, le=1000, description="passes of ALS over the data")
-    bpr_iterations: int = Field(150, ge=1, le=10_000, description="passes of BPR over the data")
-    bpr_learning_rate: float = Field(0.02, gt=0)
-    bpr_regularization: float = Field(0.01, ge=0)
     half_life_days: float = Field(60.0, ge=0, description="an interaction weighs half after so long; 0: no decay")
     type_weights: dict[str, float] = Field(
         default_factory=lambda: dict(DEFAULT_TYPE_WEIGHTS), description="weight of one interaction by type"

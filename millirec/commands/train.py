@@ -121,6 +121,7 @@ def train_version(
     from recsys.stores.event_log import open_interaction_log
     from recsys.stores.leases import held, open_lease
     from training.reports.report import render
+    from training.runs.context import RunRequest
     from training.runs.run import run
 
     registry = open_proving_registry(settings.registry)
@@ -134,13 +135,15 @@ def train_version(
             settings.train,
             open_interaction_log(settings.log),
             registry,
-            actor=actor,
-            reason=reason,
-            force=force,
-            log_version=log_version,
-            like=None if like is None else registry.manifest(like),
-            assert_lease=mine.check,
-            progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+            RunRequest(
+                actor=actor,
+                reason=reason,
+                force=force,
+                log_version=log_version,
+                like=None if like is None else registry.manifest(like),
+                assert_lease=mine.check,
+            ),
+            lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
         )
         console.print(render(result))
         if promote:

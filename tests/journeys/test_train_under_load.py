@@ -13,7 +13,7 @@ from tests.journeys.hammer import all_answers, hammering, move
 DATA = Path(__file__).parents[2] / "data"
 FAST = {
     "MILLIREC_TRAIN__FACTORS": "16",
-    "MILLIREC_TRAIN__ITERATIONS": "4",
+    "MILLIREC_TRAIN__PARAMETERS__ITERATIONS": "4",
     "MILLIREC_TRAIN__THREADS": "1",
     "MILLIREC_TRAIN__GATE__MAX_DROP_TO_LIVE": "1",
 }

@@ -54,7 +54,7 @@ def small(tmp_path: Path) -> TrainSettings:
     """Settings for the checkerboard, where even popularity is close to half right."""
     return TrainSettings(
         factors=8,
-        iterations=8,
+        parameters={"iterations": 8},
         half_life_days=0.0,
         holdout_days=14.0,
         threads=1,

@@ -1,5 +1,7 @@
-"""Assemble: everything in a version besides its search index, from the item factors and the log."""
+"""Assemble: item factors, and everything else in a version besides its search index, from the log."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,10 @@ import structlog
 from numpy.typing import NDArray
 
 from recsys.index.artefact import IndexContents, without_unreadable
-from recsys.index.factors import ConfidenceParameters, Matrix
+from recsys.index.factors import ConfidenceParameters
 from training.recommender import dataset as data
-from training.recommender.als import user_factors
+from training.recommender.algorithms.protocol import Algorithm, Fit
+from training.recommender.algorithms.protocol import Progress as Passes
 from training.recommender.co_occurrence import together
 from training.recommender.cold_start import cold_items, learn
 from training.recommender.index_build import Progress
@@ -20,19 +23,37 @@ from training.settings import TrainSettings
 log = structlog.get_logger()
 
 
-def assemble(
+@dataclass(frozen=True, slots=True)
+class FactorModel:
+    """Item factors of `item_ids`, learned from `interactions` with confidences by `confidence`."""
+
+    interactions: pl.DataFrame
+    confidence: ConfidenceParameters
+    item_ids: list[str]
+    fit: Fit
+
+
+def fit_factors(
     settings: TrainSettings,
-    dataset: data.Dataset,
+    algorithm: Algorithm,
     interactions: pl.DataFrame,
-    confidence: ConfidenceParameters,
-    item_ids: list[str],
-    item_factors: Matrix,
-    progress: Progress,
+    reference: datetime,
+    progress: Passes,
+) -> FactorModel:
+    """Learn item factors from `interactions`, whose ages count back from `reference`."""
+    confidence = data.confidence_parameters(settings, reference)
+    learned = data.confidence_matrix(interactions, confidence)
+    return FactorModel(interactions, confidence, learned.item_ids, algorithm.fit(learned.matrix, progress))
+
+
+def assemble(
+    settings: TrainSettings, algorithm: Algorithm, dataset: data.Dataset, model: FactorModel, progress: Progress
 ) -> tuple[IndexContents, dict[str, Any]]:
     """Return contents for `write_artefact`, cold items included, and the manifest's notes on them."""
+    interactions, item_ids, item_factors = model.interactions, model.item_ids, model.fit.item_factors
     remembered = data.newest_per_user(interactions, settings.history_length)
-    users = data.confidence_matrix(remembered, confidence, item_ids)
-    vectors = user_factors(users.matrix, item_factors, settings.regularization, settings.threads)
+    users = data.confidence_matrix(remembered, model.confidence, item_ids)
+    vectors = algorithm.user_factors(users.matrix, item_factors)
     progress("finding what goes together", 0, None)
     described = [dataset.items.get(item_id) for item_id in item_ids]
     popularity = data.popularity(interactions, item_ids, settings.popularity_days)

@@ -69,7 +69,7 @@ def build_search_index(
     Enough is `settings.min_recall`; exact search always qualifies. One seed and one thread per search, but
     k-means and HNSW insert with all cores, so that graphs of two builds may differ.
     """
-    # BLAS threads wait for each other on a busy machine; see training.recommender.als.user_factors.
+    # BLAS threads wait for each other on a busy machine; see training.recommender.algorithms.protocol.fold_in_users.
     with threadpool_limits(1, "blas"):
         return _fastest(
             np.ascontiguousarray(factors, dtype=np.float32), _sample(user_vectors, settings), settings, progress

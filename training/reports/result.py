@@ -7,7 +7,7 @@ from recsys.models.manifest import Manifest
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.splits import Split
 from training.gate import Check, reasons
-from training.recommender.als import Fit
+from training.recommender.algorithms.protocol import Fit
 
 
 @dataclass(frozen=True, slots=True)

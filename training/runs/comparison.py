@@ -1,6 +1,6 @@
 """Comparison: the candidate, popular items and the live version, evaluated on the same held-out users."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -23,11 +23,9 @@ from training.evaluation.evaluate import (
 )
 from training.evaluation.splits import Split
 from training.gate.judge import RECALL
-from training.recommender import dataset as data
-from training.recommender.als import fit
 from training.recommender.index_build import Progress
+from training.runs.context import RunContext
 from training.runs.publish import open_version, write_version
-from training.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,9 @@ class Comparison:
         return {f"{prefix}{key}": value for prefix, evaluation in named for key, value in evaluation.summary().items()}
 
 
-def compare(
-    folder: Path,
-    settings: TrainSettings,
-    dataset: data.Dataset,
-    split: Split,
-    registry: IndexRegistry | None,
-    progress: Progress,
-) -> Comparison:
+def compare(context: RunContext, split: Split, registry: IndexRegistry | None) -> Comparison:
     """Evaluate the recipe to be published against popularity and, given `registry`, the live version."""
+    settings, progress = context.settings, context.progress
     users, discoverers = (
         held_out_users(
             split,
@@ -77,12 +69,12 @@ def compare(
     )
     if not users:
         return Comparison(0, empty_evaluation("candidate"), empty_evaluation("popularity"))
-    candidate = _candidate(folder, settings, dataset, split, progress)
+    candidate = _candidate(context, split)
     evaluator, new = _Evaluator(users, settings.exclude_seen, progress), _Evaluator(discoverers, True, progress)
     measured, popular = evaluator.model("candidate", candidate), evaluator.popularity("popularity", candidate)
     discovery = (new.model("candidate, new items", candidate), new.popularity("popularity, new items", candidate))
     own = None if evaluator.exclude_seen else evaluate_own_history("own history", candidate, users, progress=progress)
-    live = _live(registry, folder, split, evaluator) if registry else (None, "nothing live was asked", {}, None)
+    live = _live(registry, context.folder, split, evaluator) if registry else (None, "nothing live was asked", {}, None)
     return Comparison(len(users), measured, popular, discovery if discoverers else (), own, *live)
 
 
@@ -103,28 +95,13 @@ class _Evaluator:
         return evaluate_popularity(name, catalogue, self.users, exclude_seen=self.exclude_seen, progress=self.progress)
 
 
-def _candidate(
-    folder: Path, settings: TrainSettings, dataset: data.Dataset, split: Split, progress: Progress
-) -> Catalogue:
+def _candidate(context: RunContext, split: Split) -> Catalogue:
     """Return the model of the past only, as the service would open it, with every item available."""
-    confidence = data.confidence_parameters(settings, split.cutoff)
-    learned = data.confidence_matrix(split.past, confidence)
-    factors = fit(learned.matrix, settings, progress).item_factors
-    past_dataset = data.Dataset(dataset.interactions, {}, dataset.log_version, dataset.watermark)
-    manifest, _ = write_version(
-        folder / "candidate",
-        settings,
-        past_dataset,
-        split.past,
-        confidence,
-        learned.item_ids,
-        factors,
-        metrics={},
-        notes={},
-        tune=False,
-        progress=progress,
-    )
-    return open_version(folder / "candidate", manifest)
+    folder = context.folder / "candidate"
+    model = context.fit(split.past, split.cutoff)
+    without_items = replace(context, dataset=replace(context.dataset, items={}))
+    manifest, _ = write_version(without_items, folder, model, metrics={}, notes={}, tune=False)
+    return open_version(folder, manifest)
 
 
 def _live(

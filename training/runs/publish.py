@@ -5,49 +5,42 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import polars as pl
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.artefact import file_entries, write_artefact
-from recsys.index.factors import ConfidenceParameters, Matrix
 from recsys.index.index import Index
 from recsys.models.manifest import Manifest, new_version_id
 from recsys.stores.model_registry import IndexRegistry
 from training.provenance import code_version, environment
-from training.recommender import dataset as data
-from training.recommender.assemble import assemble
-from training.recommender.index_build import Progress, build_search_index
-from training.settings import TrainSettings
+from training.recommender.assemble import FactorModel, assemble
+from training.recommender.index_build import build_search_index
+from training.runs.context import RunContext
 
 
 def write_version(
+    context: RunContext,
     directory: Path,
-    settings: TrainSettings,
-    dataset: data.Dataset,
-    interactions: pl.DataFrame,
-    confidence: ConfidenceParameters,
-    item_ids: list[str],
-    item_factors: Matrix,
+    model: FactorModel,
     *,
     metrics: dict[str, float],
     notes: dict[str, Any],
     tune: bool = True,
-    progress: Progress = lambda *_: None,
 ) -> tuple[Manifest, dict[str, Path]]:
-    """Write the files of a version learned from `interactions`; `notes` are added to the manifest's parameters.
+    """Write the files of a version of `model`; `notes` are added to the manifest's parameters.
 
     Without `tune` it is searched exactly: a version used only for evaluation need not be fast.
     """
-    contents, notes_on = assemble(settings, dataset, interactions, confidence, item_ids, item_factors, progress)
+    settings, dataset = context.settings, context.dataset
+    contents, notes_on = assemble(settings, context.algorithm, dataset, model, context.progress)
     built = build_search_index(
-        contents.item_factors, contents.user_factors[: None if tune else 0], settings.index, progress
+        contents.item_factors, contents.user_factors[: None if tune else 0], settings.index, context.progress
     )
     files = write_artefact(directory, contents, built.index)
     manifest = Manifest(
         version=new_version_id(),
         created_at=datetime.now(UTC),
-        algorithm=settings.algorithm.value,
-        dimensions=item_factors.shape[1],
+        algorithm=context.algorithm.name,
+        dimensions=contents.item_factors.shape[1],
         items=len(contents.item_ids),
         users=len(contents.user_ids),
         log_version=dataset.log_version,
@@ -55,8 +48,9 @@ def write_version(
         code_version=code_version(),
         files=file_entries(files),
         parameters={
-            "confidence": msgspec.to_builtins(confidence),
-            "training": settings.model_dump(mode="json", exclude={"reports"}),
+            "confidence": msgspec.to_builtins(model.confidence),
+            "training": settings.model_dump(mode="json", exclude={"reports"})
+            | {"parameters": context.algorithm.parameters.model_dump(mode="json")},
             **built.parameters(),
             **notes_on,
             **environment(),

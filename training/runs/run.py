@@ -1,6 +1,6 @@
 """A training run, top to bottom: snapshot, split, fit, evaluate as served, fit on everything, gate, publish."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,80 +19,85 @@ from training.gate import Artefact, Check, Evidence, judge, reasons
 from training.monitoring.data_shift import DataShift, data_shift
 from training.provenance import RUNTIME_SETTINGS, differences, snapshot_digest
 from training.recommender import dataset as data
-from training.recommender.als import Fit, fit
+from training.recommender.algorithms import open_algorithm
+from training.recommender.algorithms.protocol import Fit
+from training.recommender.index_build import Progress
 from training.reports.report import write_html
 from training.reports.result import TrainingResult
 from training.runs.comparison import Comparison, compare
+from training.runs.context import RunContext, RunRequest
 from training.runs.publish import publish, write_version
 from training.settings import TrainSettings
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def run(
     settings: TrainSettings,
     log: InteractionLog,
     registry: IndexRegistry,
-    *,
-    actor: str,
-    reason: str,
-    force: bool = False,
-    log_version: int | None = None,
-    like: Manifest | None = None,
-    assert_lease: Callable[[], None] = lambda: None,
+    request: RunRequest,
     progress: Progress = lambda *_: None,
 ) -> TrainingResult:
     """Train, evaluate and publish a version. What is live is never touched.
 
-    `force` publishes in spite of the gate, or without held-out users; the manifest keeps the reason. `like` rebuilds
-    that version, from its settings and its snapshot of log and catalogue, without comparing with the live version.
-    `assert_lease` is called last before publishing and raises when another trainer has taken over.
-
     Raises `GateRefused` (the report is written all the same), `NotEnoughData`, `LogUnavailable`,
-    `RegistryUnavailable`, and `InvalidInput` for a force without a reason or a version that cannot be made again.
+    `RegistryUnavailable`, and `InvalidInput` for a force without a reason, parameters that the algorithm does not
+    have, or a version that cannot be made again.
     """
-    if force and not reason.strip():
+    if request.force and not request.reason.strip():
         raise InvalidInput("reason", "a forced version needs one")
+    settings = settings_of(request.like, settings) if request.like else settings
+    algorithm = open_algorithm(settings)
     progress("reading the log", 0, None)
     with scratch_folder("train") as folder:
-        if like is None:
-            dataset = data.load(log, log_version, settings)
-        else:
-            settings = settings_of(like, settings)
-            dataset = _snapshot_of(like, log, registry, settings, folder)
+        dataset = _snapshot(request, log, registry, settings, folder)
+        context = RunContext(settings, algorithm, dataset, folder, progress)
         split = split_by_time(dataset.interactions, settings.holdout_days)
-        compared = compare(folder, settings, dataset, split, None if like else registry, progress)
-        if not compared.users and not force:
+        compared = compare(context, split, None if request.like else registry)
+        if not compared.users and not request.force:
             raise NotEnoughData(
                 "no user of the held-out days has a past, so nothing can be judged: more history is needed "
                 f"(of several visits per user, over more than {settings.holdout_days:g} days), or force with a reason"
             )
         shift = _shift(dataset, compared.live_manifest)
-        notes = _notes(dataset, split, compared, shift, actor=actor, reason=reason)
-        manifest, files, learned = _final(folder, settings, dataset, compared.metrics(), notes, progress)
+        notes = _notes(dataset, split, compared, shift, request)
+        # The same recipe on all interactions: the newest weeks are the most valuable for serving.
+        model = context.fit(dataset.interactions, dataset.watermark, "learning from everything")
+        manifest, files = write_version(context, folder / "final", model, metrics=compared.metrics(), notes=notes)
         checks = judge(settings.gate, _evidence(compared, manifest, shift))
-        manifest = _with_verdict(manifest, checks, force=force, like=like)
-        result = TrainingResult(
-            manifest=manifest,
-            report=settings.reports / f"{manifest.version}.html",
-            split=split,
-            candidate=compared.candidate,
-            popularity=compared.popularity,
-            live=compared.live,
-            live_note=compared.live_note,
-            fit=learned,
-            discovery=compared.discovery,
-            own_history=compared.own_history,
-            checks=checks,
-            rebuilt=None if like is None else (like.version, differences(like, manifest)),
-        )
+        manifest = _with_verdict(manifest, checks, request)
+        result = _result(context, split, compared, manifest, checks, model.fit, request)
         write_html(result)
-        if result.reasons and not force:
+        if result.reasons and not request.force:
             raise GateRefused([*result.reasons, f"report: {result.report}"])
         progress("publishing", 0, None)
-        assert_lease()
+        request.assert_lease()
         publish(registry, manifest, files)
     return result
+
+
+def _result(
+    context: RunContext,
+    split: Split,
+    compared: Comparison,
+    manifest: Manifest,
+    checks: list[Check],
+    learned: Fit,
+    request: RunRequest,
+) -> TrainingResult:
+    return TrainingResult(
+        manifest=manifest,
+        report=context.settings.reports / f"{manifest.version}.html",
+        split=split,
+        candidate=compared.candidate,
+        popularity=compared.popularity,
+        live=compared.live,
+        live_note=compared.live_note,
+        fit=learned,
+        discovery=compared.discovery,
+        own_history=compared.own_history,
+        checks=checks,
+        rebuilt=None if request.like is None else (request.like.version, differences(request.like, manifest)),
+    )
 
 
 def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
@@ -108,10 +113,13 @@ def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
         raise InvalidInput("like", f"{like.version} was trained with settings of another release: {error}") from error
 
 
-def _snapshot_of(
-    like: Manifest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
+def _snapshot(
+    request: RunRequest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
 ) -> data.Dataset:
-    """Return the log as of that version, and the items from its own files: the log keeps only the newest ones."""
+    """Return the log as asked for. For a rebuild with the items of that version: the log keeps only the newest."""
+    like = request.like
+    if like is None:
+        return data.load(log, request.log_version, settings)
     try:
         index = Index.open(registry.fetch(like.version, folder / "like"), like)
         interactions = data.load(log, like.log_version, settings)
@@ -143,42 +151,16 @@ def _megabytes(manifest: Manifest) -> float:
     return sum(entry.size for entry in manifest.files.values()) / 1e6
 
 
-def _with_verdict(manifest: Manifest, checks: Sequence[Check], *, force: bool, like: Manifest | None) -> Manifest:
+def _with_verdict(manifest: Manifest, checks: Sequence[Check], request: RunRequest) -> Manifest:
     refused = reasons(checks)
-    gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and force}
-    verdict = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | ({"like": like.version} if like else {})
+    gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and request.force}
+    like = {"like": request.like.version} if request.like else {}
+    verdict = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | like
     return msgspec.structs.replace(manifest, parameters=manifest.parameters | verdict)
 
 
-def _final(
-    folder: Path,
-    settings: TrainSettings,
-    dataset: data.Dataset,
-    metrics: dict[str, float],
-    notes: dict[str, Any],
-    progress: Progress,
-) -> tuple[Manifest, dict[str, Path], Fit]:
-    """Train the same recipe on all interactions: the newest weeks are the most valuable for serving."""
-    confidence = data.confidence_parameters(settings, dataset.watermark)
-    learned = data.confidence_matrix(dataset.interactions, confidence)
-    fitted = fit(learned.matrix, settings, progress, "learning from everything")
-    manifest, files = write_version(
-        folder / "final",
-        settings,
-        dataset,
-        dataset.interactions,
-        confidence,
-        learned.item_ids,
-        fitted.item_factors,
-        metrics=metrics,
-        notes=notes,
-        progress=progress,
-    )
-    return manifest, files, fitted
-
-
 def _notes(
-    dataset: data.Dataset, split: Split, compared: Comparison, shift: DataShift | None, *, actor: str, reason: str
+    dataset: data.Dataset, split: Split, compared: Comparison, shift: DataShift | None, request: RunRequest
 ) -> dict[str, Any]:
     newcomers = split.future.filter(~pl.col("user_id").is_in(split.past["user_id"].unique().implode()))
     return {
@@ -191,5 +173,5 @@ def _notes(
             "evaluated_users": compared.users,
             "users_without_past": newcomers["user_id"].n_unique(),
         },
-        "run": {"actor": actor, "reason": reason},
+        "run": {"actor": request.actor, "reason": request.reason},
     }

@@ -26,7 +26,7 @@ from training.runs.triggers import Triggers
 
 SMALL = {
     "TRAIN__FACTORS": "8",
-    "TRAIN__ITERATIONS": "4",
+    "TRAIN__PARAMETERS__ITERATIONS": "4",
     "TRAIN__THREADS": "1",
     "TRAIN__HOLDOUT_DAYS": "14",
     "TRAIN__GATE__MIN_RATIO_TO_POPULARITY": "1",
@@ -103,7 +103,7 @@ def test_a_trainer_killed_in_the_middle_touches_nothing_and_blocks_nobody_for_lo
     assert run("--reason", "the first").exit_code == 0
     live = versions.alias("live")
     lease = open_lease(registry, train.LEASE, 6.0)
-    long = {**os.environ, "MILLIREC_TRAIN__ITERATIONS": "1000", "MILLIREC_TRAIN__FACTORS": "512"}
+    long = {**os.environ, "MILLIREC_TRAIN__PARAMETERS__ITERATIONS": "1000", "MILLIREC_TRAIN__FACTORS": "512"}
     with subprocess.Popen([sys.executable, "-m", "millirec", "train"], env=long, stdout=subprocess.DEVNULL) as trainer:
         wait_until_sync(lambda: (now := lease.current()) and now.token > 2, 60.0)
         trainer.send_signal(signal.SIGKILL)

@@ -15,11 +15,12 @@ from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.memory import MemoryIndexRegistry
 from tests.training.conftest import START, checkerboard, log_of
 from training.recommender import dataset
-from training.recommender.als import fit, user_factors
+from training.recommender.algorithms import algorithm_names, open_algorithm
 from training.recommender.dataset import confidence_matrix, confidence_parameters, histories, newest_per_user
 from training.reports.report import render
+from training.runs.context import RunRequest
 from training.runs.run import run
-from training.settings import Algorithm, TrainSettings
+from training.settings import TrainSettings
 
 WHO: dict[str, Any] = {"actor": "test", "reason": "test"}
 
@@ -28,39 +29,40 @@ def silent(*_: object) -> None:
     return
 
 
-@pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_the_number_of_threads_changes_no_factor(small: TrainSettings, algorithm: Algorithm) -> None:
+@pytest.mark.parametrize("algorithm", algorithm_names())
+def test_the_number_of_threads_changes_no_factor(small: TrainSettings, algorithm: str) -> None:
     learned = confidence_matrix(checkerboard(), confidence_parameters(small, START))
-    settings = small.model_copy(update={"algorithm": algorithm, "bpr_iterations": 5})
-    one, two = (fit(learned.matrix, settings.model_copy(update={"threads": n}), silent) for n in (1, 2))
-    np.testing.assert_array_equal(one.item_factors, two.item_factors)
-    alone, together = (user_factors(learned.matrix, one.item_factors, 1.0, threads) for threads in (1, 2))
-    np.testing.assert_array_equal(alone, together)
+    settings = small.model_copy(update={"algorithm": algorithm, "parameters": {"iterations": 5}})
+    one, two = (open_algorithm(settings.model_copy(update={"threads": n})) for n in (1, 2))
+    fitted = one.fit(learned.matrix, silent).item_factors
+    np.testing.assert_array_equal(fitted, two.fit(learned.matrix, silent).item_factors)
+    np.testing.assert_array_equal(one.user_factors(learned.matrix, fitted), two.user_factors(learned.matrix, fitted))
 
 
 def test_als_gets_closer_to_the_data_with_every_pass(small: TrainSettings) -> None:
-    told: list[int] = []
+    passes: list[int] = []
     learned = confidence_matrix(checkerboard(), confidence_parameters(small, START))
-    fitted = fit(learned.matrix, small, lambda _stage, done, _total: told.append(done))
-    assert told == list(range(1, small.iterations + 1))
-    assert len(fitted.history) == small.iterations
+    fitted = open_algorithm(small).fit(learned.matrix, lambda done, _total: passes.append(done))
+    assert passes == list(range(1, 9))
+    assert len(fitted.history) == 8
     assert fitted.history[-1] < fitted.history[0]
 
 
 def test_bpr_ranks_more_pairs_right_with_every_pass(small: TrainSettings) -> None:
     learned = confidence_matrix(checkerboard(), confidence_parameters(small, START))
-    fitted = fit(learned.matrix, small.model_copy(update={"algorithm": Algorithm.BPR, "factors": 4}), silent)
+    bpr = open_algorithm(small.model_copy(update={"algorithm": "bpr", "factors": 4, "parameters": {}}))
+    fitted = bpr.fit(learned.matrix, silent)
     assert fitted.item_factors.shape == (len(learned.item_ids), 5), "the bias is one more dimension"
     assert 0.0 < fitted.history[0] < fitted.history[-1] <= 1.0
 
 
-@pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_the_snapshot_is_what_a_consumer_would_fold_in(
-    small: TrainSettings, tmp_path: Path, algorithm: Algorithm
-) -> None:
+@pytest.mark.parametrize("algorithm", algorithm_names())
+def test_the_snapshot_is_what_a_consumer_would_fold_in(small: TrainSettings, tmp_path: Path, algorithm: str) -> None:
     registry, rows = MemoryIndexRegistry(), checkerboard()
-    settings = small.model_copy(update={"history_length": 7, "half_life_days": 20.0, "algorithm": algorithm})
-    manifest = run(settings, log_of(rows), registry, **WHO).manifest
+    settings = small.model_copy(
+        update={"history_length": 7, "half_life_days": 20.0, "algorithm": algorithm, "parameters": {}}
+    )
+    manifest = run(settings, log_of(rows), registry, RunRequest(**WHO)).manifest
     index = Index.open(registry.fetch(manifest.version, tmp_path), manifest)
     remembered = list(histories(newest_per_user(rows.sort("occurred_at", "event_id"), 7)))
     assert len(remembered) == manifest.users == 40
@@ -74,7 +76,7 @@ def test_the_snapshot_is_what_a_consumer_would_fold_in(
 def test_the_version_knows_titles_and_what_is_unavailable(small: TrainSettings, tmp_path: Path) -> None:
     log, registry = log_of(checkerboard()), MemoryIndexRegistry()
     log.append_items([Item(item_id="i3", updated_at=START, title="Teapot", available=False)])
-    result = run(small, log, registry, **WHO)
+    result = run(small, log, registry, RunRequest(**WHO))
     index = Index.open(registry.fetch(result.manifest.version, tmp_path), result.manifest)
     item = index.item(index.item_id.row("i3"))
     assert item is not None
@@ -87,8 +89,8 @@ def test_nobody_to_judge_by_is_published_only_by_force_and_without_numbers(small
     log = log_of(rows.with_columns(user_id="u" + rows["offset"].cast(str)))
     registry = MemoryIndexRegistry()
     with pytest.raises(NotEnoughData, match="past"):
-        run(small, log, registry, **WHO)
-    result = run(small, log, registry, actor="ann", reason="the first week", force=True)
+        run(small, log, registry, RunRequest(**WHO))
+    result = run(small, log, registry, RunRequest(actor="ann", reason="the first week", force=True))
     assert registry.versions() == [result.manifest]
     assert result.manifest.metrics == {}
     gate = result.manifest.parameters["gate"]
@@ -101,7 +103,7 @@ def test_nobody_to_judge_by_is_published_only_by_force_and_without_numbers(small
 @pytest.mark.parametrize("reason", ["", "  "])
 def test_force_needs_a_reason(small: TrainSettings, reason: str) -> None:
     with pytest.raises(InvalidInput, match="reason"):
-        run(small, log_of(checkerboard()), MemoryIndexRegistry(), actor="ann", reason=reason, force=True)
+        run(small, log_of(checkerboard()), MemoryIndexRegistry(), RunRequest(actor="ann", reason=reason, force=True))
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id"])
@@ -114,32 +116,38 @@ def test_one_user_or_one_item_is_not_enough(small: TrainSettings, column: str) -
 def test_a_shop_of_one_moment_is_not_enough(small: TrainSettings) -> None:
     at_once = checkerboard().with_columns(occurred_at=checkerboard()["occurred_at"].new_from_index(0, 4000))
     with pytest.raises(NotEnoughData, match="past"):
-        run(small, log_of(at_once), MemoryIndexRegistry(), **WHO)
+        run(small, log_of(at_once), MemoryIndexRegistry(), RunRequest(**WHO))
 
 
 def test_the_live_version_is_judged_by_its_lead_when_it_has_seen_the_answers(small: TrainSettings) -> None:
     registry, log = MemoryIndexRegistry(), log_of(checkerboard())
-    live = run(small, log, registry, **WHO)
+    live = run(small, log, registry, RunRequest(**WHO))
     promote(registry, live.manifest.version, **WHO)
     lead = live.manifest.metrics["recall@20"] / live.manifest.metrics["popularity recall@20"]
-    again = run(small, log, registry, **WHO)
+    again = run(small, log, registry, RunRequest(**WHO))
     assert f"{lead:.2f} times the recall of popular items" in again.live_note
     assert again.reasons == []
 
 
 def test_a_live_version_that_cannot_be_opened_stops_nobody(small: TrainSettings, tmp_path: Path) -> None:
     registry, log = open_index_registry(RegistrySettings(url=str(tmp_path / "registry"))), log_of(checkerboard())
-    live = run(small, log, registry, **WHO).manifest.version
+    live = run(small, log, registry, RunRequest(**WHO)).manifest.version
     promote(registry, live, **WHO)
     (tmp_path / "registry" / "versions" / live / "items.faiss").write_bytes(b"rotten")
-    result = run(small, log, registry, **WHO)
+    result = run(small, log, registry, RunRequest(**WHO))
     assert result.live is None
     assert "items.faiss" in result.live_note
 
 
 def test_progress_names_every_stage(small: TrainSettings) -> None:
     told: list[str] = []
-    run(small, log_of(checkerboard()), MemoryIndexRegistry(), **WHO, progress=lambda stage, *_: told.append(stage))
+    run(
+        small,
+        log_of(checkerboard()),
+        MemoryIndexRegistry(),
+        RunRequest(**WHO),
+        progress=lambda stage, *_: told.append(stage),
+    )
     stages = list(dict.fromkeys(told))
     assert stages[:2] == ["reading the log", "learning factors"]
     assert stages[-2:] == ["learning from everything", "publishing"]

@@ -20,6 +20,7 @@ from training.recommender.co_occurrence import log_likelihood_ratio, together
 from training.recommender.cold_start import cold_items, learn
 from training.recommender.dataset import histories, newest_per_user
 from training.recommender.trending import trending
+from training.runs.context import RunRequest
 from training.runs.run import run
 from training.settings import ColdStartSettings, CooccurrenceSettings, TrainSettings, TrendingSettings
 
@@ -147,7 +148,7 @@ def with_cold_items(small: TrainSettings, tmp_path: Path) -> Index:
     log, registry = log_of(checkerboard()), MemoryIndexRegistry()
     log.append_items([described(n) for n in range(ITEMS + 2)])
     settings = small.model_copy(update={"cold_start": ColdStartSettings(min_items=ITEMS)})
-    manifest = run(settings, log, registry, actor="test", reason="test").manifest
+    manifest = run(settings, log, registry, RunRequest(actor="test", reason="test")).manifest
     assert manifest.parameters["cold_start"]["items"] == 2
     return Index.open(registry.fetch(manifest.version, tmp_path / "version"), manifest)
 

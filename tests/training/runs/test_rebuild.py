@@ -19,6 +19,7 @@ from recsys.users import Positioned
 from tests.training.conftest import START, checkerboard
 from training.provenance import FACTORS, snapshot_digest
 from training.reports.report import rebuilt
+from training.runs.context import RunRequest
 from training.runs.run import run
 from training.settings import TrainSettings
 
@@ -39,7 +40,7 @@ def settings_of(small: TrainSettings) -> TrainSettings:
 
 
 def made(small: TrainSettings, log: InteractionLog, registry: MemoryIndexRegistry) -> Manifest:
-    return run(settings_of(small), log, registry, actor="ann", reason="weekly").manifest
+    return run(settings_of(small), log, registry, RunRequest(actor="ann", reason="weekly")).manifest
 
 
 def test_like_a_version_has_its_factors_though_log_catalogue_and_settings_went_on(
@@ -51,7 +52,7 @@ def test_like_a_version_has_its_factors_though_log_catalogue_and_settings_went_o
     log.append(checkerboard().tail(800), {"test-0": 3999})
     log.append_items([Item(item_id="i1", updated_at=START + timedelta(days=1), title="something else")])
     other = small.model_copy(update={"seed": 1, "factors": 4, "threads": 2})
-    result = run(other, log, registry, actor="bob", reason="audit", like=first)
+    result = run(other, log, registry, RunRequest(actor="bob", reason="audit", like=first))
     assert result.manifest.files[FACTORS] == first.files[FACTORS]
     assert result.manifest.files["user_factors.npy"] == first.files["user_factors.npy"]
     assert result.manifest.metrics == first.metrics
@@ -59,7 +60,7 @@ def test_like_a_version_has_its_factors_though_log_catalogue_and_settings_went_o
     assert result.manifest.parameters["like"] == first.version
     assert "bit for bit" in rebuilt(*result.rebuilt)
     assert "bit for bit" in result.report.read_text()
-    later = run(settings_of(small), log, registry, actor="ann", reason="weekly").manifest
+    later = run(settings_of(small), log, registry, RunRequest(actor="ann", reason="weekly")).manifest
     assert later.files[FACTORS] != first.files[FACTORS]
 
 
@@ -68,7 +69,7 @@ def test_who_was_erased_since_does_not_come_back_and_it_says_so(small: TrainSett
     first = made(small, log, registry)
     gone = Erasure(event_id="gone", user_id="u3", occurred_at=START + timedelta(days=200))
     log.erase([Positioned("test-0", 3200, gone)])
-    result = run(small, log, registry, actor="bob", reason="audit", like=first)
+    result = run(small, log, registry, RunRequest(actor="bob", reason="audit", like=first))
     assert result.manifest.parameters["data"]["interactions"] == 3200 - 80
     assert result.rebuilt is not None
     assert result.rebuilt[1][0] == f"{FACTORS} differs"
@@ -80,7 +81,7 @@ def test_other_code_that_gives_the_same_factors_is_told_too(small: TrainSettings
     registry = MemoryIndexRegistry()
     first = made(small, log, registry)
     older = msgspec.structs.replace(first, code_version="0.0.9")
-    result = run(small, log, registry, actor="bob", reason="audit", like=older)
+    result = run(small, log, registry, RunRequest(actor="bob", reason="audit", like=older))
     assert result.rebuilt is not None
     assert [one.partition(",")[0] for one in result.rebuilt[1]] == ["code was '0.0.9'"]
     assert "same all the same" in rebuilt(*result.rebuilt)
@@ -94,7 +95,7 @@ def test_a_snapshot_that_is_no_longer_kept_is_told_by_name(small: TrainSettings,
     log.compact()
     log.vacuum(0.0)
     with pytest.raises(InvalidInput, match=rf"{first.version} .*version {first.log_version} of the interaction log"):
-        run(small, log, registry, actor="bob", reason="audit", like=first)
+        run(small, log, registry, RunRequest(actor="bob", reason="audit", like=first))
 
 
 def test_settings_of_another_release_are_refused(small: TrainSettings, log: InteractionLog) -> None:
@@ -105,9 +106,7 @@ def test_settings_of_another_release_are_refused(small: TrainSettings, log: Inte
             small,
             log,
             MemoryIndexRegistry(),
-            actor="b",
-            reason="c",
-            like=msgspec.structs.replace(first, parameters=other),
+            RunRequest(actor="b", reason="c", like=msgspec.structs.replace(first, parameters=other)),
         )
 
 

@@ -19,9 +19,11 @@ from recsys.stores.event_log import InteractionLog
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.memory import MemoryIndexRegistry
 from tests.training.conftest import checkerboard, log_of
+from training.recommender.algorithms import algorithm_names
 from training.reports.report import render
+from training.runs.context import RunRequest
 from training.runs.run import run
-from training.settings import Algorithm, GateSettings, TrainSettings
+from training.settings import GateSettings, TrainSettings
 
 
 class Who(TypedDict):
@@ -32,11 +34,11 @@ class Who(TypedDict):
 WHO: Who = {"actor": "test", "reason": "test"}
 
 
-@pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_a_published_version_knows_who_wants_what(small: TrainSettings, tmp_path: Path, algorithm: Algorithm) -> None:
+@pytest.mark.parametrize("algorithm", algorithm_names())
+def test_a_published_version_knows_who_wants_what(small: TrainSettings, tmp_path: Path, algorithm: str) -> None:
     registry = MemoryIndexRegistry()
     settings = small.model_copy(update={"algorithm": algorithm})
-    result = run(settings, log_of(checkerboard()), registry, **WHO)
+    result = run(settings, log_of(checkerboard()), registry, RunRequest(**WHO))
     manifest = registry.manifest(result.manifest.version)
     catalogue = Catalogue.of(Index.open(registry.fetch(manifest.version, tmp_path / "cache"), manifest))
     for user in ("u0", "u1", "u38", "u39"):
@@ -50,7 +52,7 @@ def test_a_published_version_knows_who_wants_what(small: TrainSettings, tmp_path
 def test_the_manifest_says_all_that_the_run_was(small: TrainSettings) -> None:
     registry = MemoryIndexRegistry()
     log = log_of(checkerboard())
-    manifest = run(small, log, registry, actor="ann", reason="weekly").manifest
+    manifest = run(small, log, registry, RunRequest(actor="ann", reason="weekly")).manifest
     assert manifest == registry.manifest(manifest.version)
     assert manifest.log_version == log.version()
     assert manifest.parameters["training"]["seed"] == small.seed
@@ -65,7 +67,7 @@ def test_a_version_below_the_gate_is_refused_with_every_reason(small: TrainSetti
     strict = GateSettings(min_ratio_to_popularity=50.0, min_coverage=1.0)
     settings = small.model_copy(update={"gate": strict, "popularity_days": 1.0, "factors": 1})
     with pytest.raises(GateRefused) as refusal:
-        run(settings, log_of(checkerboard()), registry, **WHO)
+        run(settings, log_of(checkerboard()), registry, RunRequest(**WHO))
     told = " ".join(refusal.value.reasons)
     assert all(name in told for name in ("gate.min_coverage", "gate.min_ratio_to_popularity"))
     assert registry.versions() == []
@@ -77,7 +79,9 @@ def test_a_version_below_the_gate_is_refused_with_every_reason(small: TrainSetti
 def test_a_forced_version_is_published_and_says_so(small: TrainSettings) -> None:
     registry = MemoryIndexRegistry()
     settings = small.model_copy(update={"gate": GateSettings(min_ratio_to_popularity=50.0)})
-    manifest = run(settings, log_of(checkerboard()), registry, actor="ann", reason="we know why", force=True).manifest
+    manifest = run(
+        settings, log_of(checkerboard()), registry, RunRequest(actor="ann", reason="we know why", force=True)
+    ).manifest
     assert manifest.parameters["gate"]["forced"] is True
     assert registry.versions() == [manifest]
 
@@ -86,19 +90,19 @@ def test_a_version_that_forgets_what_the_live_one_knew_is_refused(small: TrainSe
     registry = MemoryIndexRegistry()
     rows = checkerboard()
     log = log_of(rows.head(3200))
-    good = run(small, log, registry, **WHO).manifest
+    good = run(small, log, registry, RunRequest(**WHO)).manifest
     promote(registry, good.version, **WHO)
     log.append(rows.tail(800), {"test-0": 3999})
-    worse = small.model_copy(update={"iterations": 1, "factors": 1})
+    worse = small.model_copy(update={"parameters": {"iterations": 1}, "factors": 1})
     with pytest.raises(GateRefused, match=r"gate\.max_drop_to_live"):
-        run(worse, log, registry, **WHO)
+        run(worse, log, registry, RunRequest(**WHO))
 
 
 def test_a_live_version_that_saw_the_answers_is_no_yardstick(small: TrainSettings) -> None:
     registry = MemoryIndexRegistry()
     log = log_of(checkerboard())
-    promote(registry, run(small, log, registry, **WHO).manifest.version, **WHO)
-    result = run(small, log, registry, **WHO)
+    promote(registry, run(small, log, registry, RunRequest(**WHO)).manifest.version, **WHO)
+    result = run(small, log, registry, RunRequest(**WHO))
     assert result.live is not None
     assert "has seen the answers" in result.live_note
 
@@ -107,17 +111,17 @@ def test_a_log_without_returning_users_is_not_enough(small: TrainSettings) -> No
     rows = checkerboard()
     once = rows.with_columns(user_id="u" + rows["offset"].cast(str))
     with pytest.raises(NotEnoughData, match="past"):
-        run(small, log_of(once), MemoryIndexRegistry(), **WHO)
+        run(small, log_of(once), MemoryIndexRegistry(), RunRequest(**WHO))
 
 
 def test_the_same_seed_gives_the_same_version(small: TrainSettings) -> None:
-    runs = [run(small, log_of(checkerboard()), MemoryIndexRegistry(), **WHO).manifest for _ in range(2)]
+    runs = [run(small, log_of(checkerboard()), MemoryIndexRegistry(), RunRequest(**WHO)).manifest for _ in range(2)]
     assert runs[0].files["item_factors.npy"] == runs[1].files["item_factors.npy"]
     assert runs[0].metrics == runs[1].metrics
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(small: TrainSettings) -> None:
-    page = run(small, log_of(checkerboard()), MemoryIndexRegistry(), **WHO).report.read_text()
+    page = run(small, log_of(checkerboard()), MemoryIndexRegistry(), RunRequest(**WHO)).report.read_text()
     assert page.count("<svg") == 6
     assert not re.search(r"""(?:src|href)=["'](?!#)|@import|url\((?!#)""", page.replace("xlink:href", "href"))
 
@@ -126,7 +130,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(small: TrainSettings) ->
 @pytest.mark.timeout(300)
 def test_on_the_shop_the_model_beats_popularity_twice(shop: InteractionLog, tmp_path: Path) -> None:
     settings = TrainSettings(reports=tmp_path)
-    result = run(settings, shop, MemoryIndexRegistry(), **WHO)
+    result = run(settings, shop, MemoryIndexRegistry(), RunRequest(**WHO))
     recall = result.candidate.metrics["recall@20"]
     popular = result.popularity.metrics["recall@20"]
     assert recall >= 0.23
@@ -152,7 +156,7 @@ def test_an_item_of_wider_bounds_costs_the_version_no_more_than_its_properties(
     at = datetime(2026, 1, 1, tzinfo=UTC)
     wide = Item(item_id="i0", updated_at=at, title="x" * 5000, available=False)
     log.append_items([wide, Item(item_id="i1", updated_at=at, title="Lamp")])
-    result = run(small, log, registry, **WHO)
+    result = run(small, log, registry, RunRequest(**WHO))
     assert result.manifest.parameters["items_without_properties"] == 1
     index = Index.open(registry.fetch(result.manifest.version, tmp_path / "version"), result.manifest)
     catalogue = Catalogue.of(index)

@@ -15,6 +15,7 @@ from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.model_registry.memory import MemoryIndexRegistry
 from tests.training.conftest import checkerboard, log_of
 from training.monitoring.data_shift import DataShift
+from training.runs.context import RunRequest
 from training.runs.metric_drop import MetricWatch, measure_baseline
 from training.runs.run import run
 from training.runs.schedule import Schedule
@@ -67,7 +68,7 @@ def test_new_is_what_the_live_version_has_not_learned_from(small: TrainSettings)
     rows = checkerboard()
     log = log_of(rows.head(3200))
     assert isinstance(log, MemoryInteractionLog)
-    live = run(small, log, MemoryIndexRegistry(), actor="test", reason="test").manifest
+    live = run(small, log, MemoryIndexRegistry(), RunRequest(actor="test", reason="test")).manifest
     assert since(log, live, shares=False).new_events == 0
     late = rows.tail(800).with_columns(type=pl.lit("view"))
     log.append(late, {"test-0": 3999})
@@ -83,7 +84,7 @@ def test_a_drop_of_the_metric_is_told_once_the_new_events_are_too_many_for_chanc
 ) -> None:
     rows, registry = checkerboard(), MemoryIndexRegistry()
     log = log_of(rows.head(3200))
-    live = run(small, log, registry, actor="test", reason="test").manifest
+    live = run(small, log, registry, RunRequest(actor="test", reason="test")).manifest
     watch = MetricWatch(small, 0.2, every=100)
     log.append(rows.slice(3200, 400), {"test-0": 3599})
     assert watch.reasons(log, registry, live, 99, tmp_path) == [], "so few events say nothing"
@@ -113,7 +114,7 @@ def test_on_the_shop_a_version_keeps_its_promise_for_a_month_and_not_for_four(
         return log
 
     trained = datetime(2011, 5, 23, 12, 50, tzinfo=UTC)
-    live = run(settings, up_to(trained), registry, actor="test", reason="test").manifest
+    live = run(settings, up_to(trained), registry, RunRequest(actor="test", reason="test")).manifest
     soon = measure_baseline(settings, up_to(trained + timedelta(days=28)), registry, live, tmp_path / "cache")
     late = measure_baseline(settings, up_to(trained + timedelta(days=148)), registry, live, tmp_path / "cache")
     assert soon is not None
