@@ -16,8 +16,7 @@ from recsys.scratch import collect
 from recsys.stores.model_registry import open_index_registry
 
 if TYPE_CHECKING:
-    from training.runs.schedule import Schedule
-    from training.runs.triggers import Triggers
+    from training.runs.triggers import Schedule, Triggers
 
 log = structlog.get_logger()
 

@@ -74,8 +74,7 @@ def register(app: typer.Typer) -> None:
         With --schedule, --every, --when-events, --when-shift or --when-drop it goes on until it is told to stop, and
         prints when the next run is. A run that fails is logged and never touches what is live.
         """
-        from training.runs.schedule import Schedule
-        from training.runs.triggers import Triggers
+        from training.runs.triggers import Schedule, Triggers
 
         settings = load_settings()
         if force and reason == NO_REASON:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 Values = NDArray[np.float64]
 
@@ -28,12 +29,17 @@ class Interval:
 def mean_interval(values: Values, *, confidence: float, samples: int, seed: int) -> Interval:
     """Return the interval of the mean of `values` (users,) from `samples` resamplings; one seed, one result."""
     n = len(values)
-    drawn = np.random.default_rng(seed)
-    means = [
-        values[drawn.integers(n, size=(min(step, samples - begun), n))].mean(axis=1)
-        for step in [max(1, CELLS // n)]
-        for begun in range(0, samples, step)
-    ]
-    outside = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(np.concatenate(means), [outside, 100.0 - outside])
+    if n < 2:
+        return Interval(float(values.mean()), float(values.mean()), float(values.mean()), n)
+    resampled = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=samples,
+        batch=max(1, CELLS // n),
+        vectorized=True,
+        confidence_level=confidence,
+        method="percentile",
+        rng=seed,
+    )
+    low, high = resampled.confidence_interval
     return Interval(float(values.mean()), float(low), float(high), n)

@@ -1,13 +1,12 @@
 """The gate's checks of a version: floors, the live version, every segment, what lists show, the artefact, the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from training.evaluation.bootstrap import Values, mean_interval
+from training.evaluation.bootstrap import Interval, Values, mean_interval
 from training.evaluation.evaluate import HEADLINE_K, Evaluation
-from training.gate.check import Check, at_least, at_most
 from training.monitoring.data_shift import DataShift
 from training.settings import Bound, GateSettings
 
@@ -16,6 +15,38 @@ COVERAGE = f"coverage@{HEADLINE_K}"
 POPULARITY_LIFT = f"popularity_lift@{HEADLINE_K}"
 TOLERANCE = 1e-9
 """Allows for rounding: means of equal numbers differ in the last digit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`setting` names the limit (`gate.min_recall`). `interval` is set where users were resampled: 0 is the limit."""
+
+    name: str
+    setting: str
+    measured: str
+    limit: str
+    passed: bool
+    interval: Interval | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return a sentence with the measured value, the limit and its setting."""
+        return f"{self.name} is {self.measured}, {self.limit} is asked ({self.setting})"
+
+
+def reasons(checks: Sequence[Check]) -> list[str]:
+    """Return every reason for a refusal; empty when all passed."""
+    return [check.reason for check in checks if not check.passed]
+
+
+def at_least(name: str, measured: float, limit: float, setting: str) -> Check:
+    """Return a check that passes when `measured` is at least `limit`."""
+    return Check(name, f"gate.{setting}", f"{measured:.4f}", f"at least {limit:g}", measured >= limit)
+
+
+def at_most(name: str, measured: float, limit: float, setting: str) -> Check:
+    """Return a check that passes when `measured` is at most `limit`."""
+    return Check(name, f"gate.{setting}", f"{measured:.4f}", f"at most {limit:g}", measured <= limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,4 @@ def _between(old: pl.DataFrame, new: pl.DataFrame, column: str) -> float:
 
 def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return the divergence (0 to 1) of two histograms (n,) over the same bins, neither of them empty."""
-    p, q = first / first.sum(), second / second.sum()
-    middle = (p + q) / 2.0
-    return float((_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2.0)
-
-
-def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    mask = p > 0
-    return float((p[mask] * np.log2(p[mask] / q[mask])).sum())
+    return float(jensenshannon(first, second, base=2)) ** 2

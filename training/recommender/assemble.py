@@ -17,7 +17,7 @@ from training.recommender.algorithms.protocol import Progress as Passes
 from training.recommender.co_occurrence import together
 from training.recommender.cold_start import cold_items, learn
 from training.recommender.index_build import Progress
-from training.recommender.trending import trending
+from training.recommender.popularity import popularity, trending
 from training.settings import TrainSettings
 
 log = structlog.get_logger()
@@ -56,8 +56,8 @@ def assemble(
     vectors = algorithm.user_factors(users.matrix, item_factors)
     progress("finding what goes together", 0, None)
     described = [dataset.items.get(item_id) for item_id in item_ids]
-    popularity = data.popularity(interactions, item_ids, settings.popularity_days)
-    trends = trending(interactions, item_ids, popularity, settings.trending)
+    popular = popularity(interactions, item_ids, settings.popularity_days)
+    trends = trending(interactions, item_ids, popular, settings.trending)
     neighbours = together(interactions, item_ids, settings.cooccurrence)
     progress("placing new items", 0, None)
     demand = np.bincount(users.matrix.indices, minlength=len(item_ids)).astype(np.float64)
@@ -70,7 +70,7 @@ def assemble(
     contents = IndexContents(
         item_ids=[*item_ids, *cold.item_ids],
         item_factors=factors,
-        popularity=_with_none(popularity, len(cold.items)),
+        popularity=_with_none(popular, len(cold.items)),
         user_ids=users.user_ids,
         user_factors=vectors,
         items=items,

@@ -111,19 +111,5 @@ def histories(interactions: pl.DataFrame) -> Iterator[tuple[str, tuple[HistoryEn
         )
 
 
-def popularity(interactions: pl.DataFrame, item_ids: list[str], days: float) -> NDArray[np.float32]:
-    """Return users per item (n,) in the last `days`; items without any rank by all of time, with values below 1."""
-    newest = interactions["occurred_at"].max()
-    recent = interactions.filter(pl.col("occurred_at") >= pl.lit(newest) - pl.duration(seconds=int(days * 86_400)))
-    of_late, ever = _users_per_item(recent, item_ids), _users_per_item(interactions, item_ids)
-    return (of_late + 0.999 * ever / max(float(ever.max(initial=0.0)), 1.0)).astype(np.float32)
-
-
-def _users_per_item(interactions: pl.DataFrame, item_ids: list[str]) -> NDArray[np.float64]:
-    counted = interactions.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
-    joined = pl.DataFrame({"item_id": item_ids}).join(counted, on="item_id", how="left", maintain_order="left")
-    return joined["users"].fill_null(0).cast(pl.Float64).to_numpy()
-
-
 def _positions(values: pl.Series, order: list[str]) -> NDArray[np.int64]:
     return values.replace_strict(order, list(range(len(order))), return_dtype=pl.Int64).to_numpy()

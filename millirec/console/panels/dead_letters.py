@@ -9,9 +9,8 @@ from nicegui.events import GenericEventArguments
 
 from millirec.console.service.admin_store import AdminStore
 from millirec.console.service.client import ApiClient, may_administer
-from millirec.console.widgets.confirm_dialog import ask_confirmation
+from millirec.console.widgets.dialogs import ask_confirmation, ask_reason
 from millirec.console.widgets.notices import empty
-from millirec.console.widgets.reason import ask_reason
 from recsys.errors import RecsysError
 from recsys.observability.printable import printable
 from recsys.stores.dead_letters.protocol import Content, DeadLetter, LetterQuery, Status

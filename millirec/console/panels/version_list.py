@@ -7,8 +7,8 @@ from typing import Any
 from nicegui import ui
 
 from millirec.console.service.client import ApiClient
+from millirec.console.widgets.dialogs import ask_reason
 from millirec.console.widgets.notices import empty
-from millirec.console.widgets.reason import ask_reason
 
 Json = dict[str, Any]
 Reload = Callable[[], Awaitable[None]]

@@ -21,8 +21,7 @@ from recsys.stores.leases import open_lease
 from recsys.stores.model_registry import open_index_registry
 from tests.environment.waiting import wait_until_sync
 from tests.training.conftest import checkerboard
-from training.runs.schedule import Schedule
-from training.runs.triggers import Triggers
+from training.runs.triggers import Schedule, Triggers
 
 SMALL = {
     "TRAIN__FACTORS": "8",

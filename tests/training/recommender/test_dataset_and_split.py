@@ -13,6 +13,7 @@ from recsys.stores.event_log.memory import MemoryInteractionLog
 from tests.training.conftest import DAYS, START, checkerboard, log_of
 from training.evaluation.splits import split_by_time
 from training.recommender import dataset
+from training.recommender.popularity import popularity
 from training.settings import TrainSettings
 
 
@@ -58,7 +59,7 @@ def test_popular_is_what_most_users_wanted_lately() -> None:
         .alias("item_id")
     )
     items = sorted(rows["item_id"].unique().to_list())
-    counted = dataset.popularity(rows, items, days=3)
+    counted = popularity(rows, items, days=3)
     assert items[int(np.argmax(counted))] == "i1"
     assert ((counted < 1.0) | (np.arange(len(items)) == items.index("i1"))).all()
 

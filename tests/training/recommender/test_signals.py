@@ -19,7 +19,7 @@ from tests.training.conftest import ITEMS, checkerboard, log_of
 from training.recommender.co_occurrence import log_likelihood_ratio, together
 from training.recommender.cold_start import cold_items, learn
 from training.recommender.dataset import histories, newest_per_user
-from training.recommender.trending import trending
+from training.recommender.popularity import trending
 from training.runs.context import RunRequest
 from training.runs.run import run
 from training.settings import ColdStartSettings, CooccurrenceSettings, TrainSettings, TrendingSettings

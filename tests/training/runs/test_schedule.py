@@ -18,8 +18,7 @@ from training.monitoring.data_shift import DataShift
 from training.runs.context import RunRequest
 from training.runs.metric_drop import MetricWatch, measure_baseline
 from training.runs.run import run
-from training.runs.schedule import Schedule
-from training.runs.triggers import Triggers, due, since
+from training.runs.triggers import Schedule, Triggers, due, since
 from training.settings import TrainSettings
 
 MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A dialog before a change: what it will do, and a reason, which is recorded."""
+"""Dialogs before a change: a question, or what it will do and a reason, which is recorded."""
 
 from nicegui import ui
 
@@ -6,6 +6,18 @@ from millirec.console.service.client import MAX_REASON, ApiClient
 
 SHORTEST = 3
 """Characters of a reason."""
+
+
+async def ask_confirmation(question: str, action: str) -> bool:
+    """Ask a question and return whether the person said yes; Escape and Enter say no."""
+    with ui.dialog() as dialog, ui.card():
+        ui.label(question)
+        with ui.row().classes("w-full justify-end"):
+            ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("no-caps flat autofocus")
+            ui.button(action, on_click=lambda: dialog.submit(True)).props("no-caps unelevated")
+    answer = await dialog
+    dialog.delete()
+    return bool(answer)
 
 
 async def ask_reason(api: ApiClient, title: str, text: str, action: str, *, danger: bool = False) -> str | None:

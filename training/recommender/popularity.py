@@ -1,4 +1,4 @@
-"""Trending at the watermark: by the formula that serving ranks live counts with."""
+"""What is popular, and what is trending at the watermark by the formula that serving ranks live counts with."""
 
 import numpy as np
 import polars as pl
@@ -6,6 +6,14 @@ from numpy.typing import NDArray
 
 from recsys.recommender.trends import above_usual, usual_share
 from training.settings import TrendingSettings
+
+
+def popularity(interactions: pl.DataFrame, item_ids: list[str], days: float) -> NDArray[np.float32]:
+    """Return users per item (n,) in the last `days`; items without any rank by all of time, with values below 1."""
+    newest = interactions["occurred_at"].max()
+    recent = interactions.filter(pl.col("occurred_at") >= pl.lit(newest) - pl.duration(seconds=int(days * 86_400)))
+    of_late, ever = _users_per_item(recent, item_ids), _users_per_item(interactions, item_ids)
+    return (of_late + 0.999 * ever / max(float(ever.max(initial=0.0)), 1.0)).astype(np.float32)
 
 
 def trending(
@@ -24,6 +32,12 @@ def trending(
     share = usual_share(usual, usual.sum(), popular, recent.sum())
     scores = above_usual(recent, share * recent.sum())
     return np.where(recent >= settings.min_users, scores, np.float32(0)).astype(np.float32)
+
+
+def _users_per_item(interactions: pl.DataFrame, item_ids: list[str]) -> NDArray[np.float64]:
+    counted = interactions.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
+    joined = pl.DataFrame({"item_id": item_ids}).join(counted, on="item_id", how="left", maintain_order="left")
+    return joined["users"].fill_null(0).cast(pl.Float64).to_numpy()
 
 
 def _counts(interactions: pl.DataFrame, item_ids: list[str]) -> NDArray[np.float64]:
