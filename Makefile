@@ -11,6 +11,10 @@ ARGS ?=
 # Programs are run as modules: the scripts in .venv/bin stop working when the folder is moved.
 RUN := .venv/bin/python
 UV := .venv/bin/uv
+# Compiled once and kept, whatever the environment says: a program that compiles all it imports at each start takes
+# up to twice as long to be there, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode
 INSTALL := $(UV) pip install --python $(RUN) --quiet
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --annotation-style line \
 	--no-header --no-emit-package millirec --quiet
