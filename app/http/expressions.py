@@ -1,7 +1,7 @@
 """Expressions: the filters and boosts of requests, compiled beside the event loop.
 
-A long one takes ten milliseconds, and a request may have several. One thread compiles them in order; recently
-compiled ones are ready at once.
+A long one takes ten milliseconds, and a request may have several. One thread compiles them, a piece of each waiting
+request after the other; recently compiled ones are ready at once.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from recsys.filters.expression import CACHED, Named, check_lengths, compile_name
 
 SHORT = 128
 """Characters of all expressions of a request: so few compile faster than a thread starts to work."""
+PIECE = 512
+"""Characters compiled in one go: the expressions of other requests come in between."""
 MAX_WAITING = 64
 """Requests in the queue of the thread."""
 
@@ -51,9 +53,23 @@ class Expressions:
             raise Unavailable("more expressions wait to be compiled than can be in time; try again", 1.0)
         self._waiting += 1
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, compile_named, fresh)
+            for piece in _pieces(fresh):
+                await asyncio.get_running_loop().run_in_executor(self._thread, compile_named, piece)
         finally:
             self._waiting -= 1
         self._ready.update(dict.fromkeys(fresh))
         while len(self._ready) > CACHED // 2:
             del self._ready[next(iter(self._ready))]
+
+
+def _pieces(expressions: Sequence[Named]) -> list[list[Named]]:
+    """The expressions in order, in pieces of `PIECE` characters or a single one."""
+    pieces: list[list[Named]] = []
+    room = 0
+    for expression in expressions:
+        room -= len(expression[1])
+        if room < 0 or not pieces:
+            pieces.append([])
+            room = PIECE - len(expression[1])
+        pieces[-1].append(expression)
+    return pieces

@@ -156,6 +156,21 @@ async def test_the_event_loop_goes_on_while_expressions_are_compiled(client: htt
     assert turns > 100
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_filter_does_not_wait_for_all_the_boosts_that_came_ahead_of_it(client: httpx.AsyncClient) -> None:
+    many = [
+        asyncio.create_task(
+            client.post("/recommend", json={"boosts": [{"when": expression(500), "factor": 2} for _ in range(16)]})
+        )
+        for _ in range(8)
+    ]
+    await asyncio.wait(many, timeout=0.05)
+    single = await client.post("/recommend", json={"filter": expression(500)})
+    assert single.status_code == 200
+    assert not any(task.done() for task in many)
+    assert {answer.status_code for answer in await asyncio.gather(*many)} == {200}
+
+
 def test_long_boosts_of_a_key_hold_nobody_else_up(rivals: Deployment, report: Report) -> None:
     with bystanders(rivals.url, KEYS["recommend"]) as shoppers:
         with asking_with_boosts(rivals.url) as statuses:
