@@ -12,10 +12,11 @@ from fastapi import APIRouter, Request, Response
 from app.http.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
 from app.http.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
 from app.http.openapi import gives, heeds, takes
+from app.http.outline import count_entries
 from app.http.problems import NotAllKept
 from app.http.schemas.events import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
 from app.metrics import EVENTS
-from app.spool.producer import Destination
+from app.spool.producer import Destination, outgoing_of
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import InvalidInput
 from recsys.index.id_map import UNKNOWN
@@ -23,19 +24,22 @@ from recsys.messages.interaction import Interaction
 from recsys.messages.item import Item, merged
 from recsys.messages.validation import TimeSpan, span_at_door, validate
 from recsys.messages.wire import Message
+from recsys.stores.topic import Outgoing
 
 router = APIRouter(tags=["interactions"])
 B = TypeVar("B", bound=msgspec.Struct)
 PIECE = 16_384
 """Bytes of a batch that are looked at in one turn, with so many more for each entry:"""
 ENTRY = 256
+UNCOUNTED = 16_384
+"""Commas in a list of entries that is decoded without counting them first: a millisecond."""
 
 
 class _Batch(msgspec.Struct):
-    """A batch whose entries are looked at one by one, so that one bad entry does not spoil the rest."""
+    """A batch, whose lists are passed over until their entries were counted."""
 
-    events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
-    items: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    events: msgspec.Raw = msgspec.Raw()
+    items: msgspec.Raw = msgspec.Raw()
 
 
 @router.post(
@@ -115,26 +119,50 @@ async def _publish(
 ) -> Response:
     # Before the work of decoding, so that turning many away costs little.
     services.producer.make_sure_of_room(len(await request.body()))
-    batch = await decode_body(request, _Batch)
-    entries = getattr(batch, name)
-    single = entries is msgspec.UNSET
-    raws: Sequence[msgspec.Raw | bytes] = [await request.body()] if single else entries
-    if not 1 <= len(raws) <= services.settings.max_batch:
-        raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {services.settings.max_batch} are allowed")
+    pieces = _Pieces(services, request)
+    listed: msgspec.Raw = getattr(await decode_body(request, _Batch), name)
+    single = not len(listed)
+    raws = [await request.body()] if single else await _entries(name, listed, services.settings.max_batch, pieces)
     decoded: list[Message | InvalidInput] = []
-    looked_at = 0
+    outgoing: list[Outgoing] = []
     for position, raw in enumerate(raws):
-        if looked_at > PIECE:
-            await services.turns.turn(request.scope, next_piece=True)
-            looked_at = 0
-        looked_at += len(raw) + ENTRY
+        await pieces.work_on(len(raw) + ENTRY)
         prefix = "" if single else f"{name}.{position}"
         try:
             body = decode(raw, kind, prefix)
-            decoded.append(_valid(body, partial(to_message, body, position), span, prefix))
+            message = _valid(body, partial(to_message, body, position), span, prefix)
+            decoded.append(message)
+            outgoing.append(outgoing_of(message))
         except InvalidInput as error:
             decoded.append(error)
-    return await _send(services, decoded)
+    return await _send(services, decoded, outgoing)
+
+
+class _Pieces:
+    """The work on a batch, which waits for its next turn where a piece has become long."""
+
+    def __init__(self, services: Services, request: Request) -> None:
+        self._services = services
+        self._request = request
+        self._looked_at = 0
+
+    async def work_on(self, size: int) -> None:
+        """Wait until so many bytes more may be looked at."""
+        if self._looked_at > PIECE:
+            await self._services.turns.turn(self._request.scope, next_piece=True)
+            self._looked_at = 0
+        self._looked_at += size
+
+
+async def _entries(name: str, listed: msgspec.Raw, limit: int, pieces: _Pieces) -> Sequence[bytes | msgspec.Raw]:
+    """The entries of a batch, of which a bad one does not spoil the rest. Raises `InvalidInput`."""
+    if bytes(listed).count(b",") > UNCOUNTED:
+        for size in count_entries(name, listed, limit):
+            await pieces.work_on(size)
+    raws = decode(listed, list[msgspec.Raw], name)
+    if not 1 <= len(raws) <= limit:
+        raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {limit} are allowed")
+    return raws
 
 
 def _valid(body: msgspec.Struct, to_message: Callable[[], Message], span: TimeSpan, prefix: str) -> Message:
@@ -154,9 +182,10 @@ def _path(prefix: str, field: str) -> str:
     return f"{prefix}.{field}" if prefix else field
 
 
-async def _send(services: Services, decoded: list[Message | InvalidInput]) -> Response:
-    messages = [message for message in decoded if not isinstance(message, InvalidInput)]
-    outcomes = iter(await services.producer.keep(messages))
+async def _send(
+    services: Services, decoded: Sequence[Message | InvalidInput], outgoing: Sequence[Outgoing]
+) -> Response:
+    outcomes = iter(await services.producer.keep(outgoing))
     receipts: list[Receipt] = []
     errors: list[InvalidInput] = []
     retry_after = 0.0
@@ -182,6 +211,6 @@ async def _send(services: Services, decoded: list[Message | InvalidInput]) -> Re
     if len(errors) == len(decoded):
         raise errors[0]
     if counts["unavailable"]:
-        detail = f"{counts['accepted']} of {len(messages)} messages could be kept; send the same request again"
+        detail = f"{counts['accepted']} of {len(outgoing)} messages could be kept; send the same request again"
         raise NotAllKept(detail, retry_after, receipts)
     return json_response(Receipts(counts["accepted"], counts["rejected"], receipts), 202)

@@ -54,7 +54,11 @@ async def put_placement(services: Use, actor: Administering, name: Name, request
     Effective on this replica before the answer, on the others within a second. The body is the whole placement:
     what is left out takes its default.
     """
-    return await _change(services, name, await decode_beside(request, Placement), actor)
+    # The body arrives before a slot is taken; its expressions are compiled in it.
+    await request.body()
+    with services.singles.slot(actor):
+        placement = await decode_beside(request, Placement)
+    return await _change(services, name, placement, actor)
 
 
 @router.delete("/{name}", responses=gives(PlacementChange, 404, 409, 422, 503), response_class=Response)

@@ -51,12 +51,14 @@ PAGE_DEPTH = 10
 
 async def recommend(services: Services, scope: Connection, _: bytes) -> bytes:
     """Personal items for a user, best first; trending or popular items for an unknown user."""
-    return msgspec.json.encode(await _recommend(services, query_parameters(scope, RecommendBody, RecommendParams)))
+    return msgspec.json.encode(
+        await _recommend(services, scope, query_parameters(scope, RecommendBody, RecommendParams))
+    )
 
 
-async def recommend_by_body(services: Services, _: Connection, body: bytes) -> bytes:
+async def recommend_by_body(services: Services, scope: Connection, body: bytes) -> bytes:
     """Personal items for a user, asked for with a body: for long lists, context and boosts."""
-    return msgspec.json.encode(await _recommend(services, decode(body, RecommendBody)))
+    return msgspec.json.encode(await _recommend(services, scope, decode(body, RecommendBody)))
 
 
 async def recommend_batch(services: Services, _: Connection, body: bytes) -> list[bytes]:
@@ -121,10 +123,11 @@ async def new(services: Services, scope: Connection, _: bytes) -> bytes:
     return await _list(services, query_parameters(scope, ListParams), READY_MADE["new"])
 
 
-async def explain(services: Services, _: Connection, raw: bytes) -> bytes:
+async def explain(services: Services, scope: Connection, raw: bytes) -> bytes:
     """Why an item is in the answer to a question, or which stage removed it."""
     body = decode(raw, ExplainBody)
     await services.expressions.ready(body)
+    await services.turns.turn(scope)
     reply, trace = await services.serving.trace(
         query_of(body, known_placement(services.placements(), body.placement), now_ms()), body.placement
     )
@@ -181,11 +184,12 @@ async def _list(services: Services, params: ListParams, placement: Placement, it
     return msgspec.json.encode(answer(await services.serving.recommend(query), names_of(params, default)))
 
 
-async def _recommend(services: Services, body: RecommendBody) -> Answer:
+async def _recommend(services: Services, scope: Connection, body: RecommendBody) -> Answer:
     await services.expressions.ready(body)
     placement = known_placement(services.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
+        await services.turns.turn(scope)
         reply, trace = await services.serving.trace(query, body.placement)
         whys = Explanation(trace, reply.result, reply.live.catalogue).why()
         return answer(reply, names, whys=whys)

@@ -31,10 +31,10 @@ async def recommend_by_version(services: Use, caller: Administering, version: Ve
     body = await decode_body(request, RecommendBody)
     if body.pages or body.cursor is not None:
         raise InvalidInput("cursor" if body.cursor is not None else "pages", "is only for POST /recommend")
-    await services.expressions.ready(body)
     placement = known_placement(services.placements(), body.placement)
     with services.singles.slot(caller):
-        return json_response(await _answer(services, body, placement, _in_memory(services, version)))
+        await services.expressions.ready(body)
+        return json_response(await _answer(services, request, body, placement, _in_memory(services, version)))
 
 
 @router.post(
@@ -46,7 +46,14 @@ async def recommend_by_version(services: Use, caller: Administering, version: Ve
 )
 async def preview_placement(services: Use, caller: Administering, request: Request) -> Response:
     """What a placement would answer, without saving it; by the live version or another one in memory."""
-    body = await decode_beside(request, PreviewBody)
+    # The body arrives before a slot is taken; its expressions are compiled in it.
+    await request.body()
+    with services.singles.slot(caller):
+        body = await decode_beside(request, PreviewBody)
+        return json_response(await _preview(services, request, body))
+
+
+async def _preview(services: Services, request: Request, body: PreviewBody) -> Answer:
     version = services.serving.live() if body.version is None else _in_memory(services, body.version)
     question = RecommendBody(
         user_id=body.user_id,
@@ -57,12 +64,16 @@ async def preview_placement(services: Use, caller: Administering, request: Reque
         properties=body.properties,
         explain=body.explain,
     )
-    with services.singles.slot(caller):
-        return json_response(await _answer(services, question, body.placement, version))
+    return await _answer(services, request, question, body.placement, version)
 
 
-async def _answer(services: Services, body: RecommendBody, placement: Placement, version: LoadedVersion) -> Answer:
+async def _answer(
+    services: Services, request: Request, body: RecommendBody, placement: Placement, version: LoadedVersion
+) -> Answer:
+    """The answer, whose search and whose reasons are a turn each."""
+    await services.turns.turn(request.scope)
     served, trace = await services.serving.trace(query_of(body, placement, now_ms()), version=version)
+    await services.turns.turn(request.scope, next_piece=True)
     whys = Explanation(trace, served.result, served.live.catalogue).why() if body.explain else ()
     return answer(served, names_of(body, placement), whys=whys)
 

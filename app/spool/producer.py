@@ -54,14 +54,14 @@ class InteractionProducer:
 
     async def send(self, messages: Sequence[Message]) -> list[Exception | None]:
         """One entry per message: `None` if it is stored safely, else the error."""
-        return [None if isinstance(outcome, Destination) else outcome for outcome in await self.keep(messages)]
+        outcomes = await self.keep([outgoing_of(message) for message in messages])
+        return [None if isinstance(outcome, Destination) else outcome for outcome in outcomes]
 
-    async def keep(self, messages: Sequence[Message]) -> list[Destination | Exception]:
+    async def keep(self, outgoing: Sequence[Outgoing]) -> list[Destination | Exception]:
         """One entry per message: where it is stored, else the error.
 
         The error is `InvalidInput` for a message that is too large, `TopicUnavailable` if a retry may succeed.
         """
-        outgoing = [Outgoing(key_of(message), encode(message), HEADERS) for message in messages]
         size = sum(len(message.value) for message in outgoing)
         try:
             self.make_sure_of_room(size)
@@ -126,6 +126,11 @@ class InteractionProducer:
         if self.spool is not None:
             await self.spool.aclose()
         await self._stack.aclose()
+
+
+def outgoing_of(message: Message) -> Outgoing:
+    """The message as it goes onto the topic."""
+    return Outgoing(key_of(message), encode(message), HEADERS)
 
 
 def _busy(waiting: int) -> TopicUnavailable:
