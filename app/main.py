@@ -110,7 +110,8 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
     bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes, shared=len({key.name for key in serve.keys}) > 1)
     app.add_middleware(problems.LastResort, bodies=bodies)
     app.add_middleware(RequestMetrics)
-    app.entrance = LongHeads(app.entrance, lambda: app.state.services)
+    routes = [route for router in ROUTERS for route in router.routes]
+    app.entrance = LongHeads(app.entrance, lambda: app.state.services, routes)
     app.entrance = Documents(app.entrance, _documents(app, settings))
     app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, bodies)
     if not serve.keys:

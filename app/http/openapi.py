@@ -135,7 +135,7 @@ def gives(body: type[msgspec.Struct], *statuses: int, ok: int = 200, example: An
     return answers
 
 
-def _scopes(route: APIRoute) -> tuple[Scope, ...]:
+def required_scopes(route: APIRoute) -> tuple[Scope, ...]:
     """The scopes of which the route needs any."""
     return next(filter(None, (scopes_of(part.call) for part in route.dependant.dependencies)), ())
 
@@ -155,7 +155,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         }
         for route in (route for router in routers for route in router.routes):
             if isinstance(route, APIRoute) and route.include_in_schema:
-                names = [scope.value for scope in _scopes(route)]
+                names = [scope.value for scope in required_scopes(route)]
                 for method in route.methods or ():
                     operation = described["paths"][route.path_format][method.lower()]
                     # In OpenAPI 3.1 a requirement may name roles; each alternative is one of its own.
