@@ -37,13 +37,14 @@ from millirec.commands import (
 from millirec.settings import load_settings, use_config
 from millirec.standalone.api_keys import key_settings
 from millirec.standalone.private_files import set_umask
-from millirec.terminal import errors, explain, refuse
+from millirec.terminal import PrintableGroup, errors, explain, refuse
 from recsys.errors import RecsysError
 from recsys.observability.masking import masked
 from recsys.observability.telemetry import configure_logging
 
 app = typer.Typer(
     name="millirec",
+    cls=PrintableGroup,
     help="Recommendations in milliseconds: import, train, serve, learn from the next event, roll back.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -10,6 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.text import Text
+from typer._click.exceptions import ClickException
+from typer.core import TyperGroup
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
 from recsys.observability.printable import printable, printable_json
@@ -32,6 +34,29 @@ class Terminal(Console):
         """Yield the segments of a renderable with control characters of its text written out."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+
+class PrintableGroup(TyperGroup):
+    """A group of commands whose usage errors quote arguments with control characters written out."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the group's own options. Raises usage errors that can be printed."""
+        with _printable_usage():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse and run the subcommand, however deep. Raises usage errors that can be printed."""
+        with _printable_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    try:
+        yield
+    except ClickException as error:
+        error.message = printable(error.message, lines=True)
+        raise
 
 
 console = Terminal()

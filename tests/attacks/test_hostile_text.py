@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,6 +63,19 @@ ARGUMENTS = (
     ("doctor",),
     ("config",),
 )
+MISUSES = (
+    ("--" + TYPED,),
+    (TYPED,),
+    ("versions", TYPED),
+    ("versions", "show", "first", TYPED),
+    ("versions", "list", "--" + TYPED),
+    ("train", "--version=" + TYPED),
+    ("up", "--port", TYPED),
+    ("up", "--port=" + TYPED),
+    ("--log-level", TYPED, "config"),
+    ("dead-letters", "list", "--status", TYPED),
+)
+"""None of these is a command."""
 ROWS = f'{{"user_id": {json.dumps(HOSTILE)}, "item_id": "i1", "type": {json.dumps(HOSTILE)}, "occurred_at": "x"}}\n'
 
 
@@ -113,10 +126,15 @@ for arguments in loads(os.environ["COMMANDS"]):
 
 @pytest.fixture(scope="module")
 def outputs(world: dict[str, str]) -> Mapping[tuple[str, ...], str]:
-    """What each of `ARGUMENTS` wrote to a terminal, all of them in one process."""
-    _, output = shown([sys.executable, "-c", COMMANDS], {**world, "COMMANDS": json.dumps(ARGUMENTS)})
+    """What each of `ARGUMENTS` wrote to a terminal."""
+    return outputs_of(ARGUMENTS, world)
+
+
+def outputs_of(commands: Sequence[tuple[str, ...]], world: dict[str, str]) -> Mapping[tuple[str, ...], str]:
+    """What each wrote to a terminal, all of them in one process."""
+    _, output = shown([sys.executable, "-c", COMMANDS], {**world, "COMMANDS": json.dumps(commands)})
     parts = re.split(r"^command .*$", output, flags=re.MULTILINE)[1:]
-    return dict(zip(ARGUMENTS, parts, strict=True))
+    return dict(zip(commands, parts, strict=True))
 
 
 def assert_harmless(output: str) -> None:
@@ -135,6 +153,12 @@ def test_a_command_shows_it_written_out(outputs: Mapping[tuple[str, ...], str], 
     if arguments in TELLING:
         assert "[red]RED[/red]" in output, "markup is text"
         assert "\\x1b" in output or "\\u001b" in output
+
+
+def test_a_usage_error_quotes_its_arguments_written_out(world: dict[str, str]) -> None:
+    for arguments, output in outputs_of(MISUSES, world).items():
+        assert "Error" in output, ascii(arguments)
+        assert_harmless(output)
 
 
 def test_an_import_names_its_files_and_its_reasons_written_out(world: dict[str, str]) -> None:
