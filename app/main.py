@@ -1,7 +1,7 @@
 """create_app: the only place where the service is put together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import faiss
 import msgspec
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -80,8 +80,12 @@ ROUTERS = tuple(
 )
 
 
-def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
-    """The service, ready for an ASGI server; everything it needs is opened in its lifespan."""
+def create_app(settings: AppSettings, version: str = "0", more_routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """The service, ready for an ASGI server; everything it needs is opened in its lifespan.
+
+    `more_routers` are those of whoever runs it, documented and guarded like its own.
+    """
+    routers = (*ROUTERS, *more_routers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -102,10 +106,10 @@ def create_app(settings: AppSettings, version: str = "0") -> FastAPI:
         # A redirect would name the scheme that a proxy speaks to this process, and send a client from https to http.
         redirect_slashes=False,
     )
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
     problems.install(app)
-    openapi.install(app, ROUTERS)
+    openapi.install(app, routers)
     serve = settings.serve
     bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes, shared=len({key.name for key in serve.keys}) > 1)
     app.add_middleware(problems.LastResort, bodies=bodies)

@@ -10,6 +10,7 @@ from app.server.connections import Connections
 from app.server.draining import Draining
 from app.server.limits import Limits
 from millirec import __version__
+from millirec.admin.routes import operator_routes
 from millirec.settings import load_settings
 from millirec.terminal import explain
 from recsys.errors import RecsysError
@@ -28,7 +29,9 @@ def create() -> Draining:
         sys.exit(explain(error))
     configure_logging(settings.serve.log_level)
     connections = Connections(Limits.of(settings.serve), observe)
-    service = Draining(create_app(settings.app(), __version__), settings.serve.drain_wait, connections)
+    service = Draining(
+        create_app(settings.app(), __version__, operator_routes(settings)), settings.serve.drain_wait, connections
+    )
     # All that was imported stays: full collections need not look at it again, and hold requests up for less.
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from ssl import get_default_verify_paths
 
+import hypothesis
 import psutil
 import pytest
 from pydantic import SecretStr
@@ -20,6 +21,10 @@ from tests.environment import waiting
 from tests.environment.waiting import WaitUntil
 
 pytest_plugins = ["tests.environment.fixtures"]
+
+# An example takes longer on a busy machine, which is no fault.
+hypothesis.settings.register_profile("millirec", deadline=None)
+hypothesis.settings.load_profile("millirec")
 
 # Each HTTP client reads a file of certificates whole, which takes longer than what most tests ask of it; of a folder it
 # reads what it needs, and no test speaks TLS. The programs that tests start inherit it.

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from app.http.dependencies import scopes_of
 from app.http.problems import MEDIA_TYPE
-from app.http.schemas import admin, events, recommendations, rollouts
+from app.http.schemas import admin, events, operations, recommendations, rollouts
 from app.settings import Scope
 from recsys.recommender.placement import Placement, PlacementChange
 from recsys.stores.receipts import ErasureReceipt
@@ -51,6 +51,15 @@ _BODIES = (
     rollouts.RolloutsAnswer,
     events.MoveAnswer,
     events.MovesAnswer,
+    operations.LetterParams,
+    operations.LettersAnswer,
+    operations.LetterContent,
+    operations.ReplayBody,
+    operations.DiscardBody,
+    operations.LettersChanged,
+    operations.ImportsAnswer,
+    operations.ChecksAnswer,
+    operations.VersionDifference,
     events.Health,
     events.Problem,
 )

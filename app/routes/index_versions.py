@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from app.http.dependencies import Administering, Services, Use, decode_body, json_response
 from app.http.openapi import gives, takes
 from app.http.schemas.events import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
+from app.http.schemas.operations import CheckAnswer, ChecksAnswer
 from app.http.schemas.rollouts import PromoteBody
 from recsys.errors import StoreUnavailable
 from recsys.models.manifest import VERSION_PATTERN, AliasMove
@@ -46,6 +47,15 @@ async def list_versions(services: Use, _: Administering) -> Response:
             ],
             fallback=None if fallback is None else f"{fallback}: {fallback.detail}",
         )
+    )
+
+
+@router.get("/{version}/checks", responses=gives(ChecksAnswer, 404, 422, 503), response_class=Response)
+async def checks(services: Use, _: Administering, version: VersionId) -> Response:
+    """What the gate checked before it let a version be published."""
+    manifest = await services.watcher.ask(services.registry.manifest, version)
+    return json_response(
+        ChecksAnswer(version, msgspec.convert(manifest.parameters.get("checks", []), list[CheckAnswer]))
     )
 
 

@@ -9,7 +9,7 @@ from millirec.console.panels.rollout_dialog import move
 from millirec.console.panels.version_compare import compare
 from millirec.console.panels.version_list import VersionList
 from millirec.console.panels.version_plot import VersionPlot
-from millirec.console.service.client import ApiClient, ApiProblem, may_administer
+from millirec.console.service.client import ApiClient, ApiProblem
 from millirec.console.service.monitor import Monitor
 from millirec.console.widgets.notices import banner, empty
 from millirec.console.widgets.page_registry import page
@@ -68,12 +68,11 @@ class VersionsPage:
             await _show_history(self._api)
 
     async def _compare(self, first: str, second: str) -> None:
-        await may_administer(self._api)
         by_name = {version["version"]: version for version in self._answer["versions"]}
         self._compared.clear()
         self._compared.set_visibility(True)
         with self._compared:
-            await compare(by_name[first], by_name[second])
+            await compare(self._api, by_name[first], by_name[second])
 
     async def _change(self, path: str, reason: str, title: str) -> None:
         await move(self._api, self._monitor, path, reason, title)

@@ -1,24 +1,25 @@
 """Dead letters on the screen: counted by reason, shown, replayed, and discarded after a question."""
 
+import base64
 from collections import Counter
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
-from millirec.console.service.admin_store import AdminStore
-from millirec.console.service.client import ApiClient, may_administer
+from millirec.console.service.client import ApiClient, ApiDown, ApiProblem
 from millirec.console.widgets.dialogs import ask_confirmation, ask_reason
 from millirec.console.widgets.notices import empty
-from recsys.errors import RecsysError
 from recsys.observability.printable import printable
-from recsys.stores.dead_letters.protocol import Content, DeadLetter, LetterQuery, Status
 
-T = TypeVar("T")
+Json = dict[str, Any]
+WAITING, ALL = "waiting", "all"
+STATUSES = [WAITING, "replayed", "discarded", ALL]
+REPLAY_SECONDS = 70.0
 LIMIT = 1_000
 SHOWN_BYTES = 4_000
-ALL = "all"
 SECONDS = "%Y-%m-%d %H:%M:%S"
 COLUMNS: list[dict[Any, Any]] = [
     {"name": "last_seen", "label": "Last seen", "field": "last_seen", "align": "left", "sortable": True},
@@ -33,17 +34,14 @@ COLUMNS: list[dict[Any, Any]] = [
 class LettersTable:
     """One person's table; every decision is recorded with their name."""
 
-    def __init__(self, admin_store: AdminStore, api: ApiClient) -> None:
-        self._admin_store = admin_store
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
-        self._letters: dict[str, DeadLetter] = {}
+        self._letters: dict[str, Json] = {}
 
     async def build(self) -> None:
         """Draw the filters, the table and its buttons."""
         with ui.row().classes("w-full items-center gap-3"):
-            self._status = ui.select(
-                [*(status.value for status in Status), ALL], label="Status", value=Status.WAITING.value
-            )
+            self._status = ui.select(STATUSES, label="Status", value=WAITING)
             self._status.props("dense outlined options-dense").classes("min-w-36").on_value_change(self.refresh)
             self._reason = ui.input("Reason has in it").props("dense outlined clearable debounce=400")
             self._reason.on_value_change(self.refresh)
@@ -61,21 +59,19 @@ class LettersTable:
 
     async def refresh(self) -> None:
         """Load the letters of the filters and draw them."""
-        await may_administer(self._api)
-        status = None if self._status.value == ALL else Status(self._status.value)
-        query = LetterQuery(status, (self._reason.value or "").strip(), limit=LIMIT)
+        reason = (self._reason.value or "").strip()
         self._summary.clear()
         try:
-            letters = await self._admin_store.letters(query)
-        except RecsysError as error:
+            answer = await self._api.get("/dead-letters", status=self._status.value, reason=reason or None, limit=LIMIT)
+        except (ApiDown, ApiProblem) as error:
             letters = []
             with self._summary:
-                ui.label(printable(f"Dead letters cannot be read: {error}")).classes("text-negative")
-                ui.label("The console needs the settings `log.path` of the consumers, and their disk or bucket.")
+                ui.label(f"Dead letters cannot be read: {error}").classes("text-negative")
         else:
+            letters = answer["letters"]
             with self._summary:
-                _summary(letters, status)
-        self._letters = {letter.letter: letter for letter in letters}
+                _summary(letters, self._status.value)
+        self._letters = {letter["letter"]: letter for letter in letters}
         self._table.rows = [_row(letter) for letter in letters]
         self._table.selected = []
         self._table.set_visibility(bool(letters))
@@ -85,7 +81,7 @@ class LettersTable:
     def _count(self) -> None:
         self._chosen.set_text(f"{len(self._picked())} of {len(self._letters)} chosen")
 
-    def _picked(self) -> list[DeadLetter]:
+    def _picked(self) -> list[Json]:
         return [self._letters[row["letter"]] for row in self._table.selected if row["letter"] in self._letters]
 
     async def _open(self, event: GenericEventArguments) -> None:
@@ -97,10 +93,12 @@ class LettersTable:
         for letter in self._picked()[:1]:
             await self._show(letter)
 
-    async def _show(self, letter: DeadLetter) -> None:
-        content = await self._tried(self._admin_store.content(letter))
+    async def _show(self, letter: Json) -> None:
+        content = await self._answer(self._api.get_raw(f"/dead-letters/{letter['letter']}"))
+        if content is None:
+            return
         with ui.dialog() as dialog, ui.card().classes("w-full").style("max-width: 48rem"):
-            _inside(letter, content)
+            _inside(content)
             ui.button("Close", on_click=dialog.close).props("no-caps flat autofocus").classes("self-end")
         await dialog
         dialog.delete()
@@ -110,9 +108,9 @@ class LettersTable:
         if not chosen:
             ui.notify("Choose letters first.")
         elif await ask_confirmation(f"Send {len(chosen)} messages again, as they came?", "Replay"):
-            sent = await self._tried(self._admin_store.replay(chosen, self._api.person))
-            if sent is not None:
-                ui.notify(f"{sent} replayed; what is still wrong will wait again", type="positive")
+            replayed = await self._decide("replay", chosen)
+            if replayed is not None:
+                ui.notify(f"{replayed} replayed; what is still wrong will wait again", type="positive")
             await self.refresh()
 
     async def _ask_to_discard(self) -> None:
@@ -123,21 +121,28 @@ class LettersTable:
         text = "Their messages are erased for good; what is left says who did it and why."
         reason = await ask_reason(self._api, f"Give {len(chosen)} letters up?", text, "Discard", danger=True)
         if reason:
-            await self._tried(self._admin_store.discard(chosen, self._api.person, reason))
+            await self._decide("discard", chosen, reason=reason)
             await self.refresh()
 
-    async def _tried(self, call: Awaitable[T]) -> T | None:
-        await may_administer(self._api)
+    async def _decide(self, decision: str, chosen: list[Json], **body: str) -> int | None:
+        """Replay or discard letters; return how many, or `None` after a notice of what went wrong."""
+        body = body | ({"person": self._api.person} if self._api.person else {})
+        letters = {"letters": [letter["letter"] for letter in chosen]}
+        call = self._api.post(f"/dead-letters/{decision}", letters | body, timeout=REPLAY_SECONDS)
+        answer = await self._answer(call)
+        return None if answer is None else int(answer["changed"])
+
+    async def _answer(self, call: Awaitable[Any]) -> Any | None:
         try:
             return await call
-        except RecsysError as error:
-            ui.notify(printable(str(error)), type="negative")
+        except (ApiDown, ApiProblem) as error:
+            ui.notify(str(error), type="negative")
             return None
 
 
-def _summary(letters: list[DeadLetter], status: Status | None) -> None:
+def _summary(letters: list[Json], status: str) -> None:
     if not letters:
-        if status is Status.WAITING:
+        if status == WAITING:
             empty("No message waits", "A message that cannot be applied comes here, with its reason.", "done_all")
         else:
             empty("No letter is like this", "Choose another status, or clear the reason.", "search_off")
@@ -145,49 +150,48 @@ def _summary(letters: list[DeadLetter], status: Status | None) -> None:
     suffix = f", the newest {LIMIT:,}" if len(letters) == LIMIT else ""
     ui.label(f"{len(letters):,} {'letters' if len(letters) > 1 else 'letter'}{suffix}").classes("font-medium")
     with ui.element("div").classes("grid gap-x-4 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
-        for (field, reason), count in Counter((letter.field, letter.reason) for letter in letters).most_common(8):
+        for (field, reason), count in Counter((letter["field"], letter["reason"]) for letter in letters).most_common(8):
             ui.label(f"{count:,}").classes("text-right tabular-nums")
-            ui.label(printable(f"{field}: {reason}")).classes("break-words min-w-0")
+            ui.label(f"{field}: {reason}").classes("break-words min-w-0")
 
 
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "letter": letter.letter,
-        "status": letter.status.value,
-        "field": printable(letter.field),
-        "reason": printable(letter.reason),
-        "seen": letter.times_seen,
-        "size": letter.size,
-        "last_seen": f"{letter.last_seen:{SECONDS}}",
-    }
+def _row(letter: Json) -> Json:
+    copied = {name: letter[name] for name in ("letter", "status", "field", "reason", "size")}
+    return copied | {"seen": letter["times_seen"], "last_seen": _time(letter["last_seen"])}
 
 
-def _inside(letter: DeadLetter, content: Content | None) -> None:
-    ui.label(f"Letter {letter.letter}").classes("font-medium")
+def _time(text: str) -> str:
+    return f"{datetime.fromisoformat(text):{SECONDS}}"
+
+
+def _inside(content: Json) -> None:
+    """Draw a letter and its message; what the message holds is written out safely."""
+    letter = content["letter"]
+    ui.label(f"Letter {letter['letter']}").classes("font-medium")
     details = {
-        "reason": f"{letter.field}: {letter.reason}",
-        "status": letter.status.value,
-        "from": f"{letter.partition}, offset {letter.offset:,}",
-        "times seen": str(letter.times_seen),
-        "first and last": f"{letter.first_seen:{SECONDS}} and {letter.last_seen:{SECONDS}}",
-        "decided by": letter.by,
-        "why": letter.why,
-        "key": None if content is None else content.key,
+        "reason": f"{letter['field']}: {letter['reason']}",
+        "status": letter["status"],
+        "from": f"{letter['partition']}, offset {letter['offset']:,}",
+        "times seen": str(letter["times_seen"]),
+        "first and last": f"{_time(letter['first_seen'])} and {_time(letter['last_seen'])}",
+        "decided by": letter.get("by"),
+        "why": letter.get("comment"),
+        "key": letter.get("key"),
     }
-    headers = {} if content is None else {f"header {name}": readable(value) for name, value in content.headers.items()}
+    headers = {f"header {name}": readable(base64.b64decode(value)) for name, value in content["headers"].items()}
     with ui.element("div").classes("grid gap-x-4 gap-y-1 w-full text-sm").classes("grid-cols-[max-content_1fr]"):
         for name, value in {**details, **headers}.items():
             if value is not None:
                 ui.label(printable(name)).classes("m-dim")
                 ui.label(printable(value)).classes("break-all min-w-0")
-    if content is None:
+    if content.get("value") is None:
         ui.label("The message is erased.")
         return
-    ui.label(f"The message, {len(content.value):,} bytes:").classes("text-sm m-dim")
-    text = readable(content.value)
-    ui.label(text).classes("w-full m-mono text-sm whitespace-pre-wrap break-all max-h-80 overflow-auto").props(
-        "tabindex=0"
-    )
+    message = base64.b64decode(content["value"])
+    ui.label(f"The message, {len(message):,} bytes:").classes("text-sm m-dim")
+    ui.label(readable(message)).classes(
+        "w-full m-mono text-sm whitespace-pre-wrap break-all max-h-80 overflow-auto"
+    ).props("tabindex=0")
 
 
 def readable(value: bytes) -> str:

@@ -1,26 +1,20 @@
 """Two versions side by side: metrics at once, items and answers once the artefacts are read."""
 
-import asyncio
-import json
-import sys
 from typing import Any
 
-import structlog
 from nicegui import ui
 
+from millirec.console.service.client import ApiClient, ApiDown, ApiProblem
 from millirec.console.widgets.notices import banner
 
-log = structlog.get_logger()
 Json = dict[str, Any]
-PATIENCE = 120.0
+PATIENCE = 150.0
 """Seconds that reading both artefacts and answering some hundred users may take."""
 LONGEST = 100
 """Characters of a parameter and its change; the command shows longer ones."""
-_one_at_a_time = asyncio.Semaphore(1)
-"""A comparison holds both versions in memory."""
 
 
-async def compare(first: Json, second: Json) -> None:
+async def compare(api: ApiClient, first: Json, second: Json) -> None:
     """Draw what changes from `first` to `second`, two of the versions that GET /versions answers with."""
     with ui.row().classes("w-full items-center gap-2"):
         ui.label("From").classes("m-dim")
@@ -35,13 +29,16 @@ async def compare(first: Json, second: Json) -> None:
             with ui.row().classes("items-center gap-3") as waiting:
                 ui.spinner()
                 ui.label("Reading both artefacts ...").classes("m-dim")
-    difference = await _difference(first["version"], second["version"])
-    waiting.delete()
-    with rest:
-        if isinstance(difference, str):
-            banner(difference, kind="warn", icon="warning")
-        else:
+    path = f"/versions/{first['version']}/difference/{second['version']}"
+    try:
+        difference = await api.get(path, timeout=PATIENCE)
+    except (ApiDown, ApiProblem) as problem:
+        with rest:
+            banner(f"Not compared: {problem}", kind="warn", icon="warning")
+    else:
+        with rest:
             _facts(difference)
+    waiting.delete()
 
 
 def _metrics(first: dict[str, float], second: dict[str, float]) -> None:
@@ -87,25 +84,3 @@ def _facts(difference: Json) -> None:
         with ui.row().classes("w-full gap-x-3 gap-y-0"):
             ui.label(title).classes("m-dim w-44")
             ui.label(text).classes("flex-1 min-w-[200px] break-words")
-
-
-async def _difference(first: str, second: str) -> Json | str:
-    """Return what `versions diff` prints, run in a process of its own, or why it failed."""
-    arguments = [sys.executable, "-m", "millirec", "versions", "diff", first, second, "--json"]
-    async with _one_at_a_time:
-        process = await asyncio.create_subprocess_exec(
-            *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            out, error = await asyncio.wait_for(process.communicate(), PATIENCE)
-        except TimeoutError:
-            return "This took too long; on a machine near the registry: millirec versions diff."
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    if process.returncode:
-        log.warning("comparing versions failed", error=error.decode(errors="replace")[-2000:])
-        return "This console cannot read the registry (settings: registry). Metrics are compared all the same."
-    difference: Json = json.loads(out)
-    return difference

@@ -72,16 +72,16 @@ class ApiClient:
         by = f" (by {self.person})"
         return reason[: MAX_REASON - len(by)] + by
 
-    async def get(self, path: str, **params: Any) -> Any:
+    async def get(self, path: str, timeout: float | None = None, **params: Any) -> Any:
         """Return the JSON at `path`, fit to be shown. None parameters are left out; repeated on 503."""
-        return _shown(await self.get_raw(path, **params))
+        return _shown(await self.get_raw(path, timeout, **params))
 
-    async def get_raw(self, path: str, **params: Any) -> Any:
+    async def get_raw(self, path: str, timeout: float | None = None, **params: Any) -> Any:
         """Return the JSON at `path` as it is stored: for what is edited and sent back."""
         query = {name: value for name, value in params.items() if value is not None}
         for pause in (*(PAUSE * 2**n for n in range(RETRIES)), None):
             try:
-                return await self._call("GET", path, query, None, None)
+                return await self._call("GET", path, query, None, timeout)
             except (ApiDown, ApiProblem) as error:
                 if pause is None or (isinstance(error, ApiProblem) and error.status != 503):
                     raise
@@ -115,11 +115,6 @@ class ApiClient:
         if response.is_success:
             return response.json() if response.content else None
         raise _problem(response)
-
-
-async def may_administer(api: ApiClient) -> None:
-    """Check that this person may administer; raises what `ApiClient.get` raises. For what bypasses the service."""
-    await api.get("/placements")
 
 
 def _shown(value: Any) -> Any:

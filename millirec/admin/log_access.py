@@ -1,47 +1,64 @@
-"""What the console reads besides the API: dead letters, imports and manifests; in threads, with a timeout."""
+"""Access to dead letters and import reports for operators: in threads, each call bounded in time."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from app.http.admission import Admission
 from ingest.batch.checkpoint import ImportFolder
 from ingest.batch.report import FileReport
 from ingest.maintenance.replay import replay
 from millirec.settings import Settings
 from recsys.background import Bounded
-from recsys.errors import LogUnavailable, TopicUnavailable
-from recsys.stores.dead_letters import open_dead_letters
+from recsys.errors import LogUnavailable, NotFound, TopicUnavailable
+from recsys.stores.dead_letters import DeadLetters, open_dead_letters
 from recsys.stores.dead_letters.protocol import Content, DeadLetter, LetterQuery
-from recsys.stores.model_registry import open_index_registry
 from recsys.stores.topic import open_interaction_topic
 
 T = TypeVar("T")
 READ_SECONDS = 10.0
 WRITE_SECONDS = 60.0
 MAX_REPORTS = 20
+MAX_CALLS = 8
+"""Reads and decisions at a time."""
 
 
-class AdminStore:
-    """Access to log, topic and registry. Every call raises `LogUnavailable` or `RegistryUnavailable`."""
+class LogAccess:
+    """What operators read and decide beside the topic. Every call raises `LogUnavailable`, or `Overloaded`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._dead_letters = open_dead_letters(settings.log)
         self._calls = Bounded()
+        self._slots = Admission(MAX_CALLS)
 
-    def lacks_log(self) -> str | None:
-        """Return the configured path of the log where that folder does not exist on this machine, else None."""
+    @cached_property
+    def _dead_letters(self) -> DeadLetters:
+        # Opened when first needed: the table engine takes memory that most replicas never use.
+        return open_dead_letters(self._settings.log)
+
+    def require_log(self) -> None:
+        """Raises `NotFound` where the folder of the log does not exist on this machine."""
         path = self._settings.log.path
-        return None if "://" in path or Path(path).is_dir() else path
+        if "://" not in path and not Path(path).is_dir():
+            raise NotFound("interaction log, which is made when the first messages are consumed, at", path)
 
     async def letters(self, query: LetterQuery) -> list[DeadLetter]:
-        """Return the dead letters of a query."""
-        return await self._bounded(READ_SECONDS, self._dead_letters.letters, query)
+        """Return the dead letters of a query, those seen last first."""
+        return await self._bounded(READ_SECONDS, lambda: self._dead_letters.letters(query))
+
+    async def named(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """Return the letters with these whole ids. Raises `NotFound` naming the first that does not exist."""
+        letters = {letter.letter: letter for letter in await self.letters(LetterQuery(None, ids=ids))}
+        missing = next((name for name in ids if name not in letters), None)
+        if missing is not None:
+            raise NotFound("dead letter", missing)
+        return [letters[name] for name in dict.fromkeys(ids)]
 
     async def content(self, letter: DeadLetter) -> Content | None:
-        """Return the message of a letter, None where it is erased."""
+        """Return the message of a letter, `None` where it is erased."""
         return (await self._bounded(READ_SECONDS, self._dead_letters.content, [letter])).get(letter.letter)
 
     async def replay(self, letters: Sequence[DeadLetter], by: str) -> int:
@@ -55,22 +72,19 @@ class AdminStore:
         except TimeoutError as error:
             raise TopicUnavailable(f"not all could be sent within {WRITE_SECONDS:g} s; the rest still wait") from error
 
-    async def discard(self, letters: Sequence[DeadLetter], by: str, reason: str) -> None:
-        """Erase the messages of letters and record who did it and why."""
+    async def discard(self, letters: Sequence[DeadLetter], by: str, reason: str) -> int:
+        """Erase the messages of letters and record who did it and why. Returns how many."""
         await self._bounded(WRITE_SECONDS, self._dead_letters.discard, letters, by, reason, datetime.now(UTC))
+        return len(letters)
 
     async def imports(self) -> list[tuple[datetime, FileReport]]:
         """Return the time and report of each finished import on this machine, the last first."""
         return await self._bounded(READ_SECONDS, _reports, self._settings.ingest.rejected)
 
-    async def newest_checks(self) -> tuple[str, list[dict[str, Any]]] | None:
-        """Return the newest version and the gate's checks: `name`, `setting`, `measured`, `limit`, `passed`."""
-        versions = await self._bounded(READ_SECONDS, open_index_registry(self._settings.registry).versions)
-        return (versions[-1].version, versions[-1].parameters.get("checks", [])) if versions else None
-
     async def _bounded(self, seconds: float, call: Callable[..., T], *arguments: object) -> T:
         try:
-            return await self._calls.run(seconds, call, *arguments)
+            with self._slots.slot("operators"):
+                return await self._calls.run(seconds, call, *arguments)
         except TimeoutError as error:
             raise LogUnavailable(f"there was no answer within {seconds:g} s") from error
 
@@ -80,4 +94,4 @@ def _reports(folder: Path) -> list[tuple[datetime, FileReport]]:
     reports = [
         (datetime.fromtimestamp(file.stat().st_mtime, UTC), ImportFolder(file.parent).report()) for file in files
     ]
-    return [(when, report) for when, report in reports if report is not None]
+    return [(finished, report) for finished, report in reports if report is not None]

@@ -1,0 +1,1 @@
+"""Operations over HTTP that need more than the service imports: dead letters, imports, comparisons of versions."""
