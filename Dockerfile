@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# Three images: `serve` answers HTTP and carries no trainer; `worker` consumes, imports and trains; `console` is the
-# web console, which reads tables but trains nothing.
+# Three images: `serve` answers HTTP and carries no trainer; `worker` consumes, imports, trains, and serves operators;
+# `console` is the web console, which talks HTTP alone.
 #   docker build --target serve --tag millirec:serve .
 #   docker build --target worker --tag millirec:worker .
 #   docker build --target console --tag millirec:console .

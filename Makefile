@@ -102,7 +102,7 @@ lock: .venv/.bootstrap ## Resolve the lock files anew (ARGS=--upgrade for the ne
 	$(COMPILE) $(ARGS) pyproject.toml --all-extras --group dev -o requirements/development.txt
 	$(COMPILE) pyproject.toml --extra standalone -c requirements/development.txt -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml -c requirements/development.txt -o requirements/serve.txt
-	$(COMPILE) pyproject.toml --extra console --extra ingest -c requirements/development.txt -o requirements/console.txt
+	$(COMPILE) pyproject.toml --extra console -c requirements/development.txt -o requirements/console.txt
 	$(COMPILE) --group bootstrap -c requirements/development.txt -o requirements/bootstrap.txt
 
 clean: ## Remove .venv and caches; data in var/ stays

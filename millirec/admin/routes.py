@@ -56,16 +56,6 @@ def _letters(access: LogAccess) -> APIRouter:
         query = LetterQuery(status, params.reason.strip(), params.field, limit=params.limit)
         return json_response(LettersAnswer([_answer(letter) for letter in await access.letters(query)]))
 
-    @router.get("/{letter}", responses=gives(LetterContent, 404, 422, 503), response_class=Response)
-    async def get_letter(_: Administering, letter: Letter) -> Response:
-        """One dead letter with its message, as it came."""
-        access.require_log()
-        [dead_letter] = await access.named([letter])
-        content = await access.content(dead_letter)
-        if content is None:
-            return json_response(LetterContent(_answer(dead_letter)))
-        return json_response(LetterContent(_answer(dead_letter, content.key), dict(content.headers), content.value))
-
     @router.post(
         "/replay",
         responses=gives(LettersChanged, 404, 413, 422, 503),
@@ -91,6 +81,16 @@ def _letters(access: LogAccess) -> APIRouter:
         access.require_log()
         letters = await access.named(body.letters)
         return json_response(LettersChanged(await access.discard(letters, _signed(actor, body.person), body.reason)))
+
+    @router.get("/{letter}/message", responses=gives(LetterContent, 404, 422, 503), response_class=Response)
+    async def get_letter(_: Administering, letter: Letter) -> Response:
+        """One dead letter with its message, as it came."""
+        access.require_log()
+        [dead_letter] = await access.named([letter])
+        content = await access.content(dead_letter)
+        if content is None:
+            return json_response(LetterContent(_answer(dead_letter)))
+        return json_response(LetterContent(_answer(dead_letter, content.key), dict(content.headers), content.value))
 
     return router
 

@@ -39,6 +39,7 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
     ("DELETE", "/placements/banner", None, {"admin"}),
     ("GET", "/versions", None, {"admin"}),
     ("GET", "/versions/history", None, {"admin"}),
+    ("GET", "/versions/first/checks", None, {"admin"}),
     ("POST", "/versions/rollback", {"reason": "try"}, {"admin"}),
     ("POST", "/versions/first/promote", {"reason": "try"}, {"admin"}),
     ("POST", "/versions/first/pin", {"reason": "try"}, {"admin"}),

@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 KEYS = {Scope.ADMIN: "a" * 20, Scope.RECOMMEND: "r" * 20}
 ADMIN = {"X-API-Key": KEYS[Scope.ADMIN], "Content-Type": "application/json"}
 MESSAGE = b'{"kind":"interaction","user_id":"u","item_id":"i","type":"view","event_id":"e"}'
-PATHS = ["/dead-letters", "/dead-letters/00c0ffee00c0ffee", "/imports", "/versions/first/difference/second"]
+PATHS = ["/dead-letters", "/dead-letters/00c0ffee00c0ffee/message", "/imports", "/versions/first/difference/second"]
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ async def test_a_letter_is_listed_looked_into_and_discarded_with_who_and_why(
     letter = dead_letter(settings, b"\xff")
     [listed] = (await client.get("/dead-letters")).json()["letters"]
     assert (listed["letter"], listed["field"], listed["status"]) == (letter, "occurred_at", "waiting")
-    content = (await client.get(f"/dead-letters/{letter}")).json()
+    content = (await client.get(f"/dead-letters/{letter}/message")).json()
     assert base64.b64decode(content["value"]) == b"\xff"
     assert base64.b64decode(content["headers"]["format"]) == b"\xff"
     body = {"letters": [letter], "reason": "played", "person": "ada"}
     assert (await client.post("/dead-letters/discard", json=body)).json() == {"changed": 1}
     [discarded] = open_dead_letters(settings.log).letters(LetterQuery(Status.DISCARDED))
     assert (discarded.by, discarded.why) == ("admin (for ada)", "played")
-    assert (await client.get(f"/dead-letters/{letter}")).json()["value"] is None
+    assert (await client.get(f"/dead-letters/{letter}/message")).json()["value"] is None
     assert (await client.get("/dead-letters")).json() == {"letters": []}
     assert len((await client.get("/dead-letters", params={"status": "all"})).json()["letters"]) == 1
 

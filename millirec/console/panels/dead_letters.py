@@ -94,7 +94,7 @@ class LettersTable:
             await self._show(letter)
 
     async def _show(self, letter: Json) -> None:
-        content = await self._answer(self._api.get_raw(f"/dead-letters/{letter['letter']}"))
+        content = await self._answer(self._api.get_raw(f"/dead-letters/{letter['letter']}/message"))
         if content is None:
             return
         with ui.dialog() as dialog, ui.card().classes("w-full").style("max-width: 48rem"):
