@@ -62,7 +62,7 @@ from recsys.messages.schemas import asyncapi, pretty
 from recsys.observability.unreadable import unreadable_met
 from recsys.stores.feature_store import Reporter, open_feature_store
 from recsys.stores.heartbeat import Heartbeat, process_name
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.receipts import open_erasure_receipts
 from recsys.stores.topic import open_interaction_topic
 
@@ -162,7 +162,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(store.aclose)
     live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     openings = Openings(live_index, settings.registry.cache)
-    registry = open_index_registry(settings.registry, openings.prove)
+    registry = open_model_registry(settings.registry, openings.prove)
     spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit, serve.spool_reserve)
     topic = open_interaction_topic(settings.topic, settings.store)
     producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)

@@ -23,7 +23,7 @@ from recsys.messages.item import Item
 from recsys.models.manifest import Manifest
 from recsys.settings import RegistrySettings, StoreSettings
 from recsys.stores.feature_store import open_feature_store
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.users import HistoryEntry, UserFeatures
 from training.recommender.index_build import build_search_index
@@ -131,7 +131,7 @@ def user_id(row: int) -> str:
 
 def publish(data: Path, settings: Mapping[str, str], population: Population, versions: list[str]) -> int:
     """Publish the same contents under each name, the first of them live; the bytes of one version."""
-    registry = open_index_registry(RegistrySettings(url=settings["MILLIREC_REGISTRY__URL"]))
+    registry = open_model_registry(RegistrySettings(url=settings["MILLIREC_REGISTRY__URL"]))
     manifest, files = population.write_version(data / "built", versions[0])
     for version in versions:
         registry.publish(msgspec.structs.replace(manifest, version=version), files)

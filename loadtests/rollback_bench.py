@@ -27,7 +27,7 @@ from loadtests.population import Population, fill, publish, user_id
 from loadtests.servers import MILLIREC, Server, served
 from millirec.standalone import deployment
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 
 KEY = "rollback-bench-key-0123456789"
 IN_A_ROW = 2_000
@@ -80,7 +80,7 @@ def prepared(data: Path, items: int, users: int) -> dict[str, str]:
     population = Population.generate(items, users, 64)
     publish(data, settings, population, ["bench"])
     fill(settings, population, lambda _: None)
-    registry = open_index_registry(RegistrySettings(url=settings["MILLIREC_REGISTRY__URL"]))
+    registry = open_model_registry(RegistrySettings(url=settings["MILLIREC_REGISTRY__URL"]))
     manifest, files = Population.generate(items, users, 64, seed=8).write_version(data / "built", "other")
     registry.publish(manifest, files)
     key = {"name": "bench", "sha256": sha256(KEY.encode()).hexdigest(), "scopes": ["recommend", "admin"]}
@@ -98,7 +98,7 @@ def measure(
     server: Server, client: httpx.Client, environment: dict[str, str], users: int, connections: int, rounds: int
 ) -> None:
     """Promote and roll back under load, and print when the last old answers came."""
-    registry = open_index_registry(RegistrySettings(url=environment["MILLIREC_REGISTRY__URL"]))
+    registry = open_model_registry(RegistrySettings(url=environment["MILLIREC_REGISTRY__URL"]))
     baseline = answers(client)
     since_call, since_move = [], []
     began = perf_counter()

@@ -30,7 +30,7 @@ from recsys.messages import wire
 from recsys.messages.interaction import Interaction, epoch_ms
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
 from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.topic import Delivered, Outgoing, open_interaction_topic
 from recsys.users import HistoryEntry, UserFeatures
 
@@ -182,7 +182,7 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
     try:
         await fill_histories(stream, store, users, history)
         in_service = VersionsInService(stream.registry, store, 60.0)
-        registry, cache = open_index_registry(stream.registry), stream.registry.cache
+        registry, cache = open_model_registry(stream.registry), stream.registry.cache
         in_service.indexes = tuple(
             Index.open(registry.fetch(version, cache), registry.manifest(version)) for version in versions
         )

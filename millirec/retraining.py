@@ -13,7 +13,7 @@ from millirec.terminal import console
 from recsys.errors import RecsysError
 from recsys.models.manifest import LIVE
 from recsys.scratch import collect
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 
 if TYPE_CHECKING:
     from training.runs.triggers import Schedule, Triggers
@@ -78,7 +78,7 @@ def _reasons_for(settings: Settings, triggers: "Triggers") -> Callable[[], list[
 
     if not triggers:
         return None
-    registry, events = open_index_registry(settings.registry), open_interaction_log(settings.log)
+    registry, events = open_model_registry(settings.registry), open_interaction_log(settings.log)
     watch = None if triggers.drop is None else MetricWatch(settings.train, triggers.drop, triggers.shift_events)
 
     def reasons() -> list[str]:

@@ -13,7 +13,7 @@ from recsys.models.manifest import Manifest, flat
 from recsys.recommender.pipeline import recommend_many
 from recsys.recommender.query import Query
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 
 EXAMPLES = 10
 TOGETHER = 256
@@ -69,7 +69,7 @@ class VersionDiff(msgspec.Struct, frozen=True):
 
 
 def diff_versions(
-    registry: IndexRegistry, settings: RegistrySettings, a: str, b: str, *, users: int, k: int, seed: int = 0
+    registry: ModelRegistry, settings: RegistrySettings, a: str, b: str, *, users: int, k: int, seed: int = 0
 ) -> VersionDiff:
     """Compare two versions by their artefacts alone. Raises `NotFound`, `CorruptArtefact`."""
     first, second = (open_catalogue(registry, settings, version) for version in (a, b))
@@ -86,7 +86,7 @@ def diff_versions(
     )
 
 
-def open_catalogue(registry: IndexRegistry, settings: RegistrySettings, version: str) -> Catalogue:
+def open_catalogue(registry: ModelRegistry, settings: RegistrySettings, version: str) -> Catalogue:
     """Return a version's catalogue as it is served before any item has changed."""
     manifest = registry.manifest(version)
     return Catalogue.of(Index.open(registry.fetch(version, settings.cache), manifest))

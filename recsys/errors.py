@@ -69,7 +69,7 @@ class LogUnavailable(Unavailable):
 
 
 class RegistryUnavailable(Unavailable):
-    """The index registry could not be read or written."""
+    """The model registry could not be read or written."""
 
 
 class CorruptArtefact(RecsysError):

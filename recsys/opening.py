@@ -9,7 +9,7 @@ from recsys.models.manifest import Manifest
 from recsys.recommender.pipeline import recommend
 from recsys.recommender.query import Query
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import IndexRegistry, Proof, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, Proof, open_model_registry
 from recsys.stores.model_registry.local_copy import hold
 
 
@@ -34,7 +34,7 @@ def opened(directory: Path, manifest: Manifest) -> Catalogue:
 def proof_in(cache: Path) -> Proof:
     """The proof that a version is whole in the registry and opens from a copy in `cache`, as in a replica."""
 
-    def prove(registry: IndexRegistry, version: str) -> None:
+    def prove(registry: ModelRegistry, version: str) -> None:
         """Raise `NotFound` or `CorruptArtefact` unless `version` opens and is whole in the registry."""
         manifest = registry.manifest(version)
         opened(registry.fetch(version, cache), manifest)
@@ -43,6 +43,6 @@ def proof_in(cache: Path) -> Proof:
     return prove
 
 
-def open_proving_registry(settings: RegistrySettings) -> IndexRegistry:
+def open_proving_registry(settings: RegistrySettings) -> ModelRegistry:
     """A registry whose aliases move to nothing but versions that can be opened."""
-    return open_index_registry(settings, proof_in(settings.cache))
+    return open_model_registry(settings, proof_in(settings.cache))

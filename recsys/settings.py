@@ -162,7 +162,7 @@ class LogSettings(Section):
 
 
 class RegistrySettings(Section):
-    """The index registry."""
+    """The model registry."""
 
     backend: Literal["object_store", "memory"] = "object_store"
     url: StorageUrl = Field(

@@ -29,7 +29,7 @@ from recsys.messages.wire import invalid_input
 from recsys.recommender.placement import Placement
 from recsys.settings import TimeBounds
 from recsys.stores.feature_store import FeatureStore
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.receipts import ErasureReceipts
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Services:
     watcher: IndexWatcher
     producer: InteractionProducer
     store: FeatureStore
-    registry: IndexRegistry
+    registry: ModelRegistry
     placement_watcher: PlacementWatcher
     receipts: ErasureReceipts
 

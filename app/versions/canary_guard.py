@@ -19,7 +19,7 @@ from recsys.models.manifest import CANARY, AliasMove
 from recsys.observability.throttle import log_throttled
 from recsys.recommender.query import FallbackLevel, Recommendation
 from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.rollouts import advance_canary, stop
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class CanaryGuard:
 
     def __init__(
         self,
-        registry: IndexRegistry,
+        registry: ModelRegistry,
         store: FeatureStore,
         live_index: LiveIndex,
         rollouts: LiveRollouts,

@@ -24,7 +24,7 @@ from recsys.errors import CorruptArtefact, RegistryUnavailable, StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.settings import RegistrySettings
 from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import earlier, previous
 from recsys.stores.model_registry.local_copy import remember, remembered
 
@@ -41,7 +41,7 @@ class IndexWatcher:
 
     def __init__(
         self,
-        registry: IndexRegistry,
+        registry: ModelRegistry,
         settings: RegistrySettings,
         live_index: LiveIndex,
         store: FeatureStore,

@@ -16,7 +16,7 @@ from recsys.models.manifest import Manifest
 from recsys.opening import opened
 from recsys.settings import RegistrySettings
 from recsys.stores.feature_store import FeatureStore
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Openings:
         self._opening = Lock()
         self._ready: LoadedVersion | None = None
 
-    def open(self, registry: IndexRegistry, version: str) -> LoadedVersion:
+    def open(self, registry: ModelRegistry, version: str) -> LoadedVersion:
         """The version as the registry has it. Call it in a thread. Raises `CorruptArtefact`, `NotFound`."""
         manifest = registry.manifest(version)
         with self._opening:
@@ -46,7 +46,7 @@ class Openings:
                 return ready
             return open_directory(registry.fetch(version, self._cache), manifest)
 
-    def prove(self, registry: IndexRegistry, version: str) -> None:
+    def prove(self, registry: ModelRegistry, version: str) -> None:
         """Check that the version is complete in the registry and opens. Call it in a thread."""
         manifest = registry.manifest(version)
         loaded = self._live_index.loaded(version)
@@ -60,7 +60,7 @@ class VersionLoader:
 
     def __init__(
         self,
-        registry: IndexRegistry,
+        registry: ModelRegistry,
         settings: RegistrySettings,
         store: FeatureStore,
         pause: float,
@@ -124,7 +124,7 @@ async def call_registry(calls: Bounded, deadline: float, call: Callable[..., T],
         return await calls.run(deadline, call, *arguments)
     except TimeoutError as error:
         raise RegistryUnavailable(
-            f"the index registry did not answer in {deadline:g} s; what was asked of it may yet happen"
+            f"the model registry did not answer in {deadline:g} s; what was asked of it may yet happen"
         ) from error
 
 

@@ -15,7 +15,7 @@ from recsys.observability.throttle import log_throttled
 from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
 from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
 from recsys.stores.feature_store import PLACEMENTS_CHANNEL, FeatureStore
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 
 log = structlog.get_logger()
 READ_DEADLINE = 5.0
@@ -33,7 +33,7 @@ class PlacementWatcher:
 
     def __init__(
         self,
-        registry: IndexRegistry,
+        registry: ModelRegistry,
         cache: Path,
         store: FeatureStore,
         *,

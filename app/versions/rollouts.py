@@ -13,7 +13,7 @@ from recsys.errors import RegistryUnavailable
 from recsys.experiments.rollout import Rollout, Variant
 from recsys.models.manifest import CANARY, PLACEMENT, SHADOW, AliasMove
 from recsys.observability.throttle import log_throttled
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class RolloutWatcher:
 
     def __init__(
         self,
-        registry: IndexRegistry,
+        registry: ModelRegistry,
         loader: VersionLoader,
         live_index: LiveIndex,
         rollouts: LiveRollouts,

@@ -13,7 +13,7 @@ from recsys.models.manifest import CANARY, AliasMove
 from recsys.observability.throttle import log_throttled
 from recsys.settings import RegistrySettings
 from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import versions_in_service
 from recsys.stores.model_registry.local_copy import hold
 
@@ -32,7 +32,7 @@ class VersionsInService:
         self._settings = settings
         self._store = store
         self._interval = interval
-        self._registry: IndexRegistry | None = None
+        self._registry: ModelRegistry | None = None
         self._refused: dict[str, float] = {}
         self.indexes: tuple[Index, ...] = ()
         self.canary: AliasMove | None = None
@@ -56,18 +56,18 @@ class VersionsInService:
             )
 
     def _open_all(self) -> list[Index]:
-        self._registry = self._registry or open_index_registry(self._settings)
+        self._registry = self._registry or open_model_registry(self._settings)
         self.canary = self._registry.alias(CANARY)
         return list(self._open_each(self._registry, versions_in_service(self._registry)))
 
-    def _open_each(self, registry: IndexRegistry, versions: list[str]) -> Iterator[Index]:
+    def _open_each(self, registry: ModelRegistry, versions: list[str]) -> Iterator[Index]:
         opened = {index.version: index for index in self.indexes}
         for version in versions:
             index = opened.get(version) or self._open(registry, version)
             if index is not None:
                 yield index
 
-    def _open(self, registry: IndexRegistry, version: str) -> Index | None:
+    def _open(self, registry: ModelRegistry, version: str) -> Index | None:
         if monotonic() < self._refused.get(version, 0.0):
             return None
         try:

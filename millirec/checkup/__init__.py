@@ -22,7 +22,7 @@ async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         connections.interaction_topic,
         connections.interaction_log,
         watermarks.watermarks,
-        registry.deep_registry if deep else registry.index_registry,
+        registry.deep_registry if deep else registry.model_registry,
         processes.processes,
         supervised.supervised,
         connections.spool,

@@ -14,7 +14,7 @@ from recsys.errors import RecsysError, StoreUnavailable
 from recsys.models.manifest import LIVE, in_service
 from recsys.stores.feature_store import open_feature_store
 from recsys.stores.heartbeat import REPORT_SECONDS, Instance
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import versions_in_service
 
 SERVE = "serve"
@@ -50,13 +50,13 @@ async def look(settings: Settings) -> list[Finding]:
     if not instances:
         todo = "Start them: millirec serve, millirec consume"
         return [note("processes", "no replica and no consumer runs on this feature store", todo)]
-    registry = await asyncio.to_thread(open_index_registry, settings.registry)
+    registry = await asyncio.to_thread(open_model_registry, settings.registry)
     return await asyncio.to_thread(
         lambda: [*replicas(registry, instances), *consumers(registry, instances), *damage(instances)]
     )
 
 
-def replicas(registry: IndexRegistry, instances: Sequence[Instance]) -> Iterator[Finding]:
+def replicas(registry: ModelRegistry, instances: Sequence[Instance]) -> Iterator[Finding]:
     """Yield findings about the workers of the service: silent ones, and those that answer from other versions."""
     serving = [instance for instance in instances if instance.heartbeat.program == SERVE]
     if not serving:
@@ -68,7 +68,7 @@ def replicas(registry: IndexRegistry, instances: Sequence[Instance]) -> Iterator
     yield from findings or [fine("workers", text)]
 
 
-def _replica(registry: IndexRegistry, instance: Instance) -> Iterator[Finding]:
+def _replica(registry: ModelRegistry, instance: Instance) -> Iterator[Finding]:
     name = f"worker {instance.heartbeat.process}"
     alias = instance.heartbeat.alias
     move = registry.alias(alias)
@@ -96,12 +96,12 @@ def _replica(registry: IndexRegistry, instance: Instance) -> Iterator[Finding]:
         yield wrong(name, text, READ_ITS_LOG, "versions-differ")
 
 
-def _beside(registry: IndexRegistry) -> set[str]:
+def _beside(registry: ModelRegistry) -> set[str]:
     """Return the versions other than live that answer requests: of a canary, a shadow or a placement."""
     return {move.version for alias, move in registry.aliases().items() if in_service(alias) and alias != LIVE}
 
 
-def consumers(registry: IndexRegistry, instances: Sequence[Instance]) -> Iterator[Finding]:
+def consumers(registry: ModelRegistry, instances: Sequence[Instance]) -> Iterator[Finding]:
     """Yield findings about each consumer group: missing, silent or lagging members, and versions they do not load."""
     versions = set(versions_in_service(registry))
     for group in GROUPS:

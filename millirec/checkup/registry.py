@@ -1,4 +1,4 @@
-"""The index registry: whether it can be read and written, what is in it, and where its aliases point."""
+"""The model registry: whether it can be read and written, what is in it, and where its aliases point."""
 
 import asyncio
 import os
@@ -13,16 +13,16 @@ from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailab
 from recsys.models.manifest import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove, in_service
 from recsys.scratch import scratch_folder
 from recsys.stores.leases import open_lease
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import previous
 from recsys.stores.model_registry.pruning import UPLOAD_PATIENCE
 
 LINGERS = timedelta(days=7)
 """A shadow, or a step of a canary, that has been there for so long was forgotten."""
-NAME = "index registry"
+NAME = "model registry"
 
 
-async def index_registry(settings: Settings) -> list[Finding]:
+async def model_registry(settings: Settings) -> list[Finding]:
     """Check that the registry can be read and written, and that its aliases point at usable versions."""
     return await asyncio.to_thread(_examined, settings, deep=False)
 
@@ -35,7 +35,7 @@ async def deep_registry(settings: Settings) -> list[Finding]:
 def _examined(settings: Settings, *, deep: bool) -> list[Finding]:
     url = settings.registry.url
     try:
-        registry = open_index_registry(settings.registry)
+        registry = open_model_registry(settings.registry)
         findings = [_contents(registry), *_left_behind(registry), *_aliases(registry)]
         findings += _files(registry) if deep else []
         _try_to_write(settings)
@@ -55,7 +55,7 @@ def _try_to_write(settings: Settings) -> None:
         return  # somebody else's checkup wrote
 
 
-def _contents(registry: IndexRegistry) -> Finding:
+def _contents(registry: ModelRegistry) -> Finding:
     versions = registry.versions()
     live = registry.alias(LIVE)
     if live is None:
@@ -67,14 +67,14 @@ def _contents(registry: IndexRegistry) -> Finding:
     return fine(NAME, f"read and written; {len(versions)} versions; live is {live.version}")
 
 
-def _left_behind(registry: IndexRegistry) -> Iterator[Finding]:
+def _left_behind(registry: ModelRegistry) -> Iterator[Finding]:
     uploads = registry.collect(datetime.now(UTC) - UPLOAD_PATIENCE, dry_run=True)
     if uploads:
         text = f"{len(uploads)} uploads never came to their end: {', '.join(uploads)}"
         yield note("uploads", text, "Nobody sees them; remove them: millirec versions collect", "registry-leftovers")
 
 
-def _aliases(registry: IndexRegistry) -> Iterator[Finding]:
+def _aliases(registry: ModelRegistry) -> Iterator[Finding]:
     moves = registry.aliases()
     findings = [
         *_rollback(registry),
@@ -83,7 +83,7 @@ def _aliases(registry: IndexRegistry) -> Iterator[Finding]:
     yield from findings or [fine("aliases", ", ".join(sorted(moves)) or "none")]
 
 
-def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Finding]:
+def _alias(registry: ModelRegistry, alias: str, move: AliasMove) -> Iterator[Finding]:
     name = f"alias {alias}"
     away = 'millirec versions rollback -r "..."' if alias == LIVE else f'millirec versions clear {alias} -r "..."'
     section = "version-refused" if alias == LIVE else "aliases"
@@ -102,7 +102,7 @@ def _alias(registry: IndexRegistry, alias: str, move: AliasMove) -> Iterator[Fin
         yield from _rollout(name, move, away)
 
 
-def _rollback(registry: IndexRegistry) -> Iterator[Finding]:
+def _rollback(registry: ModelRegistry) -> Iterator[Finding]:
     earlier = previous(registry)
     if earlier is not None and registry.manifest(earlier).format_version != FORMAT_VERSION:
         text = f"a rollback would bring back {earlier}, whose format this release does not read"
@@ -122,7 +122,7 @@ def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:
         yield note(name, text, todo, "aliases")
 
 
-def _files(registry: IndexRegistry) -> Iterator[Finding]:
+def _files(registry: ModelRegistry) -> Iterator[Finding]:
     # Here, because it takes the recommender and a second, which no other check needs.
     from recsys.opening import opened
 

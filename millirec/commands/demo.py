@@ -16,7 +16,7 @@ from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.errors import NotFound
 from recsys.models.manifest import LIVE
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 
 FIRST_YEAR = "online_retail_ii_2009_2010.parquet"
 SECOND_YEAR = "online_retail.parquet"
@@ -78,7 +78,7 @@ def prepare(settings: Settings) -> None:
 
     Two versions, so that there is something to roll back to.
     """
-    registry = open_index_registry(settings.registry)
+    registry = open_model_registry(settings.registry)
     source = shipped_data()
     if registry.alias(LIVE) is None:
         console.rule("the shop's first year")

@@ -17,7 +17,7 @@ from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout
 from recsys.experiments.shadow import report
 from recsys.models.manifest import CANARY, LIVE, SHADOW, AliasMove
 from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore, open_feature_store
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.rollouts import SHADOW_SHARE, advance_canary, start_canary, start_shadow, stop
 
 T = TypeVar("T")
@@ -160,12 +160,12 @@ def stop_shadow(reason: Reason) -> None:
 
 def _stop(alias: str, reason: str) -> None:
     settings = load_settings()
-    registry = open_index_registry(settings.registry)
+    registry = open_model_registry(settings.registry)
     _announce(settings, stop(registry, alias, actor=getpass.getuser(), reason=reason))
 
 
 def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:
-    move = open_index_registry(settings.registry).alias(alias)
+    move = open_model_registry(settings.registry).alias(alias)
     if move is None or move.rollout is None:
         raise NotFound("rollout", alias)
     return move, move.rollout

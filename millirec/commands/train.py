@@ -15,7 +15,7 @@ from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.models.manifest import CANARY, LIVE
 from recsys.stores.feature_store import VERSIONS_CHANNEL
-from recsys.stores.model_registry import IndexRegistry, aliases
+from recsys.stores.model_registry import ModelRegistry, aliases
 from recsys.stores.model_registry.rollouts import start_canary
 
 NO_REASON = "training"
@@ -153,7 +153,7 @@ def train_version(
 
 
 def _put_in_service(
-    settings: Settings, registry: IndexRegistry, version: str, actor: str, reason: str, canary: bool
+    settings: Settings, registry: ModelRegistry, version: str, actor: str, reason: str, canary: bool
 ) -> None:
     """Promote the version, or start it as a canary; neither while a canary runs, which a move would end."""
     running = registry.alias(CANARY)

@@ -11,7 +11,7 @@ from millirec.commands import versions_files, versions_moves
 from millirec.settings import load_settings
 from millirec.terminal import console, print_json
 from recsys.models.manifest import DELETED, LIVE, Manifest, flat
-from recsys.stores.model_registry import IndexRegistry, aliases, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, aliases, open_model_registry
 
 if TYPE_CHECKING:
     from millirec.version_diff import VersionDiff
@@ -26,7 +26,7 @@ SHOWN_METRICS = ("recall@20", "ndcg@20")
 @app.command("list")
 def list_versions(json: Json = False) -> None:
     """List every version, oldest first, with the aliases that point at it."""
-    registry = open_index_registry(load_settings().registry)
+    registry = open_model_registry(load_settings().registry)
     pointing = _pointing(registry)
     versions = registry.versions()
     if json:
@@ -47,7 +47,7 @@ def list_versions(json: Json = False) -> None:
 @app.command()
 def show(version: Version = LIVE, json: Json = False) -> None:
     """Show what a version contains, how it was trained, and its metrics."""
-    registry = open_index_registry(load_settings().registry)
+    registry = open_model_registry(load_settings().registry)
     manifest = registry.manifest(_resolved(registry, version))
     if json:
         print_json(manifest)
@@ -70,7 +70,7 @@ def history(
     json: Json = False,
 ) -> None:
     """List the moves of aliases, oldest first: who moved which alias where, when and why."""
-    moves = open_index_registry(load_settings().registry).history(alias)
+    moves = open_model_registry(load_settings().registry).history(alias)
     if json:
         print_json(moves)
         return
@@ -100,7 +100,7 @@ def diff(
     from millirec.version_diff import diff_versions
 
     settings = load_settings()
-    registry = open_index_registry(settings.registry)
+    registry = open_model_registry(settings.registry)
     first, second = (_resolved(registry, version) for version in (a, b))
     difference = diff_versions(registry, settings.registry, first, second, users=users, k=k, seed=seed)
     if json:
@@ -167,7 +167,7 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
 
 
-def _pointing(registry: IndexRegistry) -> dict[str, list[str]]:
+def _pointing(registry: ModelRegistry) -> dict[str, list[str]]:
     """Return the aliases of each version that has any, sorted."""
     names: dict[str, list[str]] = {}
     for alias, version in sorted(aliases.aliases_of(registry).items()):
@@ -175,7 +175,7 @@ def _pointing(registry: IndexRegistry) -> dict[str, list[str]]:
     return names
 
 
-def _resolved(registry: IndexRegistry, version: str) -> str:
+def _resolved(registry: ModelRegistry, version: str) -> str:
     return aliases.aliases_of(registry).get(version, version)
 
 

@@ -11,7 +11,7 @@ import typer
 from millirec.settings import load_settings
 from millirec.terminal import console
 from recsys.errors import InvalidInput
-from recsys.stores.model_registry import open_index_registry, pruning
+from recsys.stores.model_registry import open_model_registry, pruning
 from recsys.stores.model_registry.archive import export_version, import_version
 
 AGE = re.compile(r"(\d{1,5})([mhdw])")
@@ -40,7 +40,7 @@ def prune(
 
     What is left of uploads that never came to their end goes too.
     """
-    registry, age = open_index_registry(load_settings().registry), _age(older_than)
+    registry, age = open_model_registry(load_settings().registry), _age(older_than)
     if dry_run:
         gone = pruning.prunable(registry, keep, age)
     else:
@@ -56,7 +56,7 @@ def collect(
     dry_run: Dry = False,
 ) -> None:
     """Remove what is left of uploads and deletions that never came to their end; no reader sees them."""
-    registry = open_index_registry(load_settings().registry)
+    registry = open_model_registry(load_settings().registry)
     _tell(pruning.collect(registry, _age(older_than), dry_run=dry_run), dry_run)
 
 
@@ -66,7 +66,7 @@ def export(
 ) -> None:
     """Write a version to one file, for another registry."""
     settings = load_settings()
-    export_version(open_index_registry(settings.registry), version, settings.registry.cache, file)
+    export_version(open_model_registry(settings.registry), version, settings.registry.cache, file)
     console.print(f"{version} -> {file} ({file.stat().st_size / 1e6:,.1f} MB)", highlight=False)
 
 
@@ -75,7 +75,7 @@ def import_(
 ) -> None:
     """Publish a version from one file, every checksum verified; promote it to put it in service."""
     settings = load_settings()
-    manifest = import_version(open_index_registry(settings.registry), file, settings.registry.cache)
+    manifest = import_version(open_model_registry(settings.registry), file, settings.registry.cache)
     console.print(f"published {manifest.version}: {manifest.items:,} items", highlight=False)
 
 

@@ -11,7 +11,7 @@ from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.models.manifest import LIVE, AliasMove
 from recsys.stores.feature_store import VERSIONS_CHANNEL
-from recsys.stores.model_registry import aliases, open_index_registry
+from recsys.stores.model_registry import aliases, open_model_registry
 
 Version = Annotated[str, typer.Argument(help="An index version.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]
@@ -47,19 +47,19 @@ def rollback(reason: Reason) -> None:
 def clear(alias: Annotated[str, typer.Argument(help="Any alias but `live`.")], reason: Reason) -> None:
     """Clear an alias, so that it points at no version."""
     settings = load_settings()
-    registry = open_index_registry(settings.registry)
+    registry = open_model_registry(settings.registry)
     _announce(settings, registry.move_alias(alias, None, actor=getpass.getuser(), reason=reason))
 
 
 def pin(version: Version, reason: Reason) -> None:
     """Keep a version from being pruned or deleted."""
-    move = aliases.pin(open_index_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
+    move = aliases.pin(open_model_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
     console.print(f"{version} is kept: {move.reason}", highlight=False)
 
 
 def unpin(version: Version, reason: Reason) -> None:
     """Let a pinned version be pruned or deleted again."""
-    aliases.unpin(open_index_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
+    aliases.unpin(open_model_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
     console.print(f"{version} is no longer pinned", highlight=False)
 
 

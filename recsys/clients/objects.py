@@ -1,4 +1,4 @@
-"""What the index registry does with an object store: verbs that say what failed, and append-only sequences.
+"""What the model registry does with an object store: verbs that say what failed, and append-only sequences.
 
 A sequence is `{folder}/{sequence:08d}.json`, one object per entry, each created if absent: two writers cannot both
 be the next, the newest entry holds, and all of them are the audit log.
@@ -47,7 +47,7 @@ def translated(action: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
-        raise RegistryUnavailable(f"the index registry cannot {action}: {str(error).partition(chr(10))[0]}") from error
+        raise RegistryUnavailable(f"the model registry cannot {action}: {str(error).partition(chr(10))[0]}") from error
 
 
 def object_store(url: str) -> "ObjectStore":

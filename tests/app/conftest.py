@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.settings import ApiKey, AppSettings, Scope, ServeSettings
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from tests.environment.versions import publish_small_version
 
@@ -42,9 +42,9 @@ def guarded(settings: AppSettings) -> AppSettings:
 
 
 @pytest.fixture
-def registry(settings: AppSettings, tmp_path: Path) -> IndexRegistry:
+def registry(settings: AppSettings, tmp_path: Path) -> ModelRegistry:
     """Versions `first` (live) and `second`."""
-    opened = open_index_registry(settings.registry)
+    opened = open_model_registry(settings.registry)
     publish_small_version(opened, tmp_path / "built", "first", seed=1)
     publish_small_version(opened, tmp_path / "built", "second", seed=2)
     promote(opened, "first", actor="test", reason="start")
@@ -63,12 +63,12 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def client(settings: AppSettings, registry: IndexRegistry) -> AsyncIterator[httpx.AsyncClient]:
+async def client(settings: AppSettings, registry: ModelRegistry) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(create_app(settings)) as opened:
         yield opened
 
 
 @pytest.fixture
-async def guarded_client(guarded: AppSettings, registry: IndexRegistry) -> AsyncIterator[httpx.AsyncClient]:
+async def guarded_client(guarded: AppSettings, registry: ModelRegistry) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(create_app(guarded)) as opened:
         yield opened

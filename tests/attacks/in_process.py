@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from app.settings import AppSettings, ServeSettings
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from tests.environment.versions import publish_small_version
 
@@ -15,7 +15,7 @@ from tests.environment.versions import publish_small_version
 def app_settings(valkey_url: str, folder: Path, **serve: Any) -> AppSettings:
     """Of a service with the versions `first` (live) and `second`."""
     registry = RegistrySettings(url=str(folder / "registry"), cache=folder / "cache")
-    opened = open_index_registry(registry)
+    opened = open_model_registry(registry)
     for seed, version in enumerate(("first", "second")):
         publish_small_version(opened, folder / "built", version, seed)
     promote(opened, "first", actor="test", reason="start")

@@ -13,7 +13,7 @@ import httpx
 
 from millirec.standalone.process_record import ProcessRecord, read_record
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from tests.environment.deployment import free_port
 from tests.environment.versions import publish_small_version
@@ -93,7 +93,7 @@ def standing(data: Path, *arguments: str, umask: int = -1, **variables: str) -> 
 
 def publish_version(data: Path, scratch: Path) -> None:
     """A small version, live in the registry of `data`."""
-    registry = open_index_registry(RegistrySettings(url=str(data / "registry")))
+    registry = open_model_registry(RegistrySettings(url=str(data / "registry")))
     publish_small_version(registry, scratch, "first", 0)
     promote(registry, "first", actor="test", reason="start")
 

@@ -15,7 +15,7 @@ from app.settings import AppSettings
 from loadtests.population import Population, publish, user_id
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store import open_feature_store
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import client_of
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, RIVAL, Report, rivals_environment
@@ -31,7 +31,7 @@ HEAVY = {"users": [user_id(row) for row in range(USERS)], "k": K, "placement": "
 
 @pytest.mark.parametrize(("users", "k", "status"), [(10, 10, 200), (11, 10, 422), (1, 101, 422), (2, None, 200)])
 async def test_a_batch_is_bounded_by_users_times_k(
-    settings: AppSettings, registry: IndexRegistry, users: int, k: int | None, status: int
+    settings: AppSettings, registry: ModelRegistry, users: int, k: int | None, status: int
 ) -> None:
     serve = settings.serve.model_copy(update={"max_batch_items": 100})
     async with client_of(create_app(settings.model_copy(update={"serve": serve}))) as client:
@@ -41,7 +41,7 @@ async def test_a_batch_is_bounded_by_users_times_k(
             assert response.json()["errors"][0]["field"] == "users"
 
 
-async def test_batches_fill_their_own_slots_and_singles_go_on(settings: AppSettings, registry: IndexRegistry) -> None:
+async def test_batches_fill_their_own_slots_and_singles_go_on(settings: AppSettings, registry: ModelRegistry) -> None:
     serve = settings.serve.model_copy(update={"max_batches": 2, "max_in_flight": 2})
     async with client_of(create_app(settings.model_copy(update={"serve": serve}))) as client:
         batch = {"users": [f"u{n}" for n in range(200)], "k": 20}
@@ -53,7 +53,7 @@ async def test_batches_fill_their_own_slots_and_singles_go_on(settings: AppSetti
         assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status_code == 503)
 
 
-async def test_a_batch_in_parts_is_the_answer_to_each_user(settings: AppSettings, registry: IndexRegistry) -> None:
+async def test_a_batch_in_parts_is_the_answer_to_each_user(settings: AppSettings, registry: ModelRegistry) -> None:
     users = [f"u{n % 25}" for n in range(150)]
     async with client_of(create_app(settings)) as client:
         body = {"users": users, "k": 40, "placement": "home", "properties": ["title"]}

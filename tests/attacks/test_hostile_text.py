@@ -18,7 +18,7 @@ from recsys.recommender.placement import Placement
 from recsys.settings import LogSettings, RegistrySettings
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import pin, promote
 from recsys.stores.model_registry.rollouts import start_canary, start_shadow
 from tests.environment.pseudo_terminal import shown
@@ -87,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     letters.dead_letter([FIRST])
     letters.discard(letters.letters(LetterQuery()), HOSTILE, HOSTILE, NOW)
     letters.dead_letter([SECOND])
-    registry = open_index_registry(RegistrySettings(url=str(folder / "registry")))
+    registry = open_model_registry(RegistrySettings(url=str(folder / "registry")))
     for seed, version in enumerate(("first", "second")):
         publish_small_version(registry, folder / "built", version, seed)
     promote(registry, "first", actor=HOSTILE, reason=HOSTILE)

@@ -13,7 +13,7 @@ from app.http.turns import CALLER, Turns
 from app.main import create_app
 from app.settings import AppSettings
 from recsys.filters.expression import compile_expression
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import client_of
 from tests.attacks.conftest import KEYS
 
@@ -101,7 +101,7 @@ async def test_an_answer_with_reasons_waits_for_its_turn(
 
 @pytest.mark.parametrize(("method", "path", "body"), [*OPERATORS, ("PUT", "/placements/mine", {"k": 5})])
 async def test_what_operators_ask_has_a_slot_from_its_expressions_on(
-    settings: AppSettings, registry: IndexRegistry, method: str, path: str, body: dict[str, Any]
+    settings: AppSettings, registry: ModelRegistry, method: str, path: str, body: dict[str, Any]
 ) -> None:
     texts = [f"price < {next(fresh)} or {'available and ' * 30} price > {number}" for number in range(20)]
     serve = settings.serve.model_copy(update={"max_in_flight": 1})

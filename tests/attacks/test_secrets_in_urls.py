@@ -107,7 +107,7 @@ def test_no_log_line_shows_it(shape: str, as_json: bool, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_error_shows_it(shape: str) -> None:
-    error = RegistryUnavailable(f"the index registry cannot be opened at {shape}: no such bucket {shape!r}")
+    error = RegistryUnavailable(f"the model registry cannot be opened at {shape}: no such bucket {shape!r}")
     assert is_clean(str(error))
     assert "***@" in str(error)
     assert is_clean(bytes(problem_of(error, "/versions").body).decode())

@@ -15,7 +15,7 @@ import pytest
 
 from recsys.models.manifest import FileEntry, Manifest
 from recsys.settings import StoreSettings
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import aliases_of, promote
 from recsys.stores.model_registry.archive import export_version, import_version
 from recsys.stores.model_registry.contents import MANIFEST
@@ -195,7 +195,7 @@ def test_what_is_damaged_can_be_pinned_for_whoever_wants_to_look_at_it(service: 
 # A replica that cannot load what is live
 
 
-def start_over(deployment: Deployment, registry: IndexRegistry, *damaged: str) -> None:
+def start_over(deployment: Deployment, registry: ModelRegistry, *damaged: str) -> None:
     """The versions named are damaged, the first of them is live, and this machine has no copy of anything."""
     for version in damaged:
         spoil(deployment.folder / "registry", version, "a flipped byte")

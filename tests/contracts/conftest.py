@@ -1,4 +1,4 @@
-"""The feature store and the index registry on every backend, and their servers for looking behind the seams."""
+"""The feature store and the model registry on every backend, and their servers for looking behind the seams."""
 
 import subprocess
 import sys
@@ -14,10 +14,10 @@ from recsys.models.manifest import Manifest
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.feature_store.redis import RedisFeatureStore
-from recsys.stores.model_registry import IndexRegistry
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
-from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
+from recsys.stores.model_registry import ModelRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
+from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of, write_files
 from tests.environment.deployment import free_port
 from tests.environment.waiting import wait_until_sync
 
@@ -83,21 +83,21 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreRegistry:
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreModelRegistry:
     if request.param == "memory":
-        return MemoryIndexRegistry()
+        return MemoryModelRegistry()
     on_s3 = request.param == "s3"
-    return ObjectStoreRegistry(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry"))
+    return ObjectStoreModelRegistry(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry"))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> ObjectStoreRegistry:
-    return ObjectStoreRegistry(str(tmp_path / "registry"))
+def folder(tmp_path: Path) -> ObjectStoreModelRegistry:
+    return ObjectStoreModelRegistry(str(tmp_path / "registry"))
 
 
 @pytest.fixture
 def publish(tmp_path: Path) -> Publish:
-    def write(registry: IndexRegistry, version: str, day: int = 0, files: dict[str, bytes] = FILES) -> Manifest:
+    def write(registry: ModelRegistry, version: str, day: int = 0, files: dict[str, bytes] = FILES) -> Manifest:
         paths = write_files(tmp_path / "built" / version, files)
         manifest = manifest_of(version, files, day)
         registry.publish(manifest, paths)

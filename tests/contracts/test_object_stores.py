@@ -11,7 +11,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from recsys.clients.objects import Objects, object_store
 from recsys.errors import RegistryUnavailable
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 
 
 class Cloud(ThreadingHTTPServer):
@@ -121,7 +121,7 @@ def test_settings_of_the_client_in_the_environment_win_over_ours(
 
 
 def test_plain_http_is_refused_unless_it_is_allowed(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ObjectStoreRegistry(s3_url).versions() == []
+    assert ObjectStoreModelRegistry(s3_url).versions() == []
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     with pytest.raises(RegistryUnavailable):
-        ObjectStoreRegistry(s3_url).versions()
+        ObjectStoreModelRegistry(s3_url).versions()

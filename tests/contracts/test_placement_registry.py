@@ -1,4 +1,4 @@
-"""Placements in the index registry, on every backend: each change is kept, and the newest one holds."""
+"""Placements in the model registry, on every backend: each change is kept, and the newest one holds."""
 
 import json
 from threading import Barrier, Thread
@@ -8,22 +8,22 @@ import pytest
 
 from recsys.errors import Conflict, InvalidInput
 from recsys.recommender.placement import Placement, PlacementChange
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 
 FEW, MANY = Placement(k=3, min_score=0.5), Placement(k=50, diversity=0.5)
 
 
-def placements(registry: ObjectStoreRegistry) -> dict[str, Placement | None]:
+def placements(registry: ObjectStoreModelRegistry) -> dict[str, Placement | None]:
     return {name: change.placement for name, change in registry.placements().items()}
 
 
-def test_a_registry_without_changes_has_no_placements(registry: ObjectStoreRegistry) -> None:
+def test_a_registry_without_changes_has_no_placements(registry: ObjectStoreModelRegistry) -> None:
     assert registry.placements() == {}
     assert registry.placement_history("home") == []
     assert registry.placement_history("No Name") == []
 
 
-def test_the_newest_change_of_each_placement_holds_and_every_one_is_kept(registry: ObjectStoreRegistry) -> None:
+def test_the_newest_change_of_each_placement_holds_and_every_one_is_kept(registry: ObjectStoreModelRegistry) -> None:
     registry.change_placement("home", FEW, actor="ada")
     registry.change_placement("cart", FEW, actor="ada")
     changed = registry.change_placement("home", MANY, actor="bob")
@@ -37,12 +37,12 @@ def test_the_newest_change_of_each_placement_holds_and_every_one_is_kept(registr
 
 
 @pytest.mark.parametrize("name", ["", "Home", "../aliases/live", "a/b", "x" * 65])
-def test_what_is_no_name_is_refused(registry: ObjectStoreRegistry, name: str) -> None:
+def test_what_is_no_name_is_refused(registry: ObjectStoreModelRegistry, name: str) -> None:
     with pytest.raises(InvalidInput, match="placement"):
         registry.change_placement(name, FEW, actor="ada")
 
 
-def test_an_unreadable_change_is_skipped(registry: ObjectStoreRegistry) -> None:
+def test_an_unreadable_change_is_skipped(registry: ObjectStoreModelRegistry) -> None:
     registry.change_placement("home", FEW, actor="ada")
     newer = {"name": "home", "sequence": 2, "changed_at": "2026-01-01T00:00:00Z", "actor": "eve"}
     for sequence, placement in ((2, {"k": 0}), (3, {"unheard": "of"})):
@@ -54,7 +54,9 @@ def test_an_unreadable_change_is_skipped(registry: ObjectStoreRegistry) -> None:
     assert placements(registry) == {"home": MANY}
 
 
-def test_of_operators_who_change_one_placement_at_once_nobody_is_lost_silently(registry: ObjectStoreRegistry) -> None:
+def test_of_operators_who_change_one_placement_at_once_nobody_is_lost_silently(
+    registry: ObjectStoreModelRegistry,
+) -> None:
     barrier = Barrier(4)
     won: list[PlacementChange] = []
     lost: list[Conflict] = []

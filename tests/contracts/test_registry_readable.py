@@ -1,4 +1,4 @@
-"""What the index registry accepts it can read again; what it could not is refused by name, and nothing is written."""
+"""What the model registry accepts it can read again; what it could not is refused by name, and nothing is written."""
 
 from datetime import UTC, datetime
 from math import nan
@@ -17,16 +17,16 @@ from recsys.experiments.rollout import MAX_STEPS, STEPS, checked_steps
 from recsys.models.manifest import CANARY, LIVE
 from recsys.recommender.placement import Boost, Candidates, Placement, Source
 from recsys.stores.model_registry.aliases import promote
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.model_registry.rollouts import start_canary
 from recsys.stores.receipts import ErasureReceipts
-from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
+from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of, write_files
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def two(registry: ObjectStoreRegistry, publish: Publish) -> ObjectStoreRegistry:
+def two(registry: ObjectStoreModelRegistry, publish: Publish) -> ObjectStoreModelRegistry:
     """`v1`, live, and `v2`."""
     publish(registry, "v1", 0, FILES)
     publish(registry, "v2", 1, FILES)
@@ -45,7 +45,7 @@ def two(registry: ObjectStoreRegistry, publish: Publish) -> ObjectStoreRegistry:
     ],
 )
 def test_a_canary_that_nobody_could_read_is_refused(
-    two: ObjectStoreRegistry, change: dict[str, Any], field: str
+    two: ObjectStoreModelRegistry, change: dict[str, Any], field: str
 ) -> None:
     arguments: dict[str, Any] = {"actor": "ada", "reason": "let us see", "steps": STEPS, **change}
     with pytest.raises(InvalidInput) as refusal:
@@ -55,13 +55,15 @@ def test_a_canary_that_nobody_could_read_is_refused(
     assert [move.alias for move in two.history()] == [LIVE]
 
 
-def test_as_many_steps_as_there_may_be_can_be_read(two: ObjectStoreRegistry) -> None:
+def test_as_many_steps_as_there_may_be_can_be_read(two: ObjectStoreModelRegistry) -> None:
     steps = checked_steps([n / 100 for n in range(1, MAX_STEPS)])
     move = start_canary(two, "v2", actor="a" * 5000, reason="r\n\x00é" * 5000, steps=steps)
     assert two.alias(CANARY) == move
 
 
-def test_a_version_whose_manifest_nobody_could_read_is_refused(registry: ObjectStoreRegistry, tmp_path: Path) -> None:
+def test_a_version_whose_manifest_nobody_could_read_is_refused(
+    registry: ObjectStoreModelRegistry, tmp_path: Path
+) -> None:
     files = write_files(tmp_path, FILES)
     manifest = msgspec.structs.replace(manifest_of("v1"), metrics={"recall": nan})
     with pytest.raises(InvalidInput, match=r"metrics\[\.\.\.\]"):
@@ -91,14 +93,16 @@ placements = st.builds(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(placement=placements)
-def test_a_placement_that_is_accepted_is_read_as_it_is(registry: ObjectStoreRegistry, placement: Placement) -> None:
+def test_a_placement_that_is_accepted_is_read_as_it_is(
+    registry: ObjectStoreModelRegistry, placement: Placement
+) -> None:
     body = msgspec.json.decode(msgspec.json.encode(placement), type=Placement)
     change = registry.change_placement("home", body, actor="ada")
     assert registry.placements()["home"] == change == registry.placement_history("home")[-1]
     assert change.placement == placement
 
 
-def test_a_placement_that_nobody_could_read_is_refused(registry: ObjectStoreRegistry) -> None:
+def test_a_placement_that_nobody_could_read_is_refused(registry: ObjectStoreModelRegistry) -> None:
     for placement in (Placement(k=0), Placement(min_score=None, diversity=nan), Placement(sources=())):
         with pytest.raises(InvalidInput):
             registry.change_placement("home", placement, actor="ada")

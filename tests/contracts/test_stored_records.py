@@ -28,7 +28,7 @@ from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
 from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.feature_store.redis import RedisFeatureStore
 from recsys.stores.heartbeat import Heartbeat
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.users import HistoryEntry, IdentityChange, UserFeatures
 
 HOUR = hour_of(1000 * time())
@@ -127,7 +127,7 @@ async def test_placements_that_a_replica_remembers_do_not_go_with_one_of_them(
     change = PlacementChange(name="cart", sequence=1, changed_at=AT, actor="ada", placement=Placement(k=3))
     newer = {**msgspec.to_builtins(change), "placement": {"of": "another release"}}
     (tmp_path / RECORD).write_bytes(msgspec.json.encode({"home": newer, "cart": change}))
-    nowhere = ObjectStoreRegistry(str(tmp_path / "file"))
+    nowhere = ObjectStoreModelRegistry(str(tmp_path / "file"))
     (tmp_path / "file").write_text("in the way of the registry's folder")
     watcher = PlacementWatcher(nowhere, tmp_path, store, configured={}, poll_interval=1.0)
     await watcher.check()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from recsys.settings import RegistrySettings, StoreSettings
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from tests.environment.waiting import wait_until_sync
 
 
@@ -57,8 +57,8 @@ class Deployment:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def registry(self) -> IndexRegistry:
-        return open_index_registry(RegistrySettings(url=str(self.folder / "registry")))
+    def registry(self) -> ModelRegistry:
+        return open_model_registry(RegistrySettings(url=str(self.folder / "registry")))
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """`millirec ARGUMENTS` in the background; what it prints is in `folder/NAME.out`."""

@@ -12,7 +12,7 @@ from recsys.index.factors import ConfidenceParameters
 from recsys.messages.interaction import epoch_ms
 from recsys.messages.item import Item
 from recsys.models.manifest import Manifest
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from training.recommender.cold_start import learn
 from training.settings import ColdStartSettings
 
@@ -22,7 +22,7 @@ USERS = 20
 DIMENSIONS = 8
 
 
-def publish_small_version(registry: IndexRegistry, directory: Path, version: str, seed: int = 0) -> Manifest:
+def publish_small_version(registry: ModelRegistry, directory: Path, version: str, seed: int = 0) -> Manifest:
     """Items `i0`..`i39`, even ones of category `tea`, odd ones `garden`; users `u0`..`u19`, even ones like tea.
 
     `i7` is unavailable. Categories tell the taste. `seed` turns the factor space, so that vectors of one version

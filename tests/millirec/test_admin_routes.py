@@ -19,7 +19,7 @@ from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.dead_letters.protocol import LetterQuery, Refusal, Status
 from recsys.stores.event_log import open_interaction_log
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.topic import open_interaction_topic
 from tests.app.conftest import client_of
 from tests.environment.versions import publish_small_version
@@ -124,7 +124,7 @@ async def test_an_import_is_told_row_by_row(client: httpx.AsyncClient, settings:
 async def test_two_versions_are_compared_in_a_process_of_their_own(
     client: httpx.AsyncClient, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = open_index_registry(settings.registry)
+    registry = open_model_registry(settings.registry)
     for seed, version in enumerate(("first", "second")):
         publish_small_version(registry, tmp_path / "built", version, seed=seed)
     monkeypatch.setenv("MILLIREC_REGISTRY__URL", settings.registry.url)

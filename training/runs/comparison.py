@@ -9,7 +9,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import CorruptArtefact, NotFound
 from recsys.index.index import Index
 from recsys.models.manifest import LIVE, Manifest
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from training.evaluation.evaluate import (
     ITEM_SEGMENTS,
     USER_SEGMENTS,
@@ -54,7 +54,7 @@ class Comparison:
         return {f"{prefix}{key}": value for prefix, evaluation in named for key, value in evaluation.summary().items()}
 
 
-def compare(context: RunContext, split: Split, registry: IndexRegistry | None) -> Comparison:
+def compare(context: RunContext, split: Split, registry: ModelRegistry | None) -> Comparison:
     """Evaluate the recipe to be published against popularity and, given `registry`, the live version."""
     settings, progress = context.settings, context.progress
     users, discoverers = (
@@ -105,7 +105,7 @@ def _candidate(context: RunContext, split: Split) -> Catalogue:
 
 
 def _live(
-    registry: IndexRegistry, folder: Path, split: Split, evaluator: _Evaluator
+    registry: ModelRegistry, folder: Path, split: Split, evaluator: _Evaluator
 ) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
     """Return the live version's evaluation, why it is not fair (empty: it is), its leads when trained, its manifest."""
     move = registry.alias(LIVE)

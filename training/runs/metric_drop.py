@@ -8,7 +8,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.index.index import Index
 from recsys.models.manifest import Manifest
 from recsys.stores.event_log import InteractionLog
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from training.evaluation.bootstrap import Interval, mean_interval
 from training.evaluation.evaluate import evaluate_model, held_out_users
 from training.evaluation.splits import Split
@@ -32,7 +32,7 @@ class BaselineMetric:
 
 
 def measure_baseline(
-    settings: TrainSettings, log: InteractionLog, registry: IndexRegistry, live: Manifest, cache: Path
+    settings: TrainSettings, log: InteractionLog, registry: ModelRegistry, live: Manifest, cache: Path
 ) -> BaselineMetric | None:
     """Evaluate `live` on the last `holdout_days` of the log, as far as it has not learned from them.
 
@@ -78,7 +78,7 @@ class MetricWatch:
         self._reasons: list[str] = []
 
     def reasons(
-        self, log: InteractionLog, registry: IndexRegistry, live: Manifest, new_events: int, cache: Path
+        self, log: InteractionLog, registry: ModelRegistry, live: Manifest, new_events: int, cache: Path
     ) -> list[str]:
         """Return reasons to train, kept until the next evaluation; empty for none. Raises as `measure_baseline`."""
         version, event_count = self._evaluated or ("", 0)

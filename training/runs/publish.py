@@ -10,7 +10,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.index.artefact import file_entries, write_artefact
 from recsys.index.index import Index
 from recsys.models.manifest import Manifest, new_version_id
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from training.provenance import code_version, environment
 from training.recommender.assemble import FactorModel, assemble
 from training.recommender.index_build import build_search_index
@@ -66,6 +66,6 @@ def open_version(directory: Path, manifest: Manifest) -> Catalogue:
     return Catalogue.of(Index.open(directory, manifest))
 
 
-def publish(registry: IndexRegistry, manifest: Manifest, files: dict[str, Path]) -> None:
+def publish(registry: ModelRegistry, manifest: Manifest, files: dict[str, Path]) -> None:
     """Publish the version in the registry. Raises `Conflict`, `RegistryUnavailable`."""
     registry.publish(manifest, files)

@@ -13,7 +13,7 @@ from recsys.index.index import Index
 from recsys.models.manifest import Manifest
 from recsys.scratch import scratch_folder
 from recsys.stores.event_log import InteractionLog
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from training.evaluation.splits import Split, split_by_time
 from training.gate import Artefact, Check, Evidence, judge, reasons
 from training.monitoring.data_shift import DataShift, data_shift
@@ -33,7 +33,7 @@ from training.settings import TrainSettings
 def run(
     settings: TrainSettings,
     log: InteractionLog,
-    registry: IndexRegistry,
+    registry: ModelRegistry,
     request: RunRequest,
     progress: Progress = lambda *_: None,
 ) -> TrainingResult:
@@ -114,7 +114,7 @@ def settings_of(like: Manifest, current: TrainSettings) -> TrainSettings:
 
 
 def _snapshot(
-    request: RunRequest, log: InteractionLog, registry: IndexRegistry, settings: TrainSettings, folder: Path
+    request: RunRequest, log: InteractionLog, registry: ModelRegistry, settings: TrainSettings, folder: Path
 ) -> data.Dataset:
     """Return the log as asked for. For a rebuild with the items of that version: the log keeps only the newest."""
     like = request.like

@@ -2,10 +2,10 @@
 
 from recsys.errors import Conflict
 from recsys.models.manifest import LIVE, PIN, PREVIOUS, AliasMove, in_service
-from recsys.stores.model_registry.protocol import IndexRegistry
+from recsys.stores.model_registry.protocol import ModelRegistry
 
 
-def promote(registry: IndexRegistry, version: str, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
+def promote(registry: ModelRegistry, version: str, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
     """Point `alias` at `version`; a version that is there already moves nothing.
 
     Raises `NotFound`, `Conflict`, and `CorruptArtefact` for a version that cannot be opened.
@@ -16,7 +16,7 @@ def promote(registry: IndexRegistry, version: str, *, actor: str, reason: str, a
     return registry.move_alias(alias, version, actor=actor, reason=reason)
 
 
-def rollback(registry: IndexRegistry, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
+def rollback(registry: ModelRegistry, *, actor: str, reason: str, alias: str = LIVE) -> AliasMove:
     """Promote the version before the current one. Raises `Conflict` when there is none, else as `promote`."""
     version = previous(registry, alias)
     if version is None:
@@ -24,12 +24,12 @@ def rollback(registry: IndexRegistry, *, actor: str, reason: str, alias: str = L
     return promote(registry, version, actor=actor, reason=f"rollback: {reason}", alias=alias)
 
 
-def previous(registry: IndexRegistry, alias: str = LIVE) -> str | None:
+def previous(registry: ModelRegistry, alias: str = LIVE) -> str | None:
     """The version that a rollback of `alias` would bring back, if one still exists."""
     return next(iter(earlier(registry, alias)), None)
 
 
-def earlier(registry: IndexRegistry, alias: str = LIVE) -> list[str]:
+def earlier(registry: ModelRegistry, alias: str = LIVE) -> list[str]:
     """The versions that one rollback of `alias` after another would bring back, of those that still exist.
 
     A move back to an earlier version undoes all that came after it: after A, B, C and a rollback to B, the
@@ -45,17 +45,17 @@ def earlier(registry: IndexRegistry, alias: str = LIVE) -> list[str]:
     return [version for version in reversed(path[:-1]) if version in existing]
 
 
-def pin(registry: IndexRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
+def pin(registry: ModelRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
     """Keep `version` from being deleted. Raises `NotFound`, `Conflict`."""
     return promote(registry, version, actor=actor, reason=reason, alias=f"{PIN}{version}")
 
 
-def unpin(registry: IndexRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
+def unpin(registry: ModelRegistry, version: str, *, actor: str, reason: str) -> AliasMove:
     """Take the pin back. Raises `NotFound` where there is none, `Conflict`."""
     return registry.move_alias(f"{PIN}{version}", None, actor=actor, reason=reason)
 
 
-def versions_in_service(registry: IndexRegistry) -> list[str]:
+def versions_in_service(registry: ModelRegistry) -> list[str]:
     """The live version first, then what a rollback would bring back and what the other aliases in service point at.
 
     All of them need fresh embeddings.
@@ -66,7 +66,7 @@ def versions_in_service(registry: IndexRegistry) -> list[str]:
     return list(dict.fromkeys(version for version in (*first, *others) if version is not None))
 
 
-def aliases_of(registry: IndexRegistry) -> dict[str, str]:
+def aliases_of(registry: ModelRegistry) -> dict[str, str]:
     """The version that each alias points at; `previous` is the one that a rollback would bring back."""
     pointed = {alias: move.version for alias, move in registry.aliases().items()}
     version = previous(registry) if LIVE in pointed else None

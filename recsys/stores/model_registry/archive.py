@@ -15,13 +15,13 @@ from recsys.models.manifest import Manifest
 from recsys.scratch import scratch_folder
 from recsys.stores.model_registry.contents import MANIFEST, read_manifest
 from recsys.stores.model_registry.local_copy import hold
-from recsys.stores.model_registry.protocol import IndexRegistry
+from recsys.stores.model_registry.protocol import ModelRegistry
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_MANIFEST = 16 << 20
 
 
-def export_version(registry: IndexRegistry, version: str, cache: Path, file: Path) -> Manifest:
+def export_version(registry: ModelRegistry, version: str, cache: Path, file: Path) -> Manifest:
     """Write `file`, whole or not at all. Raises `NotFound`, `CorruptArtefact`."""
     manifest = registry.manifest(version)
     directory = registry.fetch(version, cache)
@@ -41,7 +41,7 @@ def export_version(registry: IndexRegistry, version: str, cache: Path, file: Pat
     return manifest
 
 
-def import_version(registry: IndexRegistry, file: Path, scratch: Path) -> Manifest:
+def import_version(registry: ModelRegistry, file: Path, scratch: Path) -> Manifest:
     """Publish what `export_version` wrote, by way of a folder in `scratch`.
 
     Nothing is written that the manifest, which comes first, does not name with this size, nor more than there is room

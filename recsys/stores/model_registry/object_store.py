@@ -1,4 +1,4 @@
-"""The index registry on an object store: a local folder, S3, Google Cloud Storage or Azure.
+"""The model registry on an object store: a local folder, S3, Google Cloud Storage or Azure.
 
 versions/{version}/{file}               uploaded first
 versions/{version}/manifest.json        created last: without it, the version does not exist
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 
-class ObjectStoreRegistry:
-    """An `IndexRegistry` on the object store at `url`."""
+class ObjectStoreModelRegistry:
+    """An `ModelRegistry` on the object store at `url`."""
 
     def __init__(self, url: str, limit: CacheLimit = DEFAULT_LIMIT, proof: Proof | None = None) -> None:
         self._objects = Objects(url)
@@ -42,7 +42,7 @@ class ObjectStoreRegistry:
         self._proof = proof
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
-        """See `IndexRegistry.publish`; the manifest is created last and only if absent."""
+        """See `ModelRegistry.publish`; the manifest is created last and only if absent."""
         _check_id(manifest.version, VersionId, "version")
         check_files(manifest, files)
         described = msgspec.json.format(encoded(manifest))
@@ -55,14 +55,14 @@ class ObjectStoreRegistry:
             raise Conflict(f"version {manifest.version} was published by somebody else meanwhile")
 
     def versions(self) -> list[Manifest]:
-        """See `IndexRegistry.versions`; a manifest that cannot be read is logged and left out."""
+        """See `ModelRegistry.versions`; a manifest that cannot be read is logged and left out."""
         manifests = [
             self._manifest_at(entry) for entry in self._objects.entries("versions") if _is_manifest(entry["path"])
         ]
         return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.version))
 
     def manifest(self, version: str) -> Manifest:
-        """See `IndexRegistry.manifest`."""
+        """See `ModelRegistry.manifest`."""
         path = f"{_folder(version)}/{MANIFEST}"
         raw = self._objects.get(path) if _is_id(version, VersionId) else None
         if raw is None:
@@ -70,12 +70,12 @@ class ObjectStoreRegistry:
         return read_manifest(raw, version)
 
     def fetch(self, version: str, into: Path) -> Path:
-        """See `IndexRegistry.fetch`; older copies beyond the cache limit are removed."""
+        """See `ModelRegistry.fetch`; older copies beyond the cache limit are removed."""
         manifest = self.manifest(version)
         return local_copy(manifest, into, partial(self._part, version), self._limit)
 
     def check(self, version: str, copies: Path) -> None:
-        """See `IndexRegistry.check`; a file is unchanged while its etag is."""
+        """See `ModelRegistry.check`; a file is unchanged while its etag is."""
         manifest, folder = self.manifest(version), _folder(version)
         stored = {entry["path"]: entry for entry in self._objects.entries(folder)}
         for name, promised in manifest.files.items():
@@ -91,22 +91,22 @@ class ObjectStoreRegistry:
                 note_etag(copy, e_tag)
 
     def prove(self, version: str) -> None:
-        """See `IndexRegistry.prove`."""
+        """See `ModelRegistry.prove`."""
         if self._proof is not None:
             self._proof(self, version)
 
     def alias(self, alias: str) -> AliasMove | None:
-        """See `IndexRegistry.alias`; `None` for an alias that was cleared."""
+        """See `ModelRegistry.alias`; `None` for an alias that was cleared."""
         move = next(self._moves_backwards(alias), None)
         return None if move is None or move.cleared else move
 
     def aliases(self) -> dict[str, AliasMove]:
-        """See `IndexRegistry.aliases`."""
+        """See `ModelRegistry.aliases`."""
         newest = self._objects.newest_of_each("aliases", AliasMove)
         return {alias: move for alias, move in newest.items() if not move.cleared}
 
     def history(self, alias: str | None = None) -> list[AliasMove]:
-        """See `IndexRegistry.history`; deletions are among the moves of all aliases."""
+        """See `ModelRegistry.history`; deletions are among the moves of all aliases."""
         if alias is not None:
             return [*self._moves_backwards(alias)][::-1]
         moves = [
@@ -127,7 +127,7 @@ class ObjectStoreRegistry:
         rollout: Rollout | None = None,
         last_sequence: int | None = None,
     ) -> AliasMove:
-        """See `IndexRegistry.move_alias`."""
+        """See `ModelRegistry.move_alias`."""
         _check_id(alias, Alias, "alias")
         if alias.startswith(DELETED):
             raise InvalidInput("alias", f"{DELETED!r} only says what was deleted")
@@ -154,17 +154,17 @@ class ObjectStoreRegistry:
         )
 
     def placements(self) -> dict[str, PlacementChange]:
-        """See `IndexRegistry.placements`."""
+        """See `ModelRegistry.placements`."""
         return self._objects.newest_of_each("placements", PlacementChange)
 
     def placement_history(self, name: str) -> list[PlacementChange]:
-        """See `IndexRegistry.placement_history`."""
+        """See `ModelRegistry.placement_history`."""
         if not _is_id(name, PlacementName):
             return []
         return [*self._objects.newest_first(f"placements/{name}", PlacementChange)][::-1]
 
     def change_placement(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
-        """See `IndexRegistry.change_placement`."""
+        """See `ModelRegistry.change_placement`."""
         _check_id(name, PlacementName, "placement")
         changed_at = datetime.now(UTC)
         return self._objects.append(
@@ -175,7 +175,7 @@ class ObjectStoreRegistry:
         )
 
     def delete(self, version: str, *, actor: str = "nobody", reason: str = "deleted") -> None:
-        """See `IndexRegistry.delete`; files left behind by an interrupted deletion are for `collect`."""
+        """See `ModelRegistry.delete`; files left behind by an interrupted deletion are for `collect`."""
         if not _is_id(version, VersionId) or not self._objects.exists(f"{_folder(version)}/{MANIFEST}"):
             raise NotFound("version", version)
         for alias, move in self.aliases().items():
@@ -190,7 +190,7 @@ class ObjectStoreRegistry:
             self._objects.delete(entry["path"])
 
     def collect(self, cutoff: datetime, *, dry_run: bool = False) -> list[str]:
-        """See `IndexRegistry.collect`."""
+        """See `ModelRegistry.collect`."""
         objects_by_version: dict[str, list[ObjectMeta]] = {}
         for entry in self._objects.entries("versions"):
             objects_by_version.setdefault(entry["path"].split("/")[1], []).append(entry)

@@ -1,4 +1,4 @@
-"""The index registry: immutable versions, audited aliases and placements; written by training and operators."""
+"""The model registry: immutable versions, audited aliases and placements; written by training and operators."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from recsys.models.manifest import AliasMove, Manifest
 from recsys.recommender.placement import Placement, PlacementChange
 
 
-class IndexRegistry(Protocol):
+class ModelRegistry(Protocol):
     """Versions, aliases and placements. Methods block: call them from a thread. All raise `RegistryUnavailable`."""
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
@@ -111,5 +111,5 @@ class IndexRegistry(Protocol):
         ...
 
 
-Proof = Callable[[IndexRegistry, str], None]
+Proof = Callable[[ModelRegistry, str], None]
 """Says whether a version can serve: returns, or raises `NotFound` or `CorruptArtefact`."""

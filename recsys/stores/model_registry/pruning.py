@@ -3,14 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 from recsys.stores.model_registry.aliases import aliases_of
-from recsys.stores.model_registry.protocol import IndexRegistry
+from recsys.stores.model_registry.protocol import ModelRegistry
 
 UPLOAD_PATIENCE = timedelta(days=1)
 """An upload that has written nothing for so long is not in progress."""
 
 
 def prunable(
-    registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, now_time: datetime | None = None
+    registry: ModelRegistry, keep: int, older_than: timedelta = timedelta(0), *, now_time: datetime | None = None
 ) -> list[str]:
     """Versions, oldest first, that are not among the newest `keep`, were made more than `older_than` ago, and that no
     alias points at: none in service, none that a rollback would bring back, no candidate, none that is pinned."""
@@ -26,7 +26,7 @@ def prunable(
 
 
 def prune(
-    registry: IndexRegistry, keep: int, older_than: timedelta = timedelta(0), *, actor: str, reason: str
+    registry: ModelRegistry, keep: int, older_than: timedelta = timedelta(0), *, actor: str, reason: str
 ) -> list[str]:
     """Delete what is prunable; the versions deleted. Raises `Conflict` for one that is promoted at this moment."""
     to_delete = prunable(registry, keep, older_than)
@@ -36,7 +36,7 @@ def prune(
 
 
 def collect(
-    registry: IndexRegistry,
+    registry: ModelRegistry,
     older_than: timedelta = UPLOAD_PATIENCE,
     *,
     dry_run: bool = False,

@@ -10,13 +10,13 @@ from recsys.errors import Conflict, InvalidInput, NotFound
 from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout, checked_steps, next_share
 from recsys.models.manifest import CANARY, LIVE, SHADOW, AliasMove
 from recsys.stores.model_registry.aliases import promote
-from recsys.stores.model_registry.protocol import IndexRegistry
+from recsys.stores.model_registry.protocol import ModelRegistry
 
 SHADOW_SHARE = 0.1
 
 
 def start_canary(
-    registry: IndexRegistry,
+    registry: ModelRegistry,
     version: str,
     *,
     actor: str,
@@ -48,7 +48,7 @@ def start_canary(
 
 
 def advance_canary(
-    registry: IndexRegistry, judged_move: AliasMove | None = None, *, actor: str, reason: str
+    registry: ModelRegistry, judged_move: AliasMove | None = None, *, actor: str, reason: str
 ) -> AliasMove:
     """On to the next step; after the last one the version is promoted and the canary over.
 
@@ -72,7 +72,7 @@ def advance_canary(
 
 
 def start_shadow(
-    registry: IndexRegistry, version: str, *, actor: str, reason: str, share: float = SHADOW_SHARE
+    registry: ModelRegistry, version: str, *, actor: str, reason: str, share: float = SHADOW_SHARE
 ) -> AliasMove:
     """Ask `version` too for a share of the requests. Raises as `start_canary`."""
     if not 0 < share <= 1:
@@ -87,14 +87,14 @@ def start_shadow(
 
 
 def stop(
-    registry: IndexRegistry, alias: str, judged_move: AliasMove | None = None, *, actor: str, reason: str
+    registry: ModelRegistry, alias: str, judged_move: AliasMove | None = None, *, actor: str, reason: str
 ) -> AliasMove:
     """End a canary or shadow; of a canary, everybody gets the live version again. Raises as `advance_canary`."""
     move = judged_move or _running(registry, alias)
     return registry.move_alias(alias, None, actor=actor, reason=reason, last_sequence=move.sequence)
 
 
-def _other_than_live(registry: IndexRegistry, version: str) -> str:
+def _other_than_live(registry: ModelRegistry, version: str) -> str:
     """The live version. Raises `Conflict` where there is none, or it is `version`."""
     live = registry.alias(LIVE)
     if live is None:
@@ -104,7 +104,7 @@ def _other_than_live(registry: IndexRegistry, version: str) -> str:
     return live.version
 
 
-def _running(registry: IndexRegistry, alias: str) -> AliasMove:
+def _running(registry: ModelRegistry, alias: str) -> AliasMove:
     move = registry.alias(alias)
     if move is None:
         raise NotFound("rollout", alias)

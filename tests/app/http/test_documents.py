@@ -9,7 +9,7 @@ import pytest
 from app.http.documents import READERS, Document, Documents
 from app.main import create_app
 from app.settings import AppSettings
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import client_of
 
 PAGES = ("/docs", "/openapi.json", "/asyncapi.json")
@@ -30,7 +30,7 @@ async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) 
             assert part.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_the_documents_can_be_switched_off(settings: AppSettings, registry: IndexRegistry) -> None:
+async def test_the_documents_can_be_switched_off(settings: AppSettings, registry: ModelRegistry) -> None:
     serve = settings.serve.model_copy(update={"docs": False})
     async with client_of(create_app(settings.model_copy(update={"serve": serve}))) as client:
         for path in (*PAGES, "/docs/start.js", "/docs/swagger-ui.css", "/redoc", "/docs/oauth2-redirect"):

@@ -11,13 +11,13 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.settings import AppSettings
 from recsys.recommender.query import Query
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import JSON, KEYS, client_of
 from tests.environment.waiting import wait_until
 
 
 @pytest.fixture
-def app(settings: AppSettings, registry: IndexRegistry) -> FastAPI:
+def app(settings: AppSettings, registry: ModelRegistry) -> FastAPI:
     serve = settings.serve.model_copy(update={"max_in_flight": 3, "cors_origins": ("https://shop.example",)})
     return create_app(settings.model_copy(update={"serve": serve}))
 

@@ -5,7 +5,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import AppSettings
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import KEYS, client_of
 
 
@@ -35,7 +35,7 @@ async def test_health_and_metrics_need_no_key(guarded_client: httpx.AsyncClient)
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://shop.example", True), ("https://else.example", False)])
 async def test_only_named_web_origins_may_call_from_the_browser(
-    settings: AppSettings, registry: IndexRegistry, origin: str, allowed: bool
+    settings: AppSettings, registry: ModelRegistry, origin: str, allowed: bool
 ) -> None:
     serve = settings.serve.model_copy(update={"cors_origins": ("https://shop.example",)})
     async with client_of(create_app(settings.model_copy(update={"serve": serve}))) as client:

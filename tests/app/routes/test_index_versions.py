@@ -9,7 +9,7 @@ from app.main import create_app
 from app.settings import AppSettings
 from recsys.messages.item import Item
 from recsys.stores.feature_store import open_feature_store
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from tests.app.conftest import KEYS, client_of
 from tests.environment.versions import publish_small_version
@@ -85,7 +85,7 @@ async def test_a_pinned_version_is_listed_as_such_until_the_pin_is_taken_back(cl
 
 
 async def test_a_replica_follows_an_alias_that_somebody_else_moved(
-    client: httpx.AsyncClient, registry: IndexRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     promote(registry, "second", actor="somebody else", reason="better")
 
@@ -96,7 +96,7 @@ async def test_a_replica_follows_an_alias_that_somebody_else_moved(
 
 
 async def test_a_corrupt_version_is_refused_and_serving_goes_on(
-    client: httpx.AsyncClient, registry: IndexRegistry, settings: AppSettings, tmp_path: Path
+    client: httpx.AsyncClient, registry: ModelRegistry, settings: AppSettings, tmp_path: Path
 ) -> None:
     publish_small_version(registry, tmp_path / "built", "broken", seed=3)
     factors = Path(settings.registry.url) / "versions" / "broken" / "item_factors.npy"

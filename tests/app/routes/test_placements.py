@@ -9,7 +9,7 @@ import pytest
 from app.main import create_app
 from app.settings import AppSettings
 from recsys.recommender.placement import READY_MADE, Placement
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import KEYS, client_of
 from tests.environment.waiting import WaitUntil
 
@@ -29,7 +29,7 @@ def configured(settings: AppSettings) -> AppSettings:
 
 
 async def test_a_placement_that_was_set_answers_at_once_and_everywhere_soon(
-    settings: AppSettings, registry: IndexRegistry, wait_until: WaitUntil
+    settings: AppSettings, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     async with client_of(create_app(settings)) as one, client_of(create_app(settings)) as other:
         assert await shown(one, "banner") == -422
@@ -45,7 +45,7 @@ async def test_a_placement_that_was_set_answers_at_once_and_everywhere_soon(
 
 
 async def test_operators_stand_over_settings_and_settings_over_what_is_ready_made(
-    configured: AppSettings, registry: IndexRegistry
+    configured: AppSettings, registry: ModelRegistry
 ) -> None:
     async with client_of(create_app(configured)) as client:
         assert await shown(client, "home") == 5
@@ -110,7 +110,7 @@ async def test_what_is_not_there_is_404_and_what_is_no_name_is_422(client: httpx
 
 
 async def test_the_last_known_placements_hold_while_the_registry_is_away(
-    settings: AppSettings, registry: IndexRegistry, tmp_path: Path
+    settings: AppSettings, registry: ModelRegistry, tmp_path: Path
 ) -> None:
     async with client_of(create_app(settings)) as client:
         await client.put("/placements/banner", json=FEW)

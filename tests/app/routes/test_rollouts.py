@@ -10,7 +10,7 @@ from app.settings import AppSettings
 from recsys.experiments.rollout import Outcome, Rollout
 from recsys.models.manifest import CANARY, LIVE
 from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from tests.environment.waiting import WaitUntil
 
@@ -51,12 +51,12 @@ async def exposed(client: httpx.AsyncClient) -> dict[str, set[str]]:
     return sides
 
 
-async def convert(store: FeatureStore, registry: IndexRegistry, users: set[str]) -> None:
+async def convert(store: FeatureStore, registry: ModelRegistry, users: set[str]) -> None:
     rollout = rollout_of(registry)
     await store.record_outcomes(rollout.experiment, {Outcome.CONVERTED: {rollout.unit(user) for user in users}})
 
 
-def rollout_of(registry: IndexRegistry) -> Rollout:
+def rollout_of(registry: ModelRegistry) -> Rollout:
     move = registry.alias(CANARY)
     assert move is not None
     assert move.rollout is not None
@@ -95,7 +95,7 @@ async def test_a_canary_that_is_stopped_answers_nobody_any_more(
 
 
 async def test_a_canary_that_costs_conversions_is_taken_back_with_the_reason_on_record(
-    client: httpx.AsyncClient, store: FeatureStore, registry: IndexRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, store: FeatureStore, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     await start_canary(client, wait_until)
     sides = await exposed(client)
@@ -116,7 +116,7 @@ async def test_a_canary_that_costs_conversions_is_taken_back_with_the_reason_on_
 
 
 async def test_a_canary_as_good_as_the_live_version_becomes_it(
-    client: httpx.AsyncClient, registry: IndexRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     await start_canary(client, wait_until, step_hours=0)
     for user in USERS:
@@ -129,7 +129,7 @@ async def test_a_canary_as_good_as_the_live_version_becomes_it(
 
 
 async def test_a_canary_tells_how_it_stands_and_goes_on_when_told_to(
-    client: httpx.AsyncClient, store: FeatureStore, registry: IndexRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, store: FeatureStore, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     await start_canary(client, wait_until, steps=[0.3, 0.6])
     sides = await exposed(client)
@@ -164,7 +164,7 @@ async def test_a_canary_tells_how_it_stands_and_goes_on_when_told_to(
 
 
 async def test_a_canary_ends_when_another_version_goes_live(
-    client: httpx.AsyncClient, registry: IndexRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     await start_canary(client, wait_until)
     promote(registry, "second", actor="somebody in a hurry", reason="now")

@@ -22,7 +22,7 @@ from recsys.index.index import Index
 from recsys.recommender.query import Query
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.users import HistoryEntry, UserFeatures
 from tests.environment.versions import publish_small_version
 from tests.environment.waiting import wait_until
@@ -52,7 +52,7 @@ class CountingStore(MemoryFeatureStore):
 
 
 def version(tmp_path: Path, name: str, seed: int = 0) -> LoadedVersion:
-    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, name, seed)
+    manifest = publish_small_version(MemoryModelRegistry(), tmp_path, name, seed)
     index = Index.open(tmp_path / name, manifest)
     return LoadedVersion(index, Catalogue.of(index))
 
@@ -68,7 +68,7 @@ def serving_of(
     live_index: LiveIndex, store: MemoryFeatureStore, deadline: float = PATIENT, rollouts: LiveRollouts | None = None
 ) -> Serving:
     features, trends, rollouts = FeatureReader(store, CircuitBreaker()), LiveTrends(), rollouts or LiveRollouts()
-    guard = CanaryGuard(MemoryIndexRegistry(), store, live_index, rollouts, interval=1.0)
+    guard = CanaryGuard(MemoryModelRegistry(), store, live_index, rollouts, interval=1.0)
     shadow = Shadow(rollouts, live_index, features, trends, store)
     return Serving(live_index, features, trends, rollouts, guard, shadow, deadline)
 

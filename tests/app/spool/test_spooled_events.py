@@ -17,7 +17,7 @@ from recsys.messages.interaction import Erasure, Interaction, Merge
 from recsys.messages.item import Item
 from recsys.messages.wire import MAX_MESSAGE_BYTES, Message, decode
 from recsys.settings import StoreSettings
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.topic import open_interaction_topic
 from tests.app.conftest import client_of
 from tests.environment.waiting import wait_until
@@ -43,7 +43,7 @@ async def spool_health(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def test_all_kinds_of_messages_wait_and_reach_the_topic_in_their_order(
-    settings: AppSettings, registry: IndexRegistry, tmp_path: Path
+    settings: AppSettings, registry: ModelRegistry, tmp_path: Path
 ) -> None:
     folder = tmp_path / "spool"
     async with serving(spooling(settings, folder, store=NOWHERE)) as client:
@@ -76,7 +76,7 @@ async def test_all_kinds_of_messages_wait_and_reach_the_topic_in_their_order(
 
 
 async def test_a_spool_that_cannot_be_written_is_503_with_retry_after(
-    settings: AppSettings, registry: IndexRegistry, tmp_path: Path
+    settings: AppSettings, registry: ModelRegistry, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     async with serving(spooling(settings, tmp_path / "file" / "spool", store=NOWHERE)) as client:
@@ -87,7 +87,7 @@ async def test_a_spool_that_cannot_be_written_is_503_with_retry_after(
 
 
 async def test_a_topic_that_hangs_holds_only_so_many_bytes_and_refuses_the_rest_at_once(
-    settings: AppSettings, registry: IndexRegistry, valkey_url: str
+    settings: AppSettings, registry: ModelRegistry, valkey_url: str
 ) -> None:
     batch = {"events": [{**EVENT, "event_id": f"e{n}"} for n in range(100)]}
     with proxying(valkey_url.removeprefix("unix://")) as proxy:
@@ -108,7 +108,7 @@ async def test_a_topic_that_hangs_holds_only_so_many_bytes_and_refuses_the_rest_
 
 @pytest.mark.parametrize("spooled", [False, True])
 async def test_a_message_that_no_consumer_would_read_is_refused_at_the_door(
-    settings: AppSettings, registry: IndexRegistry, tmp_path: Path, spooled: bool
+    settings: AppSettings, registry: ModelRegistry, tmp_path: Path, spooled: bool
 ) -> None:
     changed = spooling(settings, tmp_path / "spool", store=NOWHERE) if spooled else settings
     large = {"item_id": "i1", "properties": {"words": ["x" * 1000] * (MAX_MESSAGE_BYTES // 1000 + 1)}}

@@ -13,14 +13,14 @@ from app.versions import index_watcher
 from app.versions.live_index import LiveIndex, LoadedVersion
 from recsys.models.manifest import Manifest
 from recsys.recommender.placement import Placement, PlacementChange
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 
 
-class Hanging(ObjectStoreRegistry):
+class Hanging(ObjectStoreModelRegistry):
     """Whatever only administrators ask hangs until it is let go."""
 
     def __init__(self, url: str) -> None:
@@ -41,10 +41,10 @@ class Hanging(ObjectStoreRegistry):
 
 
 @pytest.fixture
-def hanging(settings: AppSettings, registry: IndexRegistry, monkeypatch: pytest.MonkeyPatch) -> Hanging:
+def hanging(settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> Hanging:
     made = Hanging(settings.registry.url)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.5)
-    monkeypatch.setattr("app.main.open_index_registry", lambda *_: made)
+    monkeypatch.setattr("app.main.open_model_registry", lambda *_: made)
     return made
 
 
@@ -79,7 +79,7 @@ async def test_a_registry_that_hangs_is_503_for_administrators_and_nothing_for_o
     await wait_until(lists_again)
 
 
-class SecondThoughts(ObjectStoreRegistry):
+class SecondThoughts(ObjectStoreModelRegistry):
     """Whoever fetches `second` finds, once it is there, that the alias is back at `first`."""
 
     def fetch(self, version: str, into: Path) -> Path:
@@ -90,9 +90,9 @@ class SecondThoughts(ObjectStoreRegistry):
 
 
 async def test_a_version_taken_back_while_it_was_loading_never_serves(
-    settings: AppSettings, registry: IndexRegistry, monkeypatch: pytest.MonkeyPatch
+    settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.main.open_index_registry", lambda *_: SecondThoughts(settings.registry.url))
+    monkeypatch.setattr("app.main.open_model_registry", lambda *_: SecondThoughts(settings.registry.url))
     swapped: list[str] = []
     swap = LiveIndex.swap
 

@@ -13,7 +13,7 @@ from app.settings import AppSettings
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.models.manifest import FORMAT_VERSION
 from recsys.stores.feature_store import VERSIONS_CHANNEL, open_feature_store
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.archive import import_version
 from tests.app.conftest import client_of
@@ -24,7 +24,7 @@ OTHER_RELEASES = ["older", "newer"]
 
 
 @pytest.fixture(params=OTHER_RELEASES)
-def foreign(request: pytest.FixtureRequest, registry: IndexRegistry, tmp_path: Path) -> str:
+def foreign(request: pytest.FixtureRequest, registry: ModelRegistry, tmp_path: Path) -> str:
     """A version that another release has published: one of the repository, or ours with the next format's number."""
     name = "format-1" if request.param == "older" else f"format-{FORMAT_VERSION}"
     import_version(registry, ARTEFACTS / f"{name}.tar.zst", tmp_path / "scratch")
@@ -36,7 +36,7 @@ def foreign(request: pytest.FixtureRequest, registry: IndexRegistry, tmp_path: P
 
 
 async def test_a_replica_serves_on_when_another_release_promotes_and_follows_when_it_is_rolled_back(
-    client: httpx.AsyncClient, registry: IndexRegistry, foreign: str, wait_until: WaitUntil
+    client: httpx.AsyncClient, registry: ModelRegistry, foreign: str, wait_until: WaitUntil
 ) -> None:
     async def refused() -> float:
         text = (await client.get("/metrics")).text
@@ -63,7 +63,7 @@ async def test_a_replica_serves_on_when_another_release_promotes_and_follows_whe
 
 
 async def test_a_replica_that_starts_on_it_answers_from_the_version_before_it_and_says_so(
-    settings: AppSettings, registry: IndexRegistry, foreign: str, wait_until: WaitUntil
+    settings: AppSettings, registry: ModelRegistry, foreign: str, wait_until: WaitUntil
 ) -> None:
     promote(registry, foreign, actor="test", reason="by the other release")
     async with client_of(create_app(settings)) as client:
@@ -80,7 +80,7 @@ async def test_a_replica_that_starts_on_it_answers_from_the_version_before_it_an
 
 
 async def test_a_replica_that_starts_on_nothing_else_is_not_ready_until_there_is_one_it_reads(
-    settings: AppSettings, registry: IndexRegistry, foreign: str, tmp_path: Path, wait_until: WaitUntil
+    settings: AppSettings, registry: ModelRegistry, foreign: str, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     shutil.rmtree(tmp_path / "registry" / "aliases")
     promote(registry, foreign, actor="test", reason="by the other release")
@@ -98,7 +98,7 @@ async def test_a_replica_that_starts_on_nothing_else_is_not_ready_until_there_is
 
 
 async def test_consumers_fold_into_what_they_read_and_leave_the_rest(
-    settings: AppSettings, registry: IndexRegistry, foreign: str
+    settings: AppSettings, registry: ModelRegistry, foreign: str
 ) -> None:
     promote(registry, foreign, actor="test", reason="by the other release", alias="canary")
     store = open_feature_store(settings.store)
@@ -109,7 +109,7 @@ async def test_consumers_fold_into_what_they_read_and_leave_the_rest(
 
 
 async def test_a_move_with_words_that_we_do_not_know_is_followed(
-    client: httpx.AsyncClient, registry: IndexRegistry, settings: AppSettings, tmp_path: Path, wait_until: WaitUntil
+    client: httpx.AsyncClient, registry: ModelRegistry, settings: AppSettings, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     move = {
         "alias": "live",

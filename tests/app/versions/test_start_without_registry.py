@@ -12,10 +12,10 @@ from app.metrics import LOAD_FAILURES
 from app.settings import AppSettings
 from app.versions import index_watcher
 from recsys.background import Bounded
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.local_copy import remember, remembered
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 
@@ -47,7 +47,7 @@ def put_back(settings: AppSettings, aside: Path) -> None:
 
 @pytest.mark.parametrize("leave", ["nothing", "empty", "file"])
 async def test_the_version_served_last_is_served_without_a_registry(
-    settings: AppSettings, registry: IndexRegistry, leave: str
+    settings: AppSettings, registry: ModelRegistry, leave: str
 ) -> None:
     promote(registry, "second", actor="test", reason="better")
     assert await served(settings) == "second"
@@ -56,7 +56,7 @@ async def test_the_version_served_last_is_served_without_a_registry(
 
 
 async def test_a_registry_that_comes_back_is_followed_again(
-    settings: AppSettings, registry: IndexRegistry, wait_until: WaitUntil
+    settings: AppSettings, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     assert await served(settings) == "first"
     aside = take_away(settings, "file")
@@ -73,7 +73,7 @@ async def test_a_registry_that_comes_back_is_followed_again(
 
 @pytest.mark.parametrize("damage", ["no record", "unreadable record", "damaged copy", "no copy"])
 async def test_nothing_is_served_that_does_not_hold(
-    settings: AppSettings, registry: IndexRegistry, damage: str
+    settings: AppSettings, registry: ModelRegistry, damage: str
 ) -> None:
     assert await served(settings) == "first"
     take_away(settings, "nothing")
@@ -93,7 +93,7 @@ async def test_nothing_is_served_that_does_not_hold(
 
 
 async def test_a_version_that_is_refused_at_the_start_leaves_the_one_before_in_service(
-    settings: AppSettings, registry: IndexRegistry
+    settings: AppSettings, registry: ModelRegistry
 ) -> None:
     assert await served(settings) == "first"
     promote(registry, "second", actor="test", reason="nobody looked")
@@ -101,7 +101,7 @@ async def test_a_version_that_is_refused_at_the_start_leaves_the_one_before_in_s
     assert await served(settings) == "first"
 
 
-class Stuck(ObjectStoreRegistry):
+class Stuck(ObjectStoreModelRegistry):
     """A registry on a file system that has stopped answering."""
 
     def __init__(self, url: str, let_go: threading.Event) -> None:
@@ -115,13 +115,13 @@ class Stuck(ObjectStoreRegistry):
 
 
 async def test_a_registry_that_hangs_delays_a_start_by_its_deadline_and_holds_one_thread(
-    settings: AppSettings, registry: IndexRegistry, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+    settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
     assert await served(settings) == "first"
     let_go = threading.Event()
     stuck = Stuck(settings.registry.url, let_go)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.05)
-    monkeypatch.setattr("app.main.open_index_registry", lambda *_: stuck)
+    monkeypatch.setattr("app.main.open_model_registry", lambda *_: stuck)
     try:
         async with client_of(create_app(settings)) as client:
             assert (await client.get("/health/ready")).json()["index_version"] == "first"
@@ -161,6 +161,6 @@ async def test_calls_run_beside_each_other() -> None:
     await asyncio.gather(*(calls.run(5.0, barrier.wait, 5) for _ in range(2)))
 
 
-def test_a_record_that_cannot_be_written_stops_nothing(registry: IndexRegistry, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_stops_nothing(registry: ModelRegistry, tmp_path: Path) -> None:
     remember(tmp_path / "nowhere", "live", registry.manifest("first"))
     assert remembered(tmp_path / "nowhere", "live") is None

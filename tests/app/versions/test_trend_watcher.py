@@ -18,7 +18,7 @@ from recsys.index.index import Index
 from recsys.recommender.trend import TrendCounts, hour_of
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from tests.environment.waiting import WaitUntil
 
 HOUR = hour_of(1000 * time())
@@ -32,7 +32,7 @@ async def store(store_settings: StoreSettings) -> AsyncIterator[FeatureStore]:
 
 
 @pytest.fixture
-def live_index(registry: IndexRegistry, tmp_path: Path) -> LiveIndex:
+def live_index(registry: ModelRegistry, tmp_path: Path) -> LiveIndex:
     live = LiveIndex()
     index = Index.open(registry.fetch("first", tmp_path / "cache"), registry.manifest("first"))
     live.swap(LoadedVersion(index, Catalogue.of(index)))

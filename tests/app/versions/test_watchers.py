@@ -7,14 +7,14 @@ from app import main
 from app.main import create_app
 from app.settings import AppSettings
 from app.versions.index_watcher import IndexWatcher
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 
 
 async def test_a_watcher_that_fails_is_counted_and_follows_the_alias_again(
-    settings: AppSettings, registry: IndexRegistry, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+    settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
     run = IndexWatcher.run
     failures = iter([RuntimeError("a bug")])

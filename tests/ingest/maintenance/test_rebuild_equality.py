@@ -22,7 +22,7 @@ from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.users import Positioned, UserFeatures
 from tests.environment.versions import publish_small_version
@@ -132,8 +132,8 @@ async def test_on_servers_too_histories_windows_offsets_identity_changes_embeddi
     log: InteractionLog, store_settings: StoreSettings, tmp_path: Path
 ) -> None:
     registry = RegistrySettings(url=str(tmp_path / "registry"), cache=tmp_path / "cache")
-    publish_small_version(open_index_registry(registry), tmp_path / "built", "first", seed=1)
-    promote(open_index_registry(registry), "first", actor="test", reason="start")
+    publish_small_version(open_model_registry(registry), tmp_path / "built", "first", seed=1)
+    promote(open_model_registry(registry), "first", actor="test", reason="start")
     live, made = (
         open_feature_store(store_settings.model_copy(update={"prefix": store_settings.prefix + name}))
         for name in ("live:", "made:")

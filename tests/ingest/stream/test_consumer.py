@@ -28,7 +28,7 @@ from recsys.settings import StoreSettings
 from recsys.stores.dead_letters.memory import MemoryDeadLetters
 from recsys.stores.event_log import InteractionLog, open_interaction_log
 from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.topic import open_interaction_topic
 from recsys.users import Positioned, UserFeatures
@@ -47,9 +47,9 @@ async def store(ingest: Ingest) -> AsyncIterator[FeatureStore]:
 
 
 @pytest.fixture
-def registry(ingest: Ingest, tmp_path: Path) -> IndexRegistry:
+def registry(ingest: Ingest, tmp_path: Path) -> ModelRegistry:
     """Versions `first`, `second` (live) and `third`."""
-    opened = open_index_registry(ingest.registry)
+    opened = open_model_registry(ingest.registry)
     for seed, version in enumerate(["first", "second", "third"]):
         publish_small_version(opened, tmp_path / "built", version, seed=seed)
     promote(opened, "first", actor="test", reason="start")
@@ -90,7 +90,7 @@ def retries(group: str) -> float:
 
 
 async def test_an_event_appears_in_the_features_with_an_embedding_per_version_in_service(
-    ingest: Ingest, registry: IndexRegistry, store: FeatureStore, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, wait_until: WaitUntil
 ) -> None:
     async with ingest.consuming("features"):
         await ingest.send([bought(1, item="i2"), bought(2, item="i4"), bought(3, user="bob", item="unheard of")])
@@ -112,7 +112,7 @@ async def test_an_event_appears_in_the_features_with_an_embedding_per_version_in
 
 
 async def test_a_promoted_version_is_folded_into_from_the_next_event_on(
-    ingest: Ingest, registry: IndexRegistry, store: FeatureStore, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, wait_until: WaitUntil
 ) -> None:
     async with ingest.consuming("features"):
         await ingest.send([bought(1)])
@@ -146,7 +146,7 @@ async def test_without_a_registry_events_still_count(
 
 
 async def test_a_corrupt_version_is_left_out_and_the_other_one_served(
-    ingest: Ingest, registry: IndexRegistry, store: FeatureStore, tmp_path: Path, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     (tmp_path / "registry" / "versions" / "second" / "item_factors.npy").write_bytes(b"garbage")
     async with ingest.consuming("features"):
@@ -174,7 +174,7 @@ async def test_items_reach_the_catalogue_and_the_log(
 
 
 async def test_a_forgotten_user_is_gone_from_features_and_log(
-    ingest: Ingest, registry: IndexRegistry, store: FeatureStore, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, wait_until: WaitUntil
 ) -> None:
     async with ingest.consuming():
         await ingest.send(

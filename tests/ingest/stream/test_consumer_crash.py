@@ -18,7 +18,7 @@ from ingest.stream.consumer import GroupLoop, _features_group, _log_group
 from recsys.messages.interaction import Interaction, event_key
 from recsys.stores.event_log import open_interaction_log
 from recsys.stores.feature_store import open_feature_store
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.topic import Delivered, TopicConsumer, open_interaction_topic
 from tests.environment.versions import publish_small_version
@@ -87,7 +87,7 @@ async def assert_each_counted_once(ingest: Ingest, sent: Sequence[Interaction]) 
 async def test_kill_9_mid_batch_and_restart_counts_every_event_exactly_once(
     ingest: Ingest, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    registry = open_index_registry(ingest.registry)
+    registry = open_model_registry(ingest.registry)
     publish_small_version(registry, tmp_path / "built", "first")
     promote(registry, "first", actor="test", reason="start")
     small = ingest.ingest.model_copy(update={"features_batch": 7, "log_batch": 150})

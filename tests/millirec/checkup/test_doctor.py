@@ -19,7 +19,7 @@ from recsys.models.manifest import FORMAT_VERSION
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from recsys.stores.feature_store import open_feature_store
 from recsys.stores.heartbeat import SILENT_SECONDS, Heartbeat, Instance
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.rollouts import start_shadow
 from tests.environment.deployment import Deployment, free_port
@@ -35,7 +35,7 @@ def settings(store_settings: StoreSettings, tmp_path: Path) -> Settings:
         log=LogSettings(path=str(tmp_path / "log")),
         registry=RegistrySettings(url=str(tmp_path / "registry"), cache=tmp_path / "cache"),
     )
-    versions = open_index_registry(made.registry)
+    versions = open_model_registry(made.registry)
     for seed, version in enumerate(("first", "second")):
         publish_small_version(versions, tmp_path / "built", version, seed)
         promote(versions, version, actor="test", reason="start")
@@ -79,7 +79,7 @@ async def test_workers_that_wait_for_a_first_version_are_fine_and_those_of_a_los
     settings: Settings, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / "registry")
-    versions = open_index_registry(settings.registry)
+    versions = open_model_registry(settings.registry)
     waiting = Instance(Heartbeat("a:1", "serve", "live"), 1.0)
     assert [one.found for one in replicas(versions, [waiting])] == ["1 wait for a version"]
     lost = Instance(Heartbeat("a:1", "serve", "live", "second", ("second",)), 1.0)
@@ -87,7 +87,7 @@ async def test_workers_that_wait_for_a_first_version_are_fine_and_those_of_a_los
 
 
 def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) -> None:
-    versions = open_index_registry(settings.registry)
+    versions = open_model_registry(settings.registry)
     start_shadow(versions, "first", actor="test", reason="test")
     without, with_it = (
         Instance(Heartbeat(name, "serve", "live", "second", held), 1.0)
@@ -97,7 +97,7 @@ def test_a_worker_without_the_version_of_a_rollout_is_named(settings: Settings) 
 
 
 def test_a_silent_worker_and_a_group_that_is_far_behind_are_named(settings: Settings) -> None:
-    versions = open_index_registry(settings.registry)
+    versions = open_model_registry(settings.registry)
     silent = Instance(Heartbeat("a:1", "serve", "live", "second", ("second",)), SILENT_SECONDS + 1)
     assert "silent for 11 s" in named([*replicas(versions, [silent])], State.WRONG)["worker a:1"]
     members = [
@@ -168,13 +168,13 @@ def test_too_few_open_files_are_wrong_and_said_with_what_would_be_enough(deploym
 async def test_an_alias_that_nobody_can_load_is_named_with_the_command_that_moves_it(
     settings: Settings, tmp_path: Path
 ) -> None:
-    versions = open_index_registry(settings.registry)
+    versions = open_model_registry(settings.registry)
     promote(versions, "first", actor="test", reason="to look at", alias="candidate")
     shutil.rmtree(tmp_path / "registry" / "versions" / "first")
     manifest = tmp_path / "registry" / "versions" / "second" / "manifest.json"
     later = msgspec.json.decode(manifest.read_bytes()) | {"format_version": FORMAT_VERSION + 1}
     manifest.write_bytes(msgspec.json.encode(later))
-    found = [one for one in await registry.index_registry(settings) if one.state is State.WRONG]
+    found = [one for one in await registry.model_registry(settings) if one.state is State.WRONG]
     assert {one.check: one.section for one in found} == {
         "alias candidate": "aliases",
         "alias live": "version-refused",
@@ -188,36 +188,36 @@ async def test_a_version_to_go_back_to_that_this_release_does_not_read_is_noted(
     manifest = tmp_path / "registry" / "versions" / "first" / "manifest.json"
     older = msgspec.json.decode(manifest.read_bytes()) | {"format_version": FORMAT_VERSION - 1}
     manifest.write_bytes(msgspec.json.encode(older))
-    assert "bring back first" in named(await registry.index_registry(settings), State.NOTE)["alias previous"]
+    assert "bring back first" in named(await registry.model_registry(settings), State.NOTE)["alias previous"]
 
 
 async def test_a_rollout_that_was_forgotten_and_one_by_hand_are_noted(settings: Settings, tmp_path: Path) -> None:
-    versions = open_index_registry(settings.registry)
+    versions = open_model_registry(settings.registry)
     start_shadow(versions, "first", actor="test", reason="test")
     promote(versions, "first", actor="test", reason="test", alias="canary")
-    assert named(await registry.index_registry(settings), State.NOTE).keys() == {"alias canary"}
+    assert named(await registry.model_registry(settings), State.NOTE).keys() == {"alias canary"}
     (move,) = (tmp_path / "registry" / "aliases" / "shadow").iterdir()
     told = msgspec.json.decode(move.read_bytes()) | {"moved_at": datetime.now(UTC) - timedelta(days=8)}
     move.write_bytes(msgspec.json.encode(told))
-    assert "for 8 days" in named(await registry.index_registry(settings), State.NOTE)["alias shadow"]
+    assert "for 8 days" in named(await registry.model_registry(settings), State.NOTE)["alias shadow"]
 
 
 async def test_nothing_live_is_wrong_and_an_empty_registry_a_note(settings: Settings, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "registry" / "aliases")
-    (nothing,) = [one for one in await registry.index_registry(settings) if one.state is State.WRONG]
+    (nothing,) = [one for one in await registry.model_registry(settings) if one.state is State.WRONG]
     assert (nothing.section, "promote second" in nothing.todo) == ("no-version", True)
     shutil.rmtree(tmp_path / "registry" / "versions")
-    assert "train one" in named(await registry.index_registry(settings), State.NOTE)["index registry"]
+    assert "train one" in named(await registry.model_registry(settings), State.NOTE)["model registry"]
 
 
 async def test_half_an_upload_is_noted_after_a_day(settings: Settings, tmp_path: Path) -> None:
     half = tmp_path / "registry" / "versions" / "half" / "item_factors.npy"
     half.parent.mkdir()
     half.write_bytes(b"half")
-    assert "uploads" not in named(await registry.index_registry(settings), State.NOTE)
+    assert "uploads" not in named(await registry.model_registry(settings), State.NOTE)
     yesterday = datetime.now(UTC).timestamp() - 100_000
     os.utime(half, (yesterday, yesterday))
-    assert "half" in named(await registry.index_registry(settings), State.NOTE)["uploads"]
+    assert "half" in named(await registry.model_registry(settings), State.NOTE)["uploads"]
 
 
 async def test_a_file_that_does_not_match_its_manifest_is_found_when_asked_to_look_deep(
@@ -225,7 +225,7 @@ async def test_a_file_that_does_not_match_its_manifest_is_found_when_asked_to_lo
 ) -> None:
     file = next((tmp_path / "registry" / "versions" / "first").glob("item_factors*"))
     file.write_bytes(file.read_bytes()[::-1])
-    assert named(await registry.index_registry(settings), State.WRONG) == {}
+    assert named(await registry.model_registry(settings), State.WRONG) == {}
     assert file.name in named(await registry.deep_registry(settings), State.WRONG)["version first"]
 
 
@@ -233,7 +233,7 @@ async def test_a_registry_that_cannot_be_written_is_wrong_though_it_can_be_read(
     settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "registry" / "leases").write_text("in the way")
-    (found,) = await registry.index_registry(settings)
+    (found,) = await registry.model_registry(settings)
     assert (found.state, found.section) == (State.WRONG, "registry-away")
     assert "MILLIREC_REGISTRY__URL" in found.todo
 

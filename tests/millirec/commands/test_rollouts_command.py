@@ -15,18 +15,18 @@ from recsys.experiments.rollout import Outcome
 from recsys.models.manifest import CANARY, LIVE, SHADOW
 from recsys.settings import RegistrySettings, StoreSettings
 from recsys.stores.feature_store import open_feature_store
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from tests.environment.versions import publish_small_version
 
 
 @pytest.fixture
-def registry(store_settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IndexRegistry:
+def registry(store_settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
     monkeypatch.setenv("MILLIREC_REGISTRY__URL", str(tmp_path / "registry"))
     monkeypatch.setenv("MILLIREC_STORE__URL", store_settings.url.get_secret_value())
     monkeypatch.setenv("MILLIREC_STORE__PREFIX", store_settings.prefix)
     monkeypatch.setattr(console, "width", 200)
-    opened = open_index_registry(RegistrySettings(url=str(tmp_path / "registry")))
+    opened = open_model_registry(RegistrySettings(url=str(tmp_path / "registry")))
     for seed, version in enumerate(("first", "second")):
         publish_small_version(opened, tmp_path / "built", version, seed)
     promote(opened, "first", actor="ada", reason="start")
@@ -43,7 +43,7 @@ def printed(app: Typer, *arguments: str) -> str:
     return done.output
 
 
-def test_a_canary_is_started_watched_and_led_to_its_end(registry: IndexRegistry, store_settings: StoreSettings) -> None:
+def test_a_canary_is_started_watched_and_led_to_its_end(registry: ModelRegistry, store_settings: StoreSettings) -> None:
     canary = rollouts.canary
     assert isinstance(run(canary, "status").exception, NotFound)
     assert "for 5 % of the users" in printed(canary, "start", "second", "-r", "passed the gate", "--steps", "0.05,0.5")
@@ -72,7 +72,7 @@ def test_a_canary_is_started_watched_and_led_to_its_end(registry: IndexRegistry,
     assert isinstance(run(canary, "stop", "-r", "too late").exception, NotFound)
 
 
-def test_a_shadow_is_started_reported_and_stopped(registry: IndexRegistry, store_settings: StoreSettings) -> None:
+def test_a_shadow_is_started_reported_and_stopped(registry: ModelRegistry, store_settings: StoreSettings) -> None:
     shadow = rollouts.shadow
     assert "for 25 % of the requests" in printed(shadow, "start", "second", "-r", "curious", "--share", "0.25")
     assert "0 compared" in printed(shadow, "report")
@@ -81,7 +81,7 @@ def test_a_shadow_is_started_reported_and_stopped(registry: IndexRegistry, store
     assert registry.alias(SHADOW) is None
 
 
-def test_steps_that_are_no_shares_are_refused_by_name(registry: IndexRegistry) -> None:
+def test_steps_that_are_no_shares_are_refused_by_name(registry: ModelRegistry) -> None:
     done = run(rollouts.canary, "start", "second", "-r", "typo", "--steps", "5%")
     assert done.exit_code == 2
     assert "--steps" in done.output

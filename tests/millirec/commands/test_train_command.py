@@ -18,7 +18,7 @@ from recsys.errors import Conflict, InvalidInput
 from recsys.settings import LogSettings, RegistrySettings
 from recsys.stores.event_log import open_interaction_log
 from recsys.stores.leases import open_lease
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from tests.environment.waiting import wait_until_sync
 from tests.training.conftest import checkerboard
 from training.runs.triggers import Schedule, Triggers
@@ -54,7 +54,7 @@ def run(*arguments: str) -> Result:
 def test_a_version_goes_live_is_made_again_and_forced_with_what_was_refused(
     registry: RegistrySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions = open_index_registry(registry)
+    versions = open_model_registry(registry)
     assert run("--reason", "weekly").exit_code == 0
     first = versions.alias("live")
     assert first is not None
@@ -75,7 +75,7 @@ def test_a_version_goes_live_is_made_again_and_forced_with_what_was_refused(
 
 
 def test_a_version_begins_as_a_canary_and_the_next_one_waits_for_its_end(registry: RegistrySettings) -> None:
-    versions = open_index_registry(registry)
+    versions = open_model_registry(registry)
     assert run("--canary").exit_code == 0
     first = versions.alias("live")
     assert first is not None, "the first has nothing to stand beside"
@@ -93,12 +93,12 @@ def test_while_one_trains_another_is_told_who(registry: RegistrySettings) -> Non
     refused = run()
     assert isinstance(refused.exception, Conflict)
     assert "ada@elsewhere" in str(refused.exception)
-    assert open_index_registry(registry).versions() == []
+    assert open_model_registry(registry).versions() == []
     open_lease(registry, train.LEASE, 60.0).check(grant)
 
 
 def test_a_trainer_killed_in_the_middle_touches_nothing_and_blocks_nobody_for_long(registry: RegistrySettings) -> None:
-    versions = open_index_registry(registry)
+    versions = open_model_registry(registry)
     assert run("--reason", "the first").exit_code == 0
     live = versions.alias("live")
     lease = open_lease(registry, train.LEASE, 6.0)

@@ -17,19 +17,19 @@ from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
 from recsys.index.artefact import IndexContents, file_entries, write_artefact
 from recsys.models.manifest import Manifest
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import IndexRegistry, open_index_registry
+from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from tests.environment.versions import publish_small_version
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IndexRegistry:
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
     """Versions `first`, which is live, and `second`, of the same tastes in another factor space."""
     monkeypatch.setenv("MILLIREC_REGISTRY__URL", str(tmp_path / "registry"))
     monkeypatch.setenv("MILLIREC_REGISTRY__CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MILLIREC_STORE__BACKEND", "memory")
     monkeypatch.setattr(console, "width", 200)
-    opened = open_index_registry(RegistrySettings(url=str(tmp_path / "registry")))
+    opened = open_model_registry(RegistrySettings(url=str(tmp_path / "registry")))
     for seed, version in enumerate(("first", "second")):
         publish_small_version(opened, tmp_path / "built", version, seed)
     promote(opened, "first", actor="ada", reason="start")
@@ -50,7 +50,7 @@ def answered(*arguments: str) -> Any:
     return json.loads(printed(*arguments, "--json"))
 
 
-def test_a_version_is_shown_for_people_and_for_programs(registry: IndexRegistry) -> None:
+def test_a_version_is_shown_for_people_and_for_programs(registry: ModelRegistry) -> None:
     told = printed("show")
     for words in ("first", "pointed at by  live", "40 items, 20 users", "recall@20", "confidence.alpha"):
         assert words in told
@@ -59,7 +59,7 @@ def test_a_version_is_shown_for_people_and_for_programs(registry: IndexRegistry)
     assert isinstance(run("show", "third").exception, NotFound)
 
 
-def test_the_checks_of_the_gate_are_in_json_and_not_in_a_cell(registry: IndexRegistry, tmp_path: Path) -> None:
+def test_the_checks_of_the_gate_are_in_json_and_not_in_a_cell(registry: ModelRegistry, tmp_path: Path) -> None:
     manifest = tmp_path / "registry" / "versions" / "second" / "manifest.json"
     made = msgspec.json.decode(manifest.read_bytes())
     made["parameters"]["checks"] = [{"name": "recall@20", "passed": True}]
@@ -69,7 +69,7 @@ def test_the_checks_of_the_gate_are_in_json_and_not_in_a_cell(registry: IndexReg
         assert "checks" in answered(*command)["parameters"]
 
 
-def test_aliases_are_moved_and_cleared_and_one_history_tells_of_it(registry: IndexRegistry) -> None:
+def test_aliases_are_moved_and_cleared_and_one_history_tells_of_it(registry: ModelRegistry) -> None:
     assert "canary -> second" in printed("promote", "second", "--alias", "canary", "-r", "try [it]")
     assert "canary -> nowhere" in printed("clear", "canary", "-r", "seen enough")
     printed("promote", "second", "--alias", "placement:home", "-r", "for home")
@@ -82,7 +82,7 @@ def test_aliases_are_moved_and_cleared_and_one_history_tells_of_it(registry: Ind
     assert isinstance(run("promote", "second", "--alias", "Canary", "-r", "no").exception, InvalidInput)
 
 
-def test_a_pinned_version_outlives_a_prune(registry: IndexRegistry) -> None:
+def test_a_pinned_version_outlives_a_prune(registry: ModelRegistry) -> None:
     printed("pin", "second", "-r", "the audit wants it")
     assert "nothing to delete" in printed("prune", "--keep", "0")
     assert isinstance(run("unpin", "first", "-r", "no pin").exception, NotFound)
@@ -96,7 +96,7 @@ def test_a_pinned_version_outlives_a_prune(registry: IndexRegistry) -> None:
     assert isinstance(run("prune", "--older-than", "long").exception, InvalidInput)
 
 
-def test_leftovers_are_collected_once_they_are_old_enough(registry: IndexRegistry, tmp_path: Path) -> None:
+def test_leftovers_are_collected_once_they_are_old_enough(registry: ModelRegistry, tmp_path: Path) -> None:
     left = tmp_path / "registry" / "versions" / "half"
     left.mkdir()
     (left / "a.npy").write_bytes(b"half")
@@ -107,7 +107,7 @@ def test_leftovers_are_collected_once_they_are_old_enough(registry: IndexRegistr
 
 
 def test_a_version_is_taken_to_another_registry_by_a_file(
-    registry: IndexRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = str(tmp_path / "first.tar.zst")
     printed("export", "first", file)
@@ -122,7 +122,7 @@ def test_a_version_is_taken_to_another_registry_by_a_file(
 # diff
 
 
-def publish_variant(registry: IndexRegistry, directory: Path, like: str, version: str) -> None:
+def publish_variant(registry: ModelRegistry, directory: Path, like: str, version: str) -> None:
     """`like` with items `i0` to `i9` gone and `n0` to `n4` new, factors of the others twice as long, alpha 20."""
     index = open_catalogue(registry, RegistrySettings(cache=directory / "cache"), like).index
     kept = np.arange(10, len(index))
@@ -150,7 +150,7 @@ def publish_variant(registry: IndexRegistry, directory: Path, like: str, version
     registry.publish(manifest, files)
 
 
-def test_a_version_differs_in_nothing_from_itself(registry: IndexRegistry, tmp_path: Path) -> None:
+def test_a_version_differs_in_nothing_from_itself(registry: ModelRegistry, tmp_path: Path) -> None:
     settings = RegistrySettings(cache=tmp_path / "cache")
     found = diff_versions(registry, settings, "first", "first", users=100, k=10)
     assert found.parameters == {}
@@ -162,7 +162,7 @@ def test_a_version_differs_in_nothing_from_itself(registry: IndexRegistry, tmp_p
 
 
 def test_tastes_that_stayed_overlap_although_the_factor_space_was_turned(
-    registry: IndexRegistry, tmp_path: Path
+    registry: ModelRegistry, tmp_path: Path
 ) -> None:
     found = diff_versions(registry, RegistrySettings(cache=tmp_path / "cache"), "first", "second", users=100, k=20)
     assert found.overlap is not None
@@ -170,7 +170,7 @@ def test_tastes_that_stayed_overlap_although_the_factor_space_was_turned(
     assert found.overlap.identical == 0.0
 
 
-def test_a_diff_says_what_was_gained_and_lost_and_how_long_factors_are(registry: IndexRegistry, tmp_path: Path) -> None:
+def test_a_diff_says_what_was_gained_and_lost_and_how_long_factors_are(registry: ModelRegistry, tmp_path: Path) -> None:
     publish_variant(registry, tmp_path, "first", "third")
     found = answered("diff", "live", "third", "-k", "5", "--users", "7")
     assert found["metrics"] == {"recall@20": [0.5, 0.6], "coverage": [None, 0.9]}

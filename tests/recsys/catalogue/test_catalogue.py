@@ -18,7 +18,7 @@ from recsys.filters.expression import Expression, compile_expression
 from recsys.index.id_map import UNKNOWN
 from recsys.index.index import Index
 from recsys.messages.item import Item
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.environment.versions import DIMENSIONS, WATERMARK, publish_small_version
 from tests.environment.versions import ITEMS as N
 from tests.recsys.filters.expressions import EXPRESSIONS, ITEMS
@@ -42,7 +42,7 @@ CHANGES = st.lists(
 @pytest.fixture(scope="module")
 def catalogue() -> Iterator[Catalogue]:
     with TemporaryDirectory() as folder:
-        manifest = publish_small_version(MemoryIndexRegistry(), Path(folder), "small")
+        manifest = publish_small_version(MemoryModelRegistry(), Path(folder), "small")
         yield Catalogue.of(Index.open(Path(folder) / "small", manifest))
 
 

@@ -17,7 +17,7 @@ from recsys.filters.expression import compile_expression
 from recsys.index.artefact import IndexContents, file_entries, without_unreadable, write_artefact
 from recsys.index.index import Index
 from recsys.messages.item import Item
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.environment.versions import ITEMS, WATERMARK, publish_small_version, small_item
 
 RNG = np.random.default_rng(3)
@@ -38,7 +38,7 @@ def search_index(contents: IndexContents) -> faiss.Index:
 
 
 def test_what_was_written_is_what_is_opened(tmp_path: Path) -> None:
-    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, "v")
+    manifest = publish_small_version(MemoryModelRegistry(), tmp_path, "v")
     index = Index.open(tmp_path / "v", manifest)
     assert index.item_id.ids(np.arange(ITEMS)) == [f"i{n}" for n in range(ITEMS)]
     assert [index.item(row) for row in range(ITEMS)] == [small_item(n) for n in range(ITEMS)]
@@ -101,7 +101,7 @@ FILES = [
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
-    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, "cut")
+    manifest = publish_small_version(MemoryModelRegistry(), tmp_path, "cut")
     path = tmp_path / "cut" / name
     path.write_bytes(path.read_bytes()[:-17])
     with pytest.raises(CorruptArtefact, match="cut"):
@@ -113,7 +113,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
 @given(rows=st.integers(0, 60).filter(lambda n: n not in {ITEMS, ITEMS + 1, 20}))
 def test_an_array_of_another_length_is_refused(tmp_path_factory: pytest.TempPathFactory, name: str, rows: int) -> None:
     folder = tmp_path_factory.mktemp("odd")
-    manifest = publish_small_version(MemoryIndexRegistry(), folder, "odd")
+    manifest = publish_small_version(MemoryModelRegistry(), folder, "odd")
     shape = (rows, 8) if "factors" in name else (rows,)
     np.save(folder / "odd" / name, np.zeros(shape, dtype=np.int64 if "offsets" in name else np.float32))
     with pytest.raises(CorruptArtefact):
@@ -123,7 +123,7 @@ def test_an_array_of_another_length_is_refused(tmp_path_factory: pytest.TempPath
 def test_a_manifest_without_confidence_is_refused(tmp_path: Path) -> None:
     import msgspec
 
-    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, "v")
+    manifest = publish_small_version(MemoryModelRegistry(), tmp_path, "v")
     assert manifest.watermark == WATERMARK
     for parameters in ({}, {"confidence": {"alpha": "much"}}):
         with pytest.raises(CorruptArtefact):
@@ -132,7 +132,7 @@ def test_a_manifest_without_confidence_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"{", b"\xff\xff", b'{"kind":"item"}', b"[" * 3000])
 def test_an_item_that_cannot_be_read_costs_its_properties_and_stays_hidden(tmp_path: Path, damage: bytes) -> None:
-    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, "v")
+    manifest = publish_small_version(MemoryModelRegistry(), tmp_path, "v")
     blobs = [msgspec.json.encode(small_item(n)) for n in range(ITEMS)]
     blobs[7] = blobs[8] = damage
     np.save(tmp_path / "v/items.blob.npy", np.frombuffer(b"".join(blobs), np.uint8))

@@ -13,7 +13,7 @@ from recsys.models.manifest import FORMAT_VERSION, Manifest
 from recsys.recommender.pipeline import recommend
 from recsys.recommender.query import FallbackLevel, Query
 from recsys.stores.model_registry.archive import import_version
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.environment.versions import ITEMS, USERS
 
 ARTEFACTS = Path(__file__).parents[2] / "data" / "artefacts"
@@ -21,7 +21,7 @@ ARTEFACTS = Path(__file__).parents[2] / "data" / "artefacts"
 
 def kept(name: str, folder: Path) -> tuple[Path, Manifest]:
     """An artefact of the repository, through the registry as a replica gets it."""
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     manifest = import_version(registry, ARTEFACTS / f"{name}.tar.zst", folder / "scratch")
     assert manifest == registry.manifest(name)
     return registry.fetch(name, folder / "cache"), manifest

@@ -24,7 +24,7 @@ from recsys.recommender.explain import Explanation
 from recsys.recommender.pipeline import Trace, recommend, recommend_many
 from recsys.recommender.placement import SEEN_EVER, Boost, Candidates, Placement, Source
 from recsys.recommender.query import FallbackLevel, Query, Recommendation
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.users import HistoryEntry, UserFeatures
 from tests.environment.versions import ITEMS, WATERMARK, publish_small_version, small_item
 
@@ -70,7 +70,7 @@ HISTORIES = st.lists(ITEM_IDS, max_size=12).map(
 @pytest.fixture(scope="module")
 def version() -> Iterator[tuple[Path, Manifest]]:
     with TemporaryDirectory() as folder:
-        manifest = publish_small_version(MemoryIndexRegistry(), Path(folder), "small")
+        manifest = publish_small_version(MemoryModelRegistry(), Path(folder), "small")
         yield Path(folder) / "small", manifest
 
 
@@ -310,7 +310,7 @@ def test_a_manifest_that_does_not_fit_its_arrays_is_refused(
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    manifest = publish_small_version(MemoryIndexRegistry(), tmp_path, "broken")
+    manifest = publish_small_version(MemoryModelRegistry(), tmp_path, "broken")
     (tmp_path / "broken" / "items.faiss").unlink()
     with pytest.raises(CorruptArtefact, match="broken"):
         Index.open(tmp_path / "broken", manifest)

@@ -14,7 +14,7 @@ from recsys.index.index import Index
 from recsys.messages.item import Item
 from recsys.recommender.trend import TREND_HOURS
 from recsys.recommender.trends import MIN_EVIDENCE, Trends, above_usual, usual_share
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.environment.versions import ITEMS, WATERMARK, publish_small_version
 
 NOW = 500_000
@@ -29,7 +29,7 @@ COUNTS = st.dictionaries(
 def catalogue() -> Iterator[Catalogue]:
     """The small version: `i0` is the most popular, `i39` the least; nothing trended at its watermark."""
     with TemporaryDirectory() as folder:
-        registry = MemoryIndexRegistry()
+        registry = MemoryModelRegistry()
         manifest = publish_small_version(registry, Path(folder), "v1")
         yield Catalogue.of(Index.open(registry.fetch("v1", Path(folder) / "cache"), manifest))
 

@@ -11,7 +11,7 @@ import pytest
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.index import Index
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.users import HistoryEntry
 from tests.environment.versions import ITEMS, publish_small_version
 from tests.training.conftest import DAYS, START, checkerboard
@@ -37,7 +37,7 @@ def silent(*_: object) -> None:
 def catalogue() -> Iterator[Catalogue]:
     """Items `i0`..`i39`, even ones tea; the lower the number the more popular; `i7` is unavailable."""
     with TemporaryDirectory() as folder:
-        manifest = publish_small_version(MemoryIndexRegistry(), Path(folder), "small")
+        manifest = publish_small_version(MemoryModelRegistry(), Path(folder), "small")
         yield Catalogue.of(Index.open(Path(folder) / "small", manifest))
 
 

@@ -10,7 +10,7 @@ import training.recommender.algorithms as folder
 from millirec.settings import load_settings
 from recsys.errors import InvalidInput
 from recsys.index.index import Index
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.training.conftest import checkerboard, log_of
 from training.recommender.algorithms import algorithm_names, open_algorithm
 from training.runs.context import RunRequest
@@ -69,7 +69,7 @@ def test_a_new_file_in_the_folder_is_an_algorithm_that_can_be_trained_and_publis
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(added)])
     assert algorithm_names() == ["als", "bpr", "svd"]
     settings = small.model_copy(update={"algorithm": "svd", "parameters": {"power": 0.75}, "factors": 2})
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     manifest = run(settings, log_of(checkerboard()), registry, RunRequest("test", "test")).manifest
     assert manifest.parameters["training"]["parameters"] == {"power": 0.75}
     assert manifest.metrics["recall@20"] > 0.9, "even users want even items: two dimensions say that"
@@ -79,7 +79,7 @@ def test_a_new_file_in_the_folder_is_an_algorithm_that_can_be_trained_and_publis
 
 def test_the_manifest_has_the_parameters_in_force_and_not_only_those_that_were_set(small: TrainSettings) -> None:
     settings = small.model_copy(update={"algorithm": "bpr", "parameters": {"iterations": 3}, "factors": 4})
-    log, registry = log_of(checkerboard()), MemoryIndexRegistry()
+    log, registry = log_of(checkerboard()), MemoryModelRegistry()
     manifest = run(settings, log, registry, RunRequest("test", "test", force=True)).manifest
     expected = {"iterations": 3, "learning_rate": 0.02, "regularization": 0.01}
     assert manifest.parameters["training"]["parameters"] == expected

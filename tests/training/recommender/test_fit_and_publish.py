@@ -10,9 +10,9 @@ from recsys.errors import InvalidInput, NotEnoughData
 from recsys.index.index import Index
 from recsys.messages.item import Item
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.training.conftest import START, checkerboard, log_of
 from training.recommender import dataset
 from training.recommender.algorithms import algorithm_names, open_algorithm
@@ -58,7 +58,7 @@ def test_bpr_ranks_more_pairs_right_with_every_pass(small: TrainSettings) -> Non
 
 @pytest.mark.parametrize("algorithm", algorithm_names())
 def test_the_snapshot_is_what_a_consumer_would_fold_in(small: TrainSettings, tmp_path: Path, algorithm: str) -> None:
-    registry, rows = MemoryIndexRegistry(), checkerboard()
+    registry, rows = MemoryModelRegistry(), checkerboard()
     settings = small.model_copy(
         update={"history_length": 7, "half_life_days": 20.0, "algorithm": algorithm, "parameters": {}}
     )
@@ -74,7 +74,7 @@ def test_the_snapshot_is_what_a_consumer_would_fold_in(small: TrainSettings, tmp
 
 
 def test_the_version_knows_titles_and_what_is_unavailable(small: TrainSettings, tmp_path: Path) -> None:
-    log, registry = log_of(checkerboard()), MemoryIndexRegistry()
+    log, registry = log_of(checkerboard()), MemoryModelRegistry()
     log.append_items([Item(item_id="i3", updated_at=START, title="Teapot", available=False)])
     result = run(small, log, registry, RunRequest(**WHO))
     index = Index.open(registry.fetch(result.manifest.version, tmp_path), result.manifest)
@@ -87,7 +87,7 @@ def test_the_version_knows_titles_and_what_is_unavailable(small: TrainSettings, 
 def test_nobody_to_judge_by_is_published_only_by_force_and_without_numbers(small: TrainSettings) -> None:
     rows = checkerboard()
     log = log_of(rows.with_columns(user_id="u" + rows["offset"].cast(str)))
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     with pytest.raises(NotEnoughData, match="past"):
         run(small, log, registry, RunRequest(**WHO))
     result = run(small, log, registry, RunRequest(actor="ann", reason="the first week", force=True))
@@ -103,7 +103,7 @@ def test_nobody_to_judge_by_is_published_only_by_force_and_without_numbers(small
 @pytest.mark.parametrize("reason", ["", "  "])
 def test_force_needs_a_reason(small: TrainSettings, reason: str) -> None:
     with pytest.raises(InvalidInput, match="reason"):
-        run(small, log_of(checkerboard()), MemoryIndexRegistry(), RunRequest(actor="ann", reason=reason, force=True))
+        run(small, log_of(checkerboard()), MemoryModelRegistry(), RunRequest(actor="ann", reason=reason, force=True))
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id"])
@@ -116,11 +116,11 @@ def test_one_user_or_one_item_is_not_enough(small: TrainSettings, column: str) -
 def test_a_shop_of_one_moment_is_not_enough(small: TrainSettings) -> None:
     at_once = checkerboard().with_columns(occurred_at=checkerboard()["occurred_at"].new_from_index(0, 4000))
     with pytest.raises(NotEnoughData, match="past"):
-        run(small, log_of(at_once), MemoryIndexRegistry(), RunRequest(**WHO))
+        run(small, log_of(at_once), MemoryModelRegistry(), RunRequest(**WHO))
 
 
 def test_the_live_version_is_judged_by_its_lead_when_it_has_seen_the_answers(small: TrainSettings) -> None:
-    registry, log = MemoryIndexRegistry(), log_of(checkerboard())
+    registry, log = MemoryModelRegistry(), log_of(checkerboard())
     live = run(small, log, registry, RunRequest(**WHO))
     promote(registry, live.manifest.version, **WHO)
     lead = live.manifest.metrics["recall@20"] / live.manifest.metrics["popularity recall@20"]
@@ -130,7 +130,7 @@ def test_the_live_version_is_judged_by_its_lead_when_it_has_seen_the_answers(sma
 
 
 def test_a_live_version_that_cannot_be_opened_stops_nobody(small: TrainSettings, tmp_path: Path) -> None:
-    registry, log = open_index_registry(RegistrySettings(url=str(tmp_path / "registry"))), log_of(checkerboard())
+    registry, log = open_model_registry(RegistrySettings(url=str(tmp_path / "registry"))), log_of(checkerboard())
     live = run(small, log, registry, RunRequest(**WHO)).manifest.version
     promote(registry, live, **WHO)
     (tmp_path / "registry" / "versions" / live / "items.faiss").write_bytes(b"rotten")
@@ -144,7 +144,7 @@ def test_progress_names_every_stage(small: TrainSettings) -> None:
     run(
         small,
         log_of(checkerboard()),
-        MemoryIndexRegistry(),
+        MemoryModelRegistry(),
         RunRequest(**WHO),
         progress=lambda stage, *_: told.append(stage),
     )

@@ -14,7 +14,7 @@ from recsys.index.factors import gram
 from recsys.index.index import Index
 from recsys.messages.item import Item
 from recsys.recommender import candidates
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.training.conftest import ITEMS, checkerboard, log_of
 from training.recommender.co_occurrence import log_likelihood_ratio, together
 from training.recommender.cold_start import cold_items, learn
@@ -145,7 +145,7 @@ def test_without_descriptions_there_is_nothing_to_place_by() -> None:
 @pytest.fixture
 def with_cold_items(small: TrainSettings, tmp_path: Path) -> Index:
     """The checkerboard's version, and two items nobody has touched: one for even users, one for odd ones."""
-    log, registry = log_of(checkerboard()), MemoryIndexRegistry()
+    log, registry = log_of(checkerboard()), MemoryModelRegistry()
     log.append_items([described(n) for n in range(ITEMS + 2)])
     settings = small.model_copy(update={"cold_start": ColdStartSettings(min_items=ITEMS)})
     manifest = run(settings, log, registry, RunRequest(actor="test", reason="test")).manifest

@@ -14,7 +14,7 @@ from recsys.messages.item import Item
 from recsys.models.manifest import Manifest
 from recsys.settings import LogSettings
 from recsys.stores.event_log import InteractionLog, open_interaction_log
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.users import Positioned
 from tests.training.conftest import START, checkerboard
 from training.provenance import FACTORS, snapshot_digest
@@ -39,14 +39,14 @@ def settings_of(small: TrainSettings) -> TrainSettings:
     )
 
 
-def made(small: TrainSettings, log: InteractionLog, registry: MemoryIndexRegistry) -> Manifest:
+def made(small: TrainSettings, log: InteractionLog, registry: MemoryModelRegistry) -> Manifest:
     return run(settings_of(small), log, registry, RunRequest(actor="ann", reason="weekly")).manifest
 
 
 def test_like_a_version_has_its_factors_though_log_catalogue_and_settings_went_on(
     small: TrainSettings, log: InteractionLog
 ) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     first = made(small, log, registry)
     assert first.items == 44, "four cold items are among them"
     log.append(checkerboard().tail(800), {"test-0": 3999})
@@ -65,7 +65,7 @@ def test_like_a_version_has_its_factors_though_log_catalogue_and_settings_went_o
 
 
 def test_who_was_erased_since_does_not_come_back_and_it_says_so(small: TrainSettings, log: InteractionLog) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     first = made(small, log, registry)
     gone = Erasure(event_id="gone", user_id="u3", occurred_at=START + timedelta(days=200))
     log.erase([Positioned("test-0", 3200, gone)])
@@ -78,7 +78,7 @@ def test_who_was_erased_since_does_not_come_back_and_it_says_so(small: TrainSett
 
 
 def test_other_code_that_gives_the_same_factors_is_told_too(small: TrainSettings, log: InteractionLog) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     first = made(small, log, registry)
     older = msgspec.structs.replace(first, code_version="0.0.9")
     result = run(small, log, registry, RunRequest(actor="bob", reason="audit", like=older))
@@ -88,7 +88,7 @@ def test_other_code_that_gives_the_same_factors_is_told_too(small: TrainSettings
 
 
 def test_a_snapshot_that_is_no_longer_kept_is_told_by_name(small: TrainSettings, log: InteractionLog) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     first = made(small, log, registry)
     for n in range(3):
         log.append(checkerboard().slice(3200 + n, 1), {"test-0": 3200 + n})
@@ -99,13 +99,13 @@ def test_a_snapshot_that_is_no_longer_kept_is_told_by_name(small: TrainSettings,
 
 
 def test_settings_of_another_release_are_refused(small: TrainSettings, log: InteractionLog) -> None:
-    first = made(small, log, MemoryIndexRegistry())
+    first = made(small, log, MemoryModelRegistry())
     other = first.parameters | {"training": first.parameters["training"] | {"layers": 3}}
     with pytest.raises(InvalidInput, match=r"another release.*[\s\S]*layers"):
         run(
             small,
             log,
-            MemoryIndexRegistry(),
+            MemoryModelRegistry(),
             RunRequest(actor="b", reason="c", like=msgspec.structs.replace(first, parameters=other)),
         )
 

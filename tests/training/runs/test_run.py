@@ -17,7 +17,7 @@ from recsys.recommender.pipeline import recommend
 from recsys.recommender.query import FallbackLevel, Query
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.model_registry.aliases import promote
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.training.conftest import checkerboard, log_of
 from training.recommender.algorithms import algorithm_names
 from training.reports.report import render
@@ -36,7 +36,7 @@ WHO: Who = {"actor": "test", "reason": "test"}
 
 @pytest.mark.parametrize("algorithm", algorithm_names())
 def test_a_published_version_knows_who_wants_what(small: TrainSettings, tmp_path: Path, algorithm: str) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     settings = small.model_copy(update={"algorithm": algorithm})
     result = run(settings, log_of(checkerboard()), registry, RunRequest(**WHO))
     manifest = registry.manifest(result.manifest.version)
@@ -50,7 +50,7 @@ def test_a_published_version_knows_who_wants_what(small: TrainSettings, tmp_path
 
 
 def test_the_manifest_says_all_that_the_run_was(small: TrainSettings) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     log = log_of(checkerboard())
     manifest = run(small, log, registry, RunRequest(actor="ann", reason="weekly")).manifest
     assert manifest == registry.manifest(manifest.version)
@@ -63,7 +63,7 @@ def test_the_manifest_says_all_that_the_run_was(small: TrainSettings) -> None:
 
 
 def test_a_version_below_the_gate_is_refused_with_every_reason(small: TrainSettings) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     strict = GateSettings(min_ratio_to_popularity=50.0, min_coverage=1.0)
     settings = small.model_copy(update={"gate": strict, "popularity_days": 1.0, "factors": 1})
     with pytest.raises(GateRefused) as refusal:
@@ -77,7 +77,7 @@ def test_a_version_below_the_gate_is_refused_with_every_reason(small: TrainSetti
 
 
 def test_a_forced_version_is_published_and_says_so(small: TrainSettings) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     settings = small.model_copy(update={"gate": GateSettings(min_ratio_to_popularity=50.0)})
     manifest = run(
         settings, log_of(checkerboard()), registry, RunRequest(actor="ann", reason="we know why", force=True)
@@ -87,7 +87,7 @@ def test_a_forced_version_is_published_and_says_so(small: TrainSettings) -> None
 
 
 def test_a_version_that_forgets_what_the_live_one_knew_is_refused(small: TrainSettings) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     rows = checkerboard()
     log = log_of(rows.head(3200))
     good = run(small, log, registry, RunRequest(**WHO)).manifest
@@ -99,7 +99,7 @@ def test_a_version_that_forgets_what_the_live_one_knew_is_refused(small: TrainSe
 
 
 def test_a_live_version_that_saw_the_answers_is_no_yardstick(small: TrainSettings) -> None:
-    registry = MemoryIndexRegistry()
+    registry = MemoryModelRegistry()
     log = log_of(checkerboard())
     promote(registry, run(small, log, registry, RunRequest(**WHO)).manifest.version, **WHO)
     result = run(small, log, registry, RunRequest(**WHO))
@@ -111,17 +111,17 @@ def test_a_log_without_returning_users_is_not_enough(small: TrainSettings) -> No
     rows = checkerboard()
     once = rows.with_columns(user_id="u" + rows["offset"].cast(str))
     with pytest.raises(NotEnoughData, match="past"):
-        run(small, log_of(once), MemoryIndexRegistry(), RunRequest(**WHO))
+        run(small, log_of(once), MemoryModelRegistry(), RunRequest(**WHO))
 
 
 def test_the_same_seed_gives_the_same_version(small: TrainSettings) -> None:
-    runs = [run(small, log_of(checkerboard()), MemoryIndexRegistry(), RunRequest(**WHO)).manifest for _ in range(2)]
+    runs = [run(small, log_of(checkerboard()), MemoryModelRegistry(), RunRequest(**WHO)).manifest for _ in range(2)]
     assert runs[0].files["item_factors.npy"] == runs[1].files["item_factors.npy"]
     assert runs[0].metrics == runs[1].metrics
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(small: TrainSettings) -> None:
-    page = run(small, log_of(checkerboard()), MemoryIndexRegistry(), RunRequest(**WHO)).report.read_text()
+    page = run(small, log_of(checkerboard()), MemoryModelRegistry(), RunRequest(**WHO)).report.read_text()
     assert page.count("<svg") == 6
     assert not re.search(r"""(?:src|href)=["'](?!#)|@import|url\((?!#)""", page.replace("xlink:href", "href"))
 
@@ -130,7 +130,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(small: TrainSettings) ->
 @pytest.mark.timeout(300)
 def test_on_the_shop_the_model_beats_popularity_twice(shop: InteractionLog, tmp_path: Path) -> None:
     settings = TrainSettings(reports=tmp_path)
-    result = run(settings, shop, MemoryIndexRegistry(), RunRequest(**WHO))
+    result = run(settings, shop, MemoryModelRegistry(), RunRequest(**WHO))
     recall = result.candidate.metrics["recall@20"]
     popular = result.popularity.metrics["recall@20"]
     assert recall >= 0.23
@@ -152,7 +152,7 @@ def test_an_item_of_wider_bounds_costs_the_version_no_more_than_its_properties(
     small: TrainSettings, tmp_path: Path
 ) -> None:
     """It made a version in which whoever would have seen the item got an error, at each training anew."""
-    log, registry = log_of(checkerboard()), MemoryIndexRegistry()
+    log, registry = log_of(checkerboard()), MemoryModelRegistry()
     at = datetime(2026, 1, 1, tzinfo=UTC)
     wide = Item(item_id="i0", updated_at=at, title="x" * 5000, available=False)
     log.append_items([wide, Item(item_id="i1", updated_at=at, title="Lamp")])

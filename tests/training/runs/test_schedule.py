@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsys.errors import InvalidInput
 from recsys.stores.event_log import INTERACTION_SCHEMA, InteractionLog
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.training.conftest import checkerboard, log_of
 from training.monitoring.data_shift import DataShift
 from training.runs.context import RunRequest
@@ -67,7 +67,7 @@ def test_new_is_what_the_live_version_has_not_learned_from(small: TrainSettings)
     rows = checkerboard()
     log = log_of(rows.head(3200))
     assert isinstance(log, MemoryInteractionLog)
-    live = run(small, log, MemoryIndexRegistry(), RunRequest(actor="test", reason="test")).manifest
+    live = run(small, log, MemoryModelRegistry(), RunRequest(actor="test", reason="test")).manifest
     assert since(log, live, shares=False).new_events == 0
     late = rows.tail(800).with_columns(type=pl.lit("view"))
     log.append(late, {"test-0": 3999})
@@ -81,7 +81,7 @@ def test_new_is_what_the_live_version_has_not_learned_from(small: TrainSettings)
 def test_a_drop_of_the_metric_is_told_once_the_new_events_are_too_many_for_chance(
     small: TrainSettings, tmp_path: Path
 ) -> None:
-    rows, registry = checkerboard(), MemoryIndexRegistry()
+    rows, registry = checkerboard(), MemoryModelRegistry()
     log = log_of(rows.head(3200))
     live = run(small, log, registry, RunRequest(actor="test", reason="test")).manifest
     watch = MetricWatch(small, 0.2, every=100)
@@ -103,7 +103,7 @@ def test_a_drop_of_the_metric_is_told_once_the_new_events_are_too_many_for_chanc
 def test_on_the_shop_a_version_keeps_its_promise_for_a_month_and_not_for_four(
     shop: InteractionLog, tmp_path: Path
 ) -> None:
-    settings, registry = TrainSettings(reports=tmp_path / "reports"), MemoryIndexRegistry()
+    settings, registry = TrainSettings(reports=tmp_path / "reports"), MemoryModelRegistry()
     rows = shop.read().collect()
 
     def up_to(moment: datetime) -> MemoryInteractionLog:

@@ -12,22 +12,22 @@ from backports import zstd
 from recsys.errors import Conflict, CorruptArtefact, NotFound
 from recsys.stores.model_registry import archive
 from recsys.stores.model_registry.archive import export_version, import_version
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
-from tests.contracts.index_versions import FILES, Publish, manifest_of
+from recsys.stores.model_registry.memory import MemoryModelRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
+from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of
 
 CONTENT = {"a.npy": b"abc", "b.npy": b"defg"}
 
 
 @pytest.fixture
-def elsewhere() -> MemoryIndexRegistry:
+def elsewhere() -> MemoryModelRegistry:
     """The registry that a version is taken to."""
-    return MemoryIndexRegistry()
+    return MemoryModelRegistry()
 
 
 @pytest.mark.parametrize("name", ["v1.tar", "v1.tar.zst"])
 def test_a_version_goes_into_another_registry_by_one_file(
-    registry: ObjectStoreRegistry, elsewhere: MemoryIndexRegistry, publish: Publish, tmp_path: Path, name: str
+    registry: ObjectStoreModelRegistry, elsewhere: MemoryModelRegistry, publish: Publish, tmp_path: Path, name: str
 ) -> None:
     manifest = publish(registry, "v1")
     assert export_version(registry, "v1", tmp_path / "cache", tmp_path / name) == manifest
@@ -41,7 +41,7 @@ def test_a_version_goes_into_another_registry_by_one_file(
 
 
 def test_the_same_version_gives_the_same_file_which_tar_can_read(
-    folder: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(folder, "v1")
     for name in ("one.tar", "two.tar"):
@@ -52,7 +52,7 @@ def test_the_same_version_gives_the_same_file_which_tar_can_read(
 
 
 def test_an_export_that_fails_leaves_what_was_there(
-    folder: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(folder, "v1")
     file = tmp_path / "v1.tar"
@@ -122,7 +122,7 @@ EVIL = {
 
 @pytest.mark.parametrize("what", EVIL)
 def test_what_does_not_hold_is_refused_and_nothing_is_written_elsewhere(
-    elsewhere: MemoryIndexRegistry, tmp_path: Path, what: str
+    elsewhere: MemoryModelRegistry, tmp_path: Path, what: str
 ) -> None:
     file = tar_of(tmp_path / "evil.tar", EVIL[what])
     with pytest.raises(CorruptArtefact):
@@ -132,7 +132,7 @@ def test_what_does_not_hold_is_refused_and_nothing_is_written_elsewhere(
     assert left == ["deep", "deep/scratch", "evil.tar"]
 
 
-def test_the_same_file_without_the_evil_is_taken(elsewhere: MemoryIndexRegistry, tmp_path: Path) -> None:
+def test_the_same_file_without_the_evil_is_taken(elsewhere: MemoryModelRegistry, tmp_path: Path) -> None:
     file = tar_of(tmp_path / "good.tar", [FIRST, B, A])
     assert import_version(elsewhere, file, tmp_path).version == "v1"
 
@@ -140,8 +140,8 @@ def test_the_same_file_without_the_evil_is_taken(elsewhere: MemoryIndexRegistry,
 @pytest.mark.parametrize("name", ["v1.tar", "v1.tar.zst"])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
 def test_a_file_that_was_cut_off_is_refused(
-    folder: ObjectStoreRegistry,
-    elsewhere: MemoryIndexRegistry,
+    folder: ObjectStoreModelRegistry,
+    elsewhere: MemoryModelRegistry,
     publish: Publish,
     tmp_path: Path,
     name: str,
@@ -157,7 +157,7 @@ def test_a_file_that_was_cut_off_is_refused(
 
 
 def test_a_small_file_that_would_fill_the_disk_is_refused_before_it_is_unpacked(
-    elsewhere: MemoryIndexRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elsewhere: MemoryModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     huge = {"a.npy": {"sha256": "00", "size": 1 << 60}}
     file = tar_of(tmp_path / "bomb.tar", [plain("v1/manifest.json", manifest_bytes(files=huge))])

@@ -8,15 +8,15 @@ import pytest
 
 from recsys.errors import Conflict, InvalidInput, NotFound
 from recsys.stores.model_registry.aliases import aliases_of, pin, promote, rollback, unpin, versions_in_service
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.model_registry.pruning import collect, prunable, prune
-from tests.contracts.index_versions import START, Publish
+from tests.contracts.model_registry.tiny_versions import START, Publish
 
 Point = Callable[..., None]
 
 
 @pytest.fixture
-def point(registry: ObjectStoreRegistry) -> Point:
+def point(registry: ObjectStoreModelRegistry) -> Point:
     """`point(canary="v1")`; what is no name for Python goes as `point(**{"placement:home": "v1"})`."""
 
     def move(**versions: str) -> None:
@@ -27,12 +27,12 @@ def point(registry: ObjectStoreRegistry) -> Point:
 
 
 @pytest.fixture
-def five(registry: ObjectStoreRegistry, publish: Publish) -> list[str]:
+def five(registry: ObjectStoreModelRegistry, publish: Publish) -> list[str]:
     """`v0` to `v4`, a day apart, oldest first."""
     return [publish(registry, f"v{day}", day, {"a.npy": b"a"}).version for day in range(5)]
 
 
-def test_every_alias_says_where_it_points(registry: ObjectStoreRegistry, five: list[str], point: Point) -> None:
+def test_every_alias_says_where_it_points(registry: ObjectStoreModelRegistry, five: list[str], point: Point) -> None:
     point(live="v0", canary="v1", candidate="v2", **{"placement:home": "v3"})
     point(live="v4")
     assert aliases_of(registry) == {
@@ -48,7 +48,7 @@ def test_every_alias_says_where_it_points(registry: ObjectStoreRegistry, five: l
 
 
 def test_an_alias_that_was_cleared_points_nowhere_and_its_history_says_who_did_it(
-    registry: ObjectStoreRegistry, five: list[str], point: Point
+    registry: ObjectStoreModelRegistry, five: list[str], point: Point
 ) -> None:
     point(canary="v1")
     cleared = registry.move_alias("canary", None, actor="bob", reason="enough seen")
@@ -63,7 +63,7 @@ def test_an_alias_that_was_cleared_points_nowhere_and_its_history_says_who_did_i
 
 
 def test_the_live_alias_always_points_somewhere_and_the_previous_one_follows_from_it(
-    registry: ObjectStoreRegistry, five: list[str], point: Point
+    registry: ObjectStoreModelRegistry, five: list[str], point: Point
 ) -> None:
     point(live="v1")
     for alias, version in (("live", None), ("previous", "v2"), ("previous", None)):
@@ -73,7 +73,7 @@ def test_the_live_alias_always_points_somewhere_and_the_previous_one_follows_fro
 
 
 def test_one_history_tells_of_all_aliases_in_order(
-    registry: ObjectStoreRegistry, five: list[str], point: Point
+    registry: ObjectStoreModelRegistry, five: list[str], point: Point
 ) -> None:
     point(live="v0", shadow="v1")
     pin(registry, "v0", actor="bob", reason="the audit wants it")
@@ -92,7 +92,7 @@ def test_one_history_tells_of_all_aliases_in_order(
 
 
 def test_events_are_folded_into_every_version_in_service_and_into_no_other(
-    registry: ObjectStoreRegistry, five: list[str], point: Point
+    registry: ObjectStoreModelRegistry, five: list[str], point: Point
 ) -> None:
     assert versions_in_service(registry) == []
     point(live="v0")
@@ -105,7 +105,7 @@ def test_events_are_folded_into_every_version_in_service_and_into_no_other(
 
 
 def test_a_pinned_version_is_neither_pruned_nor_deleted_until_the_pin_is_taken_back(
-    registry: ObjectStoreRegistry, five: list[str]
+    registry: ObjectStoreModelRegistry, five: list[str]
 ) -> None:
     pin(registry, "v0", actor="ada", reason="the audit wants it")
     assert prune(registry, keep=4, actor="ada", reason="room") == []
@@ -120,7 +120,7 @@ def test_a_pinned_version_is_neither_pruned_nor_deleted_until_the_pin_is_taken_b
 
 @pytest.mark.parametrize("alias", ["live", "canary", "shadow", "candidate", "placement:home", "pin:v1"])
 def test_what_any_alias_points_at_is_not_pruned(
-    registry: ObjectStoreRegistry, five: list[str], point: Point, alias: str
+    registry: ObjectStoreModelRegistry, five: list[str], point: Point, alias: str
 ) -> None:
     point(**{alias: "v1"})
     assert prune(registry, keep=0, actor="ada", reason="room") == ["v0", "v2", "v3", "v4"]
@@ -128,7 +128,7 @@ def test_what_any_alias_points_at_is_not_pruned(
 
 
 def test_what_a_rollback_would_bring_back_is_not_pruned(
-    registry: ObjectStoreRegistry, five: list[str], point: Point
+    registry: ObjectStoreModelRegistry, five: list[str], point: Point
 ) -> None:
     point(live="v0")
     point(live="v3")
@@ -136,7 +136,7 @@ def test_what_a_rollback_would_bring_back_is_not_pruned(
     assert rollback(registry, actor="ada", reason="works").version == "v0"
 
 
-def test_the_history_tells_who_deleted_what_and_why(registry: ObjectStoreRegistry, five: list[str]) -> None:
+def test_the_history_tells_who_deleted_what_and_why(registry: ObjectStoreModelRegistry, five: list[str]) -> None:
     prune(registry, keep=4, actor="ada", reason="the disk is full")
     registry.delete("v1", actor="bob", reason="poor")
     told = [(move.alias, move.version, move.actor, move.reason) for move in registry.history()]
@@ -148,7 +148,7 @@ def test_the_history_tells_who_deleted_what_and_why(registry: ObjectStoreRegistr
         registry.move_alias("deleted:v0", "v2", actor="eve", reason="back")
 
 
-def test_pruning_keeps_the_newest_and_the_young(registry: ObjectStoreRegistry, five: list[str]) -> None:
+def test_pruning_keeps_the_newest_and_the_young(registry: ObjectStoreModelRegistry, five: list[str]) -> None:
     now = START + timedelta(days=10)
     assert prunable(registry, keep=2, now_time=now) == ["v0", "v1", "v2"]
     assert prunable(registry, keep=0, older_than=timedelta(days=8), now_time=now) == ["v0", "v1"]
@@ -159,13 +159,13 @@ def test_pruning_keeps_the_newest_and_the_young(registry: ObjectStoreRegistry, f
 # Half-uploaded versions
 
 
-def leave_half(registry: ObjectStoreRegistry, version: str) -> None:
+def leave_half(registry: ObjectStoreModelRegistry, version: str) -> None:
     for name in ("a.npy", "b.npy"):
         obstore.put(registry._objects.store, f"versions/{version}/{name}", b"half")
 
 
 def test_an_upload_that_never_ended_is_collected_and_one_in_progress_is_not(
-    registry: ObjectStoreRegistry, five: list[str]
+    registry: ObjectStoreModelRegistry, five: list[str]
 ) -> None:
     leave_half(registry, "half")
     assert [one.version for one in registry.versions()] == five
@@ -179,7 +179,7 @@ def test_an_upload_that_never_ended_is_collected_and_one_in_progress_is_not(
 
 
 def test_a_deletion_that_was_interrupted_is_finished_by_collecting(
-    registry: ObjectStoreRegistry, five: list[str]
+    registry: ObjectStoreModelRegistry, five: list[str]
 ) -> None:
     obstore.delete(registry._objects.store, "versions/v2/manifest.json")
     assert collect(registry, timedelta(0), now_time=datetime.now(UTC) + timedelta(minutes=1)) == ["v2"]

@@ -14,9 +14,9 @@ from recsys.stores.feature_store import FeatureStore
 from recsys.stores.feature_store.protocol import OUTCOME_TTL
 from recsys.stores.feature_store.redis import RedisFeatureStore
 from recsys.stores.model_registry.aliases import promote, versions_in_service
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop
-from tests.contracts.index_versions import Publish
+from tests.contracts.model_registry.tiny_versions import Publish
 
 
 class Who(TypedDict):
@@ -29,7 +29,7 @@ FILES = {"a.npy": b"a"}
 
 
 @pytest.fixture
-def two(registry: ObjectStoreRegistry, publish: Publish) -> ObjectStoreRegistry:
+def two(registry: ObjectStoreModelRegistry, publish: Publish) -> ObjectStoreModelRegistry:
     """`v1`, live, and `v2`."""
     publish(registry, "v1", 0, FILES)
     publish(registry, "v2", 1, FILES)
@@ -70,7 +70,7 @@ async def test_outcomes_and_tallies_expire(
         assert OUTCOME_TTL - 60 < await server.ttl(key) <= OUTCOME_TTL
 
 
-def test_a_canary_goes_through_its_steps_and_ends_as_the_live_version(two: ObjectStoreRegistry) -> None:
+def test_a_canary_goes_through_its_steps_and_ends_as_the_live_version(two: ObjectStoreModelRegistry) -> None:
     first = start_canary(two, "v2", steps=(0.1, 0.5), step_seconds=60.0, converts=("purchase",), **WHO)
     assert first.rollout is not None
     assert (first.rollout.share, first.rollout.control, first.rollout.steps) == (0.1, "v1", (0.1, 0.5, 1.0))
@@ -89,7 +89,7 @@ def test_a_canary_goes_through_its_steps_and_ends_as_the_live_version(two: Objec
     ]
 
 
-def test_of_two_guards_that_judged_the_same_state_one_acts(two: ObjectStoreRegistry) -> None:
+def test_of_two_guards_that_judged_the_same_state_one_acts(two: ObjectStoreModelRegistry) -> None:
     seen = start_canary(two, "v2", **WHO)
     advance_canary(two, seen, **WHO)
     with pytest.raises(Conflict):
@@ -99,7 +99,7 @@ def test_of_two_guards_that_judged_the_same_state_one_acts(two: ObjectStoreRegis
     assert len(two.history(CANARY)) == 2
 
 
-def test_a_canary_is_another_than_live_alone_and_starts_below_everybody(two: ObjectStoreRegistry) -> None:
+def test_a_canary_is_another_than_live_alone_and_starts_below_everybody(two: ObjectStoreModelRegistry) -> None:
     with pytest.raises(Conflict, match="live already"):
         start_canary(two, "v1", **WHO)
     with pytest.raises(NotFound):
@@ -116,13 +116,13 @@ def test_a_canary_is_another_than_live_alone_and_starts_below_everybody(two: Obj
         advance_canary(two, **WHO)
 
 
-def test_a_canary_that_was_put_there_by_hand_has_no_steps_to_go(two: ObjectStoreRegistry) -> None:
+def test_a_canary_that_was_put_there_by_hand_has_no_steps_to_go(two: ObjectStoreModelRegistry) -> None:
     promote(two, "v2", alias=CANARY, **WHO)
     with pytest.raises(InvalidInput, match="without steps"):
         advance_canary(two, **WHO)
 
 
-def test_a_shadow_gets_a_share_of_the_requests_until_it_is_stopped(two: ObjectStoreRegistry) -> None:
+def test_a_shadow_gets_a_share_of_the_requests_until_it_is_stopped(two: ObjectStoreModelRegistry) -> None:
     move = start_shadow(two, "v2", share=0.25, **WHO)
     assert move.rollout is not None
     assert move.rollout.share == 0.25

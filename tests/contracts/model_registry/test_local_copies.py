@@ -14,10 +14,10 @@ import pytest
 from recsys.clients.download import Part
 from recsys.errors import CorruptArtefact, RegistryUnavailable
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import open_index_registry
+from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.local_copy import CacheLimit, hold, remember
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
-from tests.contracts.index_versions import FILES, Publish
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
+from tests.contracts.model_registry.tiny_versions import FILES, Publish
 
 BIG = FILES["items.faiss"]
 
@@ -25,7 +25,7 @@ BIG = FILES["items.faiss"]
 class Cut:
     """Ends the first download of `items.faiss` halfway, and says from which byte each began."""
 
-    def __init__(self, registry: ObjectStoreRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, registry: ObjectStoreModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
         self.offsets: list[int] = []
         self._part = registry._objects.part
         monkeypatch.setattr(registry._objects, "part", self)
@@ -47,7 +47,7 @@ class Cut:
 
 
 @pytest.fixture
-def cut(registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cut:
+def cut(registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cut:
     """A fetch of `v1` into `tmp_path/cache` that was cut."""
     publish(registry, "v1")
     cut = Cut(registry, monkeypatch)
@@ -57,14 +57,14 @@ def cut(registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, monkeyp
     return cut
 
 
-def test_a_download_goes_on_where_it_was_cut(registry: ObjectStoreRegistry, cut: Cut, tmp_path: Path) -> None:
+def test_a_download_goes_on_where_it_was_cut(registry: ObjectStoreModelRegistry, cut: Cut, tmp_path: Path) -> None:
     directory = registry.fetch("v1", tmp_path / "cache")
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
     assert cut.offsets == [0, len(BIG) // 2]
 
 
 def test_what_was_written_anew_meanwhile_is_read_from_the_start(
-    registry: ObjectStoreRegistry, cut: Cut, tmp_path: Path
+    registry: ObjectStoreModelRegistry, cut: Cut, tmp_path: Path
 ) -> None:
     obstore.put(registry._objects.store, "versions/v1/items.faiss", BIG[::-1])
     with pytest.raises(CorruptArtefact, match=r"items\.faiss.*checksum"):
@@ -73,7 +73,9 @@ def test_what_was_written_anew_meanwhile_is_read_from_the_start(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_a_beginning_that_was_damaged_is_thrown_away(registry: ObjectStoreRegistry, cut: Cut, tmp_path: Path) -> None:
+def test_a_beginning_that_was_damaged_is_thrown_away(
+    registry: ObjectStoreModelRegistry, cut: Cut, tmp_path: Path
+) -> None:
     beginning = tmp_path / "cache" / ".partial-v1" / "items.faiss"
     with beginning.open("r+b") as file:
         file.write(b"damaged")
@@ -83,7 +85,7 @@ def test_a_beginning_that_was_damaged_is_thrown_away(registry: ObjectStoreRegist
 
 
 def test_a_beginning_that_nobody_went_on_with_is_removed_after_a_day(
-    folder: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(folder, "v1")
     ages = {".partial-old": 90_000, ".partial-young": 60, ".import-old": 90_000}
@@ -102,23 +104,23 @@ def copies(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir() if path.is_dir())
 
 
-def published(folder: ObjectStoreRegistry, publish: Publish, count: int) -> list[str]:
+def published(folder: ObjectStoreModelRegistry, publish: Publish, count: int) -> list[str]:
     return [publish(folder, f"v{n}", n, {"a.npy": bytes(1000)}).version for n in range(count)]
 
 
 @pytest.mark.parametrize(("settings", "kept"), [({"cache_versions": 2}, 2), ({"cache_bytes": 3500}, 3), ({}, 4)])
 def test_copies_are_kept_within_the_limit_of_the_settings(
-    folder: ObjectStoreRegistry, publish: Publish, tmp_path: Path, settings: dict[str, int], kept: int
+    folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, settings: dict[str, int], kept: int
 ) -> None:
     versions = published(folder, publish, 6)
-    registry = open_index_registry(RegistrySettings(url=str(tmp_path / "registry"), **settings))
+    registry = open_model_registry(RegistrySettings(url=str(tmp_path / "registry"), **settings))
     for version in versions:
         registry.fetch(version, tmp_path / "cache")
     assert copies(tmp_path / "cache") == versions[-kept:]
 
 
 def test_a_version_larger_than_the_cache_is_fetched_all_the_same(publish: Publish, tmp_path: Path) -> None:
-    registry = ObjectStoreRegistry(str(tmp_path / "registry"), CacheLimit(versions=1, size=10))
+    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"), CacheLimit(versions=1, size=10))
     for version in published(registry, publish, 2):
         assert registry.fetch(version, tmp_path / "cache").is_dir()
     assert copies(tmp_path / "cache") == ["v1"]
@@ -126,7 +128,7 @@ def test_a_version_larger_than_the_cache_is_fetched_all_the_same(publish: Publis
 
 def test_what_is_open_or_was_served_last_is_not_evicted(publish: Publish, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    registry = ObjectStoreRegistry(str(tmp_path / "registry"), CacheLimit(versions=1))
+    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"), CacheLimit(versions=1))
     published(registry, publish, 5)
     index = np.zeros(1)
     hold(registry.fetch("v0", cache), index)
@@ -150,7 +152,7 @@ def hold_in_another_process(directory: str, connection: Connection) -> None:
 
 def test_what_another_process_has_open_is_not_evicted_until_it_ends(publish: Publish, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    registry = ObjectStoreRegistry(str(tmp_path / "registry"), CacheLimit(versions=1))
+    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"), CacheLimit(versions=1))
     published(registry, publish, 3)
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()

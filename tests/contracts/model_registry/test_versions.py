@@ -1,4 +1,4 @@
-"""The contract of the index registry, on every backend; and what only a disk and other processes can get wrong."""
+"""The contract of the model registry, on every backend; and what only a disk and other processes can get wrong."""
 
 import json
 import multiprocessing
@@ -14,15 +14,15 @@ import pytest
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound, RegistryUnavailable
 from recsys.models.manifest import AliasMove
 from recsys.settings import RegistrySettings
-from recsys.stores.model_registry import open_index_registry
-from recsys.stores.model_registry.memory import MemoryIndexRegistry
-from recsys.stores.model_registry.object_store import ObjectStoreRegistry
-from tests.contracts.index_versions import FILES, Publish, manifest_of, write_files
+from recsys.stores.model_registry import open_model_registry
+from recsys.stores.model_registry.memory import MemoryModelRegistry
+from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
+from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of, write_files
 
 # Versions
 
 
-def test_an_empty_registry_has_nothing(registry: ObjectStoreRegistry, tmp_path: Path) -> None:
+def test_an_empty_registry_has_nothing(registry: ObjectStoreModelRegistry, tmp_path: Path) -> None:
     assert registry.versions() == []
     assert registry.alias("live") is None
     assert registry.history("live") == []
@@ -32,7 +32,7 @@ def test_an_empty_registry_has_nothing(registry: ObjectStoreRegistry, tmp_path: 
 
 
 def test_what_was_published_is_fetched_byte_for_byte(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     manifest = publish(registry, "v1")
     assert registry.manifest("v1") == manifest
@@ -41,13 +41,13 @@ def test_what_was_published_is_fetched_byte_for_byte(
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
 
 
-def test_versions_are_listed_oldest_first(registry: ObjectStoreRegistry, publish: Publish) -> None:
+def test_versions_are_listed_oldest_first(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     published = {day: publish(registry, version, day) for version, day in (("b", 1), ("c", 0), ("a", 2))}
     assert registry.versions() == [published[0], published[1], published[2]]
     assert registry.versions() == [published[0], published[1], published[2]]
 
 
-def test_a_version_is_written_once(registry: ObjectStoreRegistry, publish: Publish) -> None:
+def test_a_version_is_written_once(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     manifest = publish(registry, "v1")
     with pytest.raises(Conflict, match="v1"):
         publish(registry, "v1", day=3, files={"other.npy": b"x"})
@@ -56,7 +56,7 @@ def test_a_version_is_written_once(registry: ObjectStoreRegistry, publish: Publi
 
 @pytest.mark.parametrize("version", ["../up", "a/b", "", "x" * 65, ".hidden", "white space"])
 def test_a_version_name_that_is_no_name_is_refused(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, version: str
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, version: str
 ) -> None:
     with pytest.raises(InvalidInput, match="version"):
         registry.publish(manifest_of(version), write_files(tmp_path / "files", FILES))
@@ -66,14 +66,16 @@ def test_a_version_name_that_is_no_name_is_refused(
 
 
 @pytest.mark.parametrize("name", ["sub/file.npy", "..", ".hidden", "manifest.json", "a\\b", ""])
-def test_a_file_name_that_leads_elsewhere_is_refused(registry: ObjectStoreRegistry, tmp_path: Path, name: str) -> None:
+def test_a_file_name_that_leads_elsewhere_is_refused(
+    registry: ObjectStoreModelRegistry, tmp_path: Path, name: str
+) -> None:
     path = write_files(tmp_path / "files", {"file": b"x"})["file"]
     with pytest.raises(InvalidInput, match="files"):
         registry.publish(manifest_of("v1", {name: b"x"}), {name: path})
     assert registry.versions() == []
 
 
-def test_files_that_are_not_the_manifests_are_refused(registry: ObjectStoreRegistry, tmp_path: Path) -> None:
+def test_files_that_are_not_the_manifests_are_refused(registry: ObjectStoreModelRegistry, tmp_path: Path) -> None:
     right = {"a.npy": b"abc", "b.npy": b"def"}
     manifest = manifest_of("v1", right)
     paths = write_files(tmp_path / "files", right)
@@ -92,7 +94,7 @@ def test_files_that_are_not_the_manifests_are_refused(registry: ObjectStoreRegis
 
 
 def test_a_publish_that_ends_before_the_manifest_left_no_version(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = obstore.put
 
@@ -116,7 +118,7 @@ def test_a_publish_that_ends_before_the_manifest_left_no_version(
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"version": "v2"}', b"\xff"])
 def test_an_unreadable_manifest_is_corrupt_and_hides_no_other_version(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, garbage: bytes
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, garbage: bytes
 ) -> None:
     manifest = publish(registry, "v1")
     obstore.put(registry._objects.store, "versions/v2/manifest.json", garbage)
@@ -127,7 +129,7 @@ def test_an_unreadable_manifest_is_corrupt_and_hides_no_other_version(
 
 
 def test_a_manifest_of_another_version_or_with_outlandish_names_is_corrupt(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
     stolen = obstore.get(registry._objects.store, "versions/v1/manifest.json").bytes().to_bytes()
@@ -147,7 +149,7 @@ def test_a_manifest_of_another_version_or_with_outlandish_names_is_corrupt(
     [(b"\x93NUMPZ" * 1000, "checksum"), (b"short", "5 bytes"), (b"x" * 10_000, "more than"), (None, "missing")],
 )
 def test_a_corrupt_file_is_named_and_never_left_behind(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, content: bytes | None, reason: str
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     publish(registry, "v1")
     path = "versions/v1/item_factors.npy"
@@ -162,7 +164,7 @@ def test_a_corrupt_file_is_named_and_never_left_behind(
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPZ" * 1000, None])
 def test_a_damaged_copy_is_made_anew(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path, damage: bytes | None
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, damage: bytes | None
 ) -> None:
     publish(registry, "v1")
     copy = registry.fetch("v1", tmp_path / "cache") / "item_factors.npy"
@@ -174,7 +176,7 @@ def test_a_damaged_copy_is_made_anew(
 
 
 def test_a_good_copy_is_used_again_even_when_the_source_is_broken(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
     copy = registry.fetch("v1", tmp_path / "cache") / "items.faiss"
@@ -185,7 +187,7 @@ def test_a_good_copy_is_used_again_even_when_the_source_is_broken(
 
 
 def test_a_copy_that_was_interrupted_does_not_stand_in_the_way(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
     write_files(tmp_path / "cache" / ".partial-v1", {"item_factors.npy": b"half"})
@@ -193,7 +195,9 @@ def test_a_copy_that_was_interrupted_does_not_stand_in_the_way(
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
 
 
-def test_only_the_copies_used_last_are_kept(registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path) -> None:
+def test_only_the_copies_used_last_are_kept(
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
+) -> None:
     for n in range(7):
         publish(registry, f"v{n}", n)
         registry.fetch(f"v{n}", tmp_path / "cache")
@@ -203,7 +207,7 @@ def test_only_the_copies_used_last_are_kept(registry: ObjectStoreRegistry, publi
 
 
 def test_a_cache_that_cannot_be_written_says_where(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
     (tmp_path / "cache").write_text("a file where a folder should be")
@@ -213,12 +217,12 @@ def test_a_cache_that_cannot_be_written_says_where(
 
 def fetch_from_another_process(url: str, into: str, barrier: "ProcessBarrier") -> None:
     barrier.wait(timeout=60)
-    directory = ObjectStoreRegistry(url).fetch("v1", Path(into))
+    directory = ObjectStoreModelRegistry(url).fetch("v1", Path(into))
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
 
 
 def test_processes_that_fetch_one_version_into_one_cache_all_get_it(
-    folder: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(folder, "v1")
     spawn = multiprocessing.get_context("spawn")
@@ -237,7 +241,7 @@ def test_processes_that_fetch_one_version_into_one_cache_all_get_it(
 
 
 def test_an_alias_points_where_it_was_moved_last_and_remembers_every_move(
-    registry: ObjectStoreRegistry, publish: Publish
+    registry: ObjectStoreModelRegistry, publish: Publish
 ) -> None:
     publish(registry, "v1")
     publish(registry, "v2", 1)
@@ -255,7 +259,7 @@ def test_an_alias_points_where_it_was_moved_last_and_remembers_every_move(
     assert registry.alias("shadow") is None
 
 
-def test_an_alias_moves_to_complete_versions_only(registry: ObjectStoreRegistry, publish: Publish) -> None:
+def test_an_alias_moves_to_complete_versions_only(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     with pytest.raises(NotFound, match="v1"):
         registry.move_alias("live", "v1", actor="test", reason="")
     publish(registry, "v1")
@@ -264,7 +268,7 @@ def test_an_alias_moves_to_complete_versions_only(registry: ObjectStoreRegistry,
     assert registry.history("live") == registry.history("../versions") == []
 
 
-def test_what_is_no_readable_move_is_passed_over(registry: ObjectStoreRegistry, publish: Publish) -> None:
+def test_what_is_no_readable_move_is_passed_over(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     publish(registry, "v1")
     first = registry.move_alias("live", "v1", actor="test", reason="")
     obstore.put(registry._objects.store, "aliases/live/00000002.json", b"{half a")
@@ -296,7 +300,7 @@ def race(movers: list[Callable[[], AliasMove]]) -> tuple[list[AliasMove], int]:
     return won, len(lost)
 
 
-def test_of_racing_moves_exactly_one_takes_each_sequence(registry: ObjectStoreRegistry, publish: Publish) -> None:
+def test_of_racing_moves_exactly_one_takes_each_sequence(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     publish(registry, "v1")
     for n in range(10):
         won, lost = race(
@@ -310,7 +314,7 @@ def test_of_racing_moves_exactly_one_takes_each_sequence(registry: ObjectStoreRe
 
 
 def move_from_another_process(url: str, actor: str, barrier: "ProcessBarrier") -> None:
-    registry = ObjectStoreRegistry(url)
+    registry = ObjectStoreModelRegistry(url)
     barrier.wait(timeout=60)
     done = 0
     while done < 20:
@@ -322,7 +326,7 @@ def move_from_another_process(url: str, actor: str, barrier: "ProcessBarrier") -
 
 
 def test_processes_that_move_one_alias_lose_no_move(
-    folder: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(folder, "v1")
     spawn = multiprocessing.get_context("spawn")
@@ -345,7 +349,7 @@ def test_processes_that_move_one_alias_lose_no_move(
 
 
 def test_a_deleted_version_is_gone_with_its_files(
-    registry: ObjectStoreRegistry, publish: Publish, tmp_path: Path
+    registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
     kept = publish(registry, "v10")
@@ -359,7 +363,7 @@ def test_a_deleted_version_is_gone_with_its_files(
         registry.delete("v1")
 
 
-def test_a_version_in_service_is_not_deleted(registry: ObjectStoreRegistry, publish: Publish) -> None:
+def test_a_version_in_service_is_not_deleted(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     publish(registry, "v1")
     publish(registry, "v2", 1)
     registry.move_alias("live", "v1", actor="test", reason="")
@@ -378,19 +382,19 @@ def test_a_version_in_service_is_not_deleted(registry: ObjectStoreRegistry, publ
 def test_a_registry_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryUnavailable, match="file/registry"):
-        ObjectStoreRegistry(str(tmp_path / "file" / "registry")).alias("live")
+        ObjectStoreModelRegistry(str(tmp_path / "file" / "registry")).alias("live")
     with pytest.raises(RegistryUnavailable, match="ftp://nowhere"):
-        ObjectStoreRegistry("ftp://nowhere/registry").alias("live")
-    registry = ObjectStoreRegistry(str(tmp_path / "registry"))
+        ObjectStoreModelRegistry("ftp://nowhere/registry").alias("live")
+    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"))
     assert registry.versions() == []
     shutil.rmtree(tmp_path / "registry")
     (tmp_path / "registry").write_text("a file where a folder should be")
-    with pytest.raises(RegistryUnavailable, match="index registry"):
+    with pytest.raises(RegistryUnavailable, match="model registry"):
         registry.manifest("v1")
 
 
 def test_a_folder_may_be_given_as_url(tmp_path: Path, publish: Publish) -> None:
-    publish(ObjectStoreRegistry(f"file://{tmp_path}/registry"), "v1")
-    opened = open_index_registry(RegistrySettings(url=str(tmp_path / "registry")))
+    publish(ObjectStoreModelRegistry(f"file://{tmp_path}/registry"), "v1")
+    opened = open_model_registry(RegistrySettings(url=str(tmp_path / "registry")))
     assert [manifest.version for manifest in opened.versions()] == ["v1"]
-    assert isinstance(open_index_registry(RegistrySettings(backend="memory")), MemoryIndexRegistry)
+    assert isinstance(open_model_registry(RegistrySettings(backend="memory")), MemoryModelRegistry)

@@ -1,4 +1,4 @@
-"""Versions of a few bytes, for tests of the index registry that do not look inside."""
+"""Versions of a few bytes, for tests of the model registry that do not look inside."""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from recsys.models.manifest import FileEntry, Manifest
-from recsys.stores.model_registry import IndexRegistry
+from recsys.stores.model_registry import ModelRegistry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FILES = {"item_factors.npy": b"\x93NUMPY" * 1000, "items.faiss": bytes(range(256)) * 21_000, "empty.npy": b""}
@@ -16,7 +16,7 @@ class Publish(Protocol):
     """Writes a version made on a day after `START`."""
 
     def __call__(
-        self, registry: IndexRegistry, version: str, day: int = 0, files: dict[str, bytes] = ...
+        self, registry: ModelRegistry, version: str, day: int = 0, files: dict[str, bytes] = ...
     ) -> Manifest: ...
 
 
