@@ -134,4 +134,5 @@ class Shadow:
         try:
             await self._store.increment(shadow.rollout.experiment, counts)
         except StoreUnavailable as error:
-            log.warning("what the shadow showed is lost for the report", error=str(error))
+            event = "what the shadow showed is lost for the report"
+            log_throttled(log, "warning", event, cause=type(error).__name__, error=str(error))

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from app.settings import Scope
 from millirec.standalone.api_keys import read_key
-from millirec.standalone.process_record import DATA_VARIABLE
+from millirec.standalone.process_record import DATA_VARIABLE, running_url
 from millirec.terminal import console, progress_bar
 from recsys.errors import InvalidInput, RecsysError, Unavailable
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ITEMS = 50
 """Different items that the probes view in turn: a hundred views of one alone would make it trend."""
+DEFAULT_URL = "http://127.0.0.1:8000"
 POLL_PAUSE = 0.001
 LONGEST_PAUSE = 0.05
 REQUEST_TIMEOUT = 10.0
@@ -42,7 +43,10 @@ def probe() -> None:
 
 @app.command("freshness")
 def freshness(
-    url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str | None,
+        typer.Option(help=f"Where the service answers; by default {DEFAULT_URL}, with --data where that one runs."),
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -67,12 +71,17 @@ def freshness(
 
       millirec probe freshness
 
+      millirec --data var/up probe freshness
+
       millirec probe freshness --url https://shop.example --probes 500 --max-p99 200
     """
     import httpx  # a quarter of a second, and few commands ask a service
 
-    if api_key is None and DATA_VARIABLE in os.environ:
-        api_key = read_key(Path(os.environ[DATA_VARIABLE]), Scope.ADMIN)
+    data = os.environ.get(DATA_VARIABLE)
+    if api_key is None and data is not None:
+        api_key = read_key(Path(data), Scope.ADMIN)
+    if url is None:
+        url = DEFAULT_URL if data is None else _url_of(Path(data))
     headers = {"X-API-Key": api_key} if api_key else {}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT) as client, _user(client) as user_id:
@@ -88,6 +97,13 @@ def freshness(
     console.print(table)
     if max_p99 is not None and p99 > max_p99:
         raise TooSlow(f"p99 is {p99:.1f} ms, above {max_p99:g}")
+
+
+def _url_of(data: Path) -> str:
+    url = running_url(data, "serve")
+    if url is None:
+        raise Unavailable(f"no service runs on {data}: start `millirec up --data {data}`, or name another --url")
+    return url
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from recsys.errors import RecsysError
 from recsys.stores.event_log import open_interaction_log
 
 PATIENCE = 20.0
+FRESH = "begin anew with `millirec demo --check --fresh`, which deletes the folder"
 
 
 class CheckFailed(RecsysError):
@@ -29,6 +30,8 @@ def check(url: str, settings: Settings, console_url: str | None) -> None:
         with _step("the console lets in who may, and shows its pages"):
             _console(console_url)
     with httpx.Client(base_url=url, timeout=10.0) as client:
+        with _step("the deployment is as the demo made it"):
+            as_made(client)
         with _step("known customers get personal items with titles"):
             _known_customers(url)
         with _step("an unknown visitor gets popular items"):
@@ -56,6 +59,20 @@ def check(url: str, settings: Settings, console_url: str | None) -> None:
         with _step("bad input is named, not a server error"):
             response = client.get("/recommend", params={"k": 0})
             _expect(response.status_code == 422 and response.json()["errors"][0]["field"] == "k", response.text)
+
+
+def as_made(client: httpx.Client) -> None:
+    """Check what the promises rest on; somebody may have tried rollbacks and erasures in this folder."""
+    answer = _get(client, "/versions")
+    newest = answer["versions"][-1]["version"]
+    if answer["serving"] != newest:
+        restore = f"promote {newest} (`millirec --data DIR versions promote {newest} --reason ...`)"
+        raise CheckFailed(
+            f"{answer['serving']} is live and not {newest}, which was trained last: {restore}, or {FRESH}"
+        )
+    for customer in CUSTOMERS:
+        if not _get(client, f"/users/{customer}")["interactions"]:
+            raise CheckFailed(f"customer {customer} has no history, as after an erasure, which is for good: {FRESH}")
 
 
 def _console(url: str) -> None:

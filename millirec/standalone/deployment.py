@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from millirec.standalone.embedded_store import VALKEY, socket_path, start_store
 from millirec.standalone.private_files import make_private
@@ -92,7 +93,8 @@ def services(
     def start(name: str, *arguments: str) -> None:
         """Run a `millirec` command under the supervisor."""
         check = {"answers": partial(answers, urls[name])} if name in urls else {}
-        supervisor.start(name, [sys.executable, "-m", "millirec", *arguments], variables, **check)
+        root = "{0.scheme}://{0.netloc}".format(urlsplit(urls[name])) if name in urls else ""
+        supervisor.start(name, [sys.executable, "-m", "millirec", *arguments], variables, url=root, **check)
 
     for group, metrics_port in groups.items():
         start(f"consume-{group}", "consume", group, "--metrics-port", str(metrics_port))

@@ -14,11 +14,12 @@ DATA_VARIABLE = "MILLIREC_DATA"
 
 
 class ProcessRecord(msgspec.Struct):
-    """A process; the last three fields describe its last end."""
+    """A process; `url` is where it answers (empty: nowhere), the last three fields describe its last end."""
 
     name: str
     log: str
     pid: int = 0
+    url: str = ""
     running: bool = True
     restarts: int = 0
     ended_at: datetime | None = None
@@ -58,6 +59,14 @@ def write_record(data: Path, processes: Sequence[ProcessRecord]) -> None:
         partial.replace(path)
     except OSError as error:
         log.warning("what runs cannot be recorded", path=str(path), error=str(error))
+
+
+def running_url(data: Path, name: str) -> str | None:
+    """Return where the process `name` of a running deployment in `data` answers, `None` where nothing runs."""
+    record = read_record(data)
+    if record is None or not record.alive:
+        return None
+    return next((process.url for process in record.processes if process.name == name and process.url), None)
 
 
 def read_record(data: Path) -> SupervisorRecord | None:

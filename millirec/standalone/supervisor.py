@@ -48,12 +48,21 @@ class Supervisor:
         (data / "logs").mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, **options: Any
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        url: str = "",
+        **options: Any,
     ) -> Child:
-        """Run `command`; what it prints goes to `logs/NAME.log`. `options` are fields of `Child`."""
+        """Run `command`, which answers at `url`; what it prints goes to `logs/NAME.log`.
+
+        `options` are fields of `Child`.
+        """
         child = Child(name, command, self._data / "logs" / f"{name}.log", environment, **options)
         child.spawn()
-        self._watches.append(_Watch(child, ProcessRecord(name, str(child.log_path), child.pid)))
+        self._watches.append(_Watch(child, ProcessRecord(name, str(child.log_path), child.pid, url)))
         self._write_record()
         return child
 

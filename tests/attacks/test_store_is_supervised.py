@@ -69,6 +69,12 @@ def test_a_killed_store_comes_back_and_what_was_acknowledged_meanwhile_reaches_t
     assert "killed by SIGKILL" in doctor(running)
 
 
+def test_a_probe_finds_the_service_of_the_folder_by_itself(running: Standing) -> None:
+    command = [sys.executable, "-m", "millirec", "--data", str(running.data), "probe", "freshness", "--probes", "3"]
+    probed = subprocess.run(command, env=environment_of(), capture_output=True, text=True, timeout=60, check=False)
+    assert probed.returncode == 0, probed.stderr
+
+
 def test_every_other_process_that_is_killed_is_started_again(running: Standing) -> None:
     names = ("consume-features", "consume-log", "tidy", "serve", "console")
     killed = {name: running.child(name).pid for name in names}
