@@ -27,7 +27,7 @@ from app.http.expressions import Expressions
 from app.http.hot_routes import HotRoutes
 from app.http.long_heads import LongHeads
 from app.http.middleware import RequestMetrics
-from app.http.origins import Gate, JsonBodies
+from app.http.origins import JsonBodies, OriginCheck
 from app.http.turns import Turns
 from app.http.utf8 import only_utf8
 from app.metrics import WATCHER_FAILURES
@@ -125,7 +125,7 @@ def create_app(settings: AppSettings, version: str = "0", more_routers: Sequence
             app.entrance, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
     if not serve.keys:
-        app.entrance = Gate(app.entrance, serve.host, serve.allowed_hosts, serve.cors_origins)
+        app.entrance = OriginCheck(app.entrance, serve.host, serve.allowed_hosts, serve.cors_origins)
     return app
 
 

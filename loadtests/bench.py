@@ -25,7 +25,7 @@ from rich.table import Table
 from loadtests import scenarios
 from loadtests.load import Load
 from loadtests.population import Population, fill, publish
-from loadtests.scenarios import KEY, Bench, Measured
+from loadtests.scenarios import KEY, Bench, Measurement
 from millirec.standalone import deployment
 
 RESULTS = Path(__file__).parent / "results"
@@ -80,7 +80,7 @@ def _prepared(data: Path, population: Population, users: int, connections: int, 
 def _measure(
     bench: Bench, items: int, workers: list[int], rounds: int, *, batch: bool, overload: bool, swap: bool
 ) -> dict[str, Any]:
-    best: dict[str, Measured] = {}
+    best: dict[str, Measurement] = {}
     for turn in range(rounds):
         for name, measure in scenarios.contenders(bench, workers).items():
             with console.status(f"round {turn + 1} of {rounds}: {name}"):
@@ -108,7 +108,7 @@ def _report(figures: dict[str, float]) -> dict[str, float]:
     return figures
 
 
-def _show(items: int, bench: Bench, best: dict[str, Measured]) -> None:
+def _show(items: int, bench: Bench, best: dict[str, Measurement]) -> None:
     generator = best["millirec"].load.generator
     table = Table(title=f"{items:,} items ({bench.index_megabytes:.0f} MB of files), driven by {generator}")
     heads = ("service", "requests/s", "x lean", "x empty", "p50 ms", "p95 ms", "p99 ms", "max ms", "failed", "degraded")

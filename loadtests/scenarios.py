@@ -45,7 +45,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """One contender: microseconds of processor per request, memory of all its processes."""
 
     load: Load
@@ -55,9 +55,9 @@ class Measured:
     degraded: float
 
 
-def contenders(bench: Bench, workers: list[int]) -> dict[str, Callable[[], Measured]]:
+def contenders(bench: Bench, workers: list[int]) -> dict[str, Callable[[], Measurement]]:
     """The measurement of each contender by name; each starts its server, warms it up and measures."""
-    measures: dict[str, Callable[[], Measured]] = {
+    measures: dict[str, Callable[[], Measurement]] = {
         "empty": lambda: _measured(bench, baseline("loadtests.baseline.empty:app"), 1, ""),
         "lean": lambda: _measured(bench, baseline("loadtests.baseline.lean:app"), 1, ""),
     }
@@ -67,7 +67,7 @@ def contenders(bench: Bench, workers: list[int]) -> dict[str, Callable[[], Measu
     return measures
 
 
-def _measured(bench: Bench, command: list[str], workers: int, placement: str) -> Measured:
+def _measured(bench: Bench, command: list[str], workers: int, placement: str) -> Measurement:
     with served(command, bench.environment, KEY, workers) as server:
         bench.drive(server, WARM_UP, placement)
         start = server.usage()
@@ -76,7 +76,7 @@ def _measured(bench: Bench, command: list[str], workers: int, placement: str) ->
         degraded = _degraded(server) if command is MILLIREC else 0.0
     requests = load.requests_per_second * bench.seconds
     spent = (end.seconds - start.seconds) / requests * 1e6
-    return Measured(load, spent, end.resident, end.private, degraded)
+    return Measurement(load, spent, end.resident, end.private, degraded)
 
 
 def _degraded(server: Server) -> float:

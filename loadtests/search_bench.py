@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from loadtests.population import Population
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.index.factors import Matrix
 from recsys.index.search import SearchIndex, SearchSpec
 from training.recommender.index_build import build_search_index
@@ -26,16 +26,20 @@ ROUNDS = 7
 TASTES = 50
 
 
-def filters(items: Matrix) -> dict[str, Allowed | None]:
+def filters(items: Matrix) -> dict[str, AllowedRows | None]:
     """Filters by name: half of the items at random or by taste; a taste leaves some users without near items."""
     tastes = faiss.Kmeans(items.shape[1], TASTES, niter=5, seed=1, min_points_per_centroid=1)
     tastes.train(items)
     nearest = tastes.index.search(items, 1)[1][:, 0]
     by_chance = np.random.default_rng(0).random(len(items)) < 0.5
-    return {"all": None, "half by chance": Allowed.of(by_chance), "half of tastes": Allowed.of(nearest < TASTES // 2)}
+    return {
+        "all": None,
+        "half by chance": AllowedRows.of(by_chance),
+        "half of tastes": AllowedRows.of(nearest < TASTES // 2),
+    }
 
 
-def microseconds(index: SearchIndex, vectors: Matrix, allowed: Allowed | None) -> float:
+def microseconds(index: SearchIndex, vectors: Matrix, allowed: AllowedRows | None) -> float:
     """Microseconds per query, of the best round."""
     best = float("inf")
     for _ in range(ROUNDS):

@@ -21,7 +21,7 @@ async def end(task: asyncio.Task[Any]) -> None:
         await asyncio.wait([task], timeout=PATIENCE)
 
 
-class Bounded:
+class DeadlineRunner:
     """Runs blocking calls in threads that neither a deadline nor the end of the process waits for.
 
     A call that outlives its deadline goes on in its thread. Until it ends no other is made, so that a system that

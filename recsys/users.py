@@ -57,7 +57,7 @@ class IdentityChange(msgspec.Struct, frozen=True, array_like=True, order=True, g
 
 
 @dataclass(frozen=True, slots=True)
-class Positioned:
+class PositionedMessage:
     """What concerns one user, with its place on the topic: `partition` such as `interactions-3`."""
 
     partition: str
@@ -105,7 +105,10 @@ def bounded(entries: Iterable[HistoryEntry], length: int) -> tuple[HistoryEntry,
 
 
 def apply(
-    features: UserFeatures, records: Sequence[Positioned], length: int = HISTORY_LENGTH, window: int = REPEAT_WINDOW
+    features: UserFeatures,
+    records: Sequence[PositionedMessage],
+    length: int = HISTORY_LENGTH,
+    window: int = REPEAT_WINDOW,
 ) -> UserFeatures:
     """`features` after `records` (in topic order), or `features` itself when all were applied before.
 
@@ -129,13 +132,13 @@ def apply(
     return _changed(features, current, observed, offsets, length, window)
 
 
-def new_events(features: UserFeatures, records: Sequence[Positioned]) -> list[Positioned]:
+def new_events(features: UserFeatures, records: Sequence[PositionedMessage]) -> list[PositionedMessage]:
     """The interactions of `records` (in topic order) that `apply` counts: neither redelivered nor repeated.
 
     Impressions are left out: they count nowhere.
     """
     current, events = features, _events(features)
-    offsets, new_records = dict(features.offsets), list[Positioned]()
+    offsets, new_records = dict(features.offsets), list[PositionedMessage]()
     for record in records:
         if record.offset <= offsets.get(record.partition, -1):
             continue

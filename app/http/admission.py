@@ -50,7 +50,7 @@ UNREAD = Refusal.of(
 )
 
 
-class Overloaded(Exception):
+class Overload(Exception):
     """No slot is free for the caller."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -72,16 +72,16 @@ class Admission:
         self._held: dict[str, int] = {}
 
     def enter(self, caller: str) -> None:
-        """Take a slot, to be given back with `leave` in any case. Raises `Overloaded`."""
+        """Take a slot, to be given back with `leave` in any case. Raises `Overload`."""
         held = self._held
         mine = held.get(caller, 0)
         if self._inside >= self._open:
             if self._inside >= self._limit:
                 REQUESTS_SHED.inc()
-                raise Overloaded(FULL)
+                raise Overload(FULL)
             if mine >= max(1, self._limit // (len(held) + 1)):
                 REFUSED.labels(caller, "share").inc()
-                raise Overloaded(SHARE)
+                raise Overload(SHARE)
         held[caller] = mine + 1
         self._inside += 1
 
@@ -95,7 +95,7 @@ class Admission:
 
     @contextmanager
     def slot(self, caller: str) -> Iterator[None]:
-        """Hold one slot during the block. Raises `Overloaded`."""
+        """Hold one slot during the block. Raises `Overload`."""
         self.enter(caller)
         try:
             yield

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from app.http.admission import UNREAD, Overloaded
+from app.http.admission import UNREAD, Overload
 from app.http.bodies import Bodies, Body, ClientGone
 from app.http.dependencies import Services, authorise, caller_with, services_of
 from app.http.problems import problem_of
@@ -114,7 +114,7 @@ class HotRoutes:
                 body = Body(self._bodies, scope, receive)
                 content = await body.read()
             answer = await self._admit(route, services, caller, scope, content, receive)
-        except Overloaded as error:
+        except Overload as error:
             refusal = error.refusal
             status, headers, parts = refusal.problem.status, refusal.headers, (refusal.body,)
         except Exception as error:  # noqa: BLE001  # the last resort: a logged problem
@@ -151,10 +151,10 @@ class HotRoutes:
     async def _admit(
         self, route: HotRoute, services: Services, caller: str, scope: Connection, content: bytes, receive: Receive
     ) -> bytes | Parts:
-        """The answer of the endpoint, with a slot taken while it works. Raises `Overloaded`."""
+        """The answer of the endpoint, with a slot taken while it works. Raises `Overload`."""
         if route.batch and self._unsent[caller] > MAX_UNSENT:
             REFUSED.labels(caller, "unread").inc()
-            raise Overloaded(UNREAD)
+            raise Overload(UNREAD)
         slots = services.batches if route.batch else services.singles
         slots.enter(caller)
         try:

@@ -56,7 +56,7 @@ _BODIES = (
     operations.LetterContent,
     operations.ReplayBody,
     operations.DiscardBody,
-    operations.LettersChanged,
+    operations.LetterCountAnswer,
     operations.ImportsAnswer,
     operations.ChecksAnswer,
     operations.VersionDifference,

@@ -1,4 +1,4 @@
-"""The gate of a service without keys: no web page acts on it but its own and those of `serve.cors_origins`.
+"""The origin check of a service without keys: only its own pages and those of `serve.cors_origins` may act on it.
 
 A browser sends requests for any page to any address, loopback's too. With keys that does no harm, since no browser adds
 a key by itself; without them the service goes by what a browser says of each request and no page can change.
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Gate:
+class OriginCheck:
     """ASGI. The Host header has to name this service, and a browser's request has to come from a page that may."""
 
     def __init__(self, app: ASGIApp, host: str, allowed_hosts: Collection[str], origins: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.admission import RETRY, Overloaded
+from app.http.admission import RETRY, Overload
 from app.http.bodies import Bodies, Body, BodyTooLarge, ClientGone
 from app.http.schemas.events import FieldError, Problem, Receipt
 from recsys.errors import Conflict, CorruptArtefact, GateRefused, InvalidInput, NotFound, RecsysError, Unavailable
@@ -65,7 +65,7 @@ def problem_of(error: Exception, path: str) -> Response:
         return _of_domain(error)
     if isinstance(error, HTTPException):
         return _of_http(error)
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overload):
         return Response(error.refusal.body, error.refusal.problem.status, RETRY, MEDIA_TYPE)
     if isinstance(error, BodyTooLarge):
         detail = f"the body is larger than the {error.limit} bytes allowed"
@@ -77,7 +77,7 @@ def problem_of(error: Exception, path: str) -> Response:
     return problem_response(Problem("Internal error", 500, "an unexpected error was logged"))
 
 
-class NotAllKept(Unavailable):
+class PartialFailure(Unavailable):
     """Some messages of a request could not be stored; `receipts` say which."""
 
     def __init__(self, message: str, retry_after: float, receipts: list[Receipt]) -> None:
@@ -96,7 +96,7 @@ def _of_domain(error: RecsysError) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    receipts = error.receipts if isinstance(error, NotAllKept) else []
+    receipts = error.receipts if isinstance(error, PartialFailure) else []
     return problem_response(Problem(title, status, str(error), errors=errors, receipts=receipts), headers)
 
 

@@ -13,7 +13,7 @@ from app.http.dependencies import Curating, Producing, Services, Use, decode, de
 from app.http.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
 from app.http.openapi import gives, heeds, takes
 from app.http.outline import count_entries
-from app.http.problems import NotAllKept
+from app.http.problems import PartialFailure
 from app.http.schemas.events import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
 from app.metrics import EVENTS
 from app.spool.producer import Destination, outgoing_of
@@ -212,5 +212,5 @@ async def _send(
         raise errors[0]
     if counts["unavailable"]:
         detail = f"{counts['accepted']} of {len(outgoing)} messages could be kept; send the same request again"
-        raise NotAllKept(detail, retry_after, receipts)
+        raise PartialFailure(detail, retry_after, receipts)
     return json_response(Receipts(counts["accepted"], counts["rejected"], receipts), 202)

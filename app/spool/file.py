@@ -40,7 +40,7 @@ Row = tuple[int, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
+class SpoolEntry:
     """One message of a file; `message` is `None` if it is damaged."""
 
     number: int
@@ -114,7 +114,7 @@ class SpoolFile:
                 added += len(chunk)
         self.count += added
 
-    def first(self, limit: int) -> list[Spooled]:
+    def first(self, limit: int) -> list[SpoolEntry]:
         """Up to `limit` of the oldest unsent messages, in order."""
         (rows,) = self._db.execute(
             "SELECT json_group_array(json_array(number, hex(packed), CAST(checksum AS INTEGER))) "
@@ -124,7 +124,7 @@ class SpoolFile:
         entries = [(number, bytes.fromhex(packed), checksum) for number, packed, checksum in _rows(rows)]
         self._offered = [number for number, _, _ in entries]
         return [
-            Spooled(number, packed, _message(packed, checksum))
+            SpoolEntry(number, packed, _message(packed, checksum))
             for number, packed, checksum in entries
             if number not in self._sent
         ]

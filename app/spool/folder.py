@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from app.metrics import SPOOL_DAMAGED
-from app.spool.file import SUFFIX, Spooled, SpoolFile, is_damage, is_full, is_held
+from app.spool.file import SUFFIX, SpoolEntry, SpoolFile, is_damage, is_full, is_held
 from recsys.errors import InvalidInput
 from recsys.stores.topic import Outgoing
 
@@ -86,7 +86,7 @@ class SpoolFolder:
             self._set_aside(file, error)
             self.append(messages)
 
-    def first(self, limit: int) -> list[Spooled]:
+    def first(self, limit: int) -> list[SpoolEntry]:
         """Up to `limit` of the oldest messages, none of them damaged. Empty when nothing is left."""
         while self._files:
             file = self._files[0]
@@ -174,7 +174,7 @@ class SpoolFolder:
             self._files.remove(file)
             file.discard()
 
-    def _quarantine(self, file: SpoolFile, entry: Spooled) -> None:
+    def _quarantine(self, file: SpoolFile, entry: SpoolEntry) -> None:
         path = file.path.with_name(f"{file.path.stem}-{entry.number}{DAMAGED}")
         path.write_bytes(bytes(entry.packed) if isinstance(entry.packed, bytes) else str(entry.packed).encode())
         SPOOL_DAMAGED.inc()

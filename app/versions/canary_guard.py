@@ -11,7 +11,7 @@ from app.metrics import ROLLOUT_ANSWERS, ROLLOUT_DIFFERENCE, ROLLOUT_MOVES
 from app.versions.live_index import LiveIndex
 from app.versions.loader import PROOF_DEADLINE, call_registry
 from app.versions.rollouts import Assignment, LiveRollouts, RunningRollout
-from recsys.background import Bounded
+from recsys.background import DeadlineRunner
 from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
 from recsys.experiments.canary import Action, Verdict, counts_of, judge
 from recsys.experiments.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
@@ -70,7 +70,7 @@ class CanaryGuard:
         interval: float,
     ) -> None:
         self._registry = registry
-        self._calls = Bounded()
+        self._calls = DeadlineRunner()
         self._store = store
         self._live_index = live_index
         self._rollouts = rollouts

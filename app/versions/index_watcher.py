@@ -19,7 +19,7 @@ from app.versions.loader import (
     cause_of,
     open_directory,
 )
-from recsys.background import Bounded
+from recsys.background import DeadlineRunner
 from recsys.errors import CorruptArtefact, RegistryUnavailable, StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.settings import RegistrySettings
@@ -54,8 +54,8 @@ class IndexWatcher:
         self._cache = settings.cache
         self._live_index = live_index
         self._loader = VersionLoader(registry, settings, store, poll_interval, openings)
-        self._queries = Bounded()
-        self._proving = Bounded()
+        self._queries = DeadlineRunner()
+        self._proving = DeadlineRunner()
         self._store = store
         self._alias = alias
         self._poll_interval = poll_interval

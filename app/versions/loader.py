@@ -10,7 +10,7 @@ import structlog
 
 from app.metrics import LOAD_FAILURES
 from app.versions.live_index import LiveIndex, LoadedVersion, catch_up
-from recsys.background import Bounded
+from recsys.background import DeadlineRunner
 from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
 from recsys.models.manifest import Manifest
 from recsys.opening import opened
@@ -71,7 +71,7 @@ class VersionLoader:
         self._store = store
         self._pause = pause
         self._openings = openings
-        self._calls = Bounded()
+        self._calls = DeadlineRunner()
         self._refused: dict[str, tuple[float, float]] = {}
         self._refusals: dict[str, RecsysError] = {}
 
@@ -118,7 +118,7 @@ def cause_of(error: RecsysError) -> str:
     return {CorruptArtefact: "corrupt", NotFound: "missing"}.get(type(error), "registry_unavailable")
 
 
-async def call_registry(calls: Bounded, deadline: float, call: Callable[..., T], *arguments: object) -> T:
+async def call_registry(calls: DeadlineRunner, deadline: float, call: Callable[..., T], *arguments: object) -> T:
     """The result of `call`. Raises `RegistryUnavailable`, also after `deadline` seconds."""
     try:
         return await calls.run(deadline, call, *arguments)

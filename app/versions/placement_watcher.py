@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from app.metrics import LOAD_FAILURES
-from recsys.background import Bounded
+from recsys.background import DeadlineRunner
 from recsys.errors import RegistryUnavailable, StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
@@ -45,7 +45,7 @@ class PlacementWatcher:
         self._store = store
         self.base: Mapping[str, Placement] = {**READY_MADE, **configured}
         self._poll_interval = poll_interval
-        self._calls = Bounded()
+        self._calls = DeadlineRunner()
         self._checking = asyncio.Lock()
         self.changes: Changes | None = None
         self.current: Mapping[str, Placement] = self.base

@@ -42,7 +42,7 @@ class SearchCost:
         self._calls += 1
         if estimate is not None and self._calls % LOOK_EVERY:
             return call() if inline else await asyncio.to_thread(call)
-        measured = _Measured(call)
+        measured = _Measurement(call)
         result = measured() if inline else await asyncio.to_thread(measured)
         seconds = measured.seconds / len(queries)
         self._seconds[kind] = seconds if estimate is None else estimate + SMOOTHING * (seconds - estimate)
@@ -53,7 +53,7 @@ def _kind(queries: Sequence[Query]) -> Kind:
     return all(query.is_plain for query in queries), max(query.k for query in queries).bit_length()
 
 
-class _Measured(Generic[T]):
+class _Measurement(Generic[T]):
     """A call that knows how much processor time it took, whichever thread it ran in."""
 
     def __init__(self, call: Callable[[], T]) -> None:

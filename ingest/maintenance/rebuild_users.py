@@ -9,7 +9,7 @@ import polars as pl
 from recsys.messages.interaction import IMPRESSION, Erasure, Merge, epoch_ms, event_key
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.event_log.protocol import IMPORT_PREFIX, Snapshot
-from recsys.users import REPEAT_WINDOW, HistoryEntry, Positioned
+from recsys.users import REPEAT_WINDOW, HistoryEntry, PositionedMessage
 
 ROWS_AT_ONCE = 2_000_000
 """Rows of the log in memory: a longer log is read in several passes, each for a share of the users."""
@@ -24,7 +24,7 @@ class LoggedUser:
 
     user_id: str
     entries: list[tuple[str, int, HistoryEntry, bool]]
-    identity_changes: list[Positioned]
+    identity_changes: list[PositionedMessage]
     offsets: dict[str, int]
 
 
@@ -91,21 +91,21 @@ def _read(snapshot: Snapshot, users: pl.Series) -> list[LoggedUser]:
     ]
 
 
-def _identity_changes(rows: pl.DataFrame) -> dict[str, list[Positioned]]:
+def _identity_changes(rows: pl.DataFrame) -> dict[str, list[PositionedMessage]]:
     """By user, each partition's in its order."""
-    identity_changes: defaultdict[str, list[Positioned]] = defaultdict(list)
+    identity_changes: defaultdict[str, list[PositionedMessage]] = defaultdict(list)
     for event_id, user_id, partition, offset, at, into in rows.sort("offset").iter_rows():
         message = (
             Erasure(event_id=event_id or "", user_id=user_id, occurred_at=at)
             if into is None
             else Merge(event_id=event_id or "", user_id=user_id, into=into, occurred_at=at)
         )
-        identity_changes[user_id].append(Positioned(partition, offset, message))
+        identity_changes[user_id].append(PositionedMessage(partition, offset, message))
     return dict(identity_changes)
 
 
 def _entries(
-    rows: pl.LazyFrame, users: pl.DataFrame, identity_changes: Mapping[str, list[Positioned]]
+    rows: pl.LazyFrame, users: pl.DataFrame, identity_changes: Mapping[str, list[PositionedMessage]]
 ) -> Iterator[tuple[str, Iterator[tuple[str, int, HistoryEntry, bool]]]]:
     columns = ("partition", "offset", "occurred_at", "event_id", "item_id", "type", "since")
     newest = (

@@ -6,10 +6,12 @@ from recsys.experiments.rollout import Outcome
 from recsys.messages.interaction import Interaction
 from recsys.models.manifest import AliasMove
 from recsys.stores.feature_store import FeatureStore
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 
-async def note_conversions(store: FeatureStore, canary: AliasMove | None, new_events: Sequence[Positioned]) -> None:
+async def note_conversions(
+    store: FeatureStore, canary: AliasMove | None, new_events: Sequence[PositionedMessage]
+) -> None:
     """Mark the users of `new_events` that count as a success within the canary's current step.
 
     Repeated marks change nothing, so redelivery is harmless. Raises `StoreUnavailable`.

@@ -17,7 +17,7 @@ from recsys.settings import TopicSettings
 from recsys.stores.dead_letters import DeadLetters
 from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
 from recsys.stores.topic import Outgoing, TopicProducer
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class DeadLetterWriter:
         self._expiry_due = 0.0
         DEAD_LETTERS_WAITING.set_function(self._waiting)
 
-    async def dead_letter(self, refusals: Sequence[Refusal], erasures: Sequence[Positioned] = ()) -> None:
+    async def dead_letter(self, refusals: Sequence[Refusal], erasures: Sequence[PositionedMessage] = ()) -> None:
         """Store the refused messages, except those of users erased later.
 
         Idempotent in the table; repeated refusals are sent to the topic again.
@@ -65,7 +65,7 @@ class DeadLetterWriter:
             self._expiry_due = monotonic() + EXPIRY_INTERVAL
             await asyncio.to_thread(self._expire)
 
-    def _forget(self, erasures: Iterable[Positioned]) -> None:
+    def _forget(self, erasures: Iterable[PositionedMessage]) -> None:
         """Discard the letters of erased users, so that a replay cannot bring them back."""
         erased = {erasure.message.user_id: erasure for erasure in erasures}
         query = LetterQuery(status=None, keys=list(erased))

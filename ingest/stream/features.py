@@ -17,7 +17,7 @@ from ingest.stream.versions_in_service import VersionsInService
 from recsys.errors import StoreUnavailable
 from recsys.index.index import Index
 from recsys.stores.feature_store import FeatureStore
-from recsys.users import Positioned, UserFeatures, Vector, apply, new_events
+from recsys.users import PositionedMessage, UserFeatures, Vector, apply, new_events
 
 ATTEMPTS = 10
 """Other writers (a seeding run, a member whose lease just passed on) may get in between a few times."""
@@ -70,7 +70,9 @@ class FeaturesGroup:
             batch.refuse_items(await self._store.put_items(batch.items), datetime.now(UTC))
         return repeated
 
-    async def _apply(self, users: Mapping[str, Sequence[Positioned]], loaded: Mapping[str, UserFeatures]) -> None:
+    async def _apply(
+        self, users: Mapping[str, Sequence[PositionedMessage]], loaded: Mapping[str, UserFeatures]
+    ) -> None:
         """Apply each user's records; `loaded` are all their stored records, or empty to load them."""
         pending = dict(users)
         for attempt in range(ATTEMPTS):
@@ -86,7 +88,7 @@ class FeaturesGroup:
         if pending:
             raise StoreUnavailable(f"{len(pending)} users' records keep changing under this writer")
 
-    async def _merge(self, merges: Sequence[Positioned]) -> None:
+    async def _merge(self, merges: Sequence[PositionedMessage]) -> None:
         pending = list(merges)
         for attempt in range(ATTEMPTS):
             if not pending:
@@ -119,9 +121,9 @@ class FeaturesGroup:
         return {record.user_id for record, done in zip(features, written, strict=True) if not done}
 
 
-def _by_user(rounds: Sequence[Round]) -> dict[str, list[Positioned]]:
+def _by_user(rounds: Sequence[Round]) -> dict[str, list[PositionedMessage]]:
     """Return each user's records in topic order; a merge belongs to the user that ends."""
-    records: defaultdict[str, list[Positioned]] = defaultdict(list)
+    records: defaultdict[str, list[PositionedMessage]] = defaultdict(list)
     for part in rounds:
         for user_id, mine in part.users.items():
             records[user_id] += mine

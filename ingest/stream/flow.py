@@ -13,15 +13,15 @@ from recsys.messages.validation import span_on_topic, validate
 from recsys.settings import TimeBounds
 from recsys.stores.dead_letters.protocol import Refusal
 from recsys.stores.topic.protocol import Delivered
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """What may be applied at once: records per user, and after these merges that share no user."""
 
-    users: defaultdict[str, list[Positioned]] = field(default_factory=lambda: defaultdict(list))
-    merges: list[Positioned] = field(default_factory=list)
+    users: defaultdict[str, list[PositionedMessage]] = field(default_factory=lambda: defaultdict(list))
+    merges: list[PositionedMessage] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Batch:
     (or item): each is applied once, but in no defined order with the user's other events.
     """
 
-    interactions: list[Positioned] = field(default_factory=list)
+    interactions: list[PositionedMessage] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     item_messages: list[Delivered] = field(default_factory=list)
     crowded: dict[int, Refusal] = field(default_factory=dict)
-    erasures: list[Positioned] = field(default_factory=list)
-    merges: list[Positioned] = field(default_factory=list)
+    erasures: list[PositionedMessage] = field(default_factory=list)
+    merges: list[PositionedMessage] = field(default_factory=list)
     rejected: list[Refusal] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
     miskeyed: list[Delivered] = field(default_factory=list)
@@ -89,14 +89,14 @@ def decode_batch(messages: Sequence[Delivered], moment: datetime, bounds: TimeBo
             batch.miskeyed.append(delivered)
         match message:
             case Interaction():
-                batch.interactions.append(Positioned(delivered.partition, delivered.offset, message))
+                batch.interactions.append(PositionedMessage(delivered.partition, delivered.offset, message))
             case Item():
                 batch.items.append(message)
                 batch.item_messages.append(delivered)
             case Erasure():
-                batch.erasures.append(Positioned(delivered.partition, delivered.offset, message))
+                batch.erasures.append(PositionedMessage(delivered.partition, delivered.offset, message))
             case Merge():
-                batch.merges.append(Positioned(delivered.partition, delivered.offset, message))
+                batch.merges.append(PositionedMessage(delivered.partition, delivered.offset, message))
     return batch
 
 

@@ -14,7 +14,7 @@ from recsys.messages.interaction import (
 )
 from recsys.recommender.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
 from recsys.stores.feature_store import FeatureStore
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 ATTEMPTS = 5
 NOWHERE = -2
@@ -35,12 +35,12 @@ class TrendCounter:
         self._store = store
         self._reached: dict[str, int] = {}
 
-    async def count(self, new_events: Sequence[Positioned], reached: Mapping[str, int], now_ms: float) -> None:
+    async def count(self, new_events: Sequence[PositionedMessage], reached: Mapping[str, int], now_ms: float) -> None:
         """Count `new_events`, which are complete up to the offsets `reached` per partition, in any order.
 
         Idempotent. Raises `StoreUnavailable`, with any part of it counted.
         """
-        pending: defaultdict[str, list[Positioned]] = defaultdict(list)
+        pending: defaultdict[str, list[PositionedMessage]] = defaultdict(list)
         for record in new_events:
             pending[record.partition].append(record)
         for _ in range(ATTEMPTS):
@@ -68,7 +68,7 @@ class TrendCounter:
                 self._reached[partition] = offset
         return offsets
 
-    def _counts(self, partition: str, records: Sequence[Positioned], reached: int, now_ms: float) -> TrendCounts:
+    def _counts(self, partition: str, records: Sequence[PositionedMessage], reached: int, now_ms: float) -> TrendCounts:
         previous = self._reached.get(partition, -1)
         first, last = hour_of(now_ms) - TREND_HOURS + 1, hour_of(now_ms + 1000 * FUTURE_TOLERANCE)
         hours: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))

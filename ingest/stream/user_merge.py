@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys.stores.feature_store import FeatureStore
-from recsys.users import IdentityChange, Positioned, UserFeatures, apply, identity_change, left_since, merged_in
+from recsys.users import IdentityChange, PositionedMessage, UserFeatures, apply, identity_change, left_since, merged_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class _Ending:
     change: IdentityChange
 
 
-async def halves(merges: Sequence[Positioned], store: FeatureStore, length: int) -> list[Halves]:
+async def halves(merges: Sequence[PositionedMessage], store: FeatureStore, length: int) -> list[Halves]:
     """Return the halves of each merge that was not applied before; no user ends twice in `merges`.
 
     A merge was applied if the record of the user that ends has its offset; that record is written last.

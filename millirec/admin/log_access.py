@@ -12,7 +12,7 @@ from ingest.batch.checkpoint import ImportFolder
 from ingest.batch.report import FileReport
 from ingest.maintenance.replay import replay
 from millirec.settings import Settings
-from recsys.background import Bounded
+from recsys.background import DeadlineRunner
 from recsys.errors import LogUnavailable, NotFound, TopicUnavailable
 from recsys.stores.dead_letters import DeadLetters, open_dead_letters
 from recsys.stores.dead_letters.protocol import Content, DeadLetter, LetterQuery
@@ -27,11 +27,11 @@ MAX_CALLS = 8
 
 
 class LogAccess:
-    """What operators read and decide beside the topic. Every call raises `LogUnavailable`, or `Overloaded`."""
+    """What operators read and decide beside the topic. Every call raises `LogUnavailable`, or `Overload`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._calls = Bounded()
+        self._calls = DeadlineRunner()
         self._slots = Admission(MAX_CALLS)
 
     @cached_property

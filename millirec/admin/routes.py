@@ -17,9 +17,9 @@ from app.http.schemas.operations import (
     ImportsAnswer,
     LetterAnswer,
     LetterContent,
+    LetterCountAnswer,
     LetterParams,
     LettersAnswer,
-    LettersChanged,
     ReplayBody,
     VersionDifference,
 )
@@ -58,7 +58,7 @@ def _letters(access: LogAccess) -> APIRouter:
 
     @router.post(
         "/replay",
-        responses=gives(LettersChanged, 404, 413, 422, 503),
+        responses=gives(LetterCountAnswer, 404, 413, 422, 503),
         response_class=Response,
         openapi_extra=takes(ReplayBody, example={"letters": ["00c0ffee00c0ffee"]}),
     )
@@ -67,11 +67,11 @@ def _letters(access: LogAccess) -> APIRouter:
         body = await decode_body(request, ReplayBody)
         access.require_log()
         letters = await access.named(body.letters)
-        return json_response(LettersChanged(await access.replay(letters, _signed(actor, body.person))))
+        return json_response(LetterCountAnswer(await access.replay(letters, _signed(actor, body.person))))
 
     @router.post(
         "/discard",
-        responses=gives(LettersChanged, 404, 413, 422, 503),
+        responses=gives(LetterCountAnswer, 404, 413, 422, 503),
         response_class=Response,
         openapi_extra=takes(DiscardBody, example={"letters": ["00c0ffee00c0ffee"], "reason": "a test event"}),
     )
@@ -80,7 +80,7 @@ def _letters(access: LogAccess) -> APIRouter:
         body = await decode_body(request, DiscardBody)
         access.require_log()
         letters = await access.named(body.letters)
-        return json_response(LettersChanged(await access.discard(letters, _signed(actor, body.person), body.reason)))
+        return json_response(LetterCountAnswer(await access.discard(letters, _signed(actor, body.person), body.reason)))
 
     @router.get("/{letter}/message", responses=gives(LetterContent, 404, 422, 503), response_class=Response)
     async def get_letter(_: Administering, letter: Letter) -> Response:

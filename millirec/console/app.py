@@ -1,4 +1,4 @@
-"""The console as an ASGI application: NiceGUI's pages behind the gate."""
+"""The console as an ASGI application: NiceGUI's pages behind the access control."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from nicegui import background_tasks, ui
 
 from millirec.console import pages
-from millirec.console.login.access import Gate
+from millirec.console.login.access import AccessControl
 from millirec.console.login.attempts import Attempts
 from millirec.console.login.entrance import create_entrance
 from millirec.console.login.login import Login
@@ -27,7 +27,7 @@ from millirec.console_settings import ConsoleSettings
 log = structlog.get_logger()
 
 
-def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, object]) -> Gate:
+def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, object]) -> AccessControl:
     """Build the console's application, once per process, since NiceGUI keeps its pages in the module.
 
     `state` is the server's, for as long as it runs.
@@ -53,7 +53,7 @@ def create_app(settings: ConsoleSettings, version: str, state: Mapping[str, obje
     for page in PAGES:
         ui.page(page.path, title=f"{page.title} · millirec")(_shown(page, http, reachability, sessions))
     ui.run_with(app, title="millirec console", show_welcome_message=False, dark=None)
-    return Gate(app, entrance, sessions, settings.host, settings.origins)
+    return AccessControl(app, entrance, sessions, settings.host, settings.origins)
 
 
 def _http(settings: ConsoleSettings, version: str, connections: int) -> httpx.AsyncClient:

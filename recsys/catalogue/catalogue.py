@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from recsys.catalogue.changes import Changes, passing
 from recsys.catalogue.masks import Conditions, Masks
 from recsys.catalogue.new_items import NewItems
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.index.columns import HIDDEN
 from recsys.index.content import place
 from recsys.index.factors import Matrix
@@ -131,7 +131,7 @@ class Catalogue:
             answer.append(self.index.categories(row) if item is None else tuple(item.categories or ()))
         return answer
 
-    def allowed(self, conditions: Conditions) -> Allowed | None:
+    def allowed(self, conditions: Conditions) -> AllowedRows | None:
         """The rows that are available and pass every condition; `None` when all rows do, without any condition."""
         if not conditions and not self.hidden:
             return None
@@ -144,7 +144,7 @@ class Catalogue:
             mask[cached_mask.stale] = passing(map(self.item, cached_mask.stale.tolist()), conditions)
         else:
             return cached_mask.allowed
-        return self._masks.put(conditions, Allowed.of(mask))
+        return self._masks.put(conditions, AllowedRows.of(mask))
 
     def has_mask(self, conditions: Conditions) -> bool:
         """Whether `allowed` is a look-up or little more; otherwise it is work for a thread."""

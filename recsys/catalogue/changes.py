@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.filters.condition import All
+from recsys.filters.condition import AllOf
 from recsys.filters.expression import Expression
 from recsys.index.attributes import Attributes, Mask
 from recsys.messages.item import Item, stored_item
@@ -75,7 +75,7 @@ class Changes:
 
 def passing(items: Iterable[Item | None], conditions: Sequence[Expression]) -> list[bool]:
     """Whether each of `items` is available and passes every condition; takes half a microsecond each."""
-    holds = All(tuple(condition.root for condition in conditions), 0).holds
+    holds = AllOf(tuple(condition.root for condition in conditions), 0).holds
     return [(item is None or item.available is not False) and holds(item) for item in items]
 
 

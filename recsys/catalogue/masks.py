@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.filters.expression import Expression
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 
 MAX_MASKS = 256
 MAX_BYTES = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ _NO_ROWS = np.empty(0, np.int64)
 class CachedMask:
     """The rows that its conditions allowed before the `stale` rows changed."""
 
-    allowed: Allowed
+    allowed: AllowedRows
     stale: Rows
 
 
@@ -47,7 +47,7 @@ class Masks:
                 self._cached.move_to_end(conditions)
             return entry
 
-    def put(self, conditions: Conditions, allowed: Allowed) -> Allowed:
+    def put(self, conditions: Conditions, allowed: AllowedRows) -> AllowedRows:
         """Cache `allowed` for `conditions`, drop the masks unused longest, and return it."""
         limit = min(MAX_MASKS, max(1, MAX_BYTES // (BYTES_PER_ROW * max(1, len(allowed.mask)))))
         with self._lock:

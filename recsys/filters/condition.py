@@ -95,7 +95,7 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class AllOf:
     """Holds where every one of `parts` does."""
 
     parts: tuple["Condition", ...]
@@ -110,7 +110,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Some:
+class AnyOf:
     """Holds where at least one of `parts` does."""
 
     parts: tuple["Condition", ...]
@@ -124,7 +124,7 @@ class Some:
         return False
 
 
-Condition = OneOf | Bound | Not | All | Some
+Condition = OneOf | Bound | Not | AllOf | AnyOf
 
 
 def comparisons(node: Condition) -> Iterator[OneOf | Bound]:
@@ -134,6 +134,6 @@ def comparisons(node: Condition) -> Iterator[OneOf | Bound]:
             yield node
         case Not(part):
             yield from comparisons(part)
-        case All(parts) | Some(parts):
+        case AllOf(parts) | AnyOf(parts):
             for part in parts:
                 yield from comparisons(part)

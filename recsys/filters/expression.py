@@ -10,7 +10,7 @@ from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from recsys.errors import InvalidInput
-from recsys.filters.condition import KINDS, All, Bound, Condition, Literal, Not, OneOf, Some, comparisons
+from recsys.filters.condition import KINDS, AllOf, AnyOf, Bound, Condition, Literal, Not, OneOf, comparisons
 from recsys.messages.item import Item
 
 MAX_LENGTH = 2048
@@ -141,11 +141,11 @@ class _Tree(Transformer[Token, Condition]):
 
     def all(self, *parts: Condition) -> Condition:
         """The condition for parts joined by `and`."""
-        return All(parts, max(part.depth for part in parts) + 1)
+        return AllOf(parts, max(part.depth for part in parts) + 1)
 
     def some(self, *parts: Condition) -> Condition:
         """The condition for parts joined by `or`."""
-        return Some(parts, max(part.depth for part in parts) + 1)
+        return AnyOf(parts, max(part.depth for part in parts) + 1)
 
 
 _parser = Lark(GRAMMAR, parser="lalr", lexer="basic", transformer=_Tree())

@@ -1,4 +1,4 @@
-"""Allowed: the rows that may be shown, in every shape that a search asks for."""
+"""The rows that may be recommended, in every shape that a search asks for."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +10,14 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Allowed:
+class AllowedRows:
     """The rows set in `mask` (n,) and their `count`. Other shapes are computed on first use and cached."""
 
     mask: Mask
     count: int
 
     @classmethod
-    def of(cls, mask: Mask) -> "Allowed":
+    def of(cls, mask: Mask) -> "AllowedRows":
         """The rows that are set in `mask` (n,)."""
         return cls(mask, int(np.count_nonzero(mask)))
 
@@ -31,14 +31,14 @@ class Allowed:
         """A bit per row, the lowest first, as Faiss selects by."""
         return np.packbits(self.mask, bitorder="little")
 
-    def first(self, n: int) -> "Allowed":
+    def first(self, n: int) -> "AllowedRows":
         """The allowed rows below `n`: the version's own, without items that appeared later."""
         if len(self.mask) == n:
             return self
         if n not in self._below:
-            self._below[n] = Allowed.of(self.mask[:n])
+            self._below[n] = AllowedRows.of(self.mask[:n])
         return self._below[n]
 
     @cached_property
-    def _below(self) -> dict[int, "Allowed"]:
+    def _below(self) -> dict[int, "AllowedRows"]:
         return {}

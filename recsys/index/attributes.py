@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtefact
-from recsys.filters.condition import All, Bound, Condition, Literal, Not, OneOf, Some
+from recsys.filters.condition import AllOf, AnyOf, Bound, Condition, Literal, Not, OneOf
 from recsys.filters.expression import Expression
 from recsys.index.columns import HIDDEN, UNDESCRIBED, Columns, Rows, Span, Texts, Values, columns_of
 from recsys.index.id_map import IdMap, memory_mapped
@@ -100,8 +100,8 @@ class Attributes:
             case Not(part):
                 mask = self._mask(part, item)
                 return np.logical_not(mask, out=mask)
-            case All(parts) | Some(parts):
-                combine = np.logical_and if isinstance(condition, All) else np.logical_or
+            case AllOf(parts) | AnyOf(parts):
+                combine = np.logical_and if isinstance(condition, AllOf) else np.logical_or
                 mask = self._mask(parts[0], item)
                 for part in parts[1:]:
                     combine(mask, self._mask(part, item), out=mask)

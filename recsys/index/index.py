@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtefact
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.index.artefact import Neighbours
 from recsys.index.attributes import Attributes
 from recsys.index.columns import HIDDEN
@@ -188,7 +188,7 @@ class Index:
         return self.item_id.ids(distinct), parts(self.gram, liked, confidence, self.parameters.regularization)
 
     def search(
-        self, vectors: Matrix, k: int, allowed: Allowed | None = None
+        self, vectors: Matrix, k: int, allowed: AllowedRows | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rows (q, k), -1 for none, and scores of the largest inner products with each of `vectors` (q, d)."""
         return self.search_index.search(vectors, min(k, len(self)), allowed)

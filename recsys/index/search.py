@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.index.factors import Matrix
 
 Rows = NDArray[np.int64]
@@ -69,7 +69,7 @@ class SearchIndex:
         """The length d of the vectors searched with."""
         return int(self.index.d) - self.spec.augmented
 
-    def search(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
+    def search(self, vectors: Matrix, k: int, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
         """Rows (q, k), best first and -1 where there is none, with inner products (q, k), for vectors (q, d).
 
         Scores are computed from the factors, one query at a time, so that they do not depend on the batch.
@@ -84,7 +84,7 @@ class SearchIndex:
             rows[lines, : block_rows.shape[1]], scores[lines, : block_rows.shape[1]] = block_rows, scored
         return rows, scores
 
-    def _allowed_nearest(self, vectors: Matrix, k: int, allowed: Allowed | None) -> tuple[Rows, Scores]:
+    def _allowed_nearest(self, vectors: Matrix, k: int, allowed: AllowedRows | None) -> tuple[Rows, Scores]:
         if allowed is None or allowed.count == len(self):
             return self._nearest(vectors, k)
         k = min(k, allowed.count)
@@ -110,7 +110,7 @@ class SearchIndex:
             rows[short], scores[short] = self._exact(vectors[short], k, allowed)
         return rows, scores
 
-    def _nearest(self, vectors: Matrix, k: int, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
+    def _nearest(self, vectors: Matrix, k: int, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
         queries = vectors
         if self.spec.augmented:
             queries = np.hstack([vectors, np.zeros((len(vectors), 1), np.float32)])
@@ -120,7 +120,7 @@ class SearchIndex:
         scores[rows < 0] = -np.inf
         return _best(rows, scores, k)
 
-    def _exact(self, vectors: Matrix, k: int, allowed: Allowed) -> tuple[Rows, Scores]:
+    def _exact(self, vectors: Matrix, k: int, allowed: AllowedRows) -> tuple[Rows, Scores]:
         rows = allowed.rows
         if len(rows) * 4 < len(self):
             factors, places = self.factors[rows], rows
@@ -138,14 +138,14 @@ class SearchIndex:
             best_rows[line], scored[line] = places[order], scores[order]
         return best_rows, scored
 
-    def _lists(self, allowed: Allowed | None) -> int:
+    def _lists(self, allowed: AllowedRows | None) -> int:
         if allowed is None:
             return self.spec.nprobe
         share = min(1.0, max(FILTERED_SHARE, FILTERED_ROWS / allowed.count))
         lists: int = cast("Any", self.index).nlist
         return max(self.spec.nprobe, ceil(share * lists))
 
-    def _parameters(self, allowed: Allowed | None) -> faiss.SearchParameters | None:
+    def _parameters(self, allowed: AllowedRows | None) -> faiss.SearchParameters | None:
         options: dict[str, Any] = {}
         if allowed is not None:
             options["sel"] = _faiss.IDSelectorBitmap(allowed.bitmap)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.catalogue.new_items import MAX_NEW
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.users import Vector
 
 EXACT_SIMILAR = 20_000
@@ -46,7 +46,7 @@ def without(ranked: Ranked, excluded: Set[int], count: int) -> Ranked:
     return ranked.only([position for position, row in enumerate(ranked.rows.tolist()) if row not in excluded][:count])
 
 
-def best(rows: Rows, scores: Scores, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+def best(rows: Rows, scores: Scores, allowed: AllowedRows | None, excluded: Set[int], count: int) -> Ranked:
     """The `count` largest of `scores` (m,) among `rows` (m,) that may be shown; ties by row."""
     if allowed is not None:
         mask = allowed.mask[rows]
@@ -59,7 +59,7 @@ def best(rows: Rows, scores: Scores, allowed: Allowed | None, excluded: Set[int]
     return without(Ranked(rows[order], scores[order]), excluded, count)
 
 
-def first(ordered: Rows, allowed: Allowed | None, excluded: Set[int], count: int) -> NDArray[np.int64]:
+def first(ordered: Rows, allowed: AllowedRows | None, excluded: Set[int], count: int) -> NDArray[np.int64]:
     """Places of the first `count` of `ordered` (m,) that may be shown.
 
     Looks at ever larger blocks: an answer needs ten of a million.
@@ -75,19 +75,19 @@ def first(ordered: Rows, allowed: Allowed | None, excluded: Set[int], count: int
     return np.array(places, dtype=np.int64)
 
 
-def popular(catalogue: Catalogue, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+def popular(catalogue: Catalogue, allowed: AllowedRows | None, excluded: Set[int], count: int) -> Ranked:
     """The most popular items; scores in [0, 1]."""
     index = catalogue.index
     rows = index.popular_rows[first(index.popular_rows, allowed, excluded, count)]
     return Ranked(rows, index.popularity[rows])
 
 
-def trending(trends: Ranked, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+def trending(trends: Ranked, allowed: AllowedRows | None, excluded: Set[int], count: int) -> Ranked:
     """The first of `trends` that may be shown, with their scores."""
     return trends.only(first(trends.rows, allowed, excluded, count))
 
 
-def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+def similar(catalogue: Catalogue, anchors: Rows, allowed: AllowedRows | None, excluded: Set[int], count: int) -> Ranked:
     """The items nearest to the anchors: by cosine, in [-1, 1], with the sum of the anchors' unit vectors."""
     if not len(anchors):
         return NOTHING
@@ -109,7 +109,7 @@ def similar(catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, exclud
 
 
 def co_occurrence(
-    catalogue: Catalogue, anchors: Rows, allowed: Allowed | None, excluded: Set[int], count: int
+    catalogue: Catalogue, anchors: Rows, allowed: AllowedRows | None, excluded: Set[int], count: int
 ) -> Ranked:
     """The items most often bought with the anchors, by summed co-occurrence."""
     neighbours = [catalogue.index.together.of(row) for row in anchors.tolist() if row < len(catalogue.index)]
@@ -120,7 +120,9 @@ def co_occurrence(
     return best(rows, scores, allowed, excluded, count)
 
 
-def new(catalogue: Catalogue, vector: Vector | None, allowed: Allowed | None, excluded: Set[int], count: int) -> Ranked:
+def new(
+    catalogue: Catalogue, vector: Vector | None, allowed: AllowedRows | None, excluded: Set[int], count: int
+) -> Ranked:
     """Items without interactions, by inner product with the user's vector; the latest first where there is none."""
     rows = catalogue.new_rows[-MAX_NEW:]
     if vector is None:

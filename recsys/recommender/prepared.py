@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.filters.expression import Expression, compile_expression
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.index.factors import DAY_MS
 from recsys.index.id_map import UNKNOWN
 from recsys.index.index import Index
@@ -36,7 +36,7 @@ class Prepared:
 
     query: Query
     features: UserFeatures | None
-    allowed: Allowed | None
+    allowed: AllowedRows | None
     sources: frozenset[Source]
     excluded: frozenset[int] = frozenset()
     shown: frozenset[int] = frozenset()

@@ -21,7 +21,7 @@ from tests.environment.waiting import wait_until_sync
 
 
 @dataclass
-class Standing:
+class RunningDeployment:
     """A running `millirec up` on the folder `data`."""
 
     process: subprocess.Popen[bytes]
@@ -69,7 +69,7 @@ def up_command(data: Path, port: int, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def standing(data: Path, *arguments: str, umask: int = -1, **variables: str) -> Iterator[Standing]:
+def standing(data: Path, *arguments: str, umask: int = -1, **variables: str) -> Iterator[RunningDeployment]:
     """`millirec up`, which need not be ready yet; without the console unless `arguments` name its port."""
     port = free_port()
     printed = data.parent / "up.out"
@@ -83,7 +83,7 @@ def standing(data: Path, *arguments: str, umask: int = -1, **variables: str) -> 
             umask=umask,
         )
     try:
-        yield Standing(process, data, port, printed)
+        yield RunningDeployment(process, data, port, printed)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGCONT)

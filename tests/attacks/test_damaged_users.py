@@ -13,7 +13,15 @@ from recsys.messages.interaction import Erasure, Interaction, epoch_ms
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.feature_store.keys import HISTORY, IDENTITY_CHANGES, OFFSETS, PAST, SHOWN
-from recsys.users import HISTORY_LENGTH, HistoryEntry, IdentityChange, Positioned, UserFeatures, apply, left_since
+from recsys.users import (
+    HISTORY_LENGTH,
+    HistoryEntry,
+    IdentityChange,
+    PositionedMessage,
+    UserFeatures,
+    apply,
+    left_since,
+)
 
 ERASED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 OUT_OF_BOUNDS = (2**62, 2**64 - 1, -(2**63))
@@ -45,9 +53,9 @@ def damage(settings: StoreSettings, fields: dict[bytes, bytes], user: str = "ann
         server.hset(f"{settings.prefix}user:{user}", mapping={b"r": b"1", **fields})
 
 
-def events(count: int) -> list[Positioned]:
+def events(count: int) -> list[PositionedMessage]:
     return [
-        Positioned(
+        PositionedMessage(
             "interactions-0",
             number,
             Interaction(
@@ -97,7 +105,7 @@ async def test_who_was_erased_stays_so_when_the_rest_of_the_record_is_damaged(
 ) -> None:
     """The next event replaced the record whole, and what a merge brought late from before the erasure came back."""
     erasure = Erasure(event_id="x", user_id="ann", occurred_at=ERASED_AT)
-    erased = apply(UserFeatures("ann"), [Positioned("interactions-0", 0, erasure)])
+    erased = apply(UserFeatures("ann"), [PositionedMessage("interactions-0", 0, erasure)])
     assert await store.save([erased]) == [True]
     damage(store_settings, {HISTORY: b"\xc1", PAST: b"x"})
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 
-from app.http.origins import Gate
+from app.http.origins import OriginCheck
 from recsys.settings import StoreSettings
 from tests.environment.deployment import Deployment, deployed
 from tests.environment.fixtures import with_versions
@@ -156,7 +156,7 @@ def test_refusals_are_counted(keyless: Deployment) -> None:
     ],
 )
 async def test_a_page_without_an_origin_is_nobodys_own(host: str, origin: str, status: int) -> None:
-    gate = Gate(PlainTextResponse("hello"), "0.0.0.0", (), ())  # noqa: S104
+    checked = OriginCheck(PlainTextResponse("hello"), "0.0.0.0", (), ())  # noqa: S104
     headers = {"Host": host, **({"Origin": origin} if origin else {})}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(checked), base_url="http://service") as client:
         assert (await client.post("/", headers=headers)).status_code == status

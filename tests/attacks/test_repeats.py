@@ -29,7 +29,7 @@ from recsys.stores.event_log import InteractionLog, interaction_rows, open_inter
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.feature_store import open_feature_store
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 from tests.ingest.maintenance.test_rebuild_equality import records_in
@@ -115,11 +115,11 @@ async def test_an_event_sent_again_after_midnight_counts_once_everywhere(
 
 
 @st.composite
-def tellings(draw: st.DrawFn) -> list[list[Positioned]]:
+def tellings(draw: st.DrawFn) -> list[list[PositionedMessage]]:
     """Events of two users, each told once or more, by any times, in batches."""
     places = draw(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2000)), min_size=1, max_size=20, unique=True))
     records = [
-        Positioned("p-0", offset, viewed(number, NOW - timedelta(hours=hours), "ada" if number % 2 else "bob"))
+        PositionedMessage("p-0", offset, viewed(number, NOW - timedelta(hours=hours), "ada" if number % 2 else "bob"))
         for offset, (number, hours) in enumerate(places)
     ]
     size = draw(st.integers(1, len(records)))
@@ -129,7 +129,7 @@ def tellings(draw: st.DrawFn) -> list[list[Positioned]]:
 @settings(deadline=None, max_examples=40)
 @given(tellings())
 def test_records_made_of_the_log_are_those_of_the_stream_whatever_times_repeats_carry(
-    batches: list[list[Positioned]],
+    batches: list[list[PositionedMessage]],
 ) -> None:
     async def same() -> None:
         live, log = MemoryFeatureStore(MEMORY), MemoryInteractionLog()
@@ -148,7 +148,7 @@ def test_records_made_of_the_log_are_those_of_the_stream_whatever_times_repeats_
 @pytest.mark.parametrize("backend", ["memory", "delta"])
 def test_an_import_knows_what_the_stream_brought_on_another_day(backend: Any, tmp_path: Path) -> None:
     log = open_interaction_log(LogSettings(backend=backend, path=str(tmp_path / "log")))
-    log.append(interaction_rows([Positioned("interactions-0", 7, viewed(1, NOW))]), {"interactions-0": 7})
+    log.append(interaction_rows([PositionedMessage("interactions-0", 7, viewed(1, NOW))]), {"interactions-0": 7})
     file = tmp_path / "events.jsonl"
     rows = [
         {"event_id": f"e{n}", "user_id": "ada", "item_id": "x", "type": "view", "occurred_at": at.isoformat()}
@@ -179,7 +179,7 @@ def test_the_query_of_the_page_reads_each_event_once_and_after_tidying_any_query
     users = ["ada", "bob"]
     told = [viewed(n % 4, NOW - timedelta(days=3 * n % 7, minutes=n), users[n % 2]) for n in range(12)]
     for offset, event in enumerate([*told, viewed(9, NOW, "ada"), viewed(9, NOW, "bob")]):
-        log.append(interaction_rows([Positioned("p-0", offset, event)]), {"p-0": offset})
+        log.append(interaction_rows([PositionedMessage("p-0", offset, event)]), {"p-0": offset})
     once = sorted(log.read().select("user_id", "event_id").collect().rows())
     assert len(once) == 6
     assert read_directly(tmp_path, query_of_the_page()) == once

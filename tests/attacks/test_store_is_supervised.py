@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.attacks.standing import Standing, environment_of, logged_ids, publish_version, standing
+from tests.attacks.standing import RunningDeployment, environment_of, logged_ids, publish_version, standing
 from tests.attacks.test_full_disk import occupy
 from tests.environment.deployment import free_port
 from tests.environment.waiting import wait_until_sync
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def running(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+def running(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDeployment]:
     folder = tmp_path_factory.mktemp("standing")
     data = folder / "data"
     publish_version(data, folder / "built")
@@ -31,13 +31,13 @@ def running(no_processes_left: None, tmp_path_factory: pytest.TempPathFactory) -
         deployment.stop()
 
 
-def post(deployment: Standing, event_id: str) -> httpx.Response:
+def post(deployment: RunningDeployment, event_id: str) -> httpx.Response:
     event = {"event_id": event_id, "user_id": "u3", "item_id": "i1", "type": "view"}
     with deployment.client("events") as client:
         return client.post("/events", json=event)
 
 
-def recommended(deployment: Standing) -> bool:
+def recommended(deployment: RunningDeployment) -> bool:
     """With the features of the user, which the store has."""
     try:
         with deployment.client("recommend") as client:
@@ -47,12 +47,14 @@ def recommended(deployment: Standing) -> bool:
     return response.status_code == 200 and not response.json()["degraded"]
 
 
-def doctor(deployment: Standing) -> str:
+def doctor(deployment: RunningDeployment) -> str:
     command = [sys.executable, "-m", "millirec", "--data", str(deployment.data), "doctor"]
     return subprocess.run(command, env=environment_of(), capture_output=True, text=True, check=False).stdout
 
 
-def test_a_killed_store_comes_back_and_what_was_acknowledged_meanwhile_reaches_the_log(running: Standing) -> None:
+def test_a_killed_store_comes_back_and_what_was_acknowledged_meanwhile_reaches_the_log(
+    running: RunningDeployment,
+) -> None:
     wait_until_sync(lambda: recommended(running), 30.0)
     assert post(running, "before").status_code == 202
     # Held, so that the store stays dead for as long as it takes to look.
@@ -69,13 +71,13 @@ def test_a_killed_store_comes_back_and_what_was_acknowledged_meanwhile_reaches_t
     assert "killed by SIGKILL" in doctor(running)
 
 
-def test_a_probe_finds_the_service_of_the_folder_by_itself(running: Standing) -> None:
+def test_a_probe_finds_the_service_of_the_folder_by_itself(running: RunningDeployment) -> None:
     command = [sys.executable, "-m", "millirec", "--data", str(running.data), "probe", "freshness", "--probes", "3"]
     probed = subprocess.run(command, env=environment_of(), capture_output=True, text=True, timeout=60, check=False)
     assert probed.returncode == 0, probed.stderr
 
 
-def test_every_other_process_that_is_killed_is_started_again(running: Standing) -> None:
+def test_every_other_process_that_is_killed_is_started_again(running: RunningDeployment) -> None:
     names = ("consume-features", "consume-log", "tidy", "serve", "console")
     killed = {name: running.child(name).pid for name in names}
     for pid in killed.values():

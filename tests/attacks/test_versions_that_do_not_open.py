@@ -37,7 +37,7 @@ DAMAGES = {
 }
 
 
-class Attacked:
+class AttackedService:
     """A running service, and versions in its registry that were damaged after they were published."""
 
     def __init__(self, deployment: Deployment) -> None:
@@ -98,24 +98,24 @@ def changed(folder: Path, **fields: Any) -> None:
 
 
 @contextmanager
-def attacked(store: StoreSettings, folder: Path) -> Iterator[Attacked]:
+def attacked(store: StoreSettings, folder: Path) -> Iterator[AttackedService]:
     with deployed(store, folder, {**keyed_environment(), "MILLIREC_SERVE__POLL_INTERVAL": "0.1"}) as made:
         with_versions(made)
         made.serve()
-        service = Attacked(made)
+        service = AttackedService(made)
         with service.http:
             yield service
 
 
 @pytest.fixture(scope="module")
-def service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+def service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackedService]:
     settings = StoreSettings(url=valkey_url, prefix=f"test-{token_hex(6)}:")
     with attacked(settings, tmp_path_factory.mktemp("attacked")) as made:
         yield made
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_version_that_does_not_open_is_refused_by_every_move_over_http(service: Attacked, damage: str) -> None:
+def test_a_version_that_does_not_open_is_refused_by_every_move_over_http(service: AttackedService, damage: str) -> None:
     version, live = service.publish(damage), service.live()
     moves = [
         service.post(f"/versions/{version}/promote"),
@@ -143,14 +143,16 @@ def test_a_version_that_does_not_open_is_refused_by_every_move_over_http(service
     ],
     ids=" ".join,
 )
-def test_the_command_line_refuses_what_the_service_refuses(service: Attacked, command: tuple[str, str]) -> None:
+def test_the_command_line_refuses_what_the_service_refuses(service: AttackedService, command: tuple[str, str]) -> None:
     version, live = service.publish("nonsense with the right checksum"), service.live()
     with pytest.raises(AssertionError, match="cannot be opened"):
         service.deployment.run(*command, version, "--reason", "attack")
     assert service.live() == live
 
 
-def test_what_was_imported_from_a_file_is_opened_before_it_is_promoted(service: Attacked, tmp_path: Path) -> None:
+def test_what_was_imported_from_a_file_is_opened_before_it_is_promoted(
+    service: AttackedService, tmp_path: Path
+) -> None:
     version, live = service.publish(), service.live()
     spoil(service.deployment.folder / "registry", version, "arrays of another shape")
     export_version(service.registry, version, tmp_path / "cache", tmp_path / "version.tar")
@@ -160,7 +162,7 @@ def test_what_was_imported_from_a_file_is_opened_before_it_is_promoted(service: 
     assert service.live() == live
 
 
-def test_a_rollback_to_a_version_that_was_damaged_since_moves_nothing(service: Attacked) -> None:
+def test_a_rollback_to_a_version_that_was_damaged_since_moves_nothing(service: AttackedService) -> None:
     before, after = service.publish(), service.publish()
     assert service.post(f"/versions/{before}/promote").status_code == 200
     assert service.post(f"/versions/{after}/promote").status_code == 200
@@ -171,7 +173,7 @@ def test_a_rollback_to_a_version_that_was_damaged_since_moves_nothing(service: A
     assert service.live() == after
 
 
-def test_a_canary_that_was_damaged_meanwhile_is_not_promoted_at_its_last_step(service: Attacked) -> None:
+def test_a_canary_that_was_damaged_meanwhile_is_not_promoted_at_its_last_step(service: AttackedService) -> None:
     version, live = service.publish(), service.live()
     begun = service.post("/rollouts/canary", version=version, steps=[0.5, 1.0], step_hours=1.0)
     assert begun.status_code == 200, begun.text
@@ -181,13 +183,13 @@ def test_a_canary_that_was_damaged_meanwhile_is_not_promoted_at_its_last_step(se
     assert service.post("/rollouts/canary/stop").status_code == 200
 
 
-def test_a_version_that_opens_is_promoted_and_answers_at_once(service: Attacked) -> None:
+def test_a_version_that_opens_is_promoted_and_answers_at_once(service: AttackedService) -> None:
     version = service.publish()
     assert service.post(f"/versions/{version}/promote").status_code == 200
     assert service.http.get("/health/ready").json()["index_version"] == version
 
 
-def test_what_is_damaged_can_be_pinned_for_whoever_wants_to_look_at_it(service: Attacked) -> None:
+def test_what_is_damaged_can_be_pinned_for_whoever_wants_to_look_at_it(service: AttackedService) -> None:
     version = service.publish("a flipped byte")
     assert service.post(f"/versions/{version}/pin").status_code == 200
 

@@ -30,7 +30,7 @@ from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.feature_store import open_feature_store
 from recsys.stores.topic import Outgoing
 from recsys.stores.topic.memory import MemoryTopic
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
 
@@ -148,11 +148,11 @@ async def test_under_another_name_the_topic_begins_anew(flushed: Ingest, wait_un
 async def test_trends_go_on_after_a_flush_although_this_process_remembers_more(flushed: Ingest) -> None:
     store = open_feature_store(flushed.store)
     counter, now_ms = TrendCounter(store), time() * 1000
-    await counter.count([Positioned(PARTITION, 1000, viewed(0))], {PARTITION: 1000}, now_ms)
+    await counter.count([PositionedMessage(PARTITION, 1000, viewed(0))], {PARTITION: 1000}, now_ms)
     assert await counter.look_up([PARTITION]) == {PARTITION: 1000}
     await empty(flushed)
     assert await counter.look_up([PARTITION]) == {PARTITION: -1}
-    await counter.count([Positioned(PARTITION, 7, viewed(1))], {PARTITION: 7}, now_ms)
+    await counter.count([PositionedMessage(PARTITION, 7, viewed(1))], {PARTITION: 7}, now_ms)
     assert await counter.look_up([PARTITION]) == {PARTITION: 7}
     assert [*(await store.trends([hour_of(now_ms)])).values()] == [{"i1": UNITS["view"]}]
     await store.aclose()
@@ -161,7 +161,7 @@ async def test_trends_go_on_after_a_flush_although_this_process_remembers_more(f
 async def test_a_topic_made_anew_is_named_once_and_again_when_it_has_come_past_its_watermark() -> None:
     topic = MemoryTopic(TopicSettings(backend=TopicBackend.MEMORY, partitions=1))
     log = MemoryInteractionLog()
-    log.append(interaction_rows([Positioned(PARTITION, 2, viewed(0))]), {PARTITION: 2})
+    log.append(interaction_rows([PositionedMessage(PARTITION, 2, viewed(0))]), {PARTITION: 2})
     dead_letters = DeadLetterWriter(MemoryDeadLetters(), topic, 60)
     async with topic.consumer("log") as consumer:
         report = LagReport(LogGroup(log, dead_letters), consumer)

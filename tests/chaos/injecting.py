@@ -35,7 +35,7 @@ SETTLED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Injected:
+class Injection:
     """A fault that was, and the seconds from its end until an event sent then was acknowledged, in its user's record
     and in the log."""
 
@@ -53,7 +53,7 @@ class Chaos:
         self._traffic = traffic
         self._over = threading.Event()
 
-    def run(self, faults: Sequence[Fault], events: int, patience: float) -> list[Injected]:
+    def run(self, faults: Sequence[Fault], events: int, patience: float) -> list[Injection]:
         """Until all faults are mended and `events` are acknowledged. Raises whatever went wrong first."""
         separate = lanes(faults)
         with ThreadPoolExecutor(len(separate) + 1) as pool:
@@ -72,7 +72,7 @@ class Chaos:
 
         wait_until_sync(reached, patience)
 
-    def _lane(self, faults: Sequence[Fault], patience: float) -> list[Injected]:
+    def _lane(self, faults: Sequence[Fault], patience: float) -> list[Injection]:
         done = []
         probe = self._traffic.probe(f"probe-{faults[0].target}")
         for fault in faults:
@@ -83,14 +83,14 @@ class Chaos:
             done.append(self._recovered(fault, probe))
         return done
 
-    def _recovered(self, fault: Fault, probe: Probe) -> Injected:
+    def _recovered(self, fault: Fault, probe: Probe) -> Injection:
         mended = time.monotonic()
         event_id = probe.sell()
         acknowledged = time.monotonic() - mended
         self._until(lambda: asyncio.run(remembered(self._world, probe.user, event_id)))
         in_record = time.monotonic() - mended
         self._until(lambda: event_id in written(self._world, probe.user))
-        return Injected(fault, acknowledged, in_record, time.monotonic() - mended)
+        return Injection(fault, acknowledged, in_record, time.monotonic() - mended)
 
     def _until(self, condition: Callable[[], bool]) -> None:
         """As `wait_until_sync`, for what costs too much to be asked all the time and may fail while others break it."""

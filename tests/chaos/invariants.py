@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS, IMPRESSION, OTHER_TYPE_WEIGHT, Interaction, epoch_ms
 from recsys.recommender.trend import TREND_UNITS, hour_of
-from recsys.users import Positioned, UserFeatures, apply
+from recsys.users import PositionedMessage, UserFeatures, apply
 
 Trends = Mapping[int, Mapping[str, int]]
 
@@ -38,15 +38,15 @@ def judged(ledger: Ledger, event_ids: Sequence[str]) -> Verdict:
     )
 
 
-def written_twice(rows: Sequence[Positioned]) -> list[tuple[str, int]]:
+def written_twice(rows: Sequence[PositionedMessage]) -> list[tuple[str, int]]:
     """Places of the topic that stand in the log more than once."""
     places = Counter((row.partition, row.offset) for row in rows)
     return sorted(place for place, times in places.items() if times > 1)
 
 
-def folded(rows: Sequence[Positioned], length: int) -> dict[str, UserFeatures]:
+def folded(rows: Sequence[PositionedMessage], length: int) -> dict[str, UserFeatures]:
     """Every user's record: the reducer over the log, in topic order."""
-    by_user: defaultdict[str, list[Positioned]] = defaultdict(list)
+    by_user: defaultdict[str, list[PositionedMessage]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.partition, row.offset)):
         by_user[row.message.user_id].append(row)
     return {user_id: apply(UserFeatures(user_id), records, length) for user_id, records in by_user.items()}
@@ -64,7 +64,7 @@ def differing(expected: Mapping[str, UserFeatures], stored: Sequence[UserFeature
     return wrong
 
 
-def trending(rows: Sequence[Positioned]) -> dict[int, dict[str, int]]:
+def trending(rows: Sequence[PositionedMessage]) -> dict[int, dict[str, int]]:
     """Weights by hour and item, each event once."""
     events = {row.message.event_id: row.message for row in rows if isinstance(row.message, Interaction)}
     hours: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 
-from tests.chaos.injecting import Injected
+from tests.chaos.injecting import Injection
 
 WAYS = ("acknowledged", "remembered", "logged")
-"""Whither an event is on its way after a fault (`Injected`)."""
+"""Whither an event is on its way after a fault (`Injection`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class Figures:
         )
 
 
-def kinds(done: Sequence[Injected]) -> dict[str, int]:
+def kinds(done: Sequence[Injection]) -> dict[str, int]:
     """Faults by what befell whom."""
     return dict(sorted(Counter(_name(one) for one in done).items()))
 
 
-def recoveries(done: Sequence[Injected]) -> dict[str, dict[str, float]]:
+def recoveries(done: Sequence[Injection]) -> dict[str, dict[str, float]]:
     """The slowest of each kind."""
-    by_name: defaultdict[str, list[Injected]] = defaultdict(list)
+    by_name: defaultdict[str, list[Injection]] = defaultdict(list)
     for one in done:
         by_name[_name(one)].append(one)
     return {
@@ -68,5 +68,5 @@ def recoveries(done: Sequence[Injected]) -> dict[str, dict[str, float]]:
     }
 
 
-def _name(one: Injected) -> str:
+def _name(one: Injection) -> str:
     return f"{one.fault.target} {one.fault.kind.value}"

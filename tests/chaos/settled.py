@@ -11,7 +11,7 @@ from recsys.recommender.trend import HOUR_MS
 from recsys.settings import LogSettings
 from recsys.stores.event_log import open_interaction_log
 from recsys.stores.feature_store import open_feature_store
-from recsys.users import Positioned, UserFeatures
+from recsys.users import PositionedMessage, UserFeatures
 from tests.chaos.invariants import Trends, folded
 from tests.chaos.world import World
 
@@ -20,21 +20,21 @@ SCANNED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class FinalState:
     """`rows` are all there are in the log, `event_ids` what its readers see; `lives` are the TTLs of all keys in ms."""
 
-    rows: list[Positioned]
+    rows: list[PositionedMessage]
     event_ids: list[str]
     users: list[UserFeatures]
     trends: Trends
     lives: dict[str, int]
 
 
-def positioned(log: Path) -> list[Positioned]:
+def positioned(log: Path) -> list[PositionedMessage]:
     """Every row, as it was written: nothing is hidden from whoever looks for what is there twice."""
     frame = pl.scan_delta(str(log / "interactions")).select(COLUMNS).collect()
     return [
-        Positioned(
+        PositionedMessage(
             partition,
             offset,
             Interaction(event_id=event_id, user_id=user_id, item_id=item_id, type=kind, occurred_at=at),
@@ -48,7 +48,7 @@ def read_by_all(world: World) -> list[str]:
     return log.read().select("event_id").collect().get_column("event_id").to_list()
 
 
-async def settled(world: World) -> Settled:
+async def settled(world: World) -> FinalState:
     rows = positioned(world.folder / "log")
     store = open_feature_store(world.settings)
     try:
@@ -59,7 +59,7 @@ async def settled(world: World) -> Settled:
         trends = {hour: weights for hour, weights in (await store.trends(list(hours))).items() if weights}
     finally:
         await store.aclose()
-    return Settled(rows, read_by_all(world), users, trends, lives(world))
+    return FinalState(rows, read_by_all(world), users, trends, lives(world))
 
 
 async def remembered(world: World, user_id: str, event_id: str) -> bool:

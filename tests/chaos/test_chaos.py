@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import report
-from tests.chaos.injecting import Chaos, Injected
+from tests.chaos.injecting import Chaos, Injection
 from tests.chaos.invariants import Ledger, differing, folded, judged, keys_amiss, trending, written_twice
 from tests.chaos.report import Figures
 from tests.chaos.schedule import schedule
@@ -67,7 +67,7 @@ async def run(world: World, backend: str, seed: int, size: Size) -> Figures:
     drawn = schedule(seed, size.events, world.targets, size.faults, size.longest)
     began = time.monotonic()
     with selling(world.url, size.users, size.batch, size.pause) as traffic:
-        done: Sequence[Injected] = Chaos(world, traffic).run(drawn, size.events, patience=1500.0)
+        done: Sequence[Injection] = Chaos(world, traffic).run(drawn, size.events, patience=1500.0)
     seconds, ledger = time.monotonic() - began, traffic.ledger
     waited, messages, users = await check(world, ledger, time.monotonic())
     return Figures(

@@ -4,14 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from recsys.messages.interaction import Interaction
-from recsys.users import Positioned, UserFeatures
+from recsys.users import PositionedMessage, UserFeatures
 from tests.chaos.invariants import Ledger, differing, folded, judged, keys_amiss, trending, written_twice
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEDGER = Ledger(frozenset({"e1", "e2"}), frozenset({"maybe"}))
 
 
-def row(offset: int, event: str = "", kind: str = "view") -> Positioned:
+def row(offset: int, event: str = "", kind: str = "view") -> PositionedMessage:
     message = Interaction(
         event_id=event or f"e{offset}",
         user_id=f"user-{offset % 2}",
@@ -19,7 +19,7 @@ def row(offset: int, event: str = "", kind: str = "view") -> Positioned:
         type=kind,
         occurred_at=START + timedelta(minutes=offset),
     )
-    return Positioned("topic-0", offset, message)
+    return PositionedMessage("topic-0", offset, message)
 
 
 def test_what_was_acknowledged_and_is_not_there_is_lost() -> None:

@@ -24,7 +24,7 @@ from recsys.settings import StoreSettings
 from recsys.stores.feature_store import FeatureStore
 from recsys.stores.feature_store.protocol import UNREADABLE
 from recsys.stores.feature_store.redis import RedisFeatureStore
-from recsys.users import HistoryEntry, Positioned, UserFeatures, apply
+from recsys.users import HistoryEntry, PositionedMessage, UserFeatures, apply
 from tests.contracts.test_trend_counts import HOUR, counted
 from tests.environment import waiting
 from tests.environment.waiting import WaitUntil
@@ -129,7 +129,7 @@ async def test_writers_that_race_and_reduce_again_lose_nothing(store: FeatureSto
             while True:
                 (features,) = await store.load(["ada"])
                 await asyncio.sleep(0)
-                if await store.save([apply(features, [Positioned(partition, offset, event)])]) == [True]:
+                if await store.save([apply(features, [PositionedMessage(partition, offset, event)])]) == [True]:
                     break
 
     await asyncio.gather(*(write(f"p-{n}") for n in range(3)))

@@ -17,7 +17,7 @@ from recsys.settings import LogSettings
 from recsys.stores.event_log import READ_SCHEMA, InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.event_log.delta import DeltaInteractionLog
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 START = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> InteractionLog:
     return open_interaction_log(LogSettings(backend=request.param, path=str(tmp_path / "log")))
 
 
-def bought(offset: int, user: str = "ada", partition: str = "p-0", at: datetime | None = None) -> Positioned:
+def bought(offset: int, user: str = "ada", partition: str = "p-0", at: datetime | None = None) -> PositionedMessage:
     interaction = Interaction(
         event_id=f"{partition}/{offset}",
         user_id=user,
@@ -37,16 +37,18 @@ def bought(offset: int, user: str = "ada", partition: str = "p-0", at: datetime 
         quantity=2.0,
         price=1.5 if offset % 2 else None,
     )
-    return Positioned(partition, offset, interaction)
+    return PositionedMessage(partition, offset, interaction)
 
 
-def forget(user: str, partition: str, offset: int, at: datetime) -> Positioned:
-    return Positioned(partition, offset, Erasure(event_id=f"erase-{user}-{offset}", user_id=user, occurred_at=at))
+def forget(user: str, partition: str, offset: int, at: datetime) -> PositionedMessage:
+    return PositionedMessage(
+        partition, offset, Erasure(event_id=f"erase-{user}-{offset}", user_id=user, occurred_at=at)
+    )
 
 
-def merge(user: str, into: str, partition: str, offset: int, at: datetime) -> Positioned:
+def merge(user: str, into: str, partition: str, offset: int, at: datetime) -> PositionedMessage:
     message = Merge(event_id=f"merge-{user}-{offset}", user_id=user, into=into, occurred_at=at)
-    return Positioned(partition, offset, message)
+    return PositionedMessage(partition, offset, message)
 
 
 def batch(*offsets: int, partition: str = "p-0") -> pl.DataFrame:
@@ -74,7 +76,7 @@ def test_what_was_appended_is_read_back_whole(log: InteractionLog) -> None:
 
 def test_what_a_producer_said_beyond_the_schema_is_kept_as_json(log: InteractionLog) -> None:
     said = msgspec.structs.replace(bought(0).message, extra={"page": "/lamps", "list": [1, None, {"a": 0.5}]})
-    log.append(interaction_rows([Positioned("p-0", 0, said), bought(1)]), {"p-0": 1})
+    log.append(interaction_rows([PositionedMessage("p-0", 0, said), bought(1)]), {"p-0": 1})
     extras = log.read().sort("offset").collect()["extra"].to_list()
     assert extras == ['{"page":"/lamps","list":[1,null,{"a":0.5}]}', None]
 
@@ -85,7 +87,7 @@ def test_a_table_from_before_a_column_was_added_is_read_and_goes_on(tmp_path: Pa
     log = DeltaInteractionLog(str(tmp_path))
     assert log.read().collect().height == 2
     said = msgspec.structs.replace(bought(2).message, extra={"page": "/"})
-    log.append(interaction_rows([Positioned("p-0", 2, said)]), {"p-0": 2})
+    log.append(interaction_rows([PositionedMessage("p-0", 2, said)]), {"p-0": 2})
     log.compact()
     assert log.read().sort("offset").collect()["extra"].to_list() == [None, None, '{"page":"/"}']
     assert log.read(0).collect().height == 2
@@ -125,10 +127,10 @@ def test_a_batch_of_refused_records_still_moves_the_watermark(log: InteractionLo
 
 def test_an_event_that_its_producer_sent_twice_is_read_once(log: InteractionLog) -> None:
     first, other = bought(0), bought(0, user="bob")
-    again = Positioned("p-0", 3, first.message)
-    imported = Positioned("p-1", 9, first.message)
-    log.append(interaction_rows([Positioned("p-0", 1, other.message), again]), {"p-0": 3})
-    log.append(interaction_rows([Positioned("p-0", 4, first.message), imported]), {"p-0": 4, "p-1": 9})
+    again = PositionedMessage("p-0", 3, first.message)
+    imported = PositionedMessage("p-1", 9, first.message)
+    log.append(interaction_rows([PositionedMessage("p-0", 1, other.message), again]), {"p-0": 3})
+    log.append(interaction_rows([PositionedMessage("p-0", 4, first.message), imported]), {"p-0": 4, "p-1": 9})
     assert offsets_in(log) == [("p-0", 1), ("p-1", 9)]
 
 
@@ -138,9 +140,9 @@ def test_an_event_that_its_producer_sent_again_on_a_later_day_is_read_once_by_it
     first, version, days = bought(0), -1, [START + timedelta(days=n) for n in (0, 30, 3, 1)]
     tellings = [msgspec.structs.replace(first.message, occurred_at=at) for at in days]
     for offset, message in enumerate(tellings):
-        log.append(interaction_rows([Positioned("p-0", offset, message)]), {"p-0": offset})
+        log.append(interaction_rows([PositionedMessage("p-0", offset, message)]), {"p-0": offset})
         version = version if offset else log.version()
-    somebody = Positioned("p-0", 4, msgspec.structs.replace(first.message, user_id="bob"))
+    somebody = PositionedMessage("p-0", 4, msgspec.structs.replace(first.message, user_id="bob"))
     log.append(interaction_rows([somebody]), {"p-0": 4})
     assert offsets_in(log) == [("p-0", 1), ("p-0", 4)]
     assert offsets_in(log, version) == [("p-0", 0)]
@@ -150,7 +152,7 @@ def test_an_event_that_its_producer_sent_again_on_a_later_day_is_read_once_by_it
 def test_a_filter_on_what_was_read_finds_no_telling_that_does_not_count(log: InteractionLog) -> None:
     first = bought(0)
     later = msgspec.structs.replace(first.message, type="impression", occurred_at=START + timedelta(days=1))
-    log.append(interaction_rows([first, Positioned("p-0", 1, later)]), {"p-0": 1})
+    log.append(interaction_rows([first, PositionedMessage("p-0", 1, later)]), {"p-0": 1})
     assert log.read().filter(pl.col("type") != "impression").collect().is_empty()
     assert log.read().filter(pl.col("occurred_at") < START + timedelta(hours=1)).select("user_id").collect().is_empty()
 
@@ -273,7 +275,9 @@ def test_an_event_that_both_sides_of_a_merge_have_counts_once(log: InteractionLo
     same = bought(0).message
     assert isinstance(same, Interaction)
     theirs = msgspec.structs.replace(same, user_id="anon")
-    log.append(interaction_rows([Positioned("p-0", 0, same), Positioned("p-1", 0, theirs)]), {"p-0": 0, "p-1": 0})
+    log.append(
+        interaction_rows([PositionedMessage("p-0", 0, same), PositionedMessage("p-1", 0, theirs)]), {"p-0": 0, "p-1": 0}
+    )
     log.merge([merge("anon", "ada", "p-1", 1, START + timedelta(days=1))])
     assert owners(log) == [("p-1", 0, "ada")]
 

@@ -17,7 +17,7 @@ from recsys.settings import LogSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.event_log.delta import DeltaInteractionLog
 from recsys.stores.event_log.rows import MAX_DATES
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.contracts.test_interaction_log import START, bought, forget, merge, offsets_in
 
 DAY = timedelta(days=1)
@@ -33,7 +33,7 @@ def delta(tmp_path: Path) -> DeltaInteractionLog:
     return DeltaInteractionLog(str(tmp_path / "log"))
 
 
-def append(log: InteractionLog, records: Sequence[Positioned]) -> None:
+def append(log: InteractionLog, records: Sequence[PositionedMessage]) -> None:
     log.append(interaction_rows(records), {"p-0": max(record.offset for record in records)})
 
 
@@ -212,19 +212,19 @@ def test_an_event_that_is_kept_under_its_month_is_counted_once(log: InteractionL
     start = datetime(2020, 1, 10, tzinfo=UTC)
     records = [bought(day, at=start + day * DAY) for day in range(2 * MAX_DATES)]
     append(log, records)
-    append(log, [Positioned("p-0", 900, records[5].message), Positioned("p-0", 901, records[60].message)])
+    append(log, [PositionedMessage("p-0", 900, records[5].message), PositionedMessage("p-0", 901, records[60].message)])
     assert log.read().collect().height == 2 * MAX_DATES
 
 
 def test_repeats_leave_the_files_with_the_next_purge_and_nothing_that_is_read_changes(log: InteractionLog) -> None:
     records = [bought(day, at=START + day * DAY) for day in range(5)]
     retries = [
-        Positioned("p-0", 10 + n, msgspec.structs.replace(one.message, occurred_at=START + 40 * DAY + n * DAY))
+        PositionedMessage("p-0", 10 + n, msgspec.structs.replace(one.message, occurred_at=START + 40 * DAY + n * DAY))
         for n, one in enumerate(records[:3])
     ]
     append(log, records)
     append(log, retries)
-    append(log, [Positioned("p-0", 20, records[4].message), bought(21, at=START)])
+    append(log, [PositionedMessage("p-0", 20, records[4].message), bought(21, at=START)])
     rows, old = log.read().collect(), log.read(log.version() - 2).collect()
     places = log.snapshot().places.collect().sort("user_id", "partition")
     version, plan = log.version() - 2, log.purge_plan()
@@ -239,7 +239,7 @@ def test_repeats_leave_the_files_with_the_next_purge_and_nothing_that_is_read_ch
 
 def test_a_repeat_by_an_earlier_time_stays_while_it_says_how_far_its_user_came(log: InteractionLog) -> None:
     earlier = msgspec.structs.replace(bought(0).message, occurred_at=START - DAY)
-    append(log, [bought(0), Positioned("p-0", 1, earlier)])
+    append(log, [bought(0), PositionedMessage("p-0", 1, earlier)])
     assert log.purge_plan().repeats == 0
     assert log.read().collect().get_column("offset").to_list() == [0]
     append(log, [bought(2)])
@@ -250,7 +250,7 @@ def test_a_repeat_by_an_earlier_time_stays_while_it_says_how_far_its_user_came(l
 def test_a_repeat_that_a_merge_brought_to_another_user_leaves_too(log: InteractionLog) -> None:
     theirs = msgspec.structs.replace(bought(0).message, user_id="anon")
     log.append(interaction_rows([bought(0), bought(2)]), {"p-0": 2})
-    log.append(interaction_rows([Positioned("p-1", 0, theirs), bought(1, "anon", "p-1")]), {"p-1": 2})
+    log.append(interaction_rows([PositionedMessage("p-1", 0, theirs), bought(1, "anon", "p-1")]), {"p-1": 2})
     log.merge([merge("anon", "ada", "p-1", 2, START + 9 * DAY)])
     rows = log.read().collect()
     plan = log.purge_plan()

@@ -25,7 +25,7 @@ from recsys.users import HistoryEntry, UserFeatures
 from tests.environment.deployment import Deployment, deployed
 from tests.environment.fixtures import with_versions
 from tests.environment.versions import DIMENSIONS
-from tests.faults.shoppers import Answered, Shoppers
+from tests.faults.shoppers import Reply, Shoppers
 from tests.faults.tcp_proxy import TcpProxy, proxying
 
 HEALTHY = {"u3": "embedding", "u2": "folded", "stranger": "folded"}
@@ -76,11 +76,11 @@ class Shop:
         return self.deployment.folder / "registry"
 
 
-def healthy(one: Answered) -> bool:
+def healthy(one: Reply) -> bool:
     return one.status == 200 and not one.degraded and one.fallback_level == HEALTHY[one.user]
 
 
-def without_store(one: Answered) -> bool:
+def without_store(one: Reply) -> bool:
     return one.status == 200 and one.degraded and one.fallback_level == WITHOUT_STORE[one.user]
 
 

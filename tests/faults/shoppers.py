@@ -19,7 +19,7 @@ PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Reply:
     """One request: begun at `at` (monotonic seconds), what came back after `seconds`."""
 
     at: float
@@ -42,7 +42,7 @@ class Shoppers:
     connections: int = 4
     pause: float = 0.005
     path: str = "/recommend?k=5&user_id="
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[Reply] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     refused: int = 0
     shopping_on: Callable[[], bool] = lambda: True
@@ -54,13 +54,13 @@ class Shoppers:
     def end(self) -> None:
         self._ended.set()
 
-    def go_on(self, requests: int = 100) -> list[Answered]:
+    def go_on(self, requests: int = 100) -> list[Reply]:
         """Wait until so many more were answered; those."""
         start = len(self.answers)
         wait_until_sync(lambda: len(self.answers) >= start + requests, 30.0)
         return self.answers[start:]
 
-    def until(self, wanted: Callable[[Answered], bool], timeout: float = 30.0) -> float:
+    def until(self, wanted: Callable[[Reply], bool], timeout: float = 30.0) -> float:
         """Wait for answers to every user, one after the other, that are as wanted; the seconds it took."""
         began, start = monotonic(), len(self.answers)
 
@@ -116,11 +116,11 @@ class Shoppers:
         seconds, status = monotonic() - began, int(head.split(" ", 2)[1])
         body = json.loads(content) if status == 200 else {}
         fallback_level, degraded = body.get("fallback_level", ""), body.get("degraded", False)
-        self.answers.append(Answered(began, seconds, status, user, fallback_level, degraded))
+        self.answers.append(Reply(began, seconds, status, user, fallback_level, degraded))
         return headers.get("connection") != "close"
 
 
-def latency(answers: Sequence[Answered]) -> str:
+def latency(answers: Sequence[Reply]) -> str:
     """How many, and how long they took."""
     milliseconds = [1000 * one.seconds for one in answers] or [0.0]
     p50, p99 = np.percentile(milliseconds, [50, 99])

@@ -14,7 +14,7 @@ import pytest
 
 from tests.environment.waiting import wait_until_sync
 from tests.faults.conftest import HEALTHY, Shop, Store, healthy, post_event, refused_for_now, without_store
-from tests.faults.shoppers import Answered, Shoppers, latency, shopping
+from tests.faults.shoppers import Reply, Shoppers, latency, shopping
 from tests.faults.tcp_proxy import TcpProxy
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def recovered(shoppers: Shoppers, name: str) -> None:
     log.info("%s: recovered in %.2f s", name, shoppers.until(healthy))
 
 
-def break_and_mend(shop: Shop, name: str, fault: Fault, mend: Fault, requests: int = DURING) -> list[Answered]:
+def break_and_mend(shop: Shop, name: str, fault: Fault, mend: Fault, requests: int = DURING) -> list[Reply]:
     """The answers while it was broken, from when it showed."""
     with nobody_is_turned_away(shop, name) as shoppers:
         fault(shop.proxy, shop.store)

@@ -64,7 +64,7 @@ class DiscardBody(ReplayBody, frozen=True, kw_only=True, forbid_unknown_fields=T
     reason: Annotated[str, msgspec.Meta(min_length=3, max_length=500)]
 
 
-class LettersChanged(msgspec.Struct, frozen=True):
+class LetterCountAnswer(msgspec.Struct, frozen=True):
     """How many letters were replayed or discarded."""
 
     changed: int

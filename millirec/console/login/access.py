@@ -1,4 +1,4 @@
-"""The gate before every page: who may use the console, from which origin, with which headers."""
+"""Access control before every page: who may use the console, from which origin, with which headers."""
 
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, quote, urlsplit
@@ -53,7 +53,7 @@ HEADERS = {
 ENTRANCE_HEADERS = {**HEADERS, "content-security-policy": ENTRANCE_POLICY}
 
 
-class Gate:
+class AccessControl:
     """ASGI application. A web socket or a change must come from a page of this host, and from a session.
 
     Without a session only the `entrance` is reachable: `pages`, where NiceGUI is, draws a page even for an error.

@@ -42,7 +42,7 @@ BENT = (
 )
 
 
-class Unguarded(Exception):
+class NoAccessControl(Exception):
     """The service has no keys, so that none says who comes, and it is not this machine's person alone who may."""
 
 
@@ -97,14 +97,14 @@ class Login:
     async def admits(self, key: str | None, host: str) -> bool:
         """Whether `key`, or nobody's, opens this console, which the browser calls `host`.
 
-        Raises `Unguarded`, and what `accepts` does.
+        Raises `NoAccessControl`, and what `accepts` does.
         """
         if await self.service_is_open():
             # It lets any key administer, so that none says who comes.
             if not self.may_be_open:
-                raise Unguarded(UNGUARDED)
+                raise NoAccessControl(UNGUARDED)
             if not _has_name(self.settings, host):
-                raise Unguarded(BENT)
+                raise NoAccessControl(BENT)
             return True
         return key is not None and key.isascii() and key.isprintable() and await self.accepts(key)
 
@@ -152,7 +152,7 @@ def routes(login: Login) -> APIRouter:
         except ApiDown as down:
             login.attempts.withdraw(address)
             return await _form(login, target, f"The service does not answer ({down}).", 503)
-        except (ApiProblem, Unguarded) as refused:
+        except (ApiProblem, NoAccessControl) as refused:
             return await _form(login, target, str(refused), 403)
         if not accepted:
             log.warning("a login with a wrong key", address=address)

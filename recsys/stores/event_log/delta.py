@@ -36,7 +36,7 @@ from recsys.stores.event_log.rows import (
     unseen,
     with_every_column,
 )
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 ITEM_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.String(),
@@ -144,11 +144,11 @@ class DeltaInteractionLog:
         updates = chosen.select(*ITEM_SCHEMA).unique(["item_id", "update"], maintain_order=True).collect()
         return [logged_item(*row) for row in updates.iter_rows()]
 
-    def erase(self, erasures: Sequence[Positioned]) -> None:
+    def erase(self, erasures: Sequence[PositionedMessage]) -> None:
         """See `InteractionLog.erase`; writes rows to the table of erasures, `purge` deletes the interactions."""
         self._append_once(self._erasures, identity_change_rows(erasures).drop("into"))
 
-    def merge(self, merges: Sequence[Positioned]) -> None:
+    def merge(self, merges: Sequence[PositionedMessage]) -> None:
         """See `InteractionLog.merge`; writes rows to the table of merges, `purge` moves the interactions."""
         self._append_once(self._merges, identity_change_rows(merges))
 

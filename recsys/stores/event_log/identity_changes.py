@@ -10,7 +10,7 @@ import polars as pl
 
 from recsys.messages.interaction import Merge, from_epoch_ms
 from recsys.stores.event_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA
-from recsys.users import IdentityChange, Positioned
+from recsys.users import IdentityChange, PositionedMessage
 
 FATE_SCHEMA: dict[str, pl.DataType] = {
     "identity_change": pl.UInt32(),
@@ -32,7 +32,7 @@ NOWHERE = ""
 """The home of rows whose partition no identity change of their user stands on."""
 
 
-def identity_change_rows(records: Iterable[Positioned]) -> pl.DataFrame:
+def identity_change_rows(records: Iterable[PositionedMessage]) -> pl.DataFrame:
     """Erasures and merges as rows of IDENTITY_CHANGE_SCHEMA."""
     rows = [
         (

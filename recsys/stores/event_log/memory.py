@@ -22,7 +22,7 @@ from recsys.stores.event_log.rows import (
     unseen,
     with_every_column,
 )
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 
 class MemoryInteractionLog:
@@ -94,11 +94,11 @@ class MemoryInteractionLog:
         """See `InteractionLog.items`."""
         return merged_items(self._updates)
 
-    def erase(self, erasures: Sequence[Positioned]) -> None:
+    def erase(self, erasures: Sequence[PositionedMessage]) -> None:
         """See `InteractionLog.erase`."""
         self._depart(erasures)
 
-    def merge(self, merges: Sequence[Positioned]) -> None:
+    def merge(self, merges: Sequence[PositionedMessage]) -> None:
         """See `InteractionLog.merge`."""
         self._depart(merges)
 
@@ -140,7 +140,7 @@ class MemoryInteractionLog:
         if version is not None and not 0 <= version <= self.version():
             raise NotFound("interaction log version", str(version))
 
-    def _depart(self, records: Sequence[Positioned]) -> None:
+    def _depart(self, records: Sequence[PositionedMessage]) -> None:
         with self._lock:
             changes = pl.concat([self._identity_changes, identity_change_rows(records)])
             self._identity_changes = changes.unique(

@@ -9,7 +9,7 @@ import polars as pl
 
 from recsys.errors import InvalidInput
 from recsys.messages.item import Item
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 INTERACTION_SCHEMA: dict[str, pl.DataType] = {
     "event_id": pl.String(),
@@ -160,11 +160,11 @@ class InteractionLog(Protocol):
         """
         ...
 
-    def erase(self, erasures: Sequence[Positioned]) -> None:
+    def erase(self, erasures: Sequence[PositionedMessage]) -> None:
         """Forget every interaction of these users up to each erasure's position; idempotent."""
         ...
 
-    def merge(self, merges: Sequence[Positioned]) -> None:
+    def merge(self, merges: Sequence[PositionedMessage]) -> None:
         """Give every interaction of these users up to each merge's position to the user merged into; idempotent.
 
         Both are to be called before rows of the same batch are appended: a reader who sees the rows then sees

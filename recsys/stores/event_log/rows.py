@@ -14,7 +14,7 @@ from recsys.messages.item import Item, hidden_item, merged, stored_item
 from recsys.observability.unreadable import LOGGED_ITEM, note_unreadable
 from recsys.stores.event_log.identity_changes import POSITION_KEY, settled, unsettled
 from recsys.stores.event_log.protocol import INTERACTION_SCHEMA, READ_SCHEMA, Purge, Snapshot
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 MAX_DATES = 64
 """Files that one batch may leave at most: one for each date that it is kept under."""
@@ -28,7 +28,7 @@ AS_THEY_ARE = ("event_id", "user_id", "item_id", "type", "quantity", "price", "s
 _encode = msgspec.json.Encoder().encode
 
 
-def interaction_rows(records: Iterable[Positioned]) -> pl.DataFrame:
+def interaction_rows(records: Iterable[PositionedMessage]) -> pl.DataFrame:
     """The interactions among `records` as rows of INTERACTION_SCHEMA; `date` is the UTC date they occurred on."""
     interactions = [(record, record.message) for record in records if isinstance(record.message, Interaction)]
     # Column by column: a third faster than row by row, and the log group does little else.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.admission import FULL, SHARE, Admission, Overloaded, Refusal
+from app.http.admission import FULL, SHARE, Admission, Overload, Refusal
 from app.metrics import REQUESTS_SHED
 
 
@@ -18,7 +18,7 @@ def shed() -> float:
 def enters(admission: Admission, caller: str) -> bool:
     try:
         admission.enter(caller)
-    except Overloaded:
+    except Overload:
         return False
     return True
 

@@ -9,7 +9,7 @@ from app.settings import AppSettings
 from recsys.messages.interaction import Erasure
 from recsys.stores.feature_store import open_feature_store
 from recsys.stores.receipts import open_erasure_receipts
-from recsys.users import Positioned, UserFeatures, apply
+from recsys.users import PositionedMessage, UserFeatures, apply
 
 
 async def erase(client: httpx.AsyncClient, user: str) -> str:
@@ -35,7 +35,7 @@ async def test_a_receipt_says_when_the_features_were_gone_and_goes_on_saying_it(
     asked = (await client.get(f"/users/ada/erasures/{receipt}")).json()
     store = open_feature_store(settings.store)
     message = Erasure(event_id=receipt, user_id="ada", occurred_at=datetime.fromisoformat(asked["requested_at"]))
-    await store.save([apply(UserFeatures("ada"), [Positioned("interactions-0", 1, message)])])
+    await store.save([apply(UserFeatures("ada"), [PositionedMessage("interactions-0", 1, message)])])
     await store.aclose()
     first = (await client.get(f"/users/ada/erasures/{receipt}")).json()
     assert first["features_removed_at"] is not None

@@ -136,7 +136,7 @@ async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index
     await serving.aclose()
 
 
-class Broken:
+class BrokenCatalogue:
     """Stands for an index that cannot be searched."""
 
     version = "broken"
@@ -149,7 +149,7 @@ async def test_a_version_beside_the_live_one_that_cannot_answer_is_stood_in_for(
     live_index: LiveIndex, tmp_path: Path
 ) -> None:
     second = version(tmp_path, "second", seed=2)
-    live_index.alternates["second"] = replace(second, catalogue=cast("Catalogue", Broken()))
+    live_index.alternates["second"] = replace(second, catalogue=cast("Catalogue", BrokenCatalogue()))
     rollouts = LiveRollouts()
     rollouts.pinned = {"cart": "second"}
     serving = serving_of(live_index, CountingStore(), rollouts=rollouts)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.spool.file import SUFFIX, Spooled, SpoolFile
+from app.spool.file import SUFFIX, SpoolEntry, SpoolFile
 from app.spool.folder import DAMAGED, unowned
 from app.spool.spool import FULL_RETRY_AFTER, Spool
 from recsys.background import end
@@ -120,7 +120,7 @@ async def test_a_spool_becomes_empty_though_messages_never_stop_coming(
     passed: list[str] = []
     first = SpoolFile.first
 
-    def slow(self: SpoolFile, limit: int) -> list[Spooled]:
+    def slow(self: SpoolFile, limit: int) -> list[SpoolEntry]:
         time.sleep(0.005)  # in the spool's thread: meanwhile others put theirs behind
         return first(self, limit)
 

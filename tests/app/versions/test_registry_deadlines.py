@@ -20,7 +20,7 @@ from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 
 
-class Hanging(ObjectStoreModelRegistry):
+class HangingRegistry(ObjectStoreModelRegistry):
     """Whatever only administrators ask hangs until it is let go."""
 
     def __init__(self, url: str) -> None:
@@ -41,15 +41,15 @@ class Hanging(ObjectStoreModelRegistry):
 
 
 @pytest.fixture
-def hanging(settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> Hanging:
-    made = Hanging(settings.registry.url)
+def hanging(settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> HangingRegistry:
+    made = HangingRegistry(settings.registry.url)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.5)
     monkeypatch.setattr("app.main.open_model_registry", lambda *_: made)
     return made
 
 
 @pytest.fixture
-async def client(settings: AppSettings, hanging: Hanging) -> AsyncIterator[httpx.AsyncClient]:
+async def client(settings: AppSettings, hanging: HangingRegistry) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(create_app(settings)) as opened:
         yield opened
         hanging.let_go.set()
@@ -65,7 +65,7 @@ async def client(settings: AppSettings, hanging: Hanging) -> AsyncIterator[httpx
     ],
 )
 async def test_a_registry_that_hangs_is_503_for_administrators_and_nothing_for_others(
-    client: httpx.AsyncClient, hanging: Hanging, wait_until: WaitUntil, method: str, path: str, body: object
+    client: httpx.AsyncClient, hanging: HangingRegistry, wait_until: WaitUntil, method: str, path: str, body: object
 ) -> None:
     response = await client.request(method, path, json=body)
     assert response.status_code == 503

@@ -11,7 +11,7 @@ from app.main import create_app
 from app.metrics import LOAD_FAILURES
 from app.settings import AppSettings
 from app.versions import index_watcher
-from recsys.background import Bounded
+from recsys.background import DeadlineRunner
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.local_copy import remember, remembered
@@ -133,14 +133,14 @@ async def test_a_registry_that_hangs_delays_a_start_by_its_deadline_and_holds_on
 
 
 async def test_a_bounded_call_gives_what_the_call_gives() -> None:
-    calls = Bounded()
+    calls = DeadlineRunner()
     assert await calls.run(5.0, sorted, [2, 1]) == [1, 2]
     with pytest.raises(ZeroDivisionError):
         await calls.run(5.0, divmod, 1, 0)
 
 
 async def test_after_a_call_that_hung_others_are_made_once_it_has_ended(wait_until: WaitUntil) -> None:
-    calls, let_go = Bounded(), threading.Event()
+    calls, let_go = DeadlineRunner(), threading.Event()
     with pytest.raises(TimeoutError):
         await calls.run(0.01, let_go.wait, 30)
     with pytest.raises(TimeoutError):
@@ -157,7 +157,7 @@ async def test_after_a_call_that_hung_others_are_made_once_it_has_ended(wait_unt
 
 
 async def test_calls_run_beside_each_other() -> None:
-    calls, barrier = Bounded(), threading.Barrier(2)
+    calls, barrier = DeadlineRunner(), threading.Barrier(2)
     await asyncio.gather(*(calls.run(5.0, barrier.wait, 5) for _ in range(2)))
 
 

@@ -21,7 +21,7 @@ from recsys.stores.topic import Delivered, TopicConsumer, open_interaction_topic
 from recsys.users import UserFeatures
 
 
-class AsksLeave:
+class RemoteControlledStore:
     """The real store, whose first save waits for a line."""
 
     def __init__(self, store: StoreSettings) -> None:
@@ -57,7 +57,7 @@ async def apply(consumer: TopicConsumer, taken: Sequence[Delivered], store: Any,
 
 
 async def main(topic: TopicSettings, settings: StoreSettings, log: Path, count: int) -> None:
-    store = AsksLeave(settings)
+    store = RemoteControlledStore(settings)
     async with open_interaction_topic(topic, settings).consumer("features") as consumer:
         await apply(consumer, await take(consumer, count), store, log)
         sys.stdout.write("written\n")

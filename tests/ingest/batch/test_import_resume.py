@@ -17,7 +17,7 @@ from recsys.messages.interaction import Interaction
 from recsys.stores.event_log import interaction_rows
 from recsys.stores.event_log.delta import DeltaInteractionLog
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.ingest.shop import SHOP_MAPPING, SHOP_ROWS, Shop, shop_frame
 
 ROWS: list[tuple[Any, ...]] = [
@@ -100,15 +100,15 @@ def test_a_resumed_import_may_cut_its_batches_differently(tmp_path: Path) -> Non
     whole = Shop(tmp_path / "whole", MemoryInteractionLog(), import_rows=600)
     expected = everything(whole, whole.load(path))
 
-    class Stopped(Exception):
+    class Interruption(Exception):
         pass
 
     def stop(progress: Progress) -> None:
         if progress.rows >= 350:
-            raise Stopped
+            raise Interruption
 
     torn = delta_shop(tmp_path / "torn")
-    with pytest.raises(Stopped):
+    with pytest.raises(Interruption):
         import_files([path], SHOP_MAPPING, torn.log, torn.settings, stop)
     torn.import_rows = 33
     assert everything(torn, torn.load(path)) == expected
@@ -199,6 +199,6 @@ def test_what_came_over_the_topic_is_not_imported_again(shop: Shop) -> None:
     row = shop.rows().row(0, named=True)
     live = Shop(shop.folder, MemoryInteractionLog())
     content = {name: row[name] for name in ("event_id", "user_id", "item_id", "type", "occurred_at")}
-    live.log.append(interaction_rows([Positioned("p-0", 7, Interaction(**content))]), {"p-0": 7})
+    live.log.append(interaction_rows([PositionedMessage("p-0", 7, Interaction(**content))]), {"p-0": 7})
     counts = live.load(shop.file("again.csv", shop_frame().write_csv())).counts
     assert (counts.known, counts.repeats, counts.accepted) == (2, 0, 4)

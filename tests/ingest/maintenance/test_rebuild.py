@@ -14,20 +14,20 @@ from recsys.settings import StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.users import Positioned, UserFeatures, apply
+from recsys.users import PositionedMessage, UserFeatures, apply
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def bought(offset: int, user: str, partition: str = "p-0", minute: float | None = None) -> Positioned:
+def bought(offset: int, user: str, partition: str = "p-0", minute: float | None = None) -> PositionedMessage:
     at = START + timedelta(minutes=offset if minute is None else minute, microseconds=1600)
     interaction = Interaction(
         event_id=f"{partition}-{offset}", user_id=user, item_id=f"item-{offset}", type="view", occurred_at=at
     )
-    return Positioned(partition, offset, interaction)
+    return PositionedMessage(partition, offset, interaction)
 
 
-def log_of(records: Sequence[Positioned]) -> InteractionLog:
+def log_of(records: Sequence[PositionedMessage]) -> InteractionLog:
     log = MemoryInteractionLog()
     watermarks: dict[str, int] = {}
     for record in records:
@@ -79,7 +79,7 @@ async def test_what_consumers_applied_and_the_log_imported_meet() -> None:
 
 async def test_a_log_that_lags_does_not_bring_back_what_was_erased() -> None:
     records = [bought(offset, "ada") for offset in range(3)]
-    erasure = Positioned("p-0", 3, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
+    erasure = PositionedMessage("p-0", 3, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
     store = empty_store()
     await store.save([apply(UserFeatures("ada"), [*records, erasure])])
     await rebuild_features(log_of(records), store)
@@ -89,7 +89,7 @@ async def test_a_log_that_lags_does_not_bring_back_what_was_erased() -> None:
 
 async def test_an_import_does_not_come_back_after_an_erasure_that_the_log_has_yet_to_learn_of() -> None:
     imported = [bought(offset, "ada", "import:x") for offset in range(3)]
-    erasure = Positioned("p-0", 0, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
+    erasure = PositionedMessage("p-0", 0, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
     later = bought(7, "ada", "import:x", minute=90)
     store = empty_store()
     await rebuild_features(log_of(imported), store)
@@ -99,7 +99,7 @@ async def test_an_import_does_not_come_back_after_an_erasure_that_the_log_has_ye
     assert [entry.item_id for entry in ada.history] == ["item-7"]
 
 
-class Overtaken(MemoryFeatureStore):
+class OvertakingStore(MemoryFeatureStore):
     """Another writer is faster, `times` times."""
 
     times = 0
@@ -114,7 +114,7 @@ class Overtaken(MemoryFeatureStore):
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_user_who_changes_meanwhile_is_joined_again(times: int) -> None:
-    store = Overtaken(StoreSettings(backend="memory"))
+    store = OvertakingStore(StoreSettings(backend="memory"))
     store.times = times
     await rebuild_features(log_of([bought(0, "ada"), bought(1, "bob")]), store)
     ada, bob = await store.load(["ada", "bob"])
@@ -123,7 +123,7 @@ async def test_a_user_who_changes_meanwhile_is_joined_again(times: int) -> None:
 
 
 async def test_a_user_who_never_holds_still_is_given_up_loudly() -> None:
-    store = Overtaken(StoreSettings(backend="memory"))
+    store = OvertakingStore(StoreSettings(backend="memory"))
     store.times = 1000
     with pytest.raises(Conflict, match="do it again"):
         await rebuild_features(log_of([bought(0, "ada")]), store)

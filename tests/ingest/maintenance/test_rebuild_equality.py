@@ -24,7 +24,7 @@ from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.feature_store.memory import MemoryFeatureStore
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
-from recsys.users import Positioned, UserFeatures
+from recsys.users import PositionedMessage, UserFeatures
 from tests.environment.versions import publish_small_version
 from tests.ingest.stream.test_user_merge import (
     MEMORY,
@@ -91,13 +91,13 @@ def test_a_store_that_was_lost_is_made_good_while_consumers_go_on(
     asyncio.run(mended())
 
 
-def viewed(offset: int, user: str, item: str, kind: str = "view") -> Positioned:
+def viewed(offset: int, user: str, item: str, kind: str = "view") -> PositionedMessage:
     at = NOW - timedelta(hours=30) + timedelta(minutes=offset)
     interaction = Interaction(event_id=f"e{offset}", user_id=user, item_id=item, type=kind, occurred_at=at)
-    return Positioned(f"t-{len(user) % 2}", offset, interaction)
+    return PositionedMessage(f"t-{len(user) % 2}", offset, interaction)
 
 
-def history_of_a_shop() -> list[list[Positioned]]:
+def history_of_a_shop() -> list[list[PositionedMessage]]:
     """Views, impressions, repeats, more of them than a history holds, a merge and an erasure, in batches."""
     kinds = ["view", "purchase", "impression"]
     # Trends made of the log are without what was erased: so nothing of hers weighs anything.
@@ -106,14 +106,17 @@ def history_of_a_shop() -> list[list[Positioned]]:
     ]
     records += [replace(records[n], offset=120 + n) for n in range(0, 20, 3)]
     at = NOW - timedelta(hours=1)
-    records.append(Positioned("t-1", 150, Merge(event_id="m", user_id="bob", into="carl", occurred_at=at)))
-    records.append(Positioned("t-1", 151, Erasure(event_id="x", user_id="eve", occurred_at=at)))
+    records.append(PositionedMessage("t-1", 150, Merge(event_id="m", user_id="bob", into="carl", occurred_at=at)))
+    records.append(PositionedMessage("t-1", 151, Erasure(event_id="x", user_id="eve", occurred_at=at)))
     records += [viewed(160 + n, "eve", f"i{n}") for n in range(3)]
     return [records[start : start + 30] for start in range(0, len(records), 30)]
 
 
 async def applied(
-    store: FeatureStore, log: InteractionLog, batches: Sequence[Sequence[Positioned]], versions: VersionsInService
+    store: FeatureStore,
+    log: InteractionLog,
+    batches: Sequence[Sequence[PositionedMessage]],
+    versions: VersionsInService,
 ) -> None:
     group = FeaturesGroup(store, versions, 20)
     for batch in map(batch_of, batches):
@@ -175,7 +178,7 @@ async def test_only_users_of_whom_the_log_has_something_since_are_made(log: Inte
 async def test_whoever_receives_by_a_merge_since_is_made_too(log: InteractionLog) -> None:
     log.append(interaction_rows([viewed(0, "ada", "i0"), viewed(1, "bob", "i1")]), {"t-1": 1})
     before = log.watermarks()
-    log.merge([Positioned("t-1", 2, Merge(event_id="m", user_id="bob", into="ada", occurred_at=NOW))])
+    log.merge([PositionedMessage("t-1", 2, Merge(event_id="m", user_id="bob", into="ada", occurred_at=NOW))])
     log.append(interaction_rows([]), {"t-1": 2})
     store = MemoryFeatureStore(MEMORY)
     await rebuild_features(log, store, since=before)
@@ -209,6 +212,6 @@ async def test_trends_that_somebody_counts_already_are_left_alone(log: Interacti
     assert await store.trends([hour, hour + 1]) == counted != {}
 
 
-def replace_event(record: Positioned) -> Interaction:
+def replace_event(record: PositionedMessage) -> Interaction:
     assert isinstance(record.message, Interaction)
     return msgspec.structs.replace(record.message, event_id="another")

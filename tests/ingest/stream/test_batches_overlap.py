@@ -14,7 +14,7 @@ from recsys.stores.topic.memory import MemoryTopic
 from tests.environment.waiting import wait_until
 
 
-class Watched:
+class ConsumerSpy:
     """A consumer, and what it was asked for."""
 
     def __init__(self, inner: TopicConsumer) -> None:
@@ -45,7 +45,7 @@ class Patient:
     name = "features"
     versions = ()
 
-    def __init__(self, consumer: Watched, stop: asyncio.Event, batches: int, there: int) -> None:
+    def __init__(self, consumer: ConsumerSpy, stop: asyncio.Event, batches: int, there: int) -> None:
         self._consumer = consumer
         self._stop = stop
         self._batches = batches
@@ -65,11 +65,11 @@ class Patient:
         return 0
 
 
-async def consume(topic: MemoryTopic, batches: int) -> tuple[Patient, Watched]:
+async def consume(topic: MemoryTopic, batches: int) -> tuple[Patient, ConsumerSpy]:
     """`batches` of three of the nine messages there are."""
     stop = asyncio.Event()
     async with topic.consumer("features") as inner:
-        consumer = Watched(inner)
+        consumer = ConsumerSpy(inner)
         group = Patient(consumer, stop, batches, 3)
         async with asyncio.timeout(20):
             await GroupLoop(group, consumer, IngestSettings(), 3, 0.0, stop).run()

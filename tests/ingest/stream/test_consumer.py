@@ -31,7 +31,7 @@ from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.topic import open_interaction_topic
-from recsys.users import Positioned, UserFeatures
+from recsys.users import PositionedMessage, UserFeatures
 from tests.environment.versions import publish_small_version
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
@@ -193,7 +193,7 @@ async def test_the_small_files_of_many_commits_are_tidied_now_and_then(ingest: I
         log = open_interaction_log(ingest.log)
         group = LogGroup(log, DeadLetterWriter(MemoryDeadLetters(), producer, retention=60), compact_every=8)
         for offset in range(8):
-            batch = Batch(interactions=[Positioned("p-0", offset, bought(offset))], offsets={"p-0": offset})
+            batch = Batch(interactions=[PositionedMessage("p-0", offset, bought(offset))], offsets={"p-0": offset})
             await group.apply(batch)
     assert len(DeltaTable(f"{ingest.log.path}/interactions").file_uris()) == 1
     assert len(rows_of(log)) == 8
@@ -204,7 +204,7 @@ async def test_writers_of_one_user_on_two_partitions_lose_nothing(ingest: Ingest
 
     async def write(partition: str) -> None:
         for offset in range(20):
-            record = Positioned(partition, offset, bought(f"{partition}-{offset}"))
+            record = PositionedMessage(partition, offset, bought(f"{partition}-{offset}"))
             await group.apply(Batch(interactions=[record], offsets={partition: offset}))
 
     await asyncio.gather(write("p-0"), write("p-1"))
@@ -215,7 +215,7 @@ async def test_an_unreadable_record_is_begun_anew(ingest: Ingest, store: Feature
     async with Redis.from_url(ingest.store.url.get_secret_value()) as server:
         await server.set(f"{ingest.store.prefix}user:ada", b"poison")
     group = FeaturesGroup(store, VersionsInService(ingest.registry, store, 1.0), history_length=200)
-    await group.apply(Batch(interactions=[Positioned("p-0", 0, bought(1))], offsets={"p-0": 0}))
+    await group.apply(Batch(interactions=[PositionedMessage("p-0", 0, bought(1))], offsets={"p-0": 0}))
     assert len((await features_of(store)).history) == 1
 
 

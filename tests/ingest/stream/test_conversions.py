@@ -11,7 +11,7 @@ from recsys.messages.interaction import Interaction
 from recsys.models.manifest import AliasMove
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 MOVED = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ROLLOUT = Rollout(share=0.1, salt="salt", started_at=MOVED, control="v1")
@@ -19,8 +19,8 @@ CANARY = AliasMove(alias="canary", version="v2", sequence=1, moved_at=MOVED, act
 CLICK = Interaction(event_id="e", user_id="ada", item_id="i", type="click", occurred_at=MOVED, recommendation_id="r1")
 
 
-def record(message: Interaction) -> Positioned:
-    return Positioned("p-0", 1, message)
+def record(message: Interaction) -> PositionedMessage:
+    return PositionedMessage("p-0", 1, message)
 
 
 async def marked(canary: AliasMove | None, *messages: Interaction) -> set[int]:

@@ -32,7 +32,7 @@ from recsys.stores.event_log import open_interaction_log
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.feature_store import open_feature_store
 from recsys.stores.topic import Delivered, Outgoing, TopicProducer, open_interaction_topic
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.environment.waiting import WaitUntil
 from tests.faults.tcp_proxy import TcpProxy, proxying
 from tests.ingest.running import Ingest
@@ -255,7 +255,7 @@ async def test_an_event_whose_time_has_come_is_counted_once_however_often_it_is_
     assert [one.status for one in letters.letters(ALL)] == [Status.REPLAYED] * 3
 
 
-class LosesAnswers:
+class ForgetfulProducer:
     """A producer whose connection breaks after each send: all arrived, and nobody knows."""
 
     def __init__(self, producer: TopicProducer) -> None:
@@ -277,7 +277,7 @@ async def test_a_replay_that_breaks_off_in_the_middle_is_begun_again_and_counts_
     lenient = replace(ingest, ingest=ingest.ingest.model_copy(update={"future_tolerance": 86_400.0}))
     async with producing(ingest) as producer:
         with pytest.raises(TopicUnavailable, match="0 of 20 letters were replayed"):
-            await replay(letters, waiting, LosesAnswers(producer), "ops", no)
+            await replay(letters, waiting, ForgetfulProducer(producer), "ops", no)
     assert letters.waiting() == 20
     assert await replayed(ingest, letters) == 20
     async with lenient.consuming():
@@ -333,7 +333,7 @@ async def test_a_discarded_letter_is_not_replayed(ingest: Ingest, letters: DeadL
 async def test_the_letters_of_a_user_who_is_erased_are_discarded(ingest: Ingest) -> None:
     letters = MemoryDeadLetters()
     letters.dead_letter([refusal(0), refusal(9), refusal(1, partition="p-1"), refusal(2, key="bob")])
-    erasure = Positioned("p-0", 5, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
+    erasure = PositionedMessage("p-0", 5, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
     async with open_interaction_topic(dead_letter_topic(ingest.topic), ingest.store).producer() as producer:
         group = LogGroup(MemoryInteractionLog(), DeadLetterWriter(letters, producer, retention=86_400))
         await group.apply(Batch(erasures=[erasure], offsets={"p-0": 5}))

@@ -16,7 +16,7 @@ from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.event_log.protocol import Purge
 from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.receipts import ErasureReceipts, folder_of, open_erasure_receipts
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
 
@@ -90,12 +90,12 @@ async def test_an_erased_user_leaves_features_log_and_files_and_the_receipt_prov
 async def test_neither_a_rebuild_nor_a_late_import_brings_an_erased_user_back(
     store: FeatureStore, log: InteractionLog, receipts: ErasureReceipts
 ) -> None:
-    rows = [Positioned("t-0", number, viewed(number, ADA)) for number in range(3)]
+    rows = [PositionedMessage("t-0", number, viewed(number, ADA)) for number in range(3)]
     log.append(interaction_rows(rows), {"t-0": 2})
-    log.erase([Positioned("t-0", 3, Erasure(event_id="please", user_id=ADA, occurred_at=NOW))])
+    log.erase([PositionedMessage("t-0", 3, Erasure(event_id="please", user_id=ADA, occurred_at=NOW))])
     log.append(interaction_rows([]), {"t-0": 3})
     await tidy(log, store, receipts, 0)
-    late = [Positioned("import:old-file", number, viewed(number + 50, ADA)) for number in range(3)]
+    late = [PositionedMessage("import:old-file", number, viewed(number + 50, ADA)) for number in range(3)]
     log.append(interaction_rows(late), {"import:old-file": 2})
     await rebuild_features(log, store)
     [ada] = await store.load([ADA])
@@ -105,7 +105,7 @@ async def test_neither_a_rebuild_nor_a_late_import_brings_an_erased_user_back(
     assert log.read().collect().is_empty()
 
 
-class BreaksOff(MemoryInteractionLog):
+class InterruptedLog(MemoryInteractionLog):
     """Purges once without coming back."""
 
     broken = False
@@ -121,11 +121,12 @@ class BreaksOff(MemoryInteractionLog):
 async def test_a_tidying_that_broke_off_is_finished_by_the_next_and_counts_the_same_rows(
     store: FeatureStore, receipts: ErasureReceipts
 ) -> None:
-    log = BreaksOff()
+    log = InterruptedLog()
     log.append(
-        interaction_rows([Positioned("t-0", 0, viewed(0, ADA)), Positioned("t-0", 1, viewed(1, ADA))]), {"t-0": 1}
+        interaction_rows([PositionedMessage("t-0", 0, viewed(0, ADA)), PositionedMessage("t-0", 1, viewed(1, ADA))]),
+        {"t-0": 1},
     )
-    log.erase([Positioned("t-0", 2, Erasure(event_id="please", user_id=ADA, occurred_at=NOW))])
+    log.erase([PositionedMessage("t-0", 2, Erasure(event_id="please", user_id=ADA, occurred_at=NOW))])
     log.append(interaction_rows([]), {"t-0": 2})
     with pytest.raises(LogUnavailable):
         await tidy(log, store, receipts, 0)
@@ -140,7 +141,7 @@ async def test_a_tidying_that_broke_off_is_finished_by_the_next_and_counts_the_s
 async def test_an_erasure_that_features_have_yet_to_reach_is_not_said_to_be_gone_from_them(
     log: InteractionLog, receipts: ErasureReceipts, store: FeatureStore
 ) -> None:
-    log.erase([Positioned("t-0", 3, Erasure(event_id="please", user_id=ADA, occurred_at=NOW))])
+    log.erase([PositionedMessage("t-0", 3, Erasure(event_id="please", user_id=ADA, occurred_at=NOW))])
     log.append(interaction_rows([]), {"t-0": 3})
     await tidy(log, store, receipts, 3600)
     receipt = receipts.of("please", ADA)

@@ -17,7 +17,7 @@ from recsys.recommender.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour
 from recsys.settings import RegistrySettings, StoreSettings
 from recsys.stores.feature_store import FeatureStore
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.users import Positioned, UserFeatures
+from recsys.users import PositionedMessage, UserFeatures
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
 
@@ -30,7 +30,7 @@ class PowerCut(Exception):
     """The process ends here."""
 
 
-class Fused(MemoryFeatureStore):
+class FailingStore(MemoryFeatureStore):
     """Its writer dies when the fuse has burnt down: before a record or a count is written, or after."""
 
     fuse = 1_000_000
@@ -62,16 +62,16 @@ def viewed(event: int, user: str, item: str, minutes: int = 0) -> Interaction:
 
 
 @st.composite
-def topics(draw: st.DrawFn) -> list[Positioned]:
+def topics(draw: st.DrawFn) -> list[PositionedMessage]:
     """A few events of three users, told again and again, by other items and times too; now and then an erasure."""
     users = st.sampled_from(sorted(HOMES))
     events = st.builds(viewed, st.integers(0, 3), users, st.sampled_from("xyz"), st.integers(0, 200))
     erasures = st.builds(Erasure, event_id=st.just("gone"), user_id=users, occurred_at=st.just(NOW))
     messages = draw(st.lists(st.one_of(events, events, events, erasures), min_size=1, max_size=16))
-    return [Positioned(HOMES[one.user_id], offset, one) for offset, one in enumerate(messages)]
+    return [PositionedMessage(HOMES[one.user_id], offset, one) for offset, one in enumerate(messages)]
 
 
-def batch_of(records: Sequence[Positioned]) -> Batch:
+def batch_of(records: Sequence[PositionedMessage]) -> Batch:
     batch = Batch()
     for record in records:
         batch.offsets[record.partition] = record.offset
@@ -83,7 +83,7 @@ def group_on(store: FeatureStore) -> FeaturesGroup:
     return FeaturesGroup(store, VersionsInService(RegistrySettings(backend="memory"), store, 60), 100)
 
 
-def first_tellings(records: Sequence[Positioned]) -> list[Interaction]:
+def first_tellings(records: Sequence[PositionedMessage]) -> list[Interaction]:
     """What counts: an event id of a user the first time, and anew once the user was erased."""
     told: defaultdict[str, set[str]] = defaultdict(set)
     found = []
@@ -104,12 +104,12 @@ async def trends(store: FeatureStore) -> Counter[str]:
 
 @given(topics(), st.lists(st.integers(0, 12), max_size=6), st.data())
 def test_members_that_die_and_members_that_should_have_count_every_event_once(
-    records: list[Positioned], cuts: list[int], data: st.DataObject
+    records: list[PositionedMessage], cuts: list[int], data: st.DataObject
 ) -> None:
     """A member goes on from what was committed; one that lost its partitions may still do what it has in hand."""
 
-    async def consumed() -> Fused:
-        store, members, committed = Fused(StoreSettings(backend="memory")), list[FeaturesGroup](), 0
+    async def consumed() -> FailingStore:
+        store, members, committed = FailingStore(StoreSettings(backend="memory")), list[FeaturesGroup](), 0
         while committed < len(records):
             store.fuse = cuts.pop() if cuts else 1_000_000
             if not members or data.draw(st.booleans()):
@@ -164,7 +164,7 @@ async def test_an_event_that_comes_late_takes_its_place_by_event_time(minutes: i
     store = MemoryFeatureStore(StoreSettings(backend="memory"))
     events = [viewed(n, "ada", "x", 2 * n) for n in range(20)]
     late = viewed(99, "ada", "late", minutes)
-    records = [Positioned("p-0", offset, event) for offset, event in enumerate([*events, late])]
+    records = [PositionedMessage("p-0", offset, event) for offset, event in enumerate([*events, late])]
     await group_on(store).apply(batch_of(records))
     (ada,) = await store.load(["ada"])
     assert [entry.at_ms for entry in ada.history] == sorted(epoch_ms(event.occurred_at) for event in [*events, late])

@@ -15,7 +15,7 @@ from recsys.recommender.trend import TREND_HOURS, TrendCounts, hour_of
 from recsys.settings import StoreSettings
 from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
 
@@ -31,24 +31,24 @@ def event(
     at: datetime = NOW,
     event_id: str | None = None,
     partition: str = "p-0",
-) -> Positioned:
+) -> PositionedMessage:
     name = event_id or f"{partition}-{offset}"
     interaction = Interaction(event_id=name, user_id="ada", item_id=item, type=kind, occurred_at=at)
-    return Positioned(partition, offset, interaction)
+    return PositionedMessage(partition, offset, interaction)
 
 
 def memory() -> FeatureStore:
     return open_feature_store(StoreSettings(backend="memory"))
 
 
-async def count(counter: TrendCounter, records: Sequence[Positioned], now_ms: float = NOW_MS) -> None:
+async def count(counter: TrendCounter, records: Sequence[PositionedMessage], now_ms: float = NOW_MS) -> None:
     reached: dict[str, int] = {}
     for record in records:
         reached[record.partition] = record.offset
     await counter.count(records, reached, now_ms)
 
 
-async def counted(records: Sequence[Positioned]) -> dict[int, dict[str, int]]:
+async def counted(records: Sequence[PositionedMessage]) -> dict[int, dict[str, int]]:
     """The hours that hold anything after `records` were counted."""
     store = memory()
     await count(TrendCounter(store), records)
@@ -118,7 +118,7 @@ async def test_a_member_that_lost_its_partition_counts_on_from_where_another_is(
     await store.aclose()
 
 
-class Contested(MemoryFeatureStore):
+class ContestedStore(MemoryFeatureStore):
     """A store in which somebody else always comes first."""
 
     rival = -1
@@ -132,7 +132,7 @@ class Contested(MemoryFeatureStore):
 
 async def test_a_partition_that_others_keep_counting_is_tried_again_later() -> None:
     with pytest.raises(StoreUnavailable, match="somebody else"):
-        await count(TrendCounter(Contested(StoreSettings(backend="memory"))), [event(100)])
+        await count(TrendCounter(ContestedStore(StoreSettings(backend="memory"))), [event(100)])
 
 
 async def test_what_consumers_take_from_the_topic_is_counted(ingest: Ingest, wait_until: WaitUntil) -> None:

@@ -20,12 +20,12 @@ from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.stores.feature_store import FeatureStore
 from recsys.stores.feature_store.memory import MemoryFeatureStore
 from recsys.stores.feature_store.redis import RedisFeatureStore
-from recsys.users import Positioned, UserFeatures
+from recsys.users import PositionedMessage, UserFeatures
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 USERS = "abcd"
 MEMORY = StoreSettings(backend="memory")
-Record = Positioned
+Record = PositionedMessage
 
 
 class PowerCut(Exception):
@@ -72,7 +72,7 @@ def topics(draw: st.DrawFn) -> list[Record]:
             message = Erasure(event_id=f"x{number}", user_id=user, occurred_at=at(number))
         elif kind == "m" and other != user:
             message = Merge(event_id=f"m{number}", user_id=user, into=other, occurred_at=at(number))
-        records.append(Positioned(partition, offsets[partition], message))
+        records.append(PositionedMessage(partition, offsets[partition], message))
     return records
 
 
@@ -247,7 +247,7 @@ async def store(store_settings: StoreSettings) -> AsyncIterator[CutOnce]:
 async def test_on_a_server_too_a_merge_that_was_cut_is_finished_by_whoever_comes_next(store: CutOnce, cut: int) -> None:
     merge = Merge(event_id="m", user_id="a", into="b", occurred_at=at(2))
     messages: list[Interaction | Merge] = [viewed(0, "a"), viewed(1, "b"), merge]
-    batch = batch_of([Positioned("p-0", offset, message) for offset, message in enumerate(messages)])
+    batch = batch_of([PositionedMessage("p-0", offset, message) for offset, message in enumerate(messages)])
     store.cut = cut
     with pytest.raises(PowerCut):
         await group_on(store).apply(batch)
@@ -265,7 +265,7 @@ async def test_merges_into_one_user_from_several_partitions_at_once_lose_nothing
             visitor = f"{partition}-{number}"
             messages.append(viewed(number, visitor, f"e-{visitor}"))
             messages.append(Merge(event_id=visitor, user_id=visitor, into="a", occurred_at=at(100)))
-        return batch_of([Positioned(partition, offset, message) for offset, message in enumerate(messages)])
+        return batch_of([PositionedMessage(partition, offset, message) for offset, message in enumerate(messages)])
 
     partitions = [f"p-{number}" for number in range(3)]
     async with asyncio.TaskGroup() as tasks:

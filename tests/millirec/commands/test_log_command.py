@@ -15,7 +15,7 @@ from recsys.messages.interaction import Erasure, Interaction
 from recsys.settings import LogSettings, StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.feature_store import open_feature_store
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 
 NOW = datetime.now(UTC)
 
@@ -32,15 +32,15 @@ def log(tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.Monke
     for number in range(3):
         rows = [viewed(2 * number, "ada"), viewed(2 * number + 1, "bob")]
         opened.append(interaction_rows(rows), {"t-0": 2 * number + 1})
-    opened.erase([Positioned("t-0", 6, Erasure(event_id="please", user_id="ada", occurred_at=NOW))])
+    opened.erase([PositionedMessage("t-0", 6, Erasure(event_id="please", user_id="ada", occurred_at=NOW))])
     opened.append(interaction_rows([]), {"t-0": 6})
     return opened
 
 
-def viewed(offset: int, user: str) -> Positioned:
+def viewed(offset: int, user: str) -> PositionedMessage:
     at = NOW - timedelta(hours=1) + timedelta(minutes=offset)
     one = Interaction(event_id=f"e{offset}", user_id=user, item_id=f"i{offset}", type="view", occurred_at=at)
-    return Positioned("t-0", offset, one)
+    return PositionedMessage("t-0", offset, one)
 
 
 def printed(*arguments: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from millirec.console.login import login
-from millirec.console.login.access import Gate
+from millirec.console.login.access import AccessControl
 from millirec.console.login.attempts import Attempts
 from millirec.console.login.entrance import create_entrance
 from millirec.console.login.session import COOKIE, NOBODY, OPEN, Sessions
@@ -52,7 +52,7 @@ async def browser(
     async with httpx.AsyncClient(transport=httpx.ASGITransport(service(key)), base_url="http://service") as http:
         entrance = login.Login(settings, sessions, Attempts(), http, Reachability())
         pages = FastAPI()
-        app = Gate(pages, create_entrance(entrance), sessions, settings.host, settings.origins)
+        app = AccessControl(pages, create_entrance(entrance), sessions, settings.host, settings.origins)
 
         @pages.api_route("/page", methods=["GET", "POST"])
         async def page() -> str:

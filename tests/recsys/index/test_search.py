@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.index.allowed import Allowed
+from recsys.index.allowed import AllowedRows
 from recsys.index.factors import Matrix
 from recsys.index.search import SearchIndex, SearchSpec
 from training.recommender.index_build import augmented, recall_of
@@ -67,7 +67,7 @@ def test_exact_search_finds_what_looking_at_every_row_finds(data: st.DataObject,
     factors = np.array(data.draw(st.lists(st.tuples(VALUES, VALUES), min_size=n, max_size=n)), np.float32)
     vectors = np.array(data.draw(st.lists(st.tuples(VALUES, VALUES), min_size=q, max_size=q)), np.float32)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
-    allowed = data.draw(st.sampled_from([None, Allowed.of(mask)]))
+    allowed = data.draw(st.sampled_from([None, AllowedRows.of(mask)]))
     rows, scores = built("Flat", factors).search(vectors, k, allowed)
     for vector, found, scored in zip(vectors, rows, scores, strict=True):
         true = factors @ vector
@@ -86,7 +86,7 @@ def test_a_filter_costs_little_recall_and_lets_nothing_through(index: SearchInde
     mask[0] = True
     true = np.where(mask, USERS @ FACTORS.T, -np.inf)
     wanted = min(50, int(mask.sum()))
-    rows, scores = index.search(USERS, 50, Allowed.of(mask))
+    rows, scores = index.search(USERS, 50, AllowedRows.of(mask))
     assert mask[rows[rows >= 0]].all()
     assert ((rows >= 0).sum(axis=1) == wanted).all(), "as many as there are"
     best = np.argsort(-true, axis=1, kind="stable")[:, :wanted]
@@ -113,7 +113,7 @@ def test_every_kind_finds_nearly_all_of_the_nearest(index: SearchIndex) -> None:
 def test_rows_beyond_the_version_are_none_of_its_business(index: SearchIndex) -> None:
     mask = np.zeros(len(FACTORS) + 5, np.bool_)
     mask[[3, 8, len(FACTORS) + 1]] = True
-    rows, _ = index.search(USERS[:1], 10, Allowed.of(mask))
+    rows, _ = index.search(USERS[:1], 10, AllowedRows.of(mask))
     assert sorted(rows[0].tolist()) == [-1] * 8 + [3, 8]
 
 

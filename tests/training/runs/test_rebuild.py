@@ -15,7 +15,7 @@ from recsys.models.manifest import Manifest
 from recsys.settings import LogSettings
 from recsys.stores.event_log import InteractionLog, open_interaction_log
 from recsys.stores.model_registry.memory import MemoryModelRegistry
-from recsys.users import Positioned
+from recsys.users import PositionedMessage
 from tests.training.conftest import START, checkerboard
 from training.provenance import FACTORS, snapshot_digest
 from training.reports.report import rebuilt
@@ -68,7 +68,7 @@ def test_who_was_erased_since_does_not_come_back_and_it_says_so(small: TrainSett
     registry = MemoryModelRegistry()
     first = made(small, log, registry)
     gone = Erasure(event_id="gone", user_id="u3", occurred_at=START + timedelta(days=200))
-    log.erase([Positioned("test-0", 3200, gone)])
+    log.erase([PositionedMessage("test-0", 3200, gone)])
     result = run(small, log, registry, RunRequest(actor="bob", reason="audit", like=first))
     assert result.manifest.parameters["data"]["interactions"] == 3200 - 80
     assert result.rebuilt is not None
