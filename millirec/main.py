@@ -38,9 +38,12 @@ from millirec.settings import load_settings, use_config
 from millirec.standalone.api_keys import key_settings
 from millirec.standalone.private_files import set_umask
 from millirec.terminal import PrintableGroup, errors, explain, refuse
-from recsys.errors import RecsysError
+from recsys.errors import InvalidInput, RecsysError
 from recsys.observability.masking import masked
 from recsys.observability.telemetry import configure_logging
+
+MAKERS = {"demo", "up"}
+"""Commands that make the folder of `--data`, and take the option on either side."""
 
 app = typer.Typer(
     name="millirec",
@@ -93,6 +96,7 @@ def _print_version(is_set: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     config_file: Annotated[
         Path | None, typer.Option("--config", help="A TOML file with settings; MILLIREC_CONFIG does the same.")
     ] = None,
@@ -106,12 +110,20 @@ def options(
     configure_logging(log_level)
     if config_file is not None:
         use_config(config_file)
-    if data is not None:
-        from millirec.standalone import deployment
+    context.obj = data
+    if data is not None and context.invoked_subcommand not in MAKERS:
+        use_deployment(data)
 
-        os.environ.update(deployment.environment(data))
-        if not load_settings().serve.keys:
-            os.environ.update(key_settings(data))
+
+def use_deployment(data: Path) -> None:
+    """Make this process use the deployment in `data`. Raises `InvalidInput` where there is none."""
+    from millirec.standalone import deployment
+
+    if not data.is_dir():
+        raise InvalidInput("--data", f"{data} is no folder of a deployment; `millirec --data {data} up` makes one")
+    os.environ.update(deployment.environment(data))
+    if not load_settings().serve.keys:
+        os.environ.update(key_settings(data))
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """millirec dead-letters list|show|replay|discard."""
 
 import asyncio
-import getpass
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
+from millirec.operations import actor_name
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json, print_json_lines, progress_bar
 from recsys.errors import InvalidInput, NotFound
@@ -144,7 +144,7 @@ def discard(
     store = _letters(load_settings())
     chosen = _chosen(store, _query(None, letters, reason, field, since, limit), everything)
     if not dry_run:
-        store.discard(chosen, getpass.getuser(), explanation, datetime.now(UTC))
+        store.discard(chosen, actor_name(), explanation, datetime.now(UTC))
     console.print(f"{len(chosen):,} {'would be ' * dry_run}discarded", highlight=False)
 
 
@@ -196,7 +196,7 @@ async def _replay(settings: Settings, store: "DeadLetters", chosen: "Sequence[De
     async with open_interaction_topic(settings.topic, settings.store).producer() as producer:
         with progress_bar() as bar:
             task = bar.add_task("replay", total=len(chosen))
-            return await replay(store, chosen, producer, getpass.getuser(), lambda done: bar.update(task, advance=done))
+            return await replay(store, chosen, producer, actor_name(), lambda done: bar.update(task, advance=done))
 
 
 def _moment(text: str) -> datetime:

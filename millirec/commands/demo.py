@@ -11,7 +11,7 @@ from rich.text import Text
 
 from millirec.commands.import_ import import_into_log, seed_store
 from millirec.commands.train import train_version
-from millirec.commands.up import ConsolePort, Data, NoConsole, Port, Workers, key_environment
+from millirec.commands.up import ConsolePort, Data, NoConsole, Port, Workers, chosen_folder, key_environment
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.errors import NotFound
@@ -28,10 +28,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command("demo")
     def demo(
-        data: Data = Path("var/demo"),
-        port: Port = 8000,
+        context: typer.Context,
+        data: Data = None,
+        port: Port = None,
         workers: Workers = 1,
-        console_port: ConsolePort = 8080,
+        console_port: ConsolePort = None,
         no_console: NoConsole = False,
         check: Annotated[bool, typer.Option("--check", help="Try every promise over HTTP, then stop.")] = False,
         fresh: Annotated[bool, typer.Option("--fresh", help="Delete the folder first.")] = False,
@@ -43,21 +44,27 @@ def register(app: typer.Typer) -> None:
         from millirec.demo.check import check as check_promises
         from millirec.demo.output import show_customers, show_lines_to_copy, wait_ready
         from millirec.standalone import deployment
+        from millirec.standalone.ports import choose_ports, remember_ports
         from millirec.standalone.startup import wait_for_end
 
         began = time.monotonic()
-        shown = None if no_console else console_port
-        deployment.check_ports(port, shown)
+        data = chosen_folder(context, data, Path("var/demo"))
+        ports = choose_ports(data, port, console_port)
+        shown = None if no_console else ports.console
+        deployment.check_ports(ports.service, shown)
         if fresh and data.exists():
             shutil.rmtree(data)
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{ports.service}"
         os.environ.update(deployment.environment(data))
         settings = load_settings()
         # What it shows is to be copied and pasted.
         keys = key_environment(data, configured=False, left_out=True)
         with deployment.embedded_store(data) as supervisor:
+            remember_ports(data, ports)
             prepare(settings)
-            deployment.services(supervisor, data, port=port, workers=workers, extra={}, keys=keys, console_port=shown)
+            deployment.services(
+                supervisor, data, port=ports.service, workers=workers, extra={}, keys=keys, console_port=shown
+            )
             wait_ready(url, supervisor.tend)
             show_customers(url, settings)
             console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)

@@ -1,7 +1,6 @@
 """millirec placements list|show|set|delete|history."""
 
 import asyncio
-import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
-from millirec.replicas import notify
+from millirec.operations import actor_name, notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json
 from recsys.errors import InvalidInput, NotFound
@@ -104,6 +103,6 @@ def _differences(placement: Placement) -> dict[str, object]:
 
 def _change(settings: Settings, name: str, placement: Placement | None) -> None:
     registry = open_model_registry(settings.registry)
-    change = registry.change_placement(name, placement, actor=getpass.getuser())
+    change = registry.change_placement(name, placement, actor=actor_name())
     console.print(f"{name} {'set' if placement else 'taken back'} (change {change.sequence})", highlight=False)
     asyncio.run(notify(settings, PLACEMENTS_CHANNEL, name))

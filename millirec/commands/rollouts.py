@@ -1,7 +1,6 @@
 """millirec canary start|status|advance|stop and millirec shadow start|report|stop."""
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
@@ -9,7 +8,7 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
-from millirec.replicas import notify
+from millirec.operations import actor_name, notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json
 from recsys.errors import NotFound
@@ -56,7 +55,7 @@ def start(
     move = start_canary(
         open_proving_registry(settings.registry),
         version,
-        actor=getpass.getuser(),
+        actor=actor_name(),
         reason=reason,
         steps=_shares(steps),
         step_seconds=3600 * step_hours,
@@ -102,9 +101,7 @@ def advance(reason: Reason) -> None:
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
-    _announce(
-        settings, advance_canary(open_proving_registry(settings.registry), actor=getpass.getuser(), reason=reason)
-    )
+    _announce(settings, advance_canary(open_proving_registry(settings.registry), actor=actor_name(), reason=reason))
 
 
 @canary.command("stop")
@@ -124,7 +121,7 @@ def begin(
 
     settings = load_settings()
     registry = open_proving_registry(settings.registry)
-    _announce(settings, start_shadow(registry, version, actor=getpass.getuser(), reason=reason, share=share))
+    _announce(settings, start_shadow(registry, version, actor=actor_name(), reason=reason, share=share))
 
 
 @shadow.command("report")
@@ -161,7 +158,7 @@ def stop_shadow(reason: Reason) -> None:
 def _stop(alias: str, reason: str) -> None:
     settings = load_settings()
     registry = open_model_registry(settings.registry)
-    _announce(settings, stop(registry, alias, actor=getpass.getuser(), reason=reason))
+    _announce(settings, stop(registry, alias, actor=actor_name(), reason=reason))
 
 
 def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:

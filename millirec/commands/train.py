@@ -1,7 +1,6 @@
 """millirec train: log -> version -> gate -> registry -> live."""
 
 import asyncio
-import getpass
 import os
 import platform
 from datetime import timedelta
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from millirec.replicas import notify
+from millirec.operations import actor_name, notify
 from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
@@ -124,7 +123,7 @@ def train_version(
     from training.runs.run import run
 
     registry = open_proving_registry(settings.registry)
-    actor = getpass.getuser()
+    actor = actor_name()
     lease = open_lease(settings.registry, LEASE, settings.train.lease_seconds)
     # A unique name: two trainers may share a user, and two machines a name.
     holder = f"{actor}@{platform.node()}:{os.getpid()}:{os.urandom(3).hex()}"

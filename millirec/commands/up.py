@@ -10,10 +10,15 @@ import typer
 
 from millirec.settings import load_settings
 from millirec.terminal import console
+from recsys.errors import InvalidInput
 
-Data = Annotated[Path, typer.Option(help="The folder that keeps everything.")]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP service.")]
-ConsolePort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web console.")]
+Data = Annotated[Path | None, typer.Option(help="The folder that keeps everything.")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port of the HTTP service; 8000, or that of the last start.")
+]
+ConsolePort = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port of the web console; 8080, or that of the last start.")
+]
 NoConsole = Annotated[bool, typer.Option("--no-console", help="Leave the web console out.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes of the HTTP service.")]
 
@@ -23,10 +28,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command("up")
     def up(
-        data: Data = Path("var/millirec"),
-        port: Port = 8000,
+        context: typer.Context,
+        data: Data = None,
+        port: Port = None,
         workers: Workers = 1,
-        console_port: ConsolePort = 8080,
+        console_port: ConsolePort = None,
         no_console: NoConsole = False,
         no_keys: Annotated[bool, typer.Option("--no-keys", help="Answer without API keys.")] = False,
         retrain_hours: Annotated[float, typer.Option(min=0, help="Hours between trainings; 0: never.")] = 24.0,
@@ -37,10 +43,13 @@ def register(app: typer.Typer) -> None:
         `millirec --data DIR import`, or post events; then train. What dies is started again.
         """
         from millirec.standalone import deployment
+        from millirec.standalone.ports import choose_ports, remember_ports
         from millirec.standalone.startup import Startup, wait_for_end
 
-        shown = None if no_console else console_port
-        deployment.check_ports(port, shown)
+        data = chosen_folder(context, data, Path("var/millirec"))
+        ports = choose_ports(data, port, console_port)
+        shown = None if no_console else ports.console
+        deployment.check_ports(ports.service, shown)
         os.environ.update(deployment.environment(data))
         # A setting that is refused is named before anything runs.
         settings = load_settings()
@@ -48,12 +57,21 @@ def register(app: typer.Typer) -> None:
         if retrain_hours:
             extra["train"] = ["train", "--every", str(retrain_hours)]
         with deployment.embedded_store(data) as supervisor:
+            remember_ports(data, ports)
             keys = key_environment(data, configured=bool(settings.serve.keys), left_out=no_keys)
             urls = deployment.services(
-                supervisor, data, port=port, workers=workers, extra=extra, keys=keys, console_port=shown
+                supervisor, data, port=ports.service, workers=workers, extra=extra, keys=keys, console_port=shown
             )
-            startup = Startup(urls, [*_lines(data, port, shown, keys)])
+            startup = Startup(urls, [*_lines(data, ports.service, shown, keys)])
             wait_for_end(supervisor.tend, startup.look)
+
+
+def chosen_folder(context: typer.Context, data: Path | None, default: Path) -> Path:
+    """Return the folder of --data on either side of the command. Raises `InvalidInput` for two different ones."""
+    before: Path | None = context.obj
+    if before is not None and data is not None and before.resolve() != data.resolve():
+        raise InvalidInput("--data", f"names {before} before the command and {data} after it: give it once")
+    return data or before or default
 
 
 def key_environment(data: Path, *, configured: bool, left_out: bool) -> dict[str, str]:

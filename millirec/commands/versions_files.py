@@ -1,6 +1,5 @@
 """millirec versions prune|collect|export|import: what removes files, takes them elsewhere and brings them in."""
 
-import getpass
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from millirec.operations import actor_name
 from millirec.settings import load_settings
 from millirec.terminal import console
 from recsys.errors import InvalidInput
@@ -45,7 +45,7 @@ def prune(
         gone = pruning.prunable(registry, keep, age)
     else:
         audit_reason = reason or f"prune --keep {keep} --older-than {older_than}"
-        gone = pruning.prune(registry, keep, age, actor=getpass.getuser(), reason=audit_reason)
+        gone = pruning.prune(registry, keep, age, actor=actor_name(), reason=audit_reason)
     _tell(gone, dry_run)
     if leftovers := pruning.collect(registry, dry_run=dry_run):
         _tell(leftovers, dry_run)

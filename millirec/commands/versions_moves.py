@@ -1,12 +1,11 @@
 """millirec versions promote|rollback|clear|pin|unpin: what leaves a line in the audit history."""
 
 import asyncio
-import getpass
 from typing import Annotated
 
 import typer
 
-from millirec.replicas import notify
+from millirec.operations import actor_name, notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.models.manifest import LIVE, AliasMove
@@ -32,7 +31,7 @@ def promote(version: Version, reason: Reason, alias: Alias = LIVE) -> None:
 
     settings = load_settings()
     registry = open_proving_registry(settings.registry)
-    _announce(settings, aliases.promote(registry, version, actor=getpass.getuser(), reason=reason, alias=alias))
+    _announce(settings, aliases.promote(registry, version, actor=actor_name(), reason=reason, alias=alias))
 
 
 def rollback(reason: Reason) -> None:
@@ -41,25 +40,25 @@ def rollback(reason: Reason) -> None:
 
     settings = load_settings()
     registry = open_proving_registry(settings.registry)
-    _announce(settings, aliases.rollback(registry, actor=getpass.getuser(), reason=reason))
+    _announce(settings, aliases.rollback(registry, actor=actor_name(), reason=reason))
 
 
 def clear(alias: Annotated[str, typer.Argument(help="Any alias but `live`.")], reason: Reason) -> None:
     """Clear an alias, so that it points at no version."""
     settings = load_settings()
     registry = open_model_registry(settings.registry)
-    _announce(settings, registry.move_alias(alias, None, actor=getpass.getuser(), reason=reason))
+    _announce(settings, registry.move_alias(alias, None, actor=actor_name(), reason=reason))
 
 
 def pin(version: Version, reason: Reason) -> None:
     """Keep a version from being pruned or deleted."""
-    move = aliases.pin(open_model_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
+    move = aliases.pin(open_model_registry(load_settings().registry), version, actor=actor_name(), reason=reason)
     console.print(f"{version} is kept: {move.reason}", highlight=False)
 
 
 def unpin(version: Version, reason: Reason) -> None:
     """Let a pinned version be pruned or deleted again."""
-    aliases.unpin(open_model_registry(load_settings().registry), version, actor=getpass.getuser(), reason=reason)
+    aliases.unpin(open_model_registry(load_settings().registry), version, actor=actor_name(), reason=reason)
     console.print(f"{version} is no longer pinned", highlight=False)
 
 
