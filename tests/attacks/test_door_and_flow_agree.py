@@ -81,9 +81,7 @@ ITEMS = st.fixed_dictionaries(
         "properties": st.dictionaries(st.text(max_size=70), st.one_of(VALUES, LONG), max_size=70),
     },
 )
-GENEROUS = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+GENEROUS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @dataclass

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from app.main import create_app
 from tests.attacks.in_process import app_settings
 
-examples = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+examples = settings(suppress_health_check=list(HealthCheck))
 
 FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/recommend"): (

@@ -12,7 +12,7 @@ import httpx
 import polars as pl
 import pytest
 from deltalake import DeltaTable, QueryBuilder
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.main import create_app
@@ -126,7 +126,6 @@ def tellings(draw: st.DrawFn) -> list[list[PositionedMessage]]:
     return [records[first : first + size] for first in range(0, len(records), size)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(tellings())
 def test_records_made_of_the_log_are_those_of_the_stream_whatever_times_repeats_carry(
     batches: list[list[PositionedMessage]],

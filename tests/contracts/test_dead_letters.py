@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import LogUnavailable
@@ -176,7 +176,6 @@ def test_a_header_that_somebody_made_up_names_no_other_letter(letters: DeadLette
         headers=st.dictionaries(st.text(st.characters(codec="utf-8")), st.binary()),
     )
 )
-@settings(deadline=None, max_examples=60)
 def test_any_bytes_come_out_as_they_went_in(refusal: Refusal) -> None:
     letters = MemoryDeadLetters()
     letters.dead_letter([refusal])

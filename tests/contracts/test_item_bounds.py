@@ -68,7 +68,7 @@ def any_store(request: pytest.FixtureRequest) -> StoreSettings:
     return chosen
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=sequences, cut=st.integers(0, 10))
 def test_a_store_has_the_fold_of_the_updates_it_accepted(
     any_store: StoreSettings, sequence: list[tuple[str, dict[str, Any]]], cut: int
@@ -97,7 +97,7 @@ def logs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Interaction
     return (DeltaInteractionLog(str(tmp_path / token_hex(6))) for _ in iter(int, 1))
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=sequences, cut=st.integers(0, 10))
 def test_a_log_refuses_what_the_store_refuses_and_has_the_same_items(
     logs: Iterator[InteractionLog], sequence: list[tuple[str, dict[str, Any]]], cut: int
@@ -110,7 +110,7 @@ def test_a_log_refuses_what_the_store_refuses_and_has_the_same_items(
     assert log.items() == [items[item_id] for item_id in sorted(items)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(fields, min_size=1, max_size=8), order=st.randoms(use_true_random=False))
 def test_in_whatever_order_updates_arrive_every_item_can_be_read(
     logs: Iterator[InteractionLog], changes: list[dict[str, Any]], order: Any
@@ -126,7 +126,7 @@ def test_in_whatever_order_updates_arrive_every_item_can_be_read(
     assert log.items() == list(fold(accepted)[0].values())
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=sequences)
 def test_an_artefact_gives_back_every_item_it_was_made_of(
     tmp_path: Path, sequence: list[tuple[str, dict[str, Any]]]

@@ -91,7 +91,7 @@ placements = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(placement=placements)
 def test_a_placement_that_is_accepted_is_read_as_it_is(
     registry: ObjectStoreModelRegistry, placement: Placement

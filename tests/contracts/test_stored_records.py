@@ -48,7 +48,7 @@ records = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(record=records)
 @pytest.mark.parametrize("backend", ["memory", "redis"])
 def test_a_user_is_loaded_as_saved(store_settings: StoreSettings, backend: str, record: UserFeatures) -> None:

@@ -284,7 +284,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 def test_whatever_the_topic_does_each_user_sees_their_order_and_no_message_is_missing(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

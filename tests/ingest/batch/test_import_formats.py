@@ -89,7 +89,7 @@ dirty_rows = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(dirty_rows, min_size=1, max_size=12))
 def test_any_rows_fare_alike_in_every_format(rows: list[tuple[Any, ...]], tmp_path: Path) -> None:
     types = {"price": pl.Float64, "quantity": pl.Int64}

@@ -1,5 +1,6 @@
 """The shipped data's import is a known answer, and agrees with independent counts of the raw files."""
 
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -77,12 +78,28 @@ def test_every_product_sold_has_a_title_and_a_price(imported: Imported) -> None:
     assert items["85123A"].title == "CREAM HANGING HEART T-LIGHT HOLDER"
 
 
-def test_the_other_order_of_the_files_counts_the_same(imported: Imported, tmp_path: Path) -> None:
-    log = DeltaInteractionLog(str(tmp_path / "log"))
-    settings = IngestSettings(rejected=tmp_path / "rejected")
-    report = import_files([LATER, EARLIER], read_mapping(DATA / "online_retail.yaml"), log, settings)
-    assert report.counts.accepted == imported[0].counts.accepted
-    assert report.counts.known == imported[0].counts.known
+def counts_of(paths: Sequence[Path], folder: Path) -> tuple[int, int]:
+    """How many rows of `paths`, imported in this order, are new, and how many an earlier file had."""
+    log = DeltaInteractionLog(str(folder / "log"))
+    settings = IngestSettings(rejected=folder / "rejected")
+    counts = import_files(list(paths), read_mapping(DATA / "online_retail.yaml"), log, settings).counts
+    return counts.accepted, counts.known
+
+
+def test_the_other_order_of_the_files_counts_the_same(tmp_path: Path) -> None:
+    """Of the days that both files have, and a few that only the later one has."""
+    paths = [tmp_path / "earlier.parquet", tmp_path / "later.parquet"]
+    pl.read_parquet(EARLIER).tail(25_000).write_parquet(paths[0])
+    pl.read_parquet(LATER).head(30_000).write_parquet(paths[1])
+    accepted, known = counts_of(paths, tmp_path / "one")
+    assert (accepted, known) == counts_of(paths[::-1], tmp_path / "other")
+    assert known > 10_000
+
+
+@pytest.mark.slow
+def test_so_does_the_other_order_of_all_of_it(imported: Imported, tmp_path: Path) -> None:
+    counts = imported[0].counts
+    assert counts_of([LATER, EARLIER], tmp_path) == (counts.accepted, counts.known)
 
 
 def test_the_report_reads_well_on_a_narrow_terminal(imported: Imported) -> None:

@@ -72,23 +72,29 @@ def everything(shop: Shop, report: Any) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    shop = delta_shop(folder)
+    return everything(shop, shop.load(shop.file("shop.csv", shop_frame(ROWS).write_csv())))
+
+
 @pytest.mark.parametrize(("commit", "when"), [(1, "before"), (1, "after"), (5, "before"), (5, "after"), (12, "after")])
-def test_a_killed_import_ends_like_one_that_was_never_interrupted(commit: int, when: str, tmp_path: Path) -> None:
+def test_a_killed_import_ends_like_one_that_was_never_interrupted(
+    commit: int, when: str, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     path = tmp_path / "shop.csv"
     path.write_text(shop_frame(ROWS).write_csv())
-    whole = delta_shop(tmp_path / "whole")
-    expected = everything(whole, whole.load(path))
-
     torn = delta_shop(tmp_path / "torn")
     spawn = multiprocessing.get_context("spawn")
     victim = spawn.Process(target=import_until_killed, args=(torn.folder, path, commit, when))
     victim.start()
     victim.join(timeout=60)
     assert victim.exitcode == -signal.SIGKILL
-    assert torn.log.watermark(expected["rows"][0]["partition"]) == 50 * (commit - (when == "before")) - 1
+    assert torn.log.watermark(uninterrupted["rows"][0]["partition"]) == 50 * (commit - (when == "before")) - 1
 
     report = torn.load(path)
-    assert everything(torn, report) == expected
+    assert everything(torn, report) == uninterrupted
     assert report.already_imported == (commit == 12)
     assert report.unreported == 0
     assert [entry.name for entry in Path(str(report.rejected_rows)).parent.iterdir() if entry.is_dir()] == []
@@ -169,7 +175,7 @@ def test_two_imports_of_one_file_at_once_on_one_machine_exclude_each_other(tmp_p
 def test_two_imports_of_one_file_at_once_on_two_machines_import_it_once(tmp_path: Path) -> None:
     path = tmp_path / "shop.csv"
     path.write_text(shop_frame(ROWS).write_csv())
-    alone = Shop(tmp_path, MemoryInteractionLog())
+    alone = Shop(tmp_path, MemoryInteractionLog(), import_rows=50)
     expected = alone.load(path).counts.accepted
     one, other = delta_shop(tmp_path / "one"), delta_shop(tmp_path / "other")
     other.log = one.log
@@ -185,10 +191,12 @@ def test_two_imports_of_one_file_at_once_on_two_machines_import_it_once(tmp_path
 
 
 def test_rows_that_two_files_share_count_once(shop: Shop) -> None:
+    shop.import_rows = 50
     first, second = shop_frame(ROWS[:400]), shop_frame(ROWS[300:])
     one = shop.load(shop.file("one.csv", first.write_csv()))
     two = shop.load(shop.file("two.jsonl", second.write_ndjson()))
-    together = Shop(shop.folder, MemoryInteractionLog()).load(shop.file("all.csv", shop_frame(ROWS).write_csv()))
+    whole = Shop(shop.folder, MemoryInteractionLog(), import_rows=50)
+    together = whole.load(shop.file("all.csv", shop_frame(ROWS).write_csv()))
     assert two.counts.known > 0
     assert one.counts.accepted + two.counts.accepted == together.counts.accepted
     assert shop.rows().select("user_id", "event_id").n_unique() == shop.rows().height

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.maintenance.rebuild import rebuild_features, rebuild_trends
@@ -49,7 +49,6 @@ async def records_in(store: FeatureStore, users: Sequence[str] = USERS) -> list[
     return [replace(one, revision=0, embeddings={}) for one in await store.load(list(users))]
 
 
-@settings(deadline=None, max_examples=40)
 @given(deliveries())
 def test_a_record_made_of_the_log_equals_the_one_the_stream_made_tidied_or_not(given: Topic) -> None:
     _, batches = given
@@ -67,7 +66,6 @@ def test_a_record_made_of_the_log_equals_the_one_the_stream_made_tidied_or_not(g
     asyncio.run(same())
 
 
-@settings(deadline=None, max_examples=40)
 @given(deliveries(), st.integers(0, 12), st.integers(0, 12), st.integers(0, 12), st.booleans(), st.booleans())
 def test_a_store_that_was_lost_is_made_good_while_consumers_go_on(
     given: Topic, lost: int, before: int, logged: int, tidied: bool, anew: bool

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.settings import IngestSettings
@@ -131,7 +131,6 @@ def test_what_stands_under_a_wrong_key_is_applied_and_told() -> None:
     assert batch.miskeyed == messages[1:]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

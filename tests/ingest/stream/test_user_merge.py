@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.maintenance.rebuild import rebuild_features
@@ -145,7 +145,6 @@ async def histories(store: FeatureStore) -> dict[str, list[str]]:
     return {features.user_id: sorted(entry.item_id for entry in features.history) for features in users}
 
 
-@settings(deadline=None)
 @given(deliveries())
 def test_live_features_are_those_of_one_place_and_one_order(given: tuple[list[Record], list[list[Record]]]) -> None:
     records, batches = given
@@ -159,7 +158,6 @@ def test_live_features_are_those_of_one_place_and_one_order(given: tuple[list[Re
     assert asyncio.run(live()) == expected(records)
 
 
-@settings(deadline=None)
 @given(deliveries(), st.lists(st.integers(0, 6), max_size=6))
 def test_a_power_cut_between_any_two_writes_changes_nothing(
     given: tuple[list[Record], list[list[Record]]], cuts: list[int]
@@ -189,7 +187,6 @@ def _torn(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
     yield from (batch[:middle], batch[middle:])
 
 
-@settings(deadline=None)
 @given(deliveries())
 def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Record], list[list[Record]]]) -> None:
     records, batches = given
@@ -205,7 +202,6 @@ def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Reco
     assert asyncio.run(rebuilt()) == expected(records)
 
 
-@settings(deadline=None)
 @given(deliveries(), st.integers(0, 24), st.integers(0, 24))
 def test_rebuilding_at_any_moment_changes_nothing_in_the_end(
     given: tuple[list[Record], list[list[Record]]], applied: int, logged: int

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.catalogue import changes, masks, new_items
@@ -62,7 +62,6 @@ def one_by_one(catalogue: Catalogue, *conditions: Expression) -> list[bool]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     batches=st.lists(CHANGES, min_size=1, max_size=3),
     text=EXPRESSIONS,
@@ -86,7 +85,6 @@ def test_a_mask_is_right_after_any_changes(
             assert all(catalogue.has_mask(conditions) for conditions in asked[:2])
 
 
-@settings(max_examples=60, deadline=None)
 @given(batches=st.lists(CHANGES, max_size=4), most=st.integers(1, 12))
 def test_the_newest_of_the_new_items_are_known_and_keep_their_rows(
     catalogue: Catalogue, batches: list[list[Item]], most: int

@@ -109,7 +109,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["item_factors.npy", "user_factors.npy", "popularity.npy", "items.offsets.npy"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(0, 60).filter(lambda n: n not in {ITEMS, ITEMS + 1, 20}))
 def test_an_array_of_another_length_is_refused(tmp_path_factory: pytest.TempPathFactory, name: str, rows: int) -> None:
     folder = tmp_path_factory.mktemp("odd")

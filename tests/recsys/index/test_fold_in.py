@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from implicit.als import AlternatingLeastSquares
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ def problems(draw: st.DrawFn) -> tuple[NDArray[np.float32], csr_matrix, float]:
     return factors, csr_matrix(dense.astype(np.float32)), draw(st.sampled_from([1.0, 5.0, 20.0]))
 
 
-@settings(max_examples=200, deadline=None)
 @given(problems())
 def test_fold_in_equals_implicits_recalculated_user_factors(
     problem: tuple[NDArray[np.float32], csr_matrix, float],

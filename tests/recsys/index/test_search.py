@@ -7,7 +7,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.index.allowed import AllowedRows
@@ -61,7 +61,6 @@ SMALL = SearchIndex(faiss.IndexFlatIP(2), np.empty((0, 2), np.float32), SearchSp
 VALUES = st.integers(-3, 3).map(float)
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data(), n=st.integers(1, 30), q=st.integers(1, 4), k=st.integers(1, 40))
 def test_exact_search_finds_what_looking_at_every_row_finds(data: st.DataObject, n: int, q: int, k: int) -> None:
     factors = np.array(data.draw(st.lists(st.tuples(VALUES, VALUES), min_size=n, max_size=n)), np.float32)

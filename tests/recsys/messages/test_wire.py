@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import InvalidInput
@@ -34,7 +34,6 @@ def refused(value: bytes) -> InvalidInput:
     return refusal.value
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_a_message_comes_back_as_it_was(message: Message) -> None:
     assert wire.decode(wire.encode(message)) == message
@@ -50,7 +49,6 @@ def test_what_is_not_said_takes_no_room() -> None:
     )
 
 
-@settings(deadline=None)
 @given(INTERACTIONS, EXTRAS)
 def test_fields_nobody_knows_are_kept_beside_those_that_came_as_extra(
     event: Interaction, unknown: dict[str, Any]
@@ -119,7 +117,6 @@ def test_a_message_has_a_size_limit() -> None:
     assert "more than" in refused(sent(x="x" * wire.MAX_MESSAGE_BYTES)).reason
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([*VIEW, "extra", "price", "quantity", "x"]),
     st.sampled_from(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import InvalidInput
@@ -37,7 +37,6 @@ def refused(value: bytes, stated: dict[str, bytes]) -> InvalidInput:
     return refusal.value
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_a_message_means_the_same_with_and_without_headers(message: Message) -> None:
     value = wire.encode(message)
@@ -46,7 +45,6 @@ def test_a_message_means_the_same_with_and_without_headers(message: Message) -> 
     assert envelope.decode(value, {SCHEMA_VERSION: b"1"}) == message
 
 
-@settings(deadline=None)
 @given(INTERACTIONS)
 def test_an_upgrade_leaves_alone_what_is_of_the_current_version_already(event: Interaction) -> None:
     fields = msgspec.json.decode(wire.encode(event))
@@ -107,7 +105,6 @@ def test_a_format_nobody_reads_here_is_refused(content_type: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", BINARY)
-@settings(deadline=None)
 @given(message=MESSAGES)
 def test_every_kind_comes_back_from_binary_as_it_was(content_type: str, message: Message) -> None:
     assert envelope.decode(BINARY[content_type](message), headers(content_type)) == message
@@ -121,7 +118,6 @@ def test_bytes_that_do_not_name_their_fields_need_their_version(content_type: st
 
 
 @pytest.mark.parametrize("content_type", BINARY)
-@settings(deadline=None)
 @given(message=MESSAGES, data=st.data())
 def test_damaged_binary_is_read_or_refused_and_nothing_else(
     content_type: str, message: Message, data: st.DataObject
@@ -135,7 +131,6 @@ def test_damaged_binary_is_read_or_refused_and_nothing_else(
         assert wire.decode(wire.encode(message)) == message
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=300),
     st.sampled_from([None, "application/json", AVRO, PROTOBUF]),

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import jsonschema_rs
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import InvalidInput
@@ -69,13 +69,11 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
     assert follow(document) > 10
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_what_is_sent_fits_the_json_schema(message: Message) -> None:
     assert _valid(msgspec.json.decode(wire.encode(message)))
 
 
-@settings(deadline=None)
 @given(MESSAGES, st.data())
 def test_the_json_schema_refuses_just_what_decoding_refuses(message: Message, data: st.DataObject) -> None:
     fields = msgspec.to_builtins(message)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.catalogue.catalogue import Catalogue
@@ -104,7 +104,6 @@ def may_be_shown(query: Query, history: tuple[HistoryEntry, ...]) -> set[str]:
     } - {*query.exclude, *query.visit, *seen}
 
 
-@settings(max_examples=500, deadline=None)
 @given(query=QUERIES, history=HISTORIES, readable=st.booleans())
 def test_every_answer_keeps_its_promises(
     catalogue: Catalogue, query: Query, history: tuple[HistoryEntry, ...], readable: bool
@@ -126,7 +125,6 @@ def test_every_answer_keeps_its_promises(
     assert (again.rows.tolist(), again.scores.tolist()) == (answer.rows.tolist(), answer.scores.tolist())
 
 
-@settings(max_examples=100, deadline=None)
 @given(queries=st.lists(QUERIES, min_size=1, max_size=6), history=HISTORIES)
 def test_answers_do_not_depend_on_who_else_asks(
     catalogue: Catalogue, queries: list[Query], history: tuple[HistoryEntry, ...]
@@ -138,7 +136,6 @@ def test_answers_do_not_depend_on_who_else_asks(
         np.testing.assert_allclose(one.scores, alone.scores, atol=1e-5)
 
 
-@settings(max_examples=100, deadline=None)
 @given(query=QUERIES, history=HISTORIES, n=st.integers(0, ITEMS - 1))
 def test_explaining_agrees_with_the_answer_and_with_the_words_of_the_query(
     catalogue: Catalogue, query: Query, history: tuple[HistoryEntry, ...], n: int
