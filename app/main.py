@@ -60,9 +60,9 @@ from app.versions.trend_watcher import LiveTrends, TrendWatcher
 from recsys.background import end
 from recsys.messages.schemas import asyncapi, pretty
 from recsys.observability.unreadable import unreadable_met
-from recsys.stores.feature_store import Reporter, open_feature_store
-from recsys.stores.heartbeat import Heartbeat, process_name
+from recsys.stores.heartbeats import Heartbeat, Reporter, process_name
 from recsys.stores.model_registry import open_model_registry
+from recsys.stores.online import open_stores
 from recsys.stores.receipts import open_erasure_receipts
 from recsys.stores.topic import open_interaction_topic
 
@@ -158,8 +158,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     singles, batches = (Admission(limit, shared=callers.several) for limit in (serve.max_in_flight, serve.max_batches))
     # Requests share the cores among themselves; a search that takes them all would make others wait.
     faiss.omp_set_num_threads(1)
-    store = open_feature_store(settings.store)
-    stack.push_async_callback(store.aclose)
+    stores = open_stores(settings.store)
+    stack.push_async_callback(stores.aclose)
     live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     openings = Openings(live_index, settings.registry.cache)
     registry = open_model_registry(settings.registry, openings.prove)
@@ -169,30 +169,37 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(producer.aclose)
     expressions = Expressions()
     stack.callback(expressions.close)
-    features = FeatureReader(store, CircuitBreaker())
-    guard = CanaryGuard(registry, store, live_index, live_rollouts, 2 * serve.poll_interval)
-    shadow = Shadow(live_rollouts, live_index, features, live_trends, store)
+    features = FeatureReader(stores.users, CircuitBreaker())
+    guard = CanaryGuard(
+        registry, stores.outcomes, stores.notifications, live_index, live_rollouts, 2 * serve.poll_interval
+    )
+    shadow = Shadow(live_rollouts, live_index, features, live_trends, stores.counters)
     serving = Serving(live_index, features, live_trends, live_rollouts, guard, shadow, serve.deadline)
     stack.push_async_callback(serving.aclose)
     watcher = IndexWatcher(
         registry,
         settings.registry,
         live_index,
-        store,
+        stores.items,
+        stores.notifications,
         alias=serve.alias,
         poll_interval=serve.poll_interval,
         openings=openings,
     )
     placement_watcher = PlacementWatcher(
-        registry, settings.registry.cache, store, configured=serve.placements, poll_interval=serve.poll_interval
+        registry,
+        settings.registry.cache,
+        stores.notifications,
+        configured=serve.placements,
+        poll_interval=serve.poll_interval,
     )
-    loader = VersionLoader(registry, settings.registry, store, serve.poll_interval, openings)
+    loader = VersionLoader(registry, settings.registry, stores.items, serve.poll_interval, openings)
     rollout_watcher = RolloutWatcher(registry, loader, live_index, live_rollouts, watcher.looked)
     await asyncio.gather(watcher.check(), placement_watcher.check())
     watchers: list[Watcher] = [watcher, rollout_watcher, placement_watcher, guard, shadow]
-    watchers.append(CatalogueWatcher(live_index, store, serve.poll_interval))
-    watchers.append(TrendWatcher(live_trends, live_index, store, serve.trends_interval))
-    watchers.append(Reporter(store, partial(_heartbeat, serve.alias, live_index)))
+    watchers.append(CatalogueWatcher(live_index, stores.items, stores.notifications, serve.poll_interval))
+    watchers.append(TrendWatcher(live_trends, live_index, stores.trends, serve.trends_interval))
+    watchers.append(Reporter(stores.heartbeats, partial(_heartbeat, serve.alias, live_index)))
     if spool is not None:
         watchers.append(producer)
     for watch in watchers:
@@ -211,7 +218,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         live_index=live_index,
         watcher=watcher,
         producer=producer,
-        store=store,
+        stores=stores,
         registry=registry,
         placement_watcher=placement_watcher,
         receipts=receipts,

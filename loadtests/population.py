@@ -22,9 +22,9 @@ from recsys.messages.interaction import epoch_ms
 from recsys.messages.item import Item
 from recsys.models.manifest import Manifest
 from recsys.settings import RegistrySettings, StoreSettings
-from recsys.stores.feature_store import open_feature_store
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import open_stores
 from recsys.users import HistoryEntry, UserFeatures
 from training.recommender.index_build import build_search_index
 from training.settings import IndexSettings
@@ -153,14 +153,14 @@ def fill(settings: Mapping[str, str], population: Population, progress: Callable
 
 
 async def _fill(settings: StoreSettings, population: Population, progress: Callable[[int], None]) -> None:
-    store, done = open_feature_store(settings), 0
+    stores, done = open_stores(settings), 0
     try:
         for batch in batched(population.features("bench"), 2000):
-            await store.save(batch)
+            await stores.users.save(batch)
             done += len(batch)
             progress(done)
     finally:
-        await store.aclose()
+        await stores.aclose()
 
 
 def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:

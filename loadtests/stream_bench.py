@@ -29,7 +29,7 @@ from loadtests.population import Population, publish
 from loadtests.streaming import Stream
 from millirec.standalone import deployment
 from recsys.settings import KafkaSettings, RegistrySettings, StoreSettings, TopicBackend, TopicSettings
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 
 RESULTS = Path(__file__).parent / "results"
 GROWTH: dict[str, list[int]] = {"history": [10, 50, 200], "dimensions": [32, 64, 128], "versions": [1, 2, 3]}
@@ -93,9 +93,9 @@ def _prepared(
 
 
 async def _fill(stream: Stream, users: int, history: int) -> None:
-    store = open_feature_store(stream.store)
-    await streaming.fill_histories(stream, store, users, history)
-    await store.aclose()
+    stores = open_stores(stream.store)
+    await streaming.fill_histories(stream, stores.users, users, history)
+    await stores.aclose()
 
 
 def _best(stream: Stream, group: str, events: int, rounds: int) -> list[dict[str, float]]:

@@ -29,9 +29,10 @@ from recsys.index.index import Index
 from recsys.messages import wire
 from recsys.messages.interaction import Interaction, epoch_ms
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
-from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.model_registry import open_model_registry
+from recsys.stores.online import open_stores
 from recsys.stores.topic import Delivered, Outgoing, open_interaction_topic
+from recsys.stores.users import UserStore
 from recsys.users import HistoryEntry, UserFeatures
 
 PATIENCE = 180.0
@@ -178,15 +179,15 @@ def group_speed(stream: Stream, versions: list[str], users: int, history: int, b
 
 
 async def _group_speed(stream: Stream, versions: list[str], users: int, history: int, batch: int) -> Speed:
-    store = open_feature_store(stream.store)
+    stores = open_stores(stream.store)
     try:
-        await fill_histories(stream, store, users, history)
-        in_service = VersionsInService(stream.registry, store, 60.0)
+        await fill_histories(stream, stores.users, users, history)
+        in_service = VersionsInService(stream.registry, stores.notifications, 60.0)
         registry, cache = open_model_registry(stream.registry), stream.registry.cache
         in_service.indexes = tuple(
             Index.open(registry.fetch(version, cache), registry.manifest(version)) for version in versions
         )
-        group, settings = FeaturesGroup(store, in_service, stream.store.history_length), IngestSettings()
+        group, settings = FeaturesGroup(stores, in_service, stream.store.history_length), IngestSettings()
         delivered = [
             Delivered("bench-0", offset, message.key, message.value, {}, 0)
             for offset, message in enumerate(stream.anew().messages(users, users))
@@ -202,10 +203,10 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
         return Speed(batch / wall, 1e6 * cpu / batch)
     finally:
         gc.unfreeze()
-        await store.aclose()
+        await stores.aclose()
 
 
-async def fill_histories(stream: Stream, store: FeatureStore, users: int, history: int) -> None:
+async def fill_histories(stream: Stream, store: UserStore, users: int, history: int) -> None:
     """Give every user exactly `history` views."""
     rows = np.random.default_rng(5).integers(stream.items, size=(users, history))
     at = epoch_ms(datetime(2026, 1, 1, tzinfo=UTC))

@@ -6,7 +6,7 @@ import os
 from millirec.settings import Settings
 from millirec.terminal import errors
 from recsys.errors import StoreUnavailable
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 
 
 def actor_name() -> str:
@@ -19,10 +19,10 @@ def actor_name() -> str:
 
 async def notify(settings: Settings, channel: str, payload: str) -> None:
     """Notify the replicas now; without the store they find out by polling."""
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        await store.notify(channel, payload)
+        await stores.notifications.send(channel, payload)
     except StoreUnavailable as error:
         errors.print(f"replicas could not be notified and will notice by polling: {error}", highlight=False)
     finally:
-        await store.aclose()
+        await stores.aclose()

@@ -27,7 +27,7 @@ DEFAULT_CONFIG = Path("millirec.toml")
 
 
 class Settings(BaseSettings):
-    """One section per seam and program. `MILLIREC_STORE__URL=redis://...` sets `store.url`."""
+    """One section per store and program. `MILLIREC_STORE__URL=redis://...` sets `store.url`."""
 
     model_config = SettingsConfigDict(
         env_prefix="MILLIREC_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True

@@ -1,1 +1,1 @@
-"""The shared words, the pure recommender, and the four seams between the three programs."""
+"""The shared words, the pure recommender, and the stores between the three programs."""

@@ -1,4 +1,4 @@
-"""Settings of the seams; each program adds its own section and `millirec.settings` is the whole tree."""
+"""Settings of the stores; each program adds its own section and `millirec.settings` is the whole tree."""
 
 import re
 from collections.abc import Callable, Iterable

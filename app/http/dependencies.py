@@ -28,8 +28,8 @@ from recsys.errors import InvalidInput
 from recsys.messages.wire import invalid_input
 from recsys.recommender.placement import Placement
 from recsys.settings import TimeBounds
-from recsys.stores.feature_store import FeatureStore
 from recsys.stores.model_registry import ModelRegistry
+from recsys.stores.online import Stores
 from recsys.stores.receipts import ErasureReceipts
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Services:
     live_index: LiveIndex
     watcher: IndexWatcher
     producer: InteractionProducer
-    store: FeatureStore
+    stores: Stores
     registry: ModelRegistry
     placement_watcher: PlacementWatcher
     receipts: ErasureReceipts

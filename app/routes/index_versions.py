@@ -15,8 +15,8 @@ from app.http.schemas.operations import CheckAnswer, ChecksAnswer
 from app.http.schemas.rollouts import PromoteBody
 from recsys.errors import StoreUnavailable
 from recsys.models.manifest import VERSION_PATTERN, AliasMove
-from recsys.stores.feature_store import VERSIONS_CHANNEL
 from recsys.stores.model_registry.aliases import aliases_of, pin, previous, promote, rollback, unpin
+from recsys.stores.notifications import VERSIONS_CHANNEL
 
 router = APIRouter(prefix="/versions", tags=["index versions"])
 log = structlog.get_logger()
@@ -137,7 +137,7 @@ async def make_move(services: Services, make: Callable[[], AliasMove], version: 
         await services.watcher.prove(version)
     move = await services.watcher.ask(make)
     try:
-        await services.store.notify(VERSIONS_CHANNEL, move.version)
+        await services.stores.notifications.send(VERSIONS_CHANNEL, move.version)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await services.watcher.check()

@@ -11,7 +11,7 @@ from app.http.openapi import gives, takes
 from app.http.schemas.admin import PlacementAnswer, PlacementHistory, PlacementsAnswer
 from recsys.errors import NotFound, StoreUnavailable
 from recsys.recommender.placement import NAME_PATTERN, Placement, PlacementChange
-from recsys.stores.feature_store import PLACEMENTS_CHANNEL
+from recsys.stores.notifications import PLACEMENTS_CHANNEL
 
 router = APIRouter(prefix="/placements", tags=["placements"])
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ async def delete_placement(services: Use, actor: Administering, name: Name) -> R
 async def _change(services: Services, name: str, placement: Placement | None, actor: str) -> Response:
     change = await services.watcher.ask(partial(services.registry.change_placement, name, placement, actor=actor))
     try:
-        await services.store.notify(PLACEMENTS_CHANNEL, name)
+        await services.stores.notifications.send(PLACEMENTS_CHANNEL, name)
     except StoreUnavailable as error:
         log.warning("other replicas will notice by polling", error=str(error))
     await services.placement_watcher.check()

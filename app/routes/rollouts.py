@@ -27,11 +27,11 @@ async def rollouts(services: Use, _: Administering) -> Response:
     canary, shadow = moves.get(CANARY), moves.get(SHADOW)
     answer = RolloutsAnswer(None, None)
     if canary is not None and canary.rollout is not None:
-        verdict = await judged(services.store, canary, canary.rollout)
+        verdict = await judged(services.stores.outcomes, canary, canary.rollout)
         shown = canary_answer(canary, canary.rollout, verdict, loaded=_is_loaded(services, canary))
         answer = msgspec.structs.replace(answer, canary=shown)
     if shadow is not None and shadow.rollout is not None:
-        counts = await services.store.counters(shadow.rollout.experiment)
+        counts = await services.stores.counters.read(shadow.rollout.experiment)
         report_fields = msgspec.structs.asdict(report(counts))
         rollout = shadow.rollout
         shadow_answer = ShadowAnswer(

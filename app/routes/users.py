@@ -26,7 +26,7 @@ router = APIRouter(prefix="/users", tags=["users"])
 async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
     """The online features of a user with their interactions, newest first. An unknown user is no error."""
     live = services.serving.live()
-    features = (await services.store.read([user_id], live.index.version))[0]
+    features = (await services.stores.users.read([user_id], live.index.version))[0]
     return json_response(
         UserAnswer(
             user_id=user_id,
@@ -72,7 +72,7 @@ async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: Re
     if record is None:
         raise NotFound("erasure receipt", receipt)
     if record.features_removed_at is None:
-        [features] = await services.store.load([user_id])
+        [features] = await services.stores.users.load([user_id])
         if forgotten(features, epoch_ms(record.requested_at)):
             removed_at = datetime.now(UTC)
             await services.watcher.ask(services.receipts.note, "features", receipt, removed_at)

@@ -9,17 +9,17 @@ from app.metrics import FEATURE_READ_ERRORS, FEATURE_READ_SECONDS
 from app.serving.circuit_breaker import CircuitBreaker
 from recsys.errors import StoreUnavailable
 from recsys.observability.throttle import log_throttled
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.users import UserStore
 from recsys.users import UserFeatures
 
 log = structlog.get_logger()
 
 
 class FeatureReader:
-    """Reads from `store`, within its `read_timeout`, unless the breaker is open."""
+    """Reads from the store of users, within its `read_timeout`, unless the breaker is open."""
 
-    def __init__(self, store: FeatureStore, breaker: CircuitBreaker) -> None:
-        self._store = store
+    def __init__(self, users: UserStore, breaker: CircuitBreaker) -> None:
+        self._users = users
         self._breaker = breaker
 
     async def read(
@@ -33,7 +33,7 @@ class FeatureReader:
             return [None] * len(user_ids)
         began = perf_counter()
         try:
-            records = await self._store.read(user_ids, version, shown=shown, batch=batch)
+            records = await self._users.read(user_ids, version, shown=shown, batch=batch)
         except Exception as error:  # noqa: BLE001  # a bug here must not cost a user the answer
             self._breaker.failed()
             FEATURE_READ_ERRORS.labels("failed").inc()

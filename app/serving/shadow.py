@@ -21,7 +21,7 @@ from recsys.recommender.pipeline import recommend_many
 from recsys.recommender.placement import Source
 from recsys.recommender.prepared import has_masks
 from recsys.recommender.query import Query, Recommendation
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.counters import CounterStore
 
 log = structlog.get_logger()
 WAITING = 64
@@ -45,13 +45,13 @@ class Shadow:
         live_index: LiveIndex,
         features: FeatureReader,
         trends: LiveTrends,
-        store: FeatureStore,
+        counters: CounterStore,
     ) -> None:
         self._rollouts = rollouts
         self._live_index = live_index
         self._features = features
         self._trends = trends
-        self._store = store
+        self._counters = counters
         self._waiting: deque[Sample] = deque()
         self._drawn = asyncio.Event()
         self._counts: Counter[str] = Counter()
@@ -132,7 +132,7 @@ class Shadow:
             return
         counts, self._counts, self._sent = self._counts, Counter(), perf_counter()
         try:
-            await self._store.increment(shadow.rollout.experiment, counts)
+            await self._counters.increment(shadow.rollout.experiment, counts)
         except StoreUnavailable as error:
             event = "what the shadow showed is lost for the report"
             log_throttled(log, "warning", event, cause=type(error).__name__, error=str(error))

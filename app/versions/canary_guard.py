@@ -18,9 +18,10 @@ from recsys.experiments.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
 from recsys.models.manifest import CANARY, AliasMove
 from recsys.observability.throttle import log_throttled
 from recsys.recommender.query import FallbackLevel, Recommendation
-from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.rollouts import advance_canary, stop
+from recsys.stores.notifications import VERSIONS_CHANNEL, Notifications
+from recsys.stores.outcomes import OutcomeStore
 
 log = structlog.get_logger()
 GUARD = "canary guard"
@@ -45,13 +46,13 @@ class PendingOutcomes:
             bitmap[unit >> 3] |= bit
             self._news.setdefault(outcome, set()).add(unit)
 
-    async def send(self, store: FeatureStore) -> None:
+    async def send(self, outcomes: OutcomeStore) -> None:
         """Send the new outcomes. Raises `StoreUnavailable`; then they are sent next time."""
         news, self._news = self._news, {}
         if not news:
             return
         try:
-            await store.record_outcomes(self.experiment, news)
+            await outcomes.record(self.experiment, news)
         except BaseException:
             for outcome, units in news.items():
                 self._news.setdefault(outcome, set()).update(units)
@@ -64,14 +65,16 @@ class CanaryGuard:
     def __init__(
         self,
         registry: ModelRegistry,
-        store: FeatureStore,
+        outcomes: OutcomeStore,
+        notifications: Notifications,
         live_index: LiveIndex,
         rollouts: LiveRollouts,
         interval: float,
     ) -> None:
         self._registry = registry
         self._calls = DeadlineRunner()
-        self._store = store
+        self._outcomes = outcomes
+        self._notifications = notifications
         self._live_index = live_index
         self._rollouts = rollouts
         self._interval = interval
@@ -108,7 +111,7 @@ class CanaryGuard:
     async def look(self) -> None:
         """Send new outcomes, judge all, and act on the verdict. Raises `StoreUnavailable`, `RegistryUnavailable`."""
         if self._pending is not None:
-            await self._pending.send(self._store)
+            await self._pending.send(self._outcomes)
         canary, live = self._rollouts.canary, self._live_index.current
         if canary is None or live is None:
             return
@@ -116,7 +119,7 @@ class CanaryGuard:
             reason = f"the live version is {live.index.version} now, not {canary.rollout.control} any more"
             await self._act(canary, Verdict(Action.REVERT, reason, ()))
             return
-        verdict = await judged(self._store, canary.move, canary.rollout)
+        verdict = await judged(self._outcomes, canary.move, canary.rollout)
         for finding in verdict.findings:
             for bound in ("estimate", "low", "high"):
                 ROLLOUT_DIFFERENCE.labels(finding.guardrail.outcome.value, bound).set(
@@ -141,13 +144,13 @@ class CanaryGuard:
         ROLLOUT_MOVES.labels(verdict.action.value).inc()
         log.warning("canary moved", version=canary.version, action=verdict.action.value, reason=verdict.reason)
         try:
-            await self._store.notify(VERSIONS_CHANNEL, canary.version)
+            await self._notifications.send(VERSIONS_CHANNEL, canary.version)
         except StoreUnavailable as error:
             log.warning("other replicas will notice by polling", error=str(error))
 
 
-async def judged(store: FeatureStore, move: AliasMove, rollout: Rollout) -> Verdict:
+async def judged(store: OutcomeStore, move: AliasMove, rollout: Rollout) -> Verdict:
     """The verdict on the current step of `rollout`, begun by `move`. Raises `StoreUnavailable`."""
-    outcomes = await store.outcomes(rollout.experiment)
+    outcomes = await store.read(rollout.experiment)
     seconds = (datetime.now(UTC) - move.moved_at).total_seconds()
     return await asyncio.to_thread(lambda: judge(rollout, seconds, counts_of(outcomes, rollout.boundary)))

@@ -7,7 +7,8 @@ import structlog
 from app.versions.live_index import LiveIndex, catch_up
 from recsys.errors import StoreUnavailable
 from recsys.observability.throttle import log_throttled
-from recsys.stores.feature_store import ITEMS_CHANNEL, FeatureStore
+from recsys.stores.items import ItemStore
+from recsys.stores.notifications import ITEMS_CHANNEL, Notifications
 
 log = structlog.get_logger()
 
@@ -15,9 +16,12 @@ log = structlog.get_logger()
 class CatalogueWatcher:
     """Applies changes of items to every version in memory; while the store is away, the items stay as they are."""
 
-    def __init__(self, live_index: LiveIndex, store: FeatureStore, poll_interval: float) -> None:
+    def __init__(
+        self, live_index: LiveIndex, items: ItemStore, notifications: Notifications, poll_interval: float
+    ) -> None:
         self._live_index = live_index
-        self._store = store
+        self._items = items
+        self._notifications = notifications
         self._poll_interval = poll_interval
 
     async def run(self) -> None:
@@ -25,8 +29,8 @@ class CatalogueWatcher:
         while True:
             try:
                 for loaded in self._live_index.in_memory():
-                    self._live_index.change_items(await catch_up(loaded, self._store))
-                await self._store.wait_for_notification(ITEMS_CHANNEL, self._poll_interval)
+                    self._live_index.change_items(await catch_up(loaded, self._items))
+                await self._notifications.wait(ITEMS_CHANNEL, self._poll_interval)
             except StoreUnavailable as error:
                 log_throttled(log, "warning", "item changes cannot be read, serving on", error=str(error))
                 await asyncio.sleep(self._poll_interval)

@@ -23,10 +23,11 @@ from recsys.background import DeadlineRunner
 from recsys.errors import CorruptArtefact, RegistryUnavailable, StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.settings import RegistrySettings
-from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore
+from recsys.stores.items import ItemStore
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import earlier, previous
 from recsys.stores.model_registry.local_copy import remember, remembered
+from recsys.stores.notifications import VERSIONS_CHANNEL, Notifications
 
 FALLBACKS = 10
 """Earlier versions that are tried, the newest first."""
@@ -44,7 +45,8 @@ class IndexWatcher:
         registry: ModelRegistry,
         settings: RegistrySettings,
         live_index: LiveIndex,
-        store: FeatureStore,
+        items: ItemStore,
+        notifications: Notifications,
         *,
         alias: str,
         poll_interval: float,
@@ -53,10 +55,10 @@ class IndexWatcher:
         self._registry = registry
         self._cache = settings.cache
         self._live_index = live_index
-        self._loader = VersionLoader(registry, settings, store, poll_interval, openings)
+        self._loader = VersionLoader(registry, settings, items, poll_interval, openings)
         self._queries = DeadlineRunner()
         self._proving = DeadlineRunner()
-        self._store = store
+        self._notifications = notifications
         self._alias = alias
         self._poll_interval = poll_interval
         self._checking = asyncio.Lock()
@@ -72,7 +74,7 @@ class IndexWatcher:
             if self._preload_due:
                 await self._preload_previous()
             try:
-                await self._store.wait_for_notification(VERSIONS_CHANNEL, self._poll_interval)
+                await self._notifications.wait(VERSIONS_CHANNEL, self._poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._poll_interval)
 

@@ -9,12 +9,12 @@ from app.versions.search_cost import SearchCost
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.index import Index
 from recsys.messages.item import Item
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.items import ItemStore
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A version with its items as of `item_revision` of the feature store's change feed."""
+    """A version with its items as of `item_revision` of the store's change feed."""
 
     index: Index
     catalogue: Catalogue
@@ -28,14 +28,14 @@ class LoadedVersion:
         return replace(self, catalogue=catalogue, item_revision=revision)
 
 
-async def catch_up(loaded: LoadedVersion, store: FeatureStore) -> LoadedVersion:
+async def catch_up(loaded: LoadedVersion, items: ItemStore) -> LoadedVersion:
     """`loaded` with all item changes so far, or `loaded` itself if there are none. Raises `StoreUnavailable`."""
-    changes = await store.items_changed(loaded.item_revision)
+    changes = await items.changes(loaded.item_revision)
     while changes.revision != loaded.item_revision:
         loaded = await asyncio.to_thread(loaded.with_changes, changes.items, changes.revision)
         if changes.complete:
             break
-        changes = await store.items_changed(loaded.item_revision)
+        changes = await items.changes(loaded.item_revision)
     return loaded
 
 

@@ -15,7 +15,7 @@ from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavai
 from recsys.models.manifest import Manifest
 from recsys.opening import opened
 from recsys.settings import RegistrySettings
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.items import ItemStore
 from recsys.stores.model_registry import ModelRegistry
 
 T = TypeVar("T")
@@ -62,13 +62,13 @@ class VersionLoader:
         self,
         registry: ModelRegistry,
         settings: RegistrySettings,
-        store: FeatureStore,
+        items: ItemStore,
         pause: float,
         openings: Openings,
     ) -> None:
         self._registry = registry
         self._cache = settings.cache
-        self._store = store
+        self._items = items
         self._pause = pause
         self._openings = openings
         self._calls = DeadlineRunner()
@@ -107,7 +107,7 @@ class VersionLoader:
     async def catch_up(self, loaded: LoadedVersion) -> LoadedVersion:
         """`loaded` with all item changes, or as it is if they cannot be read now."""
         try:
-            return await catch_up(loaded, self._store)
+            return await catch_up(loaded, self._items)
         except StoreUnavailable as error:
             log.warning("item changes cannot be read yet", version=loaded.index.version, error=str(error))
             return loaded

@@ -14,8 +14,8 @@ from recsys.errors import RegistryUnavailable, StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
 from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
-from recsys.stores.feature_store import PLACEMENTS_CHANNEL, FeatureStore
 from recsys.stores.model_registry import ModelRegistry
+from recsys.stores.notifications import PLACEMENTS_CHANNEL, Notifications
 
 log = structlog.get_logger()
 READ_DEADLINE = 5.0
@@ -35,14 +35,14 @@ class PlacementWatcher:
         self,
         registry: ModelRegistry,
         cache: Path,
-        store: FeatureStore,
+        notifications: Notifications,
         *,
         configured: Mapping[str, Placement],
         poll_interval: float,
     ) -> None:
         self._registry = registry
         self._record = cache / RECORD
-        self._store = store
+        self._notifications = notifications
         self.base: Mapping[str, Placement] = {**READY_MADE, **configured}
         self._poll_interval = poll_interval
         self._calls = DeadlineRunner()
@@ -55,7 +55,7 @@ class PlacementWatcher:
         while True:
             await self.check()
             try:
-                await self._store.wait_for_notification(PLACEMENTS_CHANNEL, self._poll_interval)
+                await self._notifications.wait(PLACEMENTS_CHANNEL, self._poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._poll_interval)
 

@@ -12,7 +12,7 @@ from recsys.errors import StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.recommender.trend import TREND_HOURS, hour_of
 from recsys.recommender.trends import Trends
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.trends import TrendStore
 
 log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ class LiveTrends:
 class TrendWatcher:
     """Keeps the trends up to date; while the store cannot be read, the last ones stay."""
 
-    def __init__(self, live_trends: LiveTrends, live_index: LiveIndex, store: FeatureStore, interval: float) -> None:
+    def __init__(self, live_trends: LiveTrends, live_index: LiveIndex, store: TrendStore, interval: float) -> None:
         self._live_trends = live_trends
         self._live_index = live_index
         self._store = store
@@ -53,7 +53,7 @@ class TrendWatcher:
         # An event may be a little ahead of the clock, and then in the hour to come.
         newest = range(hour - 1, hour + 2)
         every = monotonic() >= self._all_due
-        counts = await self._store.trends(range(hour - TREND_HOURS + 1, hour + 2) if every else newest)
+        counts = await self._store.read(range(hour - TREND_HOURS + 1, hour + 2) if every else newest)
         newest_counts = {key: counts[key] for key in newest}
         if not every and hour == previous.hour and newest_counts == self._newest:
             return

@@ -21,7 +21,9 @@ from recsys.messages.interaction import FUTURE_TOLERANCE
 from recsys.recommender.trend import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.event_log.protocol import IMPORT_PREFIX
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.items import ItemStore
+from recsys.stores.trends import TrendStore
+from recsys.stores.users import UserStore
 from recsys.users import HISTORY_LENGTH, HistoryEntry, UserFeatures, apply, identity_change, join
 
 logger = structlog.get_logger()
@@ -48,7 +50,8 @@ class Rebuilt:
 
 async def rebuild_features(
     log: InteractionLog,
-    store: FeatureStore,
+    user_store: UserStore,
+    item_store: ItemStore,
     history_length: int = HISTORY_LENGTH,
     progress: Progress = lambda _done, _total: None,
     *,
@@ -65,7 +68,7 @@ async def rebuild_features(
     """
     items = await asyncio.to_thread(log.items)
     for first in range(0, len(items), ITEMS_AT_ONCE):
-        refused = await store.put_items(items[first : first + ITEMS_AT_ONCE], whole=True)
+        refused = await item_store.put(items[first : first + ITEMS_AT_ONCE], whole=True)
         if refused:
             position, error = next(iter(refused.items()))
             item_id = items[first + position].item_id
@@ -77,7 +80,7 @@ async def rebuild_features(
     while (logged := await asyncio.to_thread(next, passes, None)) is not None:
         for first in range(0, len(logged), USERS_AT_ONCE):
             batch = logged[first : first + USERS_AT_ONCE]
-            for offsets in await _save(batch, store, history_length, indexes, anew):
+            for offsets in await _save(batch, user_store, history_length, indexes, anew):
                 for partition, offset in offsets.items():
                     if offset > max(watermarks.get(partition, -1), ahead.get(partition, -1)):
                         ahead[partition] = offset
@@ -87,7 +90,7 @@ async def rebuild_features(
 
 
 async def _save(
-    logged: Sequence[LoggedUser], store: FeatureStore, length: int, indexes: Sequence[Index], anew: bool
+    logged: Sequence[LoggedUser], store: UserStore, length: int, indexes: Sequence[Index], anew: bool
 ) -> list[Mapping[str, int]]:
     """Save the joined records and return the offsets that each stored record had seen."""
     stored_offsets: list[Mapping[str, int]] = []
@@ -136,13 +139,13 @@ def _lacks(stored: UserFeatures, indexes: Sequence[Index]) -> bool:
     return bool(stored.history) and any(index.version not in stored.embeddings for index in indexes)
 
 
-async def rebuild_trends(log: InteractionLog, store: FeatureStore, now_ms: float) -> list[str]:
+async def rebuild_trends(log: InteractionLog, store: TrendStore, now_ms: float) -> list[str]:
     """Count the last week of the log where nothing was counted; return the partitions already counted.
 
     Events of users erased since are not counted. Raises `StoreUnavailable`, `LogUnavailable`.
     """
     counts = await asyncio.to_thread(lambda: list(_trends(log, now_ms)))
-    offsets = await store.count_trends(counts) if counts else []
+    offsets = await store.count(counts) if counts else []
     return [trend.partition for trend, offset in zip(counts, offsets, strict=True) if offset != trend.base_offset]
 
 

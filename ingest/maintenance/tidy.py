@@ -13,8 +13,8 @@ import polars as pl
 from recsys.messages.interaction import epoch_ms
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.event_log.protocol import LogSize, Purge
-from recsys.stores.feature_store import FeatureStore
 from recsys.stores.receipts import ErasureReceipts, folder_of, forgotten
+from recsys.stores.users import UserStore
 
 USERS_AT_ONCE = 500
 
@@ -43,7 +43,7 @@ class _Erasure:
 
 async def tidy(
     log: InteractionLog,
-    store: FeatureStore,
+    users: UserStore,
     receipts: ErasureReceipts,
     retention: float,
     progress: Progress = lambda _stage: None,
@@ -56,7 +56,7 @@ async def tidy(
     progress("looking for what was erased or merged")
     plan = await asyncio.to_thread(log.purge_plan)
     waiting = await asyncio.to_thread(_waiting, plan.erased, receipts)
-    await _note_features(waiting, store, receipts)
+    await _note_features(waiting, users, receipts)
     progress(f"rewriting files for {len(waiting):,} erasures and {plan.changes.height:,} rows")
     rows = await asyncio.to_thread(_purge, log, receipts, waiting, plan)
     progress("compacting")
@@ -82,11 +82,11 @@ def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:
     return waiting
 
 
-async def _note_features(waiting: Sequence[_Erasure], store: FeatureStore, receipts: ErasureReceipts) -> None:
+async def _note_features(waiting: Sequence[_Erasure], users: UserStore, receipts: ErasureReceipts) -> None:
     unseen = [erasure for erasure in waiting if "features" not in erasure.reached]
     for first in range(0, len(unseen), USERS_AT_ONCE):
         batch = unseen[first : first + USERS_AT_ONCE]
-        stored = await store.load([erasure.user_id for erasure in batch])
+        stored = await users.load([erasure.user_id for erasure in batch])
         noted_at = datetime.now(UTC)
         for erasure, features in zip(batch, stored, strict=True):
             if forgotten(features, epoch_ms(erasure.at)):

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from recsys.experiments.rollout import Outcome
 from recsys.messages.interaction import Interaction
 from recsys.models.manifest import AliasMove
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.outcomes import OutcomeStore
 from recsys.users import PositionedMessage
 
 
 async def note_conversions(
-    store: FeatureStore, canary: AliasMove | None, new_events: Sequence[PositionedMessage]
+    store: OutcomeStore, canary: AliasMove | None, new_events: Sequence[PositionedMessage]
 ) -> None:
     """Mark the users of `new_events` that count as a success within the canary's current step.
 
@@ -25,4 +25,4 @@ async def note_conversions(
         if isinstance(message, Interaction) and message.occurred_at >= canary.moved_at and rollout.counts(message)
     }
     if units:
-        await store.record_outcomes(rollout.experiment, {Outcome.CONVERTED: units})
+        await store.record(rollout.experiment, {Outcome.CONVERTED: units})

@@ -27,8 +27,8 @@ from recsys.observability.unreadable import unreadable_met
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.event_log import open_interaction_log
-from recsys.stores.feature_store import Reporter, open_feature_store
-from recsys.stores.heartbeat import Heartbeat, process_name
+from recsys.stores.heartbeats import Heartbeat, Reporter, process_name
+from recsys.stores.online import open_stores
 from recsys.stores.topic import Delivered, TopicConsumer, open_interaction_topic
 
 logger = structlog.get_logger()
@@ -197,30 +197,30 @@ class GroupLoop:
 @asynccontextmanager
 async def _reporting(settings: StoreSettings, loop: GroupLoop) -> AsyncIterator[None]:
     """Report heartbeats on a separate connection, so that calls that wait for the store do not delay them."""
-    store = open_feature_store(settings)
-    reporting = asyncio.create_task(Reporter(store, loop.heartbeat).run())
+    stores = open_stores(settings)
+    reporting = asyncio.create_task(Reporter(stores.heartbeats, loop.heartbeat).run())
     try:
         yield
     finally:
         await end(reporting)
-        await store.aclose()
+        await stores.aclose()
 
 
 @asynccontextmanager
 async def _features_group(
     store: StoreSettings, registry: RegistrySettings, ingest: IngestSettings
 ) -> AsyncIterator[FeaturesGroup]:
-    feature_store = open_feature_store(store)
-    versions = VersionsInService(registry, feature_store, ingest.refresh)
+    stores = open_stores(store)
+    versions = VersionsInService(registry, stores.notifications, ingest.refresh)
     try:
         await versions.refresh()
         following = asyncio.create_task(versions.run())
         try:
-            yield FeaturesGroup(feature_store, versions, store.history_length)
+            yield FeaturesGroup(stores, versions, store.history_length)
         finally:
             await end(following)
     finally:
-        await feature_store.aclose()
+        await stores.aclose()
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from ingest.stream.user_merge import halves
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.errors import StoreUnavailable
 from recsys.index.index import Index
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.online import Stores
 from recsys.users import PositionedMessage, UserFeatures, Vector, apply, new_events
 
 ATTEMPTS = 10
@@ -28,15 +28,17 @@ FOLDED_AT_ONCE = 250
 
 
 class FeaturesGroup:
-    """Folds events into the users' records in the feature store, with embeddings, and counts the trends."""
+    """Folds events into the users' records, with embeddings; counts trends, notes conversions, merges items."""
 
     name = "features"
 
-    def __init__(self, store: FeatureStore, versions: VersionsInService, history_length: int) -> None:
-        self._store = store
+    def __init__(self, stores: Stores, versions: VersionsInService, history_length: int) -> None:
+        self._users = stores.users
+        self._items = stores.items
+        self._outcomes = stores.outcomes
         self._versions = versions
         self._length = history_length
-        self._trends = TrendCounter(store)
+        self._trends = TrendCounter(stores.trends)
 
     @property
     def versions(self) -> list[str]:
@@ -51,7 +53,7 @@ class FeaturesGroup:
         """Apply the batch and return the number of repeats; idempotent. Raises `StoreUnavailable`, maybe half-way."""
         rounds = batch.rounds()
         records = _by_user(rounds)
-        loaded = {features.user_id: features for features in await self._store.load(list(records))}
+        loaded = {features.user_id: features for features in await self._users.load(list(records))}
         repeated = sum(
             record.offset <= loaded[user_id].offsets.get(record.partition, -1)
             for user_id, mine in records.items()
@@ -60,14 +62,14 @@ class FeaturesGroup:
         # Before anything is saved: records identify repeats only while they do not contain the batch.
         counted = [record for user_id, mine in records.items() for record in new_events(loaded[user_id], mine)]
         await self._trends.count(counted, batch.offsets, 1000 * time())
-        await note_conversions(self._store, self._versions.canary, counted)
+        await note_conversions(self._outcomes, self._versions.canary, counted)
         for part in rounds:
             await self._apply(part.users, loaded)
             await self._merge(part.merges)
             loaded = {}  # a merge may have changed them
         if batch.items:
             # The log group refuses the same items and writes the dead letters.
-            batch.refuse_items(await self._store.put_items(batch.items), datetime.now(UTC))
+            batch.refuse_items(await self._items.put(batch.items), datetime.now(UTC))
         return repeated
 
     async def _apply(
@@ -80,7 +82,7 @@ class FeaturesGroup:
                 break
             # Random pauses, so that no writer loses every race.
             await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
-            stored = [loaded[user_id] for user_id in pending] if loaded else await self._store.load(list(pending))
+            stored = [loaded[user_id] for user_id in pending] if loaded else await self._users.load(list(pending))
             reduced = [apply(features, pending[features.user_id], self._length) for features in stored]
             changed = [new for new, old in zip(reduced, stored, strict=True) if new is not old]
             lost = await self._save(changed)
@@ -94,7 +96,7 @@ class FeaturesGroup:
             if not pending:
                 return
             await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
-            pairs = await halves(pending, self._store, self._length)
+            pairs = await halves(pending, self._users, self._length)
             # The receiver is saved first: a half in two records can be merged again, in none it is lost.
             lost = await self._save([pair.into for pair in pairs if pair.into])
             received = [pair.source for pair in pairs if not pair.into or pair.into.user_id not in lost]
@@ -117,7 +119,7 @@ class FeaturesGroup:
         return lost | (await saving if saving else set())
 
     async def _write(self, features: Sequence[UserFeatures]) -> set[str]:
-        written = await self._store.save(features)
+        written = await self._users.save(features)
         return {record.user_id for record, done in zip(features, written, strict=True) if not done}
 
 

@@ -13,7 +13,7 @@ from recsys.messages.interaction import (
     epoch_ms,
 )
 from recsys.recommender.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.trends import TrendStore
 from recsys.users import PositionedMessage
 
 ATTEMPTS = 5
@@ -31,7 +31,7 @@ class TrendCounter:
     So counting comes before saving: every saved event has been counted.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
+    def __init__(self, store: TrendStore) -> None:
         self._store = store
         self._reached: dict[str, int] = {}
 
@@ -50,7 +50,7 @@ class TrendCounter:
             weighty = [trend for trend in counts if trend.hours]
             if not weighty:
                 return
-            for trend, offset in zip(weighty, await self._store.count_trends(weighty), strict=True):
+            for trend, offset in zip(weighty, await self._store.count(weighty), strict=True):
                 self._reached[trend.partition] = trend.reached if offset == trend.base_offset else offset
                 if offset == trend.base_offset:
                     del pending[trend.partition]
@@ -62,7 +62,7 @@ class TrendCounter:
         After the store lost its counts this process continues from the store's offsets, not from its own.
         """
         looks = [TrendCounts(partition, NOWHERE, NOWHERE, {}) for partition in partitions]
-        offsets = dict(zip(partitions, await self._store.count_trends(looks) if looks else (), strict=True))
+        offsets = dict(zip(partitions, await self._store.count(looks) if looks else (), strict=True))
         for partition, offset in offsets.items():
             if offset < self._reached.get(partition, -1):
                 self._reached[partition] = offset

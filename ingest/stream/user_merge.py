@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recsys.stores.feature_store import FeatureStore
+from recsys.stores.users import UserStore
 from recsys.users import IdentityChange, PositionedMessage, UserFeatures, apply, identity_change, left_since, merged_in
 
 
@@ -22,7 +22,7 @@ class _Ending:
     change: IdentityChange
 
 
-async def halves(merges: Sequence[PositionedMessage], store: FeatureStore, length: int) -> list[Halves]:
+async def halves(merges: Sequence[PositionedMessage], store: UserStore, length: int) -> list[Halves]:
     """Return the halves of each merge that was not applied before; no user ends twice in `merges`.
 
     A merge was applied if the record of the user that ends has its offset; that record is written last.
@@ -46,7 +46,7 @@ def _halves(ending: _Ending, receiver: UserFeatures | None, at_ms: int, length: 
     return Halves(ending.final, None if into is receiver else into)
 
 
-async def _follow(endings: Sequence[_Ending], store: FeatureStore) -> list[tuple[UserFeatures | None, int]]:
+async def _follow(endings: Sequence[_Ending], store: UserStore) -> list[tuple[UserFeatures | None, int]]:
     """Return for each ending the final receiver (`None` where it was erased) and the time of the last step.
 
     Partitions are independent, so the receiver may have been merged already. The loop terminates because each

@@ -12,10 +12,10 @@ from recsys.index.index import Index
 from recsys.models.manifest import CANARY, AliasMove
 from recsys.observability.throttle import log_throttled
 from recsys.settings import RegistrySettings
-from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import versions_in_service
 from recsys.stores.model_registry.local_copy import hold
+from recsys.stores.notifications import VERSIONS_CHANNEL, Notifications
 
 log = structlog.get_logger()
 REFUSED_FOR = 60.0
@@ -28,9 +28,9 @@ class VersionsInService:
     recomputed in bulk here.
     """
 
-    def __init__(self, settings: RegistrySettings, store: FeatureStore, interval: float) -> None:
+    def __init__(self, settings: RegistrySettings, notifications: Notifications, interval: float) -> None:
         self._settings = settings
-        self._store = store
+        self._notifications = notifications
         self._interval = interval
         self._registry: ModelRegistry | None = None
         self._refused: dict[str, float] = {}
@@ -41,7 +41,7 @@ class VersionsInService:
         """Refresh on every notification, or after the interval, until cancelled."""
         while True:
             try:
-                await self._store.wait_for_notification(VERSIONS_CHANNEL, self._interval)
+                await self._notifications.wait(VERSIONS_CHANNEL, self._interval)
             except StoreUnavailable:
                 await asyncio.sleep(self._interval)
             await self.refresh()

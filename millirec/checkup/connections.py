@@ -9,7 +9,7 @@ from millirec.checkup.finding import Finding, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import RecsysError
 from recsys.settings import TopicBackend
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.stores.topic import open_interaction_topic
 
 MIN_FREE_BYTES = 1 << 30
@@ -20,14 +20,14 @@ ENOUGH = 512
 
 async def feature_store(settings: Settings) -> list[Finding]:
     """Check that the feature store answers."""
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        await store.ping()
+        await stores.ping()
     except RecsysError as error:
         todo = f"Start Redis or Valkey, or set MILLIREC_STORE__URL (timeout {settings.store.timeout} s)."
         return [wrong("feature store", str(error), todo, "degraded")]
     finally:
-        await store.aclose()
+        await stores.aclose()
     return [fine("feature store", "it answers")]
 
 

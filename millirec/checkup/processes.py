@@ -12,10 +12,10 @@ from millirec.checkup.finding import Finding, State, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import RecsysError, StoreUnavailable
 from recsys.models.manifest import LIVE, in_service
-from recsys.stores.feature_store import open_feature_store
-from recsys.stores.heartbeat import REPORT_SECONDS, Instance
+from recsys.stores.heartbeats import REPORT_SECONDS, Instance
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import versions_in_service
+from recsys.stores.online import open_stores
 
 SERVE = "serve"
 GROUPS = ("features", "log")
@@ -42,11 +42,11 @@ async def processes(settings: Settings) -> list[Finding]:
 
 async def look(settings: Settings) -> list[Finding]:
     """Check all running processes once. Raises `StoreUnavailable`, `RegistryUnavailable`."""
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        instances = await store.instances()
+        instances = await stores.heartbeats.instances()
     finally:
-        await store.aclose()
+        await stores.aclose()
     if not instances:
         todo = "Start them: millirec serve, millirec consume"
         return [note("processes", "no replica and no consumer runs on this feature store", todo)]

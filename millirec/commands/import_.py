@@ -69,21 +69,22 @@ def seed_store(settings: Settings) -> None:
     """Write users' recent interactions and all items of the log to the feature store."""
     from ingest.maintenance.rebuild import rebuild_features
     from recsys.stores.event_log import open_interaction_log
-    from recsys.stores.feature_store import open_feature_store
+    from recsys.stores.online import open_stores
 
     async def seed() -> None:
         """Rebuild the features with a progress bar."""
-        store = open_feature_store(settings.store)
+        stores = open_stores(settings.store)
         try:
             with progress_bar() as bar:
                 task = bar.add_task("feature store", total=None)
                 await rebuild_features(
                     open_interaction_log(settings.log),
-                    store,
+                    stores.users,
+                    stores.items,
                     settings.store.history_length,
                     lambda done, total: bar.update(task, completed=done, total=total),
                 )
         finally:
-            await store.aclose()
+            await stores.aclose()
 
     asyncio.run(seed())

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, print_json_lines, progress_bar
 from recsys.errors import RecsysError
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.stores.receipts import ErasureReceipt, open_erasure_receipts
 
 if TYPE_CHECKING:
@@ -98,19 +98,19 @@ def _tidy(settings: Settings) -> "Tidied":
 
     async def run() -> "Tidied":
         """Tidy the log with a progress bar."""
-        store = open_feature_store(settings.store)
+        stores = open_stores(settings.store)
         try:
             with progress_bar() as bar:
                 task = bar.add_task("log", total=None)
                 return await tidied(
                     open_interaction_log(settings.log),
-                    store,
+                    stores.users,
                     open_erasure_receipts(settings.registry),
                     settings.log.retention,
                     lambda stage: bar.update(task, description=stage),
                 )
         finally:
-            await store.aclose()
+            await stores.aclose()
 
     return asyncio.run(run())
 

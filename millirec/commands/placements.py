@@ -14,8 +14,8 @@ from millirec.terminal import console, print_json
 from recsys.errors import InvalidInput, NotFound
 from recsys.messages.wire import invalid_input
 from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
-from recsys.stores.feature_store import PLACEMENTS_CHANNEL
 from recsys.stores.model_registry import open_model_registry
+from recsys.stores.notifications import PLACEMENTS_CHANNEL
 
 app = typer.Typer(help="See and change placements while the service runs.", no_args_is_help=True)
 

@@ -14,7 +14,7 @@ import typer
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.errors import InvalidInput, LogUnavailable
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 
 if TYPE_CHECKING:
     from ingest.maintenance.rebuild import Rebuilt
@@ -65,16 +65,17 @@ async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bo
     from recsys.stores.event_log import open_interaction_log
 
     log = open_interaction_log(settings.log)
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        versions = VersionsInService(settings.registry, store, settings.ingest.refresh)
+        versions = VersionsInService(settings.registry, stores.notifications, settings.ingest.refresh)
         await versions.refresh()
         with progress_bar() as bar:
             task = bar.add_task("users", total=None)
             rebuild = partial(
                 rebuild_features,
                 log,
-                store,
+                stores.users,
+                stores.items,
                 settings.store.history_length,
                 lambda users, total: bar.update(task, completed=users, total=total),
                 indexes=versions.indexes,
@@ -85,9 +86,9 @@ async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bo
                 await _reached(log, done.ahead, settings.ingest.log_wait)
                 bar.update(task, description="users who came meanwhile")
                 done = replace(await rebuild(since=done.watermarks), users=done.users)
-        return done, await rebuild_trends(log, store, 1000 * time()) if trends else []
+        return done, await rebuild_trends(log, stores.trends, 1000 * time()) if trends else []
     finally:
-        await store.aclose()
+        await stores.aclose()
 
 
 async def _reached(log: "InteractionLog", offsets: Mapping[str, int], pause: float) -> None:

@@ -15,9 +15,10 @@ from recsys.errors import NotFound
 from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout
 from recsys.experiments.shadow import report
 from recsys.models.manifest import CANARY, LIVE, SHADOW, AliasMove
-from recsys.stores.feature_store import VERSIONS_CHANNEL, FeatureStore, open_feature_store
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.rollouts import SHADOW_SHARE, advance_canary, start_canary, start_shadow, stop
+from recsys.stores.notifications import VERSIONS_CHANNEL
+from recsys.stores.online import Stores, open_stores
 
 T = TypeVar("T")
 canary = typer.Typer(
@@ -73,7 +74,7 @@ def status(json: Json = False) -> None:
 
     settings = load_settings()
     move, rollout = _running(settings, CANARY)
-    verdict = _with_store(settings, lambda store: judged(store, move, rollout))
+    verdict = _with_stores(settings, lambda stores: judged(stores.outcomes, move, rollout))
     answer: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
     if json:
         print_json(answer)
@@ -129,7 +130,7 @@ def show(json: Json = False) -> None:
     """Show how the shadow's answers compare with those of the live version: items, times, scores."""
     settings = load_settings()
     move, rollout = _running(settings, SHADOW)
-    comparison = report(_with_store(settings, lambda store: store.counters(rollout.experiment)))
+    comparison = report(_with_stores(settings, lambda stores: stores.counters.read(rollout.experiment)))
     if json:
         print_json({"version": move.version, **msgspec.to_builtins(comparison)})
         return
@@ -168,16 +169,16 @@ def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:
     return move, move.rollout
 
 
-def _with_store(settings: Settings, ask: Callable[[FeatureStore], Awaitable[T]]) -> T:
-    async def ask_store() -> T:
-        """Open the store, call `ask` with it, and close it."""
-        store = open_feature_store(settings.store)
+def _with_stores(settings: Settings, ask: Callable[[Stores], Awaitable[T]]) -> T:
+    async def ask_stores() -> T:
+        """Open the stores, call `ask` with them, and close them."""
+        stores = open_stores(settings.store)
         try:
-            return await ask(store)
+            return await ask(stores)
         finally:
-            await store.aclose()
+            await stores.aclose()
 
-    return asyncio.run(ask_store())
+    return asyncio.run(ask_stores())
 
 
 def _shares(text: str) -> list[float]:

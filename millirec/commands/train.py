@@ -13,9 +13,9 @@ from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
 from recsys.models.manifest import CANARY, LIVE
-from recsys.stores.feature_store import VERSIONS_CHANNEL
 from recsys.stores.model_registry import ModelRegistry, aliases
 from recsys.stores.model_registry.rollouts import start_canary
+from recsys.stores.notifications import VERSIONS_CHANNEL
 
 NO_REASON = "training"
 LEASE = "training"

@@ -9,8 +9,8 @@ from millirec.operations import actor_name, notify
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.models.manifest import LIVE, AliasMove
-from recsys.stores.feature_store import VERSIONS_CHANNEL
 from recsys.stores.model_registry import aliases, open_model_registry
+from recsys.stores.notifications import VERSIONS_CHANNEL
 
 Version = Annotated[str, typer.Argument(help="An index version.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]

@@ -12,7 +12,7 @@ from rich.text import Text
 from millirec.settings import Settings
 from millirec.terminal import console
 from recsys.errors import Unavailable
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 
 CUSTOMERS = ("17850", "13047", "12583")
 SHOWN = 5
@@ -60,13 +60,13 @@ def show_customers(url: str, settings: Settings) -> None:
 
 
 async def _bought(settings: Settings, customer: str) -> list[str]:
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        features = (await store.load([customer]))[0]
+        features = (await stores.users.load([customer]))[0]
         last = list(dict.fromkeys(entry.item_id for entry in reversed(features.history)))[:SHOWN]
-        items = await store.get_items(last)
+        items = await stores.items.get(last)
     finally:
-        await store.aclose()
+        await stores.aclose()
     return [item.title if item and item.title else item_id for item_id, item in zip(last, items, strict=True)]
 
 

@@ -13,7 +13,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from recsys.errors import StoreUnavailable
-from recsys.observability.unreadable import note_unreadable
 from recsys.settings import StoreSettings
 
 RETRY_PAUSE = 0.02
@@ -106,6 +105,10 @@ class Exchange:
                 replies[position] = reply
         return checked(replies)
 
+    async def ping(self) -> None:
+        """Check that the server answers. Raises `StoreUnavailable`."""
+        checked(await self.retrying([("PING",)]))
+
     async def aclose(self) -> None:
         """Close every connection of the pool."""
         await self.pool.disconnect()
@@ -141,22 +144,6 @@ async def _reply(connection: Any) -> Any:
         return await connection.read_response()
     except ResponseError as error:
         return error
-
-
-def is_of_another_kind(replies: Sequence[Any]) -> bool:
-    """Whether a key of theirs holds another kind of value than the command is for: nothing that this store wrote."""
-    return any(map(_is_of_another_kind, replies))
-
-
-def sound(replies: Sequence[Any], kind: str, name: str) -> list[Any]:
-    """`checked`, but a key that holds another kind of value counts as an empty one. `kind` is for `note_unreadable`."""
-    for reply in filter(_is_of_another_kind, replies):
-        note_unreadable(kind, name, reply)
-    return checked([[] if _is_of_another_kind(reply) else reply for reply in replies])
-
-
-def _is_of_another_kind(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def checked(replies: Sequence[Any]) -> list[Any]:

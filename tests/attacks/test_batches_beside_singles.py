@@ -14,8 +14,8 @@ from app.main import create_app
 from app.settings import AppSettings
 from loadtests.population import Population, publish, user_id
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import open_feature_store
 from recsys.stores.model_registry import ModelRegistry
+from recsys.stores.online import open_stores
 from tests.app.conftest import client_of
 from tests.attacks.bystanders import bystanders
 from tests.attacks.conftest import KEYS, RIVAL, Report, rivals_environment
@@ -131,8 +131,8 @@ def answered(url: str) -> float:
 
 
 async def save(settings: StoreSettings, population: Population) -> None:
-    store = open_feature_store(settings)
+    stores = open_stores(settings)
     try:
-        await store.save(list(population.features("bench")))
+        await stores.users.save(list(population.features("bench")))
     finally:
-        await store.aclose()
+        await stores.aclose()

@@ -13,8 +13,8 @@ from recsys.experiments.rollout import Outcome
 from recsys.messages.item import Item
 from recsys.recommender.trend import TrendCounts
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.heartbeat import Heartbeat
+from recsys.stores.heartbeats import Heartbeat
+from recsys.stores.online import Stores, open_stores
 
 HOUR = 498_853
 OTHER_KINDS: dict[str, Callable[[Any, str], object]] = {
@@ -28,8 +28,8 @@ OTHER_KINDS: dict[str, Callable[[Any, str], object]] = {
 
 
 @pytest.fixture
-async def store(store_settings: StoreSettings) -> AsyncIterator[FeatureStore]:
-    opened = open_feature_store(store_settings)
+async def stores(store_settings: StoreSettings) -> AsyncIterator[Stores]:
+    opened = open_stores(store_settings)
     yield opened
     await opened.aclose()
 
@@ -49,78 +49,78 @@ def update(item_id: str) -> Item:
     return Item(item_id=item_id, updated_at=datetime.now(UTC), available=False)
 
 
-async def changed(store: FeatureStore, since: int) -> tuple[list[str], int]:
-    found = await store.items_changed(since)
+async def changed(stores: Stores, since: int) -> tuple[list[str], int]:
+    found = await stores.items.changes(since)
     return [item.item_id for item in found.items], found.revision
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 async def test_a_feed_of_another_kind_is_begun_anew_with_the_next_change(
-    store: FeatureStore, damage: Callable[[str, str], None], kind: str
+    stores: Stores, damage: Callable[[str, str], None], kind: str
 ) -> None:
     damage("items:changed", kind)
-    assert (await changed(store, 0))[0] == []
-    assert await store.put_items([update("i1"), update("i2")]) == {}
-    found, revision = await changed(store, 0)
+    assert (await changed(stores, 0))[0] == []
+    assert await stores.items.put([update("i1"), update("i2")]) == {}
+    found, revision = await changed(stores, 0)
     assert found == ["i1", "i2"]
-    assert (await changed(store, revision))[0] == []
+    assert (await changed(stores, revision))[0] == []
 
 
 @pytest.mark.parametrize("score", [inf, -inf, 1e300, 2.0**53, -5.5])
 async def test_a_revision_that_is_none_hides_no_change(
-    store: FeatureStore, store_settings: StoreSettings, score: float
+    stores: Stores, store_settings: StoreSettings, score: float
 ) -> None:
     """Infinity stopped each replica's reader, and gave every later change the same revision."""
-    await store.put_items([update("i1"), update("i2")])
+    await stores.items.put([update("i1"), update("i2")])
     with Redis.from_url(store_settings.url.get_secret_value()) as server:
         server.zadd(f"{store_settings.prefix}items:changed", {"i1": score, b"\xff": 5.0})
-    found, revision = await changed(store, 0)
+    found, revision = await changed(stores, 0)
     assert sorted(found) == ["i1", "i2"]
-    await store.put_items([update("i3")])
-    found, reached = await changed(store, revision)
+    await stores.items.put([update("i3")])
+    found, reached = await changed(stores, revision)
     assert set(found) <= {"i1", "i3"}
     assert "i3" in found
-    assert (await changed(store, reached))[0] == []
+    assert (await changed(stores, reached))[0] == []
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
-async def test_trends_are_counted_on(store: FeatureStore, damage: Callable[[str, str], None], kind: str) -> None:
+async def test_trends_are_counted_on(stores: Stores, damage: Callable[[str, str], None], kind: str) -> None:
     """The features group tried the same batch for ever: nobody's events were learned."""
     damage("trends", kind)
     damage(f"trend:interactions-0:{HOUR}", kind)
-    assert await store.trends([HOUR]) in ({HOUR: {}}, {HOUR: {"i1": 7}})
-    assert await store.count_trends([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})]) == [-1]
-    assert (await store.trends([HOUR]))[HOUR]["i2"] == 5
+    assert await stores.trends.read([HOUR]) in ({HOUR: {}}, {HOUR: {"i1": 7}})
+    assert await stores.trends.count([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})]) == [-1]
+    assert (await stores.trends.read([HOUR]))[HOUR]["i2"] == 5
 
 
-async def test_a_weight_that_is_none_is_left_out(store: FeatureStore, store_settings: StoreSettings) -> None:
-    await store.count_trends([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})])
+async def test_a_weight_that_is_none_is_left_out(stores: Stores, store_settings: StoreSettings) -> None:
+    await stores.trends.count([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})])
     with Redis.from_url(store_settings.url.get_secret_value()) as server:
         server.zadd(f"{store_settings.prefix}trend:interactions-0:{HOUR}", {"i1": inf})
-    assert await store.trends([HOUR]) == {HOUR: {"i2": 5}}
+    assert await stores.trends.read([HOUR]) == {HOUR: {"i2": 5}}
 
 
 @pytest.mark.parametrize("kind", sorted({*OTHER_KINDS} - {"string"}))
-async def test_outcomes_are_noted_on(store: FeatureStore, damage: Callable[[str, str], None], kind: str) -> None:
+async def test_outcomes_are_noted_on(stores: Stores, damage: Callable[[str, str], None], kind: str) -> None:
     """Of a canary; the features group, which notes conversions, would wait for them for ever."""
     outcome = next(iter(Outcome))
     damage(f"outcome:e:{outcome}", kind)
-    assert await store.outcomes("e") == {}
-    await store.record_outcomes("e", {outcome: [0]})
-    assert await store.outcomes("e") == {outcome: b"\x80"}
+    assert await stores.outcomes.read("e") == {}
+    await stores.outcomes.record("e", {outcome: [0]})
+    assert await stores.outcomes.read("e") == {outcome: b"\x80"}
 
 
 @pytest.mark.parametrize("kind", sorted({*OTHER_KINDS} - {"hash"}))
 async def test_heartbeats_and_counters_are_reported_on(
-    store: FeatureStore, damage: Callable[[str, str], None], kind: str
+    stores: Stores, damage: Callable[[str, str], None], kind: str
 ) -> None:
     damage("heartbeats", kind)
     damage("counters:e", kind)
-    assert await store.instances() == []
-    assert await store.counters("e") == {}
-    await store.report(Heartbeat("p", "serve", "live", "first", ("first",)))
-    assert [one.heartbeat.process for one in await store.instances()] == ["p"]
+    assert await stores.heartbeats.instances() == []
+    assert await stores.counters.read("e") == {}
+    await stores.heartbeats.report(Heartbeat("p", "serve", "live", "first", ("first",)))
+    assert [one.heartbeat.process for one in await stores.heartbeats.instances()] == ["p"]
     with pytest.raises(StoreUnavailable):
-        await store.increment("e", {"compared": 1})
-    await store.increment("e", {"compared": 2})
-    assert await store.counters("e") == {"compared": 2}
+        await stores.counters.increment("e", {"compared": 1})
+    await stores.counters.increment("e", {"compared": 2})
+    assert await stores.counters.read("e") == {"compared": 2}

@@ -11,8 +11,8 @@ from redis import Redis
 
 from recsys.messages.interaction import Erasure, Interaction, epoch_ms
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.feature_store.keys import HISTORY, IDENTITY_CHANGES, OFFSETS, PAST, SHOWN
+from recsys.stores.online import Stores, open_stores
+from recsys.stores.users.record import HISTORY, IDENTITY_CHANGES, OFFSETS, PAST, SHOWN
 from recsys.users import (
     HISTORY_LENGTH,
     HistoryEntry,
@@ -42,8 +42,8 @@ RECORDS: dict[str, dict[bytes, bytes]] = {
 
 
 @pytest.fixture
-async def store(store_settings: StoreSettings) -> AsyncIterator[FeatureStore]:
-    opened = open_feature_store(store_settings)
+async def stores(store_settings: StoreSettings) -> AsyncIterator[Stores]:
+    opened = open_stores(store_settings)
     yield opened
     await opened.aclose()
 
@@ -72,14 +72,14 @@ def events(count: int) -> list[PositionedMessage]:
 
 @pytest.mark.parametrize("record", RECORDS)
 async def test_later_events_are_learned_whatever_is_damaged(
-    store: FeatureStore, store_settings: StoreSettings, record: str
+    stores: Stores, store_settings: StoreSettings, record: str
 ) -> None:
     """A number that numpy has no room for ended the consumer each time it came by: nobody's events were learned."""
     damage(store_settings, RECORDS[record])
     for end in (1, HISTORY_LENGTH + 50, 3 * HISTORY_LENGTH):
-        (loaded,) = await store.load(["ann"])
-        assert await store.save([apply(loaded, events(end))]) == [True]
-    (features,) = await store.read(["ann"])
+        (loaded,) = await stores.users.load(["ann"])
+        assert await stores.users.save([apply(loaded, events(end))]) == [True]
+    (features,) = await stores.users.read(["ann"])
     assert [entry.item_id for entry in features.history[-2:]] == ["i38", "i39"]
 
 
@@ -101,22 +101,22 @@ async def test_no_route_fails_for_it(client: httpx.AsyncClient, store_settings: 
 
 
 async def test_who_was_erased_stays_so_when_the_rest_of_the_record_is_damaged(
-    store: FeatureStore, store_settings: StoreSettings
+    stores: Stores, store_settings: StoreSettings
 ) -> None:
     """The next event replaced the record whole, and what a merge brought late from before the erasure came back."""
     erasure = Erasure(event_id="x", user_id="ann", occurred_at=ERASED_AT)
     erased = apply(UserFeatures("ann"), [PositionedMessage("interactions-0", 0, erasure)])
-    assert await store.save([erased]) == [True]
+    assert await stores.users.save([erased]) == [True]
     damage(store_settings, {HISTORY: b"\xc1", PAST: b"x"})
 
-    (loaded,) = await store.load(["ann"])
-    assert await store.save([apply(loaded, events(2))]) == [True]
-    (features,) = await store.load(["ann"])
+    (loaded,) = await stores.users.load(["ann"])
+    assert await stores.users.save([apply(loaded, events(2))]) == [True]
+    (features,) = await stores.users.load(["ann"])
     assert features.identity_changes == (IdentityChange(epoch_ms(ERASED_AT)),)
     assert left_since(features, epoch_ms(ERASED_AT) - 1000) == features.identity_changes[0]
 
 
-async def test_each_part_that_can_be_read_is_kept(store: FeatureStore, store_settings: StoreSettings) -> None:
+async def test_each_part_that_can_be_read_is_kept(stores: Stores, store_settings: StoreSettings) -> None:
     whole = UserFeatures(
         "ann",
         history=(HistoryEntry(5, 1, "i1", "view"),),
@@ -133,11 +133,11 @@ async def test_each_part_that_can_be_read_is_kept(store: FeatureStore, store_set
         PAST: "dedup_window",
     }
     for field, name in names.items():
-        (before,) = await store.load(["ann"])
-        assert await store.save([UserFeatures("ann", **_parts(whole), revision=before.revision)]) == [True]
+        (before,) = await stores.users.load(["ann"])
+        assert await stores.users.save([UserFeatures("ann", **_parts(whole), revision=before.revision)]) == [True]
         with Redis.from_url(store_settings.url.get_secret_value()) as server:
             server.hset(f"{store_settings.prefix}user:ann", field, b"\xc1")
-        (features,) = await store.load(["ann"])
+        (features,) = await stores.users.load(["ann"])
         lost = {name, "offsets"} if name == "history" else {name}
         for part, value in _parts(whole).items():
             assert (getattr(features, part) == value) is (part not in lost), (name, part)

@@ -27,14 +27,13 @@ from recsys.recommender.trend import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.feature_store import open_feature_store
-from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.stores.online import memory_stores, open_stores
 from recsys.users import PositionedMessage
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 from tests.ingest.maintenance.test_rebuild_equality import records_in
 from tests.ingest.running import Ingest
-from tests.ingest.stream.test_user_merge import MEMORY, append_to, batch_of, group_on
+from tests.ingest.stream.test_user_merge import append_to, batch_of, group_on
 from training.recommender import dataset
 from training.settings import TrainSettings
 
@@ -84,8 +83,8 @@ async def post(client: httpx.AsyncClient, *events: dict[str, Any], **headers: st
 async def test_an_event_sent_again_after_midnight_counts_once_everywhere(
     client: httpx.AsyncClient, ingest: Ingest, wait_until: WaitUntil
 ) -> None:
-    log, store = open_interaction_log(ingest.log), open_feature_store(ingest.store)
-    rebuilt = MemoryFeatureStore(MEMORY)
+    log, stores = open_interaction_log(ingest.log), open_stores(ingest.store)
+    rebuilt = memory_stores()
     tries = [MIDNIGHT - timedelta(seconds=1), MIDNIGHT, MIDNIGHT - timedelta(days=40)]
     async with ingest.consuming():
         for at in tries:
@@ -93,7 +92,7 @@ async def test_an_event_sent_again_after_midnight_counts_once_everywhere(
         await post(client, {**VIEW, "event_id": "last", "user_id": "bob", "item_id": "desk"})
 
         async def arrived() -> bool:
-            known = (await store.load(["bob"]))[0].history
+            known = (await stores.users.load(["bob"]))[0].history
             return bool(known) and log.events().collect().height == 4
 
         await wait_until(arrived, 30)
@@ -103,15 +102,15 @@ async def test_an_event_sent_again_after_midnight_counts_once_everywhere(
     now_ms = NOW.timestamp() * 1000
     last = hour_of(now_ms) + 1
     hours = range(last - 48, last + 1)
-    (ada,) = await store.load(["ada"])
+    (ada,) = await stores.users.load(["ada"])
     assert [entry.event for entry in ada.history] == [event_key("order-1")]
-    counted = sum(weights.get("lamp", 0) for weights in (await store.trends(hours)).values())
-    await rebuild_features(log, rebuilt, 100)
-    assert await records_in(rebuilt, ["ada"]) == await records_in(store, ["ada"])
-    await rebuild_trends(log, rebuilt, now_ms)
-    again = sum(weights.get("lamp", 0) for weights in (await rebuilt.trends(hours)).values())
+    counted = sum(weights.get("lamp", 0) for weights in (await stores.trends.read(hours)).values())
+    await rebuild_features(log, rebuilt.users, rebuilt.items, 100)
+    assert await records_in(rebuilt, ["ada"]) == await records_in(stores, ["ada"])
+    await rebuild_trends(log, rebuilt.trends, now_ms)
+    again = sum(weights.get("lamp", 0) for weights in (await rebuilt.trends.read(hours)).values())
     assert counted == again > 0
-    await store.aclose()
+    await stores.aclose()
 
 
 @st.composite
@@ -131,13 +130,13 @@ def test_records_made_of_the_log_are_those_of_the_stream_whatever_times_repeats_
     batches: list[list[PositionedMessage]],
 ) -> None:
     async def same() -> None:
-        live, log = MemoryFeatureStore(MEMORY), MemoryInteractionLog()
+        live, log = memory_stores(), MemoryInteractionLog()
         append_to(log, batches)
         for batch in batches:
             await group_on(live).apply(batch_of(batch))
         for _ in range(2):
-            made = MemoryFeatureStore(MEMORY)
-            await rebuild_features(log, made, 100)
+            made = memory_stores()
+            await rebuild_features(log, made.users, made.items, 100)
             assert await records_in(made, ["ada", "bob"]) == await records_in(live, ["ada", "bob"])
             log.purge(log.purge_plan())
 
@@ -261,7 +260,7 @@ async def test_a_503_has_receipts_too(ingest: Ingest) -> None:
 async def test_an_item_sent_again_with_its_time_does_not_undo_what_came_in_between(
     client: httpx.AsyncClient, ingest: Ingest, wait_until: WaitUntil
 ) -> None:
-    store = open_feature_store(ingest.store)
+    stores = open_stores(ingest.store)
     hidden = {"item_id": "lamp", "available": False, "updated_at": (NOW - timedelta(seconds=2)).isoformat()}
     shown = {"item_id": "lamp", "available": True, "updated_at": (NOW - timedelta(seconds=1)).isoformat()}
     async with ingest.consuming("log"):
@@ -271,4 +270,4 @@ async def test_an_item_sent_again_with_its_time_does_not_undo_what_came_in_betwe
         await wait_until(lambda: "last" in [one.item_id for one in log.items()], 30)
     (lamp,) = [one for one in log.items() if one.item_id == "lamp"]
     assert lamp == Item(item_id="lamp", updated_at=NOW - timedelta(seconds=1), available=True)
-    await store.aclose()
+    await stores.aclose()

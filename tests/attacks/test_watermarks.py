@@ -27,7 +27,7 @@ from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicB
 from recsys.stores.dead_letters.memory import MemoryDeadLetters
 from recsys.stores.event_log import interaction_rows, open_interaction_log
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.stores.topic import Outgoing
 from recsys.stores.topic.memory import MemoryTopic
 from recsys.users import PositionedMessage
@@ -146,16 +146,16 @@ async def test_under_another_name_the_topic_begins_anew(flushed: Ingest, wait_un
 
 
 async def test_trends_go_on_after_a_flush_although_this_process_remembers_more(flushed: Ingest) -> None:
-    store = open_feature_store(flushed.store)
-    counter, now_ms = TrendCounter(store), time() * 1000
+    stores = open_stores(flushed.store)
+    counter, now_ms = TrendCounter(stores.trends), time() * 1000
     await counter.count([PositionedMessage(PARTITION, 1000, viewed(0))], {PARTITION: 1000}, now_ms)
     assert await counter.look_up([PARTITION]) == {PARTITION: 1000}
     await empty(flushed)
     assert await counter.look_up([PARTITION]) == {PARTITION: -1}
     await counter.count([PositionedMessage(PARTITION, 7, viewed(1))], {PARTITION: 7}, now_ms)
     assert await counter.look_up([PARTITION]) == {PARTITION: 7}
-    assert [*(await store.trends([hour_of(now_ms)])).values()] == [{"i1": UNITS["view"]}]
-    await store.aclose()
+    assert [*(await stores.trends.read([hour_of(now_ms)])).values()] == [{"i1": UNITS["view"]}]
+    await stores.aclose()
 
 
 async def test_a_topic_made_anew_is_named_once_and_again_when_it_has_come_past_its_watermark() -> None:

@@ -10,7 +10,7 @@ from recsys.messages.interaction import Interaction, event_key
 from recsys.recommender.trend import HOUR_MS
 from recsys.settings import LogSettings
 from recsys.stores.event_log import open_interaction_log
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.users import PositionedMessage, UserFeatures
 from tests.chaos.invariants import Trends, folded
 from tests.chaos.world import World
@@ -50,25 +50,25 @@ def read_by_all(world: World) -> list[str]:
 
 async def settled(world: World) -> FinalState:
     rows = positioned(world.folder / "log")
-    store = open_feature_store(world.settings)
+    stores = open_stores(world.settings)
     try:
         user_ids = sorted({row.message.user_id for row in rows})
-        users = await store.load(user_ids)
+        users = await stores.users.load(user_ids)
         times = [row.message.occurred_at.timestamp() * 1000 for row in rows]
         hours = range(int(min(times, default=0) // HOUR_MS), int(max(times, default=0) // HOUR_MS) + 1)
-        trends = {hour: weights for hour, weights in (await store.trends(list(hours))).items() if weights}
+        trends = {hour: weights for hour, weights in (await stores.trends.read(list(hours))).items() if weights}
     finally:
-        await store.aclose()
+        await stores.aclose()
     return FinalState(rows, read_by_all(world), users, trends, lives(world))
 
 
 async def remembered(world: World, user_id: str, event_id: str) -> bool:
     """Whether the event stands in the user's record."""
-    store = open_feature_store(world.settings)
+    stores = open_stores(world.settings)
     try:
-        (user,) = await store.load([user_id])
+        (user,) = await stores.users.load([user_id])
     finally:
-        await store.aclose()
+        await stores.aclose()
     return event_key(event_id) in {entry.event for entry in (*user.history, *user.shown)}
 
 
@@ -80,12 +80,12 @@ def written(world: World, user_id: str) -> set[str]:
 
 async def caught_up(world: World) -> bool:
     """Whether the features are as far as the log, user by user and partition by partition."""
-    store = open_feature_store(world.settings)
+    stores = open_stores(world.settings)
     try:
         wanted = folded(positioned(world.folder / "log"), 1)
-        stored = await store.load(list(wanted))
+        stored = await stores.users.load(list(wanted))
     finally:
-        await store.aclose()
+        await stores.aclose()
     return all(one.offsets == wanted[one.user_id].offsets for one in stored)
 
 

@@ -1,4 +1,4 @@
-"""The feature store and the model registry on every backend, and their servers for looking behind the seams."""
+"""The online stores and the model registry on every backend, and their servers for looking behind the protocols."""
 
 import subprocess
 import sys
@@ -12,35 +12,34 @@ from redis.asyncio import Redis
 
 from recsys.models.manifest import Manifest
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.feature_store.redis import RedisFeatureStore
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
+from recsys.stores.online import Stores, open_stores
 from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of, write_files
 from tests.environment.deployment import free_port
 from tests.environment.waiting import wait_until_sync
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[FeatureStore]:
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     redis = request.param == "redis"
     settings = request.getfixturevalue("store_settings") if redis else StoreSettings(backend="memory")
-    opened = open_feature_store(settings)
+    opened = open_stores(settings)
     yield opened
     await opened.aclose()
 
 
 @pytest.fixture
-async def redis_store(store_settings: StoreSettings) -> AsyncIterator[RedisFeatureStore]:
-    opened = RedisFeatureStore(store_settings)
+async def redis_stores(store_settings: StoreSettings) -> AsyncIterator[Stores]:
+    opened = open_stores(store_settings)
     yield opened
     await opened.aclose()
 
 
 @pytest.fixture
 async def server(store_settings: StoreSettings) -> AsyncIterator["Redis"]:
-    """The store's server, for looking behind the seam."""
+    """The store's server, for looking behind the protocols."""
     async with Redis.from_url(store_settings.url.get_secret_value()) as client:
         yield client
 

@@ -25,8 +25,7 @@ from recsys.settings import StoreSettings
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.event_log.delta import DeltaInteractionLog
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.stores.online import Stores, open_stores
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FULL = {f"p{n}": float(n) for n in range(MAX_PROPERTIES)}
@@ -77,13 +76,13 @@ def test_a_store_has_the_fold_of_the_updates_it_accepted(
     items, refused = fold(updates)
 
     async def put() -> None:
-        store = open_feature_store(any_store.model_copy(update={"prefix": f"test-{token_hex(6)}:"}))
-        first = await store.put_items(updates[:cut])
-        rest = await store.put_items(updates[cut:])
+        stores = open_stores(any_store.model_copy(update={"prefix": f"test-{token_hex(6)}:"}))
+        first = await stores.items.put(updates[:cut])
+        rest = await stores.items.put(updates[cut:])
         assert {*first, *(cut + place for place in rest)} == refused
         assert {error.field for error in (*first.values(), *rest.values())} <= {"properties"}
-        stored = await store.get_items(sorted(items))
-        await store.aclose()
+        stored = await stores.items.get(sorted(items))
+        await stores.aclose()
         assert stored == [items[item_id] for item_id in sorted(items)]
 
     asyncio.run(put())
@@ -150,44 +149,47 @@ def test_an_artefact_gives_back_every_item_it_was_made_of(
     assert [msgspec.json.decode(raw, type=Item) for raw in raws] == items
 
 
-async def test_an_update_without_room_is_refused_whole_and_the_rest_is_kept(store: FeatureStore) -> None:
-    await store.put_items([update(0, available=False, title="Lamp", properties=FULL)])
-    refused = await store.put_items([update(1, price=1.0, properties={"more": True}), update(2, price=2.0)])
+async def test_an_update_without_room_is_refused_whole_and_the_rest_is_kept(stores: Stores) -> None:
+    await stores.items.put([update(0, available=False, title="Lamp", properties=FULL)])
+    refused = await stores.items.put([update(1, price=1.0, properties={"more": True}), update(2, price=2.0)])
     assert refused.keys() == {0}
     assert "65" in refused[0].reason
-    assert await store.get_items(["a"]) == [update(2, available=False, title="Lamp", price=2.0, properties=FULL)]
+    assert await stores.items.get(["a"]) == [update(2, available=False, title="Lamp", price=2.0, properties=FULL)]
 
 
 async def test_a_damaged_entry_is_hidden_until_somebody_says_otherwise(
-    redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
+    redis_stores: Stores, server: "Redis", store_settings: StoreSettings
 ) -> None:
-    await redis_store.put_items([update(0, available=False, title="Lamp"), update(0, "b")])
+    await redis_stores.items.put([update(0, available=False, title="Lamp"), update(0, "b")])
     await server.set(f"{store_settings.prefix}item:a", b'{"kind":"item","item_')
-    assert await redis_store.put_items([update(1, price=2.0)]) == {}
+    assert await redis_stores.items.put([update(1, price=2.0)]) == {}
     for _ in range(2):
-        (found,) = await redis_store.get_items(["a"])
+        (found,) = await redis_stores.items.get(["a"])
         assert found is not None
         assert (found.available, found.price) == (False, None)
-    assert {one.item_id: one.available for one in (await redis_store.items_changed(0)).items} == {"a": False, "b": None}
-    await redis_store.put_items([update(2, price=3.0), update(3, available=True, title="New"), update(4, price=4.0)])
-    assert await redis_store.get_items(["a"]) == [update(4, available=True, title="New", price=4.0)]
+    assert {one.item_id: one.available for one in (await redis_stores.items.changes(0)).items} == {
+        "a": False,
+        "b": None,
+    }
+    await redis_stores.items.put([update(2, price=3.0), update(3, available=True, title="New"), update(4, price=4.0)])
+    assert await redis_stores.items.get(["a"]) == [update(4, available=True, title="New", price=4.0)]
 
 
 async def test_a_whole_item_takes_the_place_of_a_damaged_entry(
-    redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
+    redis_stores: Stores, server: "Redis", store_settings: StoreSettings
 ) -> None:
     await server.set(f"{store_settings.prefix}item:a", b"\xff")
-    await redis_store.put_items([update(1, price=2.0)], whole=True)
-    assert await redis_store.get_items(["a"]) == [update(1, price=2.0)]
+    await redis_stores.items.put([update(1, price=2.0)], whole=True)
+    assert await redis_stores.items.get(["a"]) == [update(1, price=2.0)]
 
 
 async def test_an_entry_of_wider_bounds_stays_hidden_and_keeps_its_properties(
-    redis_store: RedisFeatureStore, server: "Redis", store_settings: StoreSettings
+    redis_stores: Stores, server: "Redis", store_settings: StoreSettings
 ) -> None:
     wide = msgspec.json.encode(update(0, available=False, title="Lamp", properties={**FULL, "more": 1.0}))
     await server.set(f"{store_settings.prefix}item:a", wide)
-    await redis_store.put_items([update(1, price=2.0)])
-    (found,) = await redis_store.get_items(["a"])
+    await redis_stores.items.put([update(1, price=2.0)])
+    (found,) = await redis_stores.items.get(["a"])
     assert found == update(1, available=False, title="Lamp", price=2.0, properties=FULL)
 
 

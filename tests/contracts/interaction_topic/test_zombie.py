@@ -14,7 +14,7 @@ from recsys.messages import wire
 from recsys.messages.interaction import Interaction
 from recsys.settings import LogSettings
 from recsys.stores.event_log import open_interaction_log
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.stores.topic import Outgoing
 from tests.chaos.invariants import folded, trending
 from tests.chaos.settled import positioned
@@ -79,19 +79,19 @@ async def test_a_zombie_writes_nothing_over_its_successor(bench: Bench, tmp_path
     log = open_interaction_log(LogSettings(path=str(tmp_path)))
     users = [f"user-{number}" for number in range(USERS)]
     await put(topic, events(100))
-    async with aclosing(open_feature_store(bench.store)) as store:
+    async with aclosing(open_stores(bench.store)) as stores:
         async with sleeper(bench, tmp_path, 60) as process:
             assert await says(process, b"read")
             process.send_signal(signal.SIGSTOP)
             await put(topic, events(50, start=100))
             async with topic.consumer("features") as heir:
-                await zombie.apply(heir, await take_all(heir, 150), store, tmp_path)
-                before, version = await store.load(users), log.version()
+                await zombie.apply(heir, await take_all(heir, 150), stores, tmp_path)
+                before, version = await stores.users.load(users), log.version()
                 assert process.stdin
                 process.stdin.write(b"go\n")
                 process.send_signal(signal.SIGCONT)
                 assert await says(process, b"written")
-            assert await store.load(users) == before
+            assert await stores.users.load(users) == before
             assert log.version() == version
         rows = positioned(tmp_path)
         wanted = folded(rows, 200)
@@ -99,4 +99,4 @@ async def test_a_zombie_writes_nothing_over_its_successor(bench: Bench, tmp_path
         assert [(one.history, one.offsets) for one in before] == [
             (wanted[one].history, wanted[one].offsets) for one in users
         ]
-        assert await store.trends(list(trending(rows))) == trending(rows)
+        assert await stores.trends.read(list(trending(rows))) == trending(rows)

@@ -1,18 +1,11 @@
-"""Rollouts in the registry and what came of them in the feature store, on every backend."""
+"""Rollouts in the registry, on every backend."""
 
 from typing import TypedDict
 
-import numpy as np
 import pytest
-from redis.asyncio import Redis
 
 from recsys.errors import Conflict, InvalidInput, NotFound
-from recsys.experiments.rollout import UNITS, Outcome
 from recsys.models.manifest import CANARY, SHADOW
-from recsys.settings import StoreSettings
-from recsys.stores.feature_store import FeatureStore
-from recsys.stores.feature_store.protocol import OUTCOME_TTL
-from recsys.stores.feature_store.redis import RedisFeatureStore
 from recsys.stores.model_registry.aliases import promote, versions_in_service
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop
@@ -35,39 +28,6 @@ def two(registry: ObjectStoreModelRegistry, publish: Publish) -> ObjectStoreMode
     publish(registry, "v2", 1, FILES)
     promote(registry, "v1", **WHO)
     return registry
-
-
-def units_of(bitmap: bytes) -> list[int]:
-    return np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8))).tolist()
-
-
-async def test_marks_are_kept_once_per_unit_and_outcome(store: FeatureStore) -> None:
-    many = range(0, UNITS, UNITS // 2500)
-    await store.record_outcomes("e1", {Outcome.EXPOSED: many, Outcome.SLOW: [UNITS - 1]})
-    await store.record_outcomes("e1", {Outcome.EXPOSED: [0, 3], Outcome.FAILED: []})
-    found = await store.outcomes("e1")
-    assert units_of(found[Outcome.EXPOSED]) == sorted({*many, 3})
-    assert units_of(found[Outcome.SLOW]) == [UNITS - 1]
-    assert not any(found.get(Outcome.CONVERTED, b""))
-    assert await store.outcomes("e2") == {}
-
-
-async def test_tallies_add_up_under_their_name(store: FeatureStore) -> None:
-    await store.increment("shadow", {"compared": 2, "ms:5": 1})
-    await store.increment("shadow", {"compared": 3})
-    assert await store.counters("shadow") == {"compared": 5, "ms:5": 1}
-    assert await store.counters("nobody's") == {}
-
-
-async def test_outcomes_and_tallies_expire(
-    redis_store: RedisFeatureStore, store_settings: StoreSettings, server: Redis
-) -> None:
-    await redis_store.record_outcomes("e1", {Outcome.EXPOSED: [1]})
-    await redis_store.increment("shadow", {"compared": 1})
-    keys = await server.keys(f"{store_settings.prefix}*")
-    assert len(keys) == 2
-    for key in keys:
-        assert OUTCOME_TTL - 60 < await server.ttl(key) <= OUTCOME_TTL
 
 
 def test_a_canary_goes_through_its_steps_and_ends_as_the_live_version(two: ObjectStoreModelRegistry) -> None:

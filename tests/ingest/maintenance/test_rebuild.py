@@ -10,10 +10,10 @@ from ingest.maintenance.rebuild import rebuild_features
 from recsys.errors import Conflict
 from recsys.messages.interaction import Erasure, Interaction
 from recsys.messages.item import Item
-from recsys.settings import StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.stores.online import Stores, memory_stores
+from recsys.stores.users.memory import MemoryUserStore
 from recsys.users import PositionedMessage, UserFeatures, apply
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,43 +36,43 @@ def log_of(records: Sequence[PositionedMessage]) -> InteractionLog:
     return log
 
 
-def empty_store() -> MemoryFeatureStore:
-    return MemoryFeatureStore(StoreSettings(backend="memory"))
+def empty_store() -> Stores:
+    return memory_stores()
 
 
 async def test_an_empty_store_learns_users_and_items() -> None:
     records = [bought(offset, f"user-{offset % 3}") for offset in range(1500)]
     log = log_of(records)
     log.append_items([Item(item_id="a", updated_at=START, title="Lamp")])
-    store, told = empty_store(), list[tuple[int, int]]()
-    await rebuild_features(log, store, 50, lambda done, total: told.append((done, total)))
-    [one] = await store.load(["user-1"])
+    stores, told = empty_store(), list[tuple[int, int]]()
+    await rebuild_features(log, stores.users, stores.items, 50, lambda done, total: told.append((done, total)))
+    [one] = await stores.users.load(["user-1"])
     mine = [record for record in records if record.message.user_id == "user-1"]
     assert one == replace(apply(UserFeatures("user-1"), mine, 50), revision=1)
-    assert [item and item.title for item in await store.get_items(["a"])] == ["Lamp"]
+    assert [item and item.title for item in await stores.items.get(["a"])] == ["Lamp"]
     assert told == [(3, 3)]
 
 
 async def test_more_users_than_fit_one_round_all_arrive() -> None:
-    log, store = log_of([bought(offset, f"user-{offset}") for offset in range(1203)]), empty_store()
-    await rebuild_features(log, store)
-    assert all(features.history for features in await store.read([f"user-{n}" for n in range(1203)]))
+    log, stores = log_of([bought(offset, f"user-{offset}") for offset in range(1203)]), empty_store()
+    await rebuild_features(log, stores.users, stores.items)
+    assert all(features.history for features in await stores.users.read([f"user-{n}" for n in range(1203)]))
 
 
 async def test_rebuilding_twice_writes_nothing_more() -> None:
-    log, store = log_of([bought(offset, "ada") for offset in range(5)]), empty_store()
-    await rebuild_features(log, store)
-    await rebuild_features(log, store)
-    assert [features.revision for features in await store.load(["ada"])] == [1]
+    log, stores = log_of([bought(offset, "ada") for offset in range(5)]), empty_store()
+    await rebuild_features(log, stores.users, stores.items)
+    await rebuild_features(log, stores.users, stores.items)
+    assert [features.revision for features in await stores.users.load(["ada"])] == [1]
 
 
 async def test_what_consumers_applied_and_the_log_imported_meet() -> None:
     live = [bought(offset, "ada", minute=100 + offset) for offset in range(3)]
     imported = [bought(offset, "ada", "import:x") for offset in range(3)]
-    store = empty_store()
-    await store.save([apply(UserFeatures("ada"), live)])
-    await rebuild_features(log_of([*imported, *live[:2]]), store)
-    [ada] = await store.load(["ada"])
+    stores = empty_store()
+    await stores.users.save([apply(UserFeatures("ada"), live)])
+    await rebuild_features(log_of([*imported, *live[:2]]), stores.users, stores.items)
+    [ada] = await stores.users.load(["ada"])
     assert [entry.item_id for entry in ada.history] == ["item-0", "item-1", "item-2"] * 2
     assert ada.offsets == {"p-0": 2}
 
@@ -80,10 +80,10 @@ async def test_what_consumers_applied_and_the_log_imported_meet() -> None:
 async def test_a_log_that_lags_does_not_bring_back_what_was_erased() -> None:
     records = [bought(offset, "ada") for offset in range(3)]
     erasure = PositionedMessage("p-0", 3, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
-    store = empty_store()
-    await store.save([apply(UserFeatures("ada"), [*records, erasure])])
-    await rebuild_features(log_of(records), store)
-    [ada] = await store.load(["ada"])
+    stores = empty_store()
+    await stores.users.save([apply(UserFeatures("ada"), [*records, erasure])])
+    await rebuild_features(log_of(records), stores.users, stores.items)
+    [ada] = await stores.users.load(["ada"])
     assert ada.history == ()
 
 
@@ -91,15 +91,15 @@ async def test_an_import_does_not_come_back_after_an_erasure_that_the_log_has_ye
     imported = [bought(offset, "ada", "import:x") for offset in range(3)]
     erasure = PositionedMessage("p-0", 0, Erasure(event_id="x", user_id="ada", occurred_at=START + timedelta(hours=1)))
     later = bought(7, "ada", "import:x", minute=90)
-    store = empty_store()
-    await rebuild_features(log_of(imported), store)
-    await store.save([apply(features, [erasure]) for features in await store.load(["ada"])])
-    await rebuild_features(log_of([*imported, later]), store)
-    [ada] = await store.load(["ada"])
+    stores = empty_store()
+    await rebuild_features(log_of(imported), stores.users, stores.items)
+    await stores.users.save([apply(features, [erasure]) for features in await stores.users.load(["ada"])])
+    await rebuild_features(log_of([*imported, later]), stores.users, stores.items)
+    [ada] = await stores.users.load(["ada"])
     assert [entry.item_id for entry in ada.history] == ["item-7"]
 
 
-class OvertakingStore(MemoryFeatureStore):
+class OvertakingStore(MemoryUserStore):
     """Another writer is faster, `times` times."""
 
     times = 0
@@ -114,16 +114,16 @@ class OvertakingStore(MemoryFeatureStore):
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_user_who_changes_meanwhile_is_joined_again(times: int) -> None:
-    store = OvertakingStore(StoreSettings(backend="memory"))
-    store.times = times
-    await rebuild_features(log_of([bought(0, "ada"), bought(1, "bob")]), store)
-    ada, bob = await store.load(["ada", "bob"])
+    users = OvertakingStore()
+    users.times = times
+    await rebuild_features(log_of([bought(0, "ada"), bought(1, "bob")]), users, memory_stores().items)
+    ada, bob = await users.load(["ada", "bob"])
     assert "item-0" in {entry.item_id for entry in ada.history}
     assert len(bob.history) == 1
 
 
 async def test_a_user_who_never_holds_still_is_given_up_loudly() -> None:
-    store = OvertakingStore(StoreSettings(backend="memory"))
-    store.times = 1000
+    users = OvertakingStore()
+    users.times = 1000
     with pytest.raises(Conflict, match="do it again"):
-        await rebuild_features(log_of([bought(0, "ada")]), store)
+        await rebuild_features(log_of([bought(0, "ada")]), users, memory_stores().items)

@@ -20,14 +20,12 @@ from recsys.messages.item import Item
 from recsys.recommender.trend import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
-from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.feature_store.memory import MemoryFeatureStore
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import Stores, memory_stores, open_stores
 from recsys.users import PositionedMessage, UserFeatures
 from tests.environment.versions import publish_small_version
 from tests.ingest.stream.test_user_merge import (
-    MEMORY,
     USERS,
     Record,
     append_to,
@@ -44,9 +42,9 @@ NOW = datetime.now(UTC)
 SHOPPERS = ["ada", "bob", "carl", "eve"]
 
 
-async def records_in(store: FeatureStore, users: Sequence[str] = USERS) -> list[UserFeatures]:
+async def records_in(stores: Stores, users: Sequence[str] = USERS) -> list[UserFeatures]:
     """All but how often each was written, and its vectors."""
-    return [replace(one, revision=0, embeddings={}) for one in await store.load(list(users))]
+    return [replace(one, revision=0, embeddings={}) for one in await stores.users.load(list(users))]
 
 
 @given(deliveries())
@@ -54,12 +52,12 @@ def test_a_record_made_of_the_log_equals_the_one_the_stream_made_tidied_or_not(g
     _, batches = given
 
     async def same() -> None:
-        live, log = MemoryFeatureStore(MEMORY), log_of(batches)
+        live, log = memory_stores(), log_of(batches)
         for batch in batches:
             await group_on(live).apply(batch_of(batch))
         for _ in range(2):
-            made = MemoryFeatureStore(MEMORY)
-            await rebuild_features(log, made, 100)
+            made = memory_stores()
+            await rebuild_features(log, made.users, made.items, 100)
             assert await records_in(made) == await records_in(live)
             log.purge(log.purge_plan())
 
@@ -73,17 +71,17 @@ def test_a_store_that_was_lost_is_made_good_while_consumers_go_on(
     records, batches = given
 
     async def mended() -> None:
-        live, log = MemoryFeatureStore(MEMORY), log_of(batches[: lost + logged])
+        live, log = memory_stores(), log_of(batches[: lost + logged])
         for batch in batches[lost : lost + before]:
             await group_on(live).apply(batch_of(batch))
         if tidied:
             log.purge(log.purge_plan())
-        done = await rebuild_features(log, live, 100, anew=anew)
+        done = await rebuild_features(log, live.users, live.items, 100, anew=anew)
         for batch in batches[lost + before :]:
             await group_on(live).apply(batch_of(batch))
         if done.ahead:
             append_to(log, batches[lost + logged :])
-            await rebuild_features(log, live, 100, since=done.watermarks)
+            await rebuild_features(log, live.users, live.items, 100, since=done.watermarks)
         assert await histories(live) == expected(records)
 
     asyncio.run(mended())
@@ -111,12 +109,9 @@ def history_of_a_shop() -> list[list[PositionedMessage]]:
 
 
 async def applied(
-    store: FeatureStore,
-    log: InteractionLog,
-    batches: Sequence[Sequence[PositionedMessage]],
-    versions: VersionsInService,
+    stores: Stores, log: InteractionLog, batches: Sequence[Sequence[PositionedMessage]], versions: VersionsInService
 ) -> None:
-    group = FeaturesGroup(store, versions, 20)
+    group = FeaturesGroup(stores, versions, 20)
     for batch in map(batch_of, batches):
         await group.apply(batch)
         log.merge(batch.merges)
@@ -136,28 +131,28 @@ async def test_on_servers_too_histories_windows_offsets_identity_changes_embeddi
     publish_small_version(open_model_registry(registry), tmp_path / "built", "first", seed=1)
     promote(open_model_registry(registry), "first", actor="test", reason="start")
     live, made = (
-        open_feature_store(store_settings.model_copy(update={"prefix": store_settings.prefix + name}))
+        open_stores(store_settings.model_copy(update={"prefix": store_settings.prefix + name}))
         for name in ("live:", "made:")
     )
-    versions = VersionsInService(registry, live, 60)
+    versions = VersionsInService(registry, live.notifications, 60)
     await versions.refresh()
     await applied(live, log, history_of_a_shop(), versions)
     log.append_items([Item(item_id="lamp", updated_at=NOW, title="Lamp")])
-    await rebuild_features(log, made, 20, indexes=versions.indexes)
-    await rebuild_trends(log, made, NOW.timestamp() * 1000)
+    await rebuild_features(log, made.users, made.items, 20, indexes=versions.indexes)
+    await rebuild_trends(log, made.trends, NOW.timestamp() * 1000)
     assert await records_in(made, SHOPPERS) == await records_in(live, SHOPPERS)
     embedded = set()
-    for one, other in zip(await made.load(SHOPPERS), await live.load(SHOPPERS), strict=True):
+    for one, other in zip(await made.users.load(SHOPPERS), await live.users.load(SHOPPERS), strict=True):
         assert one.embeddings.keys() == other.embeddings.keys()
         for version, vector in one.embeddings.items():
             embedded.add(one.user_id)
             np.testing.assert_allclose(vector, other.embeddings[version], atol=1e-5)
     assert embedded == {"ada", "carl", "eve"}
     hours = [hour_of(NOW.timestamp() * 1000) - back for back in range(40)]
-    counted = await live.trends(hours)
+    counted = await live.trends.read(hours)
     assert any(counted.values())
-    assert await made.trends(hours) == counted
-    assert [item and item.title for item in await made.get_items(["lamp"])] == ["Lamp"]
+    assert await made.trends.read(hours) == counted
+    assert [item and item.title for item in await made.items.get(["lamp"])] == ["Lamp"]
     await live.aclose()
     await made.aclose()
 
@@ -166,9 +161,9 @@ async def test_only_users_of_whom_the_log_has_something_since_are_made(log: Inte
     log.append(interaction_rows([viewed(0, "ada", "i0"), viewed(1, "bob", "i1")]), {"t-1": 1})
     before = log.watermarks()
     log.append(interaction_rows([viewed(2, "bob", "i2")]), {"t-1": 2})
-    store = MemoryFeatureStore(MEMORY)
-    assert (await rebuild_features(log, store, since=before)).users == 1
-    ada, bob = await store.load(["ada", "bob"])
+    stores = memory_stores()
+    assert (await rebuild_features(log, stores.users, stores.items, since=before)).users == 1
+    ada, bob = await stores.users.load(["ada", "bob"])
     assert ada.revision == 0
     assert [entry.item_id for entry in bob.history] == ["i1", "i2"]
 
@@ -178,36 +173,36 @@ async def test_whoever_receives_by_a_merge_since_is_made_too(log: InteractionLog
     before = log.watermarks()
     log.merge([PositionedMessage("t-1", 2, Merge(event_id="m", user_id="bob", into="ada", occurred_at=NOW))])
     log.append(interaction_rows([]), {"t-1": 2})
-    store = MemoryFeatureStore(MEMORY)
-    await rebuild_features(log, store, since=before)
-    ada, bob = await store.load(["ada", "bob"])
+    stores = memory_stores()
+    await rebuild_features(log, stores.users, stores.items, since=before)
+    ada, bob = await stores.users.load(["ada", "bob"])
     assert [entry.item_id for entry in ada.history] == ["i0", "i1"]
     assert bob.history == ()
 
 
 async def test_made_anew_a_record_forgets_what_the_log_does_not_have(log: InteractionLog) -> None:
     log.append(interaction_rows([viewed(0, "ada", "i0")]), {"t-1": 0})
-    store = MemoryFeatureStore(MEMORY)
+    stores = memory_stores()
     nobody = viewed(0, "ada", "nobody-knows-why")
-    await group_on(store).apply(batch_of([replace(nobody, message=replace_event(nobody))]))
-    await rebuild_features(log, store)
-    [joined] = await store.load(["ada"])
+    await group_on(stores).apply(batch_of([replace(nobody, message=replace_event(nobody))]))
+    await rebuild_features(log, stores.users, stores.items)
+    [joined] = await stores.users.load(["ada"])
     assert len(joined.history) == 2
-    await rebuild_features(log, store, anew=True)
-    [ada] = await store.load(["ada"])
+    await rebuild_features(log, stores.users, stores.items, anew=True)
+    [ada] = await stores.users.load(["ada"])
     assert [entry.item_id for entry in ada.history] == ["i0"]
     assert ada.revision == joined.revision + 1
 
 
 async def test_trends_that_somebody_counts_already_are_left_alone(log: InteractionLog) -> None:
     log.append(interaction_rows([viewed(0, "ada", "i0"), viewed(1, "bob", "i1")]), {"t-1": 1})
-    store = MemoryFeatureStore(MEMORY)
+    stores = memory_stores()
     now_ms = NOW.timestamp() * 1000
-    assert await rebuild_trends(log, store, now_ms) == []
+    assert await rebuild_trends(log, stores.trends, now_ms) == []
     hour = hour_of(now_ms) - 30
-    counted = await store.trends([hour, hour + 1])
-    assert await rebuild_trends(log, store, now_ms) == ["t-1"]
-    assert await store.trends([hour, hour + 1]) == counted != {}
+    counted = await stores.trends.read([hour, hour + 1])
+    assert await rebuild_trends(log, stores.trends, now_ms) == ["t-1"]
+    assert await stores.trends.read([hour, hour + 1]) == counted != {}
 
 
 def replace_event(record: PositionedMessage) -> Interaction:

@@ -27,9 +27,9 @@ from recsys.messages.item import Item
 from recsys.settings import StoreSettings
 from recsys.stores.dead_letters.memory import MemoryDeadLetters
 from recsys.stores.event_log import InteractionLog, open_interaction_log
-from recsys.stores.feature_store import FeatureStore, open_feature_store
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import Stores, open_stores
 from recsys.stores.topic import open_interaction_topic
 from recsys.users import PositionedMessage, UserFeatures
 from tests.environment.versions import publish_small_version
@@ -40,8 +40,8 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture
-async def store(ingest: Ingest) -> AsyncIterator[FeatureStore]:
-    opened = open_feature_store(ingest.store)
+async def stores(ingest: Ingest) -> AsyncIterator[Stores]:
+    opened = open_stores(ingest.store)
     yield opened
     await opened.aclose()
 
@@ -65,8 +65,8 @@ def rows_of(log: InteractionLog) -> list[str]:
     return sorted(log.read().select("event_id").collect().get_column("event_id").to_list())
 
 
-async def features_of(store: FeatureStore, user_id: str = "ada") -> UserFeatures:
-    (features,) = await store.load([user_id])
+async def features_of(stores: Stores, user_id: str = "ada") -> UserFeatures:
+    (features,) = await stores.users.load([user_id])
     return features
 
 
@@ -90,16 +90,16 @@ def retries(group: str) -> float:
 
 
 async def test_an_event_appears_in_the_features_with_an_embedding_per_version_in_service(
-    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, stores: Stores, wait_until: WaitUntil
 ) -> None:
     async with ingest.consuming("features"):
         await ingest.send([bought(1, item="i2"), bought(2, item="i4"), bought(3, user="bob", item="unheard of")])
 
         async def arrived() -> bool:
-            return len((await features_of(store)).history) == 2 and (await features_of(store, "bob")).revision > 0
+            return len((await features_of(stores)).history) == 2 and (await features_of(stores, "bob")).revision > 0
 
         await wait_until(arrived)
-    ada, bob = await features_of(store), await features_of(store, "bob")
+    ada, bob = await features_of(stores), await features_of(stores, "bob")
     assert {entry.item_id for entry in ada.history} == {"i2", "i4"}
     assert ada.embeddings.keys() == {"first", "second"}
     for version, embedding in ada.embeddings.items():
@@ -112,17 +112,17 @@ async def test_an_event_appears_in_the_features_with_an_embedding_per_version_in
 
 
 async def test_a_promoted_version_is_folded_into_from_the_next_event_on(
-    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, stores: Stores, wait_until: WaitUntil
 ) -> None:
     async with ingest.consuming("features"):
         await ingest.send([bought(1)])
 
         async def folded(*versions: str) -> bool:
-            return (await features_of(store)).embeddings.keys() == set(versions)
+            return (await features_of(stores)).embeddings.keys() == set(versions)
 
         await wait_until(lambda: folded("first", "second"))
         promote(registry, "third", actor="test", reason="better still")
-        await store.notify("versions")
+        await stores.notifications.send("versions")
 
         async def folded_into_third() -> bool:
             await ingest.send([bought(datetime.now(UTC).timestamp())])
@@ -132,35 +132,33 @@ async def test_a_promoted_version_is_folded_into_from_the_next_event_on(
 
 
 async def test_without_a_registry_events_still_count(
-    ingest: Ingest, store: FeatureStore, tmp_path: Path, wait_until: WaitUntil
+    ingest: Ingest, stores: Stores, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     (tmp_path / "registry").write_text("a file where a folder should be")
     async with ingest.consuming("features"):
         await ingest.send([bought(1)])
 
         async def arrived() -> bool:
-            return len((await features_of(store)).history) == 1
+            return len((await features_of(stores)).history) == 1
 
         await wait_until(arrived)
-    assert (await features_of(store)).embeddings == {}
+    assert (await features_of(stores)).embeddings == {}
 
 
 async def test_a_corrupt_version_is_left_out_and_the_other_one_served(
-    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, tmp_path: Path, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, stores: Stores, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     (tmp_path / "registry" / "versions" / "second" / "item_factors.npy").write_bytes(b"garbage")
     async with ingest.consuming("features"):
         await ingest.send([bought(1)])
 
         async def arrived() -> bool:
-            return (await features_of(store)).embeddings.keys() == {"first"}
+            return (await features_of(stores)).embeddings.keys() == {"first"}
 
         await wait_until(arrived)
 
 
-async def test_items_reach_the_catalogue_and_the_log(
-    ingest: Ingest, store: FeatureStore, wait_until: WaitUntil
-) -> None:
+async def test_items_reach_the_catalogue_and_the_log(ingest: Ingest, stores: Stores, wait_until: WaitUntil) -> None:
     lamp = Item(item_id="lamp", updated_at=NOW, title="A lamp", price=3.5)
     async with ingest.consuming():
         await ingest.send([lamp, Item(item_id="lamp", updated_at=NOW + timedelta(seconds=1), available=False)])
@@ -168,13 +166,13 @@ async def test_items_reach_the_catalogue_and_the_log(
         log = open_interaction_log(ingest.log)
 
         async def arrived() -> bool:
-            return await store.get_items(["lamp"]) == [whole] and log.items() == [whole]
+            return await stores.items.get(["lamp"]) == [whole] and log.items() == [whole]
 
         await wait_until(arrived)
 
 
 async def test_a_forgotten_user_is_gone_from_features_and_log(
-    ingest: Ingest, registry: ModelRegistry, store: FeatureStore, wait_until: WaitUntil
+    ingest: Ingest, registry: ModelRegistry, stores: Stores, wait_until: WaitUntil
 ) -> None:
     async with ingest.consuming():
         await ingest.send(
@@ -183,7 +181,7 @@ async def test_a_forgotten_user_is_gone_from_features_and_log(
         log = open_interaction_log(ingest.log)
 
         async def arrived() -> bool:
-            return len((await features_of(store)).history) == 1 and rows_of(log) == ["e2", "e3"]
+            return len((await features_of(stores)).history) == 1 and rows_of(log) == ["e2", "e3"]
 
         await wait_until(arrived)
 
@@ -199,8 +197,8 @@ async def test_the_small_files_of_many_commits_are_tidied_now_and_then(ingest: I
     assert len(rows_of(log)) == 8
 
 
-async def test_writers_of_one_user_on_two_partitions_lose_nothing(ingest: Ingest, store: FeatureStore) -> None:
-    group = FeaturesGroup(store, VersionsInService(ingest.registry, store, 1.0), history_length=200)
+async def test_writers_of_one_user_on_two_partitions_lose_nothing(ingest: Ingest, stores: Stores) -> None:
+    group = FeaturesGroup(stores, VersionsInService(ingest.registry, stores.notifications, 1.0), history_length=200)
 
     async def write(partition: str) -> None:
         for offset in range(20):
@@ -208,15 +206,15 @@ async def test_writers_of_one_user_on_two_partitions_lose_nothing(ingest: Ingest
             await group.apply(Batch(interactions=[record], offsets={partition: offset}))
 
     await asyncio.gather(write("p-0"), write("p-1"))
-    assert len((await features_of(store)).history) == 40
+    assert len((await features_of(stores)).history) == 40
 
 
-async def test_an_unreadable_record_is_begun_anew(ingest: Ingest, store: FeatureStore) -> None:
+async def test_an_unreadable_record_is_begun_anew(ingest: Ingest, stores: Stores) -> None:
     async with Redis.from_url(ingest.store.url.get_secret_value()) as server:
         await server.set(f"{ingest.store.prefix}user:ada", b"poison")
-    group = FeaturesGroup(store, VersionsInService(ingest.registry, store, 1.0), history_length=200)
+    group = FeaturesGroup(stores, VersionsInService(ingest.registry, stores.notifications, 1.0), history_length=200)
     await group.apply(Batch(interactions=[PositionedMessage("p-0", 0, bought(1))], offsets={"p-0": 0}))
-    assert len((await features_of(store)).history) == 1
+    assert len((await features_of(stores)).history) == 1
 
 
 async def test_a_store_that_takes_no_writes_is_waited_for(
@@ -224,23 +222,23 @@ async def test_a_store_that_takes_no_writes_is_waited_for(
 ) -> None:
     _, settings = own_server
     ingest = ingest.on(settings)
-    store = open_feature_store(settings)
+    stores = open_stores(settings)
     async with Redis.from_url(settings.url.get_secret_value()) as server, ingest.consuming() as running:
         await server.execute_command("ACL", "SETUSER", "default", "-hset")  # type: ignore[no-untyped-call]
         before = retries("features")
         await ingest.send([bought(n) for n in range(5)])
         await wait_until(lambda: retries("features") >= before + 3)
-        assert await features_of(store) == UserFeatures("ada")
+        assert await features_of(stores) == UserFeatures("ada")
         assert not await all_committed(ingest, "features")
         await server.execute_command("ACL", "SETUSER", "default", "+hset")  # type: ignore[no-untyped-call]
 
         async def arrived() -> bool:
-            return len((await features_of(store)).history) == 5 and await all_committed(ingest, "features")
+            return len((await features_of(stores)).history) == 5 and await all_committed(ingest, "features")
 
         await wait_until(arrived)
         assert not running.done()
         assert not (await server.exists(f"{settings.prefix}{dead_letter_topic(ingest.topic).name}:0"))
-    await store.aclose()
+    await stores.aclose()
 
 
 async def test_a_server_that_goes_and_comes_back_costs_nothing_but_time(
@@ -248,7 +246,7 @@ async def test_a_server_that_goes_and_comes_back_costs_nothing_but_time(
 ) -> None:
     server, settings = own_server
     ingest = ingest.on(settings.model_copy(update={"timeout": 1.0}))
-    store = open_feature_store(ingest.store)
+    stores = open_stores(ingest.store)
     log = open_interaction_log(ingest.log)
     async with ingest.consuming() as running:
         await ingest.send([bought(n) for n in range(50)])
@@ -260,11 +258,11 @@ async def test_a_server_that_goes_and_comes_back_costs_nothing_but_time(
         await ingest.send([bought(n) for n in range(50, 60)])
 
         async def arrived() -> bool:
-            return len((await features_of(store)).history) == 60 and len(rows_of(log)) >= 60
+            return len((await features_of(stores)).history) == 60 and len(rows_of(log)) >= 60
 
         await wait_until(arrived, 30)
     assert rows_of(log) == sorted(f"e{n}" for n in range(60))
-    await store.aclose()
+    await stores.aclose()
 
 
 async def test_a_consumer_that_waits_for_a_dead_server_still_stops_at_once(
@@ -281,7 +279,7 @@ async def test_a_consumer_that_waits_for_a_dead_server_still_stops_at_once(
     assert asyncio.get_running_loop().time() - began < 5
 
 
-async def test_metrics_tell_lag_and_freshness(ingest: Ingest, store: FeatureStore, wait_until: WaitUntil) -> None:
+async def test_metrics_tell_lag_and_freshness(ingest: Ingest, stores: Stores, wait_until: WaitUntil) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -17,9 +17,9 @@ import pytest
 from ingest.stream.consumer import GroupLoop, _features_group, _log_group
 from recsys.messages.interaction import Interaction, event_key
 from recsys.stores.event_log import open_interaction_log
-from recsys.stores.feature_store import open_feature_store
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import open_stores
 from recsys.stores.topic import Delivered, TopicConsumer, open_interaction_topic
 from tests.environment.versions import publish_small_version
 from tests.environment.waiting import WaitUntil
@@ -67,9 +67,9 @@ def process(ingest: Ingest, *groups: str) -> Iterator[BaseProcess]:
 
 async def remembered(ingest: Ingest) -> Counter[int]:
     """How often each event stands in the histories."""
-    store = open_feature_store(ingest.store)
-    users = await store.load([f"user {n}" for n in range(USERS)])
-    await store.aclose()
+    stores = open_stores(ingest.store)
+    users = await stores.users.load([f"user {n}" for n in range(USERS)])
+    await stores.aclose()
     return Counter(entry.event for user in users for entry in user.history)
 
 

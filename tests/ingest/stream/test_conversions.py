@@ -9,8 +9,7 @@ from ingest.stream.attribution import note_conversions
 from recsys.experiments.rollout import Outcome, Rollout
 from recsys.messages.interaction import Interaction
 from recsys.models.manifest import AliasMove
-from recsys.settings import StoreSettings
-from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.stores.online import memory_stores
 from recsys.users import PositionedMessage
 
 MOVED = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -24,10 +23,10 @@ def record(message: Interaction) -> PositionedMessage:
 
 
 async def marked(canary: AliasMove | None, *messages: Interaction) -> set[int]:
-    store = MemoryFeatureStore(StoreSettings(backend="memory"))
+    stores = memory_stores()
     for _ in range(2):
-        await note_conversions(store, canary, [record(one) for one in messages])
-    found = (await store.outcomes(ROLLOUT.experiment)).get(Outcome.CONVERTED, b"")
+        await note_conversions(stores.outcomes, canary, [record(one) for one in messages])
+    found = (await stores.outcomes.read(ROLLOUT.experiment)).get(Outcome.CONVERTED, b"")
     return set(np.flatnonzero(np.unpackbits(np.frombuffer(found, dtype=np.uint8))).tolist())
 
 

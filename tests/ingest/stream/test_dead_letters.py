@@ -30,7 +30,7 @@ from recsys.stores.dead_letters.memory import MemoryDeadLetters
 from recsys.stores.dead_letters.protocol import DeadLetter, LetterQuery, Refusal, Status
 from recsys.stores.event_log import open_interaction_log
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.stores.topic import Delivered, Outgoing, TopicProducer, open_interaction_topic
 from recsys.users import PositionedMessage
 from tests.environment.waiting import WaitUntil
@@ -89,11 +89,11 @@ def logged(ingest: Ingest) -> list[str]:
 
 
 async def remembered(ingest: Ingest, user: str = "ada") -> int:
-    store = open_feature_store(ingest.store)
+    stores = open_stores(ingest.store)
     try:
-        (features,) = await store.load([user])
+        (features,) = await stores.users.load([user])
     finally:
-        await store.aclose()
+        await stores.aclose()
     return len(features.history)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,9 +15,10 @@ from ingest.stream.flow import Batch
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS, Erasure, Interaction, epoch_ms, event_key
 from recsys.recommender.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
-from recsys.settings import RegistrySettings, StoreSettings
-from recsys.stores.feature_store import FeatureStore
-from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.settings import RegistrySettings
+from recsys.stores.online import Stores, memory_stores
+from recsys.stores.trends.memory import MemoryTrendStore
+from recsys.stores.users.memory import MemoryUserStore
 from recsys.users import PositionedMessage, UserFeatures
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
@@ -30,29 +32,41 @@ class PowerCut(Exception):
     """The process ends here."""
 
 
-class FailingStore(MemoryFeatureStore):
-    """Its writer dies when the fuse has burnt down: before a record or a count is written, or after."""
+class Fuse:
+    """Its writer dies when it has burnt down: before a record or a count is written, or after."""
 
-    fuse = 1_000_000
+    left = 1_000_000
 
-    def _burn(self) -> None:
-        if not self.fuse:
+    def burn(self) -> None:
+        if not self.left:
             raise PowerCut
-        self.fuse -= 1
+        self.left -= 1
+
+
+class FailingUsers(MemoryUserStore):
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
+        self._fuse = fuse
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
         written = []
         for one in features:
-            self._burn()
+            self._fuse.burn()
             written += await super().save([one])
         return written
 
-    async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
+
+class FailingTrends(MemoryTrendStore):
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
+        self._fuse = fuse
+
+    async def count(self, counts: Sequence[TrendCounts]) -> list[int]:
         found = []
         for one in counts:
-            self._burn()
-            found += await super().count_trends([one])
-            self._burn()
+            self._fuse.burn()
+            found += await super().count([one])
+            self._fuse.burn()
         return found
 
 
@@ -79,8 +93,8 @@ def batch_of(records: Sequence[PositionedMessage]) -> Batch:
     return batch
 
 
-def group_on(store: FeatureStore) -> FeaturesGroup:
-    return FeaturesGroup(store, VersionsInService(RegistrySettings(backend="memory"), store, 60), 100)
+def group_on(stores: Stores) -> FeaturesGroup:
+    return FeaturesGroup(stores, VersionsInService(RegistrySettings(backend="memory"), stores.notifications, 60), 100)
 
 
 def first_tellings(records: Sequence[PositionedMessage]) -> list[Interaction]:
@@ -96,9 +110,9 @@ def first_tellings(records: Sequence[PositionedMessage]) -> list[Interaction]:
     return found
 
 
-async def trends(store: FeatureStore) -> Counter[str]:
+async def trends(stores: Stores) -> Counter[str]:
     last = hour_of(epoch_ms(NOW)) + 1
-    hours = await store.trends(range(last - TREND_HOURS, last + 1))
+    hours = await stores.trends.read(range(last - TREND_HOURS, last + 1))
     return sum((Counter(weights) for weights in hours.values()), Counter[str]())
 
 
@@ -108,12 +122,13 @@ def test_members_that_die_and_members_that_should_have_count_every_event_once(
 ) -> None:
     """A member goes on from what was committed; one that lost its partitions may still do what it has in hand."""
 
-    async def consumed() -> FailingStore:
-        store, members, committed = FailingStore(StoreSettings(backend="memory")), list[FeaturesGroup](), 0
+    async def consumed() -> Stores:
+        fuse, members, committed = Fuse(), list[FeaturesGroup](), 0
+        stores = replace(memory_stores(), users=FailingUsers(fuse), trends=FailingTrends(fuse))
         while committed < len(records):
-            store.fuse = cuts.pop() if cuts else 1_000_000
+            fuse.left = cuts.pop() if cuts else 1_000_000
             if not members or data.draw(st.booleans()):
-                members.append(group_on(store))
+                members.append(group_on(stores))
             begin = data.draw(st.integers(0, committed))
             end = data.draw(st.integers(committed + 1, len(records)))
             try:
@@ -122,27 +137,27 @@ def test_members_that_die_and_members_that_should_have_count_every_event_once(
                 members.clear()
             else:
                 committed = end if data.draw(st.booleans()) or not cuts else committed
-        return store
+        return stores
 
     async def check() -> None:
-        store, once = await consumed(), first_tellings(records)
-        assert await trends(store) == sum((Counter({one.item_id: VIEW}) for one in once), Counter())
+        stores, once = await consumed(), first_tellings(records)
+        assert await trends(stores) == sum((Counter({one.item_id: VIEW}) for one in once), Counter())
         last: defaultdict[str, set[int]] = defaultdict(set)
         for record in records:
             if isinstance(record.message, Erasure):
                 last[record.message.user_id].clear()
             else:
                 last[record.message.user_id].add(event_key(record.message.event_id))
-        for features in await store.load(list(HOMES)):
+        for features in await stores.users.load(list(HOMES)):
             assert sorted(entry.event for entry in features.history) == sorted(last[features.user_id])
 
     asyncio.run(check())
 
 
 async def test_what_a_producer_sends_again_counts_once_on_a_real_topic(ingest: Ingest, wait_until: WaitUntil) -> None:
-    from recsys.stores.feature_store import open_feature_store
+    from recsys.stores.online import open_stores
 
-    store = open_feature_store(ingest.store)
+    stores = open_stores(ingest.store)
     sent = [viewed(n, f"user {n % 3}", "x", n) for n in range(30)]
     async with ingest.consuming("features"):
         await ingest.send(sent)
@@ -150,21 +165,21 @@ async def test_what_a_producer_sends_again_counts_once_on_a_real_topic(ingest: I
         await ingest.send([viewed(99, "user 0", "z"), viewed(99, "user 1", "z"), viewed(99, "user 2", "z")])
 
         async def arrived() -> bool:
-            return (await trends(store))["z"] == 3 * VIEW
+            return (await trends(stores))["z"] == 3 * VIEW
 
         await wait_until(arrived)
-        assert await trends(store) == {"x": 30 * VIEW, "z": 3 * VIEW}
-        users = await store.load([f"user {n}" for n in range(3)])
+        assert await trends(stores) == {"x": 30 * VIEW, "z": 3 * VIEW}
+        users = await stores.users.load([f"user {n}" for n in range(3)])
         assert [len(user.history) for user in users] == [11, 11, 11]
-    await store.aclose()
+    await stores.aclose()
 
 
 @pytest.mark.parametrize("minutes", [0, 3, 50])
 async def test_an_event_that_comes_late_takes_its_place_by_event_time(minutes: int) -> None:
-    store = MemoryFeatureStore(StoreSettings(backend="memory"))
+    stores = memory_stores()
     events = [viewed(n, "ada", "x", 2 * n) for n in range(20)]
     late = viewed(99, "ada", "late", minutes)
     records = [PositionedMessage("p-0", offset, event) for offset, event in enumerate([*events, late])]
-    await group_on(store).apply(batch_of(records))
-    (ada,) = await store.load(["ada"])
+    await group_on(stores).apply(batch_of(records))
+    (ada,) = await stores.users.load(["ada"])
     assert [entry.at_ms for entry in ada.history] == sorted(epoch_ms(event.occurred_at) for event in [*events, late])

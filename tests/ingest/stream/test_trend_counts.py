@@ -13,8 +13,8 @@ from recsys.errors import StoreUnavailable
 from recsys.messages.interaction import Interaction, epoch_ms
 from recsys.recommender.trend import TREND_HOURS, TrendCounts, hour_of
 from recsys.settings import StoreSettings
-from recsys.stores.feature_store import FeatureStore, open_feature_store
-from recsys.stores.feature_store.memory import MemoryFeatureStore
+from recsys.stores.online import Stores, open_stores
+from recsys.stores.trends.memory import MemoryTrendStore
 from recsys.users import PositionedMessage
 from tests.environment.waiting import WaitUntil
 from tests.ingest.running import Ingest
@@ -37,8 +37,8 @@ def event(
     return PositionedMessage(partition, offset, interaction)
 
 
-def memory() -> FeatureStore:
-    return open_feature_store(StoreSettings(backend="memory"))
+def memory() -> Stores:
+    return open_stores(StoreSettings(backend="memory"))
 
 
 async def count(counter: TrendCounter, records: Sequence[PositionedMessage], now_ms: float = NOW_MS) -> None:
@@ -50,9 +50,9 @@ async def count(counter: TrendCounter, records: Sequence[PositionedMessage], now
 
 async def counted(records: Sequence[PositionedMessage]) -> dict[int, dict[str, int]]:
     """The hours that hold anything after `records` were counted."""
-    store = memory()
-    await count(TrendCounter(store), records)
-    hours = await store.trends(range(HOUR - TREND_HOURS - 1, HOUR + 3))
+    stores = memory()
+    await count(TrendCounter(stores.trends), records)
+    hours = await stores.trends.read(range(HOUR - TREND_HOURS - 1, HOUR + 3))
     return {hour: weights for hour, weights in hours.items() if weights}
 
 
@@ -91,8 +91,8 @@ def test_members_that_die_lag_and_overlap_count_each_record_once(
         records.append(event(offsets[partition], item, partition=partition))
 
     async def counted_by_members() -> dict[int, dict[str, int]]:
-        store = memory()
-        members = [TrendCounter(store) for _ in range(3)]
+        stores = memory()
+        members = [TrendCounter(stores.trends) for _ in range(3)]
         at = 0
         for _ in range(data.draw(st.integers(0, 6))):
             begin = data.draw(st.integers(0, at))
@@ -100,45 +100,45 @@ def test_members_that_die_lag_and_overlap_count_each_record_once(
             await count(data.draw(st.sampled_from(members)), records[begin:end])
             at = max(at, end)
         await count(data.draw(st.sampled_from(members)), records)
-        return await store.trends([HOUR])
+        return await stores.trends.read([HOUR])
 
     once = {item: 200 * sum(one[0] == item for one in deliveries) for item, _, _ in deliveries}
     assert asyncio.run(counted_by_members()) == {HOUR: once}
 
 
 async def test_a_member_that_lost_its_partition_counts_on_from_where_another_is(store_settings: StoreSettings) -> None:
-    store = open_feature_store(store_settings)
-    first, second = TrendCounter(store), TrendCounter(store)
+    stores = open_stores(store_settings)
+    first, second = TrendCounter(stores.trends), TrendCounter(stores.trends)
     now = datetime.now(UTC)
     records = [event(offset, at=now) for offset in range(3)]
     await count(first, records[:1], epoch_ms(now))
     await count(second, records[:2], epoch_ms(now))
     await count(first, records[1:], epoch_ms(now))
-    assert await store.trends([hour_of(epoch_ms(now))]) == {hour_of(epoch_ms(now)): {"a": 600}}
-    await store.aclose()
+    assert await stores.trends.read([hour_of(epoch_ms(now))]) == {hour_of(epoch_ms(now)): {"a": 600}}
+    await stores.aclose()
 
 
-class ContestedStore(MemoryFeatureStore):
+class ContestedStore(MemoryTrendStore):
     """A store in which somebody else always comes first."""
 
     rival = -1
 
-    async def count_trends(self, counts: Sequence[TrendCounts]) -> list[int]:
+    async def count(self, counts: Sequence[TrendCounts]) -> list[int]:
         for one in counts:
-            await super().count_trends([TrendCounts(one.partition, self.rival, self.rival + 1, {})])
+            await super().count([TrendCounts(one.partition, self.rival, self.rival + 1, {})])
             self.rival += 1
-        return await super().count_trends(counts)
+        return await super().count(counts)
 
 
 async def test_a_partition_that_others_keep_counting_is_tried_again_later() -> None:
     with pytest.raises(StoreUnavailable, match="somebody else"):
-        await count(TrendCounter(ContestedStore(StoreSettings(backend="memory"))), [event(100)])
+        await count(TrendCounter(ContestedStore()), [event(100)])
 
 
 async def test_what_consumers_take_from_the_topic_is_counted(ingest: Ingest, wait_until: WaitUntil) -> None:
     now = datetime.now(UTC)
     hour = hour_of(epoch_ms(now))
-    store = open_feature_store(ingest.store)
+    stores = open_stores(ingest.store)
     sent = [
         Interaction(event_id=f"e{n}", user_id=f"u{n % 7}", item_id="a", type="view", occurred_at=now) for n in range(50)
     ]
@@ -146,7 +146,7 @@ async def test_what_consumers_take_from_the_topic_is_counted(ingest: Ingest, wai
         await ingest.send(sent)
 
         async def arrived() -> bool:
-            return (await store.trends([hour]))[hour] == {"a": 10_000}
+            return (await stores.trends.read([hour]))[hour] == {"a": 10_000}
 
         await wait_until(arrived)
-    await store.aclose()
+    await stores.aclose()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,9 +18,9 @@ from recsys.messages.interaction import Erasure, Interaction, Merge
 from recsys.settings import RegistrySettings, StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows
 from recsys.stores.event_log.memory import MemoryInteractionLog
-from recsys.stores.feature_store import FeatureStore
-from recsys.stores.feature_store.memory import MemoryFeatureStore
-from recsys.stores.feature_store.redis import RedisFeatureStore
+from recsys.stores.online import Stores, memory_stores, open_stores
+from recsys.stores.users import UserStore
+from recsys.stores.users.memory import MemoryUserStore
 from recsys.users import PositionedMessage, UserFeatures
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -32,7 +33,7 @@ class PowerCut(Exception):
     """The process ends here."""
 
 
-class FailingStore(MemoryFeatureStore):
+class FailingStore(MemoryUserStore):
     """Its writer dies before its `writes_left`th record from now."""
 
     writes_left = 1_000_000
@@ -123,8 +124,8 @@ def batch_of(records: Sequence[Record]) -> Batch:
     return batch
 
 
-def group_on(store: FeatureStore) -> FeaturesGroup:
-    return FeaturesGroup(store, VersionsInService(RegistrySettings(backend="memory"), store, 60), 100)
+def group_on(stores: Stores) -> FeaturesGroup:
+    return FeaturesGroup(stores, VersionsInService(RegistrySettings(backend="memory"), stores.notifications, 60), 100)
 
 
 def log_of(batches: Sequence[Sequence[Record]]) -> InteractionLog:
@@ -140,8 +141,8 @@ def append_to(log: InteractionLog, batches: Sequence[Sequence[Record]]) -> None:
         log.append(interaction_rows(batch.interactions), batch.offsets)
 
 
-async def histories(store: FeatureStore) -> dict[str, list[str]]:
-    users = await store.load(list(USERS))
+async def histories(stores: Stores) -> dict[str, list[str]]:
+    users = await stores.users.load(list(USERS))
     return {features.user_id: sorted(entry.item_id for entry in features.history) for features in users}
 
 
@@ -150,10 +151,10 @@ def test_live_features_are_those_of_one_place_and_one_order(given: tuple[list[Re
     records, batches = given
 
     async def live() -> dict[str, list[str]]:
-        store = MemoryFeatureStore(MEMORY)
+        stores = memory_stores()
         for batch in batches:
-            await group_on(store).apply(batch_of(batch))
-        return await histories(store)
+            await group_on(stores).apply(batch_of(batch))
+        return await histories(stores)
 
     assert asyncio.run(live()) == expected(records)
 
@@ -165,18 +166,19 @@ def test_a_power_cut_between_any_two_writes_changes_nothing(
     records, batches = given
 
     async def live() -> dict[str, list[str]]:
-        store, left = FailingStore(MEMORY), iter(cuts)
+        users, left = FailingStore(), iter(cuts)
+        stores = replace(memory_stores(), users=users)
         for batch in batches:
-            store.writes_left = next(left, 1_000_000)
+            users.writes_left = next(left, 1_000_000)
             try:
-                await group_on(store).apply(batch_of(batch))
+                await group_on(stores).apply(batch_of(batch))
             except PowerCut:
-                store.writes_left = 1_000_000
+                users.writes_left = 1_000_000
                 for part in _torn(batch):
-                    await group_on(store).apply(batch_of(part))
+                    await group_on(stores).apply(batch_of(part))
         for batch in batches:
-            await group_on(store).apply(batch_of(batch))
-        return await histories(store)
+            await group_on(stores).apply(batch_of(batch))
+        return await histories(stores)
 
     assert asyncio.run(live()) == expected(records)
 
@@ -195,9 +197,9 @@ def test_the_log_says_the_same_and_a_store_made_of_it_too(given: tuple[list[Reco
     assert {user: sorted(rows.filter(user_id=user)["item_id"]) for user in USERS} == expected(records)
 
     async def rebuilt() -> dict[str, list[str]]:
-        store = MemoryFeatureStore(MEMORY)
-        await rebuild_features(log, store)
-        return await histories(store)
+        stores = memory_stores()
+        await rebuild_features(log, stores.users, stores.items)
+        return await histories(stores)
 
     assert asyncio.run(rebuilt()) == expected(records)
 
@@ -209,52 +211,57 @@ def test_rebuilding_at_any_moment_changes_nothing_in_the_end(
     records, batches = given
 
     async def live() -> dict[str, list[str]]:
-        store = MemoryFeatureStore(MEMORY)
+        stores = memory_stores()
         for batch in batches[:applied]:
-            await group_on(store).apply(batch_of(batch))
-        await rebuild_features(log_of(batches[:logged]), store)
+            await group_on(stores).apply(batch_of(batch))
+        await rebuild_features(log_of(batches[:logged]), stores.users, stores.items)
         for batch in batches[applied:]:
-            await group_on(store).apply(batch_of(batch))
-        return await histories(store)
+            await group_on(stores).apply(batch_of(batch))
+        return await histories(stores)
 
     assert asyncio.run(live()) == expected(records)
 
 
-class CutOnce(RedisFeatureStore):
-    """Dies before the `cut`th call of `save`, once."""
+class CutOnce:
+    """A store of users that dies before the `cut`th call of `save`, once."""
 
     cut = 0
+
+    def __init__(self, users: UserStore) -> None:
+        self._users = users
+        self.read, self.load = users.read, users.load
 
     async def save(self, features: Sequence[UserFeatures]) -> list[bool]:
         self.cut -= 1
         if self.cut == 0:
             raise PowerCut
-        return await super().save(features)
+        return await self._users.save(features)
 
 
 @pytest.fixture
-async def store(store_settings: StoreSettings) -> AsyncIterator[CutOnce]:
-    opened = CutOnce(store_settings)
+async def stores(store_settings: StoreSettings) -> AsyncIterator[Stores]:
+    opened = open_stores(store_settings)
     yield opened
     await opened.aclose()
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-async def test_on_a_server_too_a_merge_that_was_cut_is_finished_by_whoever_comes_next(store: CutOnce, cut: int) -> None:
+async def test_on_a_server_too_a_merge_that_was_cut_is_finished_by_whoever_comes_next(stores: Stores, cut: int) -> None:
     merge = Merge(event_id="m", user_id="a", into="b", occurred_at=at(2))
     messages: list[Interaction | Merge] = [viewed(0, "a"), viewed(1, "b"), merge]
     batch = batch_of([PositionedMessage("p-0", offset, message) for offset, message in enumerate(messages)])
-    store.cut = cut
+    users = CutOnce(stores.users)
+    users.cut = cut
     with pytest.raises(PowerCut):
-        await group_on(store).apply(batch)
-    await group_on(store).apply(batch)
-    before = await store.load(list(USERS))
-    assert await histories(store) == {"a": [], "b": ["i0", "i1"], "c": [], "d": []}
-    await group_on(store).apply(batch)
-    assert [one.revision for one in await store.load(list(USERS))] == [one.revision for one in before]
+        await group_on(replace(stores, users=users)).apply(batch)
+    await group_on(stores).apply(batch)
+    before = await stores.users.load(list(USERS))
+    assert await histories(stores) == {"a": [], "b": ["i0", "i1"], "c": [], "d": []}
+    await group_on(stores).apply(batch)
+    assert [one.revision for one in await stores.users.load(list(USERS))] == [one.revision for one in before]
 
 
-async def test_merges_into_one_user_from_several_partitions_at_once_lose_nothing(store: CutOnce) -> None:
+async def test_merges_into_one_user_from_several_partitions_at_once_lose_nothing(stores: Stores) -> None:
     def visits(partition: str) -> Batch:
         messages: list[Interaction | Merge] = []
         for number in range(12):
@@ -266,7 +273,9 @@ async def test_merges_into_one_user_from_several_partitions_at_once_lose_nothing
     partitions = [f"p-{number}" for number in range(3)]
     async with asyncio.TaskGroup() as tasks:
         for partition in partitions:
-            tasks.create_task(group_on(store).apply(visits(partition)))
-    [customer, *visitors] = await store.load(["a", *(f"{one}-{number}" for one in partitions for number in range(12))])
+            tasks.create_task(group_on(stores).apply(visits(partition)))
+    [customer, *visitors] = await stores.users.load(
+        ["a", *(f"{one}-{number}" for one in partitions for number in range(12))]
+    )
     assert len(customer.history) == 36
     assert all(visitor.history == () for visitor in visitors)

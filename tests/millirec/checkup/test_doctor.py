@@ -17,11 +17,11 @@ from millirec.checkup.processes import MAX_LAG, consumers, damage, look, replica
 from millirec.settings import Settings
 from recsys.models.manifest import FORMAT_VERSION
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings
-from recsys.stores.feature_store import open_feature_store
-from recsys.stores.heartbeat import SILENT_SECONDS, Heartbeat, Instance
+from recsys.stores.heartbeats import SILENT_SECONDS, Heartbeat, Instance
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.rollouts import start_shadow
+from recsys.stores.online import open_stores
 from tests.environment.deployment import Deployment, free_port
 from tests.environment.versions import publish_small_version
 from tests.environment.waiting import WaitUntil
@@ -50,12 +50,12 @@ def named(found: list[Finding], state: State) -> dict[str, str]:
 
 
 async def test_workers_and_consumers_that_are_out_of_step_are_named(settings: Settings) -> None:
-    store = open_feature_store(settings.store)
-    await store.report(Heartbeat("a:1", "serve", "live", "second", ("second", "first")))
-    await store.report(Heartbeat("a:2", "serve", "live", "first", ("first",)))
-    await store.report(Heartbeat("b:1:features", "consume features", versions=("first",)))
+    stores = open_stores(settings.store)
+    await stores.heartbeats.report(Heartbeat("a:1", "serve", "live", "second", ("second", "first")))
+    await stores.heartbeats.report(Heartbeat("a:2", "serve", "live", "first", ("first",)))
+    await stores.heartbeats.report(Heartbeat("b:1:features", "consume features", versions=("first",)))
     found = await look(settings)
-    await store.aclose()
+    await stores.aclose()
     wrong = named(found, State.WRONG)
     assert wrong.keys() == {"worker a:2", "consumer b:1:features", "group log"}
     assert wrong["worker a:2"].startswith("answers from first; live has been second for")
@@ -64,15 +64,15 @@ async def test_workers_and_consumers_that_are_out_of_step_are_named(settings: Se
 
 
 async def test_workers_and_consumers_in_step_are_fine(settings: Settings) -> None:
-    store = open_feature_store(settings.store)
+    stores = open_stores(settings.store)
     assert [one.state for one in await look(settings)] == [State.NOTE], "nothing runs yet"
-    await store.report(Heartbeat("a:1", "serve", "live", "second", ("second", "first")))
-    await store.report(Heartbeat("b:1:features", "consume features", versions=("second", "first")))
-    await store.report(Heartbeat("b:1:log", "consume log"))
+    await stores.heartbeats.report(Heartbeat("a:1", "serve", "live", "second", ("second", "first")))
+    await stores.heartbeats.report(Heartbeat("b:1:features", "consume features", versions=("second", "first")))
+    await stores.heartbeats.report(Heartbeat("b:1:log", "consume log"))
     assert {one.state for one in await look(settings)} == {State.OK}
-    await store.leave("a:1")
+    await stores.heartbeats.leave("a:1")
     assert named(await look(settings), State.WRONG) == {"workers": "consumers run, and no replica"}
-    await store.aclose()
+    await stores.aclose()
 
 
 async def test_workers_that_wait_for_a_first_version_are_fine_and_those_of_a_lost_registry_are_not(
@@ -118,15 +118,19 @@ async def test_a_replica_that_is_held_back_on_an_old_version_is_found_by_its_pro
     # A replica of its own: of the workers on one port, one that hangs is replaced after some seconds.
     other = deployment.start("other", "serve", "--port", str(free_port()))
     deployment.start("consume", "consume")
-    store = open_feature_store(store_settings)
+    stores = open_stores(store_settings)
 
     async def answering() -> dict[str, str | None]:
         return {
-            one.heartbeat.process: one.heartbeat.version for one in await store.instances() if one.heartbeat.version
+            one.heartbeat.process: one.heartbeat.version
+            for one in await stores.heartbeats.instances()
+            if one.heartbeat.version
         }
 
     async def settled(version: str, workers: int) -> bool:
-        return [*(await answering()).values()].count(version) == workers and len(await store.instances()) == 4
+        return [*(await answering()).values()].count(version) == workers and len(
+            await stores.heartbeats.instances()
+        ) == 4
 
     await wait_until(lambda: settled("first", 2), 60.0)
     assert "2 answer from first" in told(deployment)
@@ -142,7 +146,7 @@ async def test_a_replica_that_is_held_back_on_an_old_version_is_found_by_its_pro
         os.kill(other.pid, signal.SIGCONT)
     await wait_until(lambda: settled("second", 2), 60.0)
     assert json.loads(told(deployment))["sound"]
-    await store.aclose()
+    await stores.aclose()
 
 
 def told(deployment: Deployment) -> str:

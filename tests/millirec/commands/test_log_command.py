@@ -14,7 +14,7 @@ from recsys.errors import InvalidInput, NotFound
 from recsys.messages.interaction import Erasure, Interaction
 from recsys.settings import LogSettings, StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
-from recsys.stores.feature_store import open_feature_store
+from recsys.stores.online import open_stores
 from recsys.users import PositionedMessage
 
 NOW = datetime.now(UTC)
@@ -73,9 +73,9 @@ def test_erasures_are_listed_without_saying_whose_they_are(log: InteractionLog) 
 
 
 async def histories(store_settings: StoreSettings) -> dict[str, list[str]]:
-    store = open_feature_store(store_settings)
-    found = await store.read(["ada", "bob"])
-    await store.aclose()
+    stores = open_stores(store_settings)
+    found = await stores.users.read(["ada", "bob"])
+    await stores.aclose()
     return {one.user_id: [entry.item_id for entry in one.history] for one in found}
 
 

@@ -14,9 +14,9 @@ from recsys.errors import NotFound
 from recsys.experiments.rollout import Outcome
 from recsys.models.manifest import CANARY, LIVE, SHADOW
 from recsys.settings import RegistrySettings, StoreSettings
-from recsys.stores.feature_store import open_feature_store
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
+from recsys.stores.online import open_stores
 from tests.environment.versions import publish_small_version
 
 
@@ -52,11 +52,11 @@ def test_a_canary_is_started_watched_and_led_to_its_end(registry: ModelRegistry,
     assert move.rollout is not None
 
     async def mark(experiment: str) -> None:
-        store = open_feature_store(store_settings)
-        await store.record_outcomes(
+        stores = open_stores(store_settings)
+        await stores.outcomes.record(
             experiment, {Outcome.EXPOSED: range(0, 1 << 20, 100), Outcome.CONVERTED: range(0, 1 << 20, 500)}
         )
-        await store.aclose()
+        await stores.aclose()
 
     asyncio.run(mark(move.rollout.experiment))
     told = printed(canary, "status")
