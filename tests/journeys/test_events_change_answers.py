@@ -29,8 +29,7 @@ def test_known_unknown_and_session_users_are_answered(deployment: Deployment) ->
 
 def test_a_posted_event_changes_the_next_answer(any_topic: Deployment) -> None:
     any_topic.serve()
-    any_topic.start("features", "consume", "features")
-    any_topic.start("log", "consume", "log")
+    any_topic.start("consumers", "consume")
     assert any_topic.recommend("newcomer")["fallback_level"] == "popular"
     post(any_topic, purchase("newcomer", "i1", "e1"), purchase("newcomer", "i3", "e2"))
     wait_until_sync(lambda: any_topic.recommend("newcomer")["fallback_level"] == "embedding", 60.0)
@@ -53,8 +52,7 @@ def interactions(deployment: Deployment, user: str) -> list[dict[str, Any]]:
 
 def test_what_a_visitor_clicked_is_the_customers_after_the_login(any_topic: Deployment) -> None:
     any_topic.serve()
-    any_topic.start("features", "consume", "features")
-    any_topic.start("log", "consume", "log")
+    any_topic.start("consumers", "consume")
     post(any_topic, purchase("anonymous", "i1", "e1"), purchase("anonymous", "i3", "e2"))
     wait_until_sync(lambda: any_topic.recommend("anonymous")["fallback_level"] == "embedding", 60.0)
     merged = httpx.post(f"{any_topic.url}/users/customer/merge", json={"from": "anonymous"}, timeout=30.0)
