@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 INTERVAL = 0.01
+PROCESS_INTERVAL = 0.05
+"""Seconds between looks at another process, which has no less to do for being asked all the time."""
 
 
 class WaitUntil(Protocol):
@@ -29,4 +31,4 @@ def wait_until_sync(condition: Callable[[], object], timeout: float = 10.0) -> N
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"{condition} did not come true within {timeout} s"
-        time.sleep(INTERVAL)
+        time.sleep(PROCESS_INTERVAL)

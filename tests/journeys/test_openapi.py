@@ -11,7 +11,6 @@ from recsys.stores.model_registry.aliases import promote
 from tests.environment.deployment import deployed
 from tests.environment.versions import publish_small_version
 
-EXAMPLES = 20
 EXCLUDED = (
     "unsupported_method",
     "positive_data_acceptance",
@@ -23,7 +22,10 @@ EXCLUDED = (
 
 
 @pytest.mark.timeout(300)
-def test_schemathesis_finds_no_server_error_and_no_violation(store_settings: StoreSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_schemathesis_finds_no_server_error_and_no_violation(
+    store_settings: StoreSettings, tmp_path: Path, examples: int
+) -> None:
     with deployed(store_settings, tmp_path) as deployment:
         registry = deployment.registry
         for seed, version in enumerate(("first", "second")):
@@ -32,7 +34,7 @@ def test_schemathesis_finds_no_server_error_and_no_violation(store_settings: Sto
         deployment.serve()
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{deployment.url}/openapi.json"),
-            *("--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "20111209", "--workers", "2"),
+            *("--checks", "all", "--max-examples", str(examples), "--seed", "20111209", "--workers", "2"),
             *("--exclude-checks", ",".join(EXCLUDED)),
             *("--request-timeout", "10", "--suppress-health-check", "all", "--no-color"),
         ]
