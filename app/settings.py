@@ -14,7 +14,7 @@ from recsys.settings import RegistrySettings, Seconds, Section, StoreSettings, T
 
 
 class Scope(StrEnum):
-    """What an API key may do; docs/api.md says which routes each opens."""
+    """Rights of an API key; docs/api.md says which routes each opens."""
 
     RECOMMEND = "recommend"
     EVENTS = "events"
@@ -24,7 +24,7 @@ class Scope(StrEnum):
 
 
 NARROWED = frozenset({Scope.CATALOGUE, Scope.USERS})
-"""What `events` included at first."""
+"""Scopes that `events` included at first."""
 PerSecond = Annotated[float, Field(gt=0, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
 

@@ -1,4 +1,4 @@
-"""What filters cost at a million items: `python -m loadtests.filter_bench [items]` prints what ADR 16 quotes."""
+"""Measures filters at a million items: `python -m loadtests.filter_bench [items]` prints what ADR 16 quotes."""
 
 import gc
 import random
@@ -59,7 +59,7 @@ def item(n: int, at: datetime = TRAINED) -> Item:
 
 
 def timed(name: str, work: Callable[[], T]) -> T:
-    """What `work` returns; prints how long it took."""
+    """Return the result of `work`; print how long it took."""
     started = time.perf_counter()
     result = work()
     print(f"{1e3 * (time.perf_counter() - started):10.2f} ms  {name}")

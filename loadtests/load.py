@@ -34,7 +34,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run measured; latencies in milliseconds."""
+    """Result of one run of the load generator; latencies in milliseconds."""
 
     generator: str
     requests_per_second: float

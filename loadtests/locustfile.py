@@ -88,7 +88,7 @@ class Shopper(FastHttpUser):
 
     @task(2)
     def cart(self) -> None:
-        """What goes with the cart, below a price, different from each other."""
+        """Ask for items that go with the cart, below a price, different from each other."""
         body = {
             "user_id": self.user,
             "placement": "cart",

@@ -1,4 +1,4 @@
-"""What the benchmark measures: the contenders side by side, batches, overload, a swap under load."""
+"""Scenarios of the benchmark: the contenders side by side, batches, overload, a swap under load."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ class Server:
     process: psutil.Process
 
     def usage(self) -> Usage:
-        """What the server's processes use now."""
+        """Return the processor time and memory that the server's processes use now."""
         tree = [self.process, *self.process.children(recursive=True)]
         seconds = sum(sum(process.cpu_times()[:2]) for process in tree)
         memory = [_memory(process.pid) for process in tree]

@@ -1,4 +1,4 @@
-"""What a shadow costs those who are answered: p99 with and without it, in turns, in one run.
+"""Measures the cost of a shadow to live answers: p99 with and without it, in turns, in one run.
 
 python -m loadtests.shadow_bench prints what docs/rollouts.md quotes. It needs wrk (Debian, Ubuntu: apt install wrk).
 """

@@ -1,4 +1,4 @@
-"""What is found together and where new items are placed, judged on the last weeks of the shop's data.
+"""Measures co-occurrences and cold-start factors on the last weeks of the shop's data.
 
 python -m loadtests.signals_bench prints what docs/quality.md quotes.
 """
@@ -103,11 +103,11 @@ def judge_cold(split: Split, dataset: data.Dataset, whole: Catalogue, seed: int)
     with TemporaryDirectory() as folder:
         version = learned(without, reduced, Path(folder))
         baseline = evaluate_model("no cold items", version, users, exclude_seen=False, progress=silent)
-    cold = lists.shown[-len(hidden) :]
+    cold = lists.list_counts[-len(hidden) :]
     return figures | {
         "all items, recall@20 without them": baseline.metrics["recall@20"],
         "all items, recall@20 with them": lists.metrics["recall@20"],
-        "their share of the lists": float(cold.sum() / lists.shown.sum()),
+        "their share of the lists": float(cold.sum() / lists.list_counts.sum()),
         "share of them that are shown": float((cold > 0).mean()),
     }
 

@@ -1,4 +1,4 @@
-"""What the streaming benchmark measures: a consumer process at full speed, at a steady rate, and its parts."""
+"""Scenarios of the streaming benchmark: a consumer process at full speed, at a steady rate, and its parts."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What differs between two index versions: metrics, parameters, items, answers and the lengths of item factors."""
+"""The differences between two index versions: metrics, parameters, items, answers and the lengths of item factors."""
 
 from typing import Any
 

@@ -84,7 +84,7 @@ class TimeBounds(Section):
 
 
 class TopicBackend(StrEnum):
-    """What the interaction topic runs on."""
+    """Backends of the interaction topic."""
 
     KAFKA = "kafka"
     REDIS = "redis"

@@ -19,7 +19,7 @@ REPEAT_WINDOW = 500
 """The newest interactions of a user, by event time, among which an event id that comes again is a repeat."""
 
 PAST_BYTES = 16
-SHOWN_LENGTH = 200
+IMPRESSIONS_LENGTH = 200
 """Impressions remembered per user, and never more than interactions."""
 
 IDENTITY_CHANGES = 16
@@ -48,7 +48,7 @@ class IdentityChange(msgspec.Struct, frozen=True, array_like=True, order=True, g
     into: str = ""
 
     def takes(self, since_ms: int) -> bool:
-        """Whether what has been with the user since `since_ms` leaves.
+        """Return whether what has been with the user since `since_ms` leaves.
 
         The user's own (0) always does: it stood before this on the topic. What a merge brought shares no order
         with it, so there the times of the two decide; an erasure also takes what came at the same moment.
@@ -58,7 +58,7 @@ class IdentityChange(msgspec.Struct, frozen=True, array_like=True, order=True, g
 
 @dataclass(frozen=True, slots=True)
 class PositionedMessage:
-    """What concerns one user, with its place on the topic: `partition` such as `interactions-3`."""
+    """A message about one user, with its position on the topic: `partition` such as `interactions-3`."""
 
     partition: str
     offset: int
@@ -72,7 +72,7 @@ class UserFeatures:
     `history` is oldest first and bounded; `offsets` is the highest applied offset per partition;
     `embeddings` holds one user-factor vector of shape (d,) per index version; `revision` counts
     writes and is 0 for a user who is not stored; `identity_changes` are the newest few, oldest first;
-    `shown` is the history of impressions, apart because they are many and no taste; `dedup_window` tells apart
+    `impressions` are a history of their own because they are many and no taste; `dedup_window` tells apart
     the events that the history has no room for, and knows no more of them: (time in ms, event) as
     two little-endian int64 each, oldest first.
     """
@@ -83,7 +83,7 @@ class UserFeatures:
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
     revision: int = 0
     identity_changes: tuple[IdentityChange, ...] = ()
-    shown: tuple[HistoryEntry, ...] = ()
+    impressions: tuple[HistoryEntry, ...] = ()
     dedup_window: bytes = b""
 
 
@@ -163,7 +163,7 @@ def merged_in(
 
     Idempotent; `features` itself when there is nothing new in it.
     """
-    theirs = (*source.history, *source.shown)
+    theirs = (*source.history, *source.impressions)
     moved = [
         msgspec.structs.replace(entry, since_ms=at_ms) for entry in theirs if identity_change.takes(entry.since_ms)
     ]
@@ -183,7 +183,7 @@ def join(features: UserFeatures, other_features: UserFeatures, length: int = HIS
     offsets = dict(features.offsets)
     for partition, offset in other_features.offsets.items():
         offsets[partition] = max(offset, offsets.get(partition, -1))
-    entries = (*features.history, *features.shown, *other_features.history, *other_features.shown)
+    entries = (*features.history, *features.impressions, *other_features.history, *other_features.impressions)
     identity_changes = _newest((*features.identity_changes, *other_features.identity_changes))
     window_rows = (
         _union(features.dedup_window, other_features.dedup_window, frozenset(), REPEAT_WINDOW - length)
@@ -199,7 +199,7 @@ def _without(features: UserFeatures, identity_change: IdentityChange) -> UserFea
     return replace(
         features,
         history=tuple(entry for entry in features.history if not identity_change.takes(entry.since_ms)),
-        shown=tuple(entry for entry in features.shown if not identity_change.takes(entry.since_ms)),
+        impressions=tuple(entry for entry in features.impressions if not identity_change.takes(entry.since_ms)),
         identity_changes=_newest((*features.identity_changes, identity_change)),
         dedup_window=b"",
     )
@@ -213,31 +213,31 @@ def _changed(
     length: int,
     window: int = REPEAT_WINDOW,
 ) -> UserFeatures:
-    """What is remembered of `current` and `observed`, interactions and impressions each within their own bound.
+    """Return the record with `current` and `observed`, interactions and impressions each within their own bound.
 
     `previous` itself where that is the same.
     """
-    impressions = [entry for entry in observed if entry.type == IMPRESSION]
+    observed_impressions = [entry for entry in observed if entry.type == IMPRESSION]
     done = [entry for entry in observed if entry.type != IMPRESSION]
-    shown = bounded((*current.shown, *impressions), min(length, SHOWN_LENGTH)) if impressions else current.shown
+    impressions = current.impressions
+    if observed_impressions:
+        impressions = bounded((*impressions, *observed_impressions), min(length, IMPRESSIONS_LENGTH))
     history = tuple(_ordered((*current.history, *done))) if done else current.history
     pushed_out, remembered, window_rows = history[:-length], history[-length:], current.dedup_window
     if (window_rows and observed) or pushed_out:
         window_rows = _extend_window(window_rows, observed, pushed_out, remembered, window - length)
-    new = (remembered, offsets, current.identity_changes, shown, window_rows)
-    if new == (previous.history, previous.offsets, previous.identity_changes, previous.shown, previous.dedup_window):
-        return previous
-    embeddings = previous.embeddings if remembered == previous.history else {}
-    return UserFeatures(
+    changed = UserFeatures(
         previous.user_id,
         remembered,
         offsets,
-        embeddings,
+        # The same object where the history is the same, so that the comparison below looks at no vector.
+        previous.embeddings if remembered == previous.history else {},
         previous.revision,
         current.identity_changes,
-        shown,
+        impressions,
         window_rows,
     )
+    return previous if changed == previous else changed
 
 
 def _ordered(entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:

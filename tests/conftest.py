@@ -1,4 +1,4 @@
-"""What every test may use: a real Valkey, settings of its own, waiting, and a watch for leaks."""
+"""Fixtures of every test: a real Valkey, settings of its own, waiting, and a watch for leaks."""
 
 import asyncio
 import inspect

@@ -25,7 +25,7 @@ class SegmentSettings(Section):
 
 
 class GateSettings(Section):
-    """What a version must reach to be published; every reason for a refusal is listed (docs/gate.md)."""
+    """Limits that a version must reach to be published; every reason for a refusal is listed (docs/gate.md)."""
 
     min_recall: float = Field(0.01, ge=0, le=1, description="floor of recall@20")
     min_ratio_to_popularity: float = Field(1.1, ge=0, description="recall@20 over that of popular items")
@@ -80,7 +80,7 @@ class IndexSettings(Section):
 
 
 class CooccurrenceSettings(Section):
-    """What is bought together."""
+    """Co-occurrence: items of one basket."""
 
     types: frozenset[str] = Field(
         frozenset({"purchase", "add_to_cart"}), description="interactions that fill a basket; every type where none did"
@@ -91,7 +91,7 @@ class CooccurrenceSettings(Section):
 
 
 class TrendingSettings(Section):
-    """What is wanted more than usual when the log ends; events that come later are counted live."""
+    """Items more in demand than usual when the log ends; later events are counted live."""
 
     hours: float = Field(168.0, gt=0, description="the window")
     usual_days: float = Field(28.0, gt=0, description="days before it that say what is usual")

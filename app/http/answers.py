@@ -39,7 +39,9 @@ def items_of(served: Served, properties: Sequence[str], whys: Sequence[Why] = ()
     if not properties and not whys:
         return list(map(AnswerItem, served.ids, served.scores, sources))
     nothing = [None] * len(sources)
-    shown = served.live.catalogue.shown(served.result.rows.tolist(), properties) if properties else nothing
+    shown = (
+        served.live.catalogue.returned_properties(served.result.rows.tolist(), properties) if properties else nothing
+    )
     return list(map(AnswerItem, served.ids, served.scores, sources, shown, whys or nothing))
 
 

@@ -52,7 +52,7 @@ async def list_versions(services: Use, _: Administering) -> Response:
 
 @router.get("/{version}/checks", responses=gives(ChecksAnswer, 404, 422, 503), response_class=Response)
 async def checks(services: Use, _: Administering, version: VersionId) -> Response:
-    """What the gate checked before it let a version be published."""
+    """List the gate's checks of a version, made before it was published."""
     manifest = await services.watcher.ask(services.registry.manifest, version)
     return json_response(
         ChecksAnswer(version, msgspec.convert(manifest.parameters.get("checks", []), list[CheckAnswer]))
@@ -65,7 +65,7 @@ async def history(
     _: Administering,
     limit: Annotated[int, Query(ge=1, le=10_000, description="the newest so many")] = 100,
 ) -> Response:
-    """Who moved which alias to what, when and why, newest first."""
+    """List the moves of the aliases, newest first: by whom, to which version, when and why."""
     moves = await services.watcher.ask(services.registry.history)
     newest = sorted(moves, key=lambda move: (move.moved_at, move.sequence), reverse=True)[:limit]
     return json_response(MovesAnswer([_answer(move) for move in newest]))

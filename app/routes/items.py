@@ -49,5 +49,5 @@ def _answer(catalogue: Catalogue, row: int) -> ItemAnswer:
         index_version=index.version,
         trained=row < len(index) and not index.cold[row],
         available=item is None or item.available is not False,
-        properties={} if item is None else item.shown(),
+        properties={} if item is None else item.returned_properties(),
     )

@@ -33,7 +33,7 @@ async def get_placement(services: Use, _: Administering, name: Name) -> Response
 
 @router.get("/{name}/history", responses=gives(PlacementHistory, 404, 422, 503), response_class=Response)
 async def placement_history(services: Use, _: Administering, name: Name) -> Response:
-    """Who set or took back this placement and when, oldest first."""
+    """List the changes of this placement, oldest first, with their authors."""
     changes = await services.watcher.ask(services.registry.placement_history, name)
     if not changes and name not in services.placement_watcher.current:
         raise NotFound("placement", name)

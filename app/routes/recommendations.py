@@ -78,7 +78,7 @@ async def recommend_batch(services: Services, _: Connection, body: bytes) -> lis
 
 
 CLOSING = b"]}"
-"""What ends the encoded `BatchAnswer`, whose last field is the list."""
+"""The end of the encoded `BatchAnswer`, whose last field is the list."""
 
 
 class _Batch:

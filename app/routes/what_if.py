@@ -24,7 +24,7 @@ router = APIRouter()
     openapi_extra=takes(RecommendBody, example={"user_id": "17850", "k": 5, "explain": True}),
 )
 async def recommend_by_version(services: Use, caller: Administering, version: VersionId, request: Request) -> Response:
-    """What `POST /recommend` would answer if this version were live; for those in this replica's memory.
+    """Answer as `POST /recommend` would if this version were live; for those in this replica's memory.
 
     They are the `loaded` ones of `GET /versions`. There are no pages.
     """
@@ -45,7 +45,7 @@ async def recommend_by_version(services: Use, caller: Administering, version: Ve
     openapi_extra=takes(PreviewBody, example={"placement": {"diversity": 0.5}, "user_id": "17850", "k": 5}),
 )
 async def preview_placement(services: Use, caller: Administering, request: Request) -> Response:
-    """What a placement would answer, without saving it; by the live version or another one in memory."""
+    """Answer by a placement without saving it; by the live version or another one in memory."""
     # The body arrives before a slot is taken; its expressions are compiled in it.
     await request.body()
     with services.singles.slot(caller):

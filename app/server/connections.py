@@ -62,7 +62,7 @@ class Connections:
         self._unread = 0
 
     def enter(self, connection: Connection) -> bool | None:
-        """Whether there is room; `None` where only health checks may be answered."""
+        """Return whether there is room; `None` where only health checks may be answered."""
         if self._looked is None:
             self._begin()
         room = len(self._open) < self.limits.connections or self._make_room()

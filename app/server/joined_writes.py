@@ -10,7 +10,7 @@ MIN_READ = 262_144
 
 
 class JoinedWrites:
-    """What the server needs of a transport; the writes of one turn of the event loop become one.
+    """A transport that joins the writes of one turn of the event loop into one.
 
     `close` waits where `lingers` says that the peer is still sending: its system would discard the answer when it
     sends into a closed connection.

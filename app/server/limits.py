@@ -16,7 +16,7 @@ MAX_PATH = 4096
 MAX_PIPELINE = 32
 """Requests that may be sent ahead of the answers; the connection closes behind them."""
 HEALTH = b"/health/"
-"""What is asked for health begins with this."""
+"""Beginning of the paths of health checks."""
 LINGER = 2.0
 """Seconds for a peer to stop sending once it was refused."""
 LINGER_BYTES = 2_097_152

@@ -19,7 +19,7 @@ STATE = "connections"
 """Where the lifespan of the application puts its `Connections`."""
 
 BETWEEN, HEAD, BODY = 0, 1, 2
-"""What is being received: nothing yet of a request, its head, its body."""
+"""States of a connection: before a request, in its head, in its body."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -286,7 +286,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _lingers(self) -> bool:
-        """Whether to wait for the peer to stop sending, whose system discards the answer otherwise."""
+        """Return whether to wait for the peer to stop sending, whose system discards the answer otherwise."""
         if not self._deaf and self._receiving == BETWEEN:
             return False
         self._deaf, self.served, self.since = True, False, self._connections.now

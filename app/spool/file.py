@@ -30,7 +30,7 @@ PAGE_BYTES = 4096
 ROWS = 300
 """In one statement; older versions of SQLite take no more than 999 variables."""
 JOURNAL_BYTES = 4 << 20
-"""What the write-ahead log keeps on disk between transactions, on top of the limit."""
+"""Bytes that the write-ahead log keeps on disk between transactions, on top of the limit."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, bytes, dict[str, bytes]]).decode
@@ -195,19 +195,19 @@ def _message(packed: bytes, checksum: int) -> Outgoing | None:
 
 
 def is_held(error: sqlite3.Error) -> bool:
-    """Whether another process holds the file."""
+    """Return whether another process holds the file."""
     return _code(error) == sqlite3.SQLITE_BUSY
 
 
 def is_full(error: Exception) -> bool:
-    """Whether the limit of the file is reached or the disk is full."""
+    """Return whether the limit of the file is reached or the disk is full."""
     if isinstance(error, sqlite3.Error):
         return _code(error) == sqlite3.SQLITE_FULL
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is damaged."""
+    """Return whether the file is damaged."""
     return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 

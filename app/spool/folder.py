@@ -47,7 +47,7 @@ class SpoolFolder:
         self._reserve = reserve
         self._complaint = ""
         self._source: SpoolFile | None = None
-        """What `first` read from."""
+        """The file that `first` read from."""
         self._files: list[SpoolFile] = []
         """Emptied from the first; the last one takes what comes."""
 

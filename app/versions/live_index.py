@@ -41,7 +41,7 @@ async def catch_up(loaded: LoadedVersion, items: ItemStore) -> LoadedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Why the version that the alias names cannot be loaded; `version` is `None` if the registry cannot be read.
+    """A reason for answers by another version than the alias names; `version` is `None` if the registry cannot be read.
 
     `cause` is one word and public; `detail` is for the log.
     """

@@ -16,7 +16,7 @@ LOOK_EVERY = 8
 
 
 Kind = tuple[bool, int]
-"""Whether a query is plain, and the number of bits of k: ten items of a list cost less than five hundred."""
+"""A class of queries: plain or not, and the number of bits of k, as ten items cost less than five hundred."""
 
 
 class SearchCost:

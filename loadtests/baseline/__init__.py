@@ -1,1 +1,1 @@
-"""What millirec is measured against, in the same run."""
+"""Baselines that millirec is measured against, in the same run."""

@@ -27,7 +27,7 @@ MAX_CALLS = 8
 
 
 class LogAccess:
-    """What operators read and decide beside the topic. Every call raises `LogUnavailable`, or `Overload`."""
+    """Operators' access to dead letters and import reports. Every call raises `LogUnavailable`, or `Overload`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

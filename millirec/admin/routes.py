@@ -116,7 +116,7 @@ def _comparisons(comparisons: Comparisons) -> APIRouter:
         response_class=Response,
     )
     async def difference(services: Use, _: Administering, version: VersionId, other_version: VersionId) -> Response:
-        """What changes from one version to another; takes seconds, since both are read."""
+        """Compare two versions; takes seconds, since both are read."""
         for name in (version, other_version):
             await services.watcher.ask(services.registry.manifest, name)
         return Response(await comparisons.compare(version, other_version), media_type="application/json")

@@ -1,4 +1,4 @@
-"""What `millirec up` or `demo` runs on this machine, and what died of it."""
+"""Checks the processes that `millirec up` or `demo` runs on this machine."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Whether the topic has fallen behind what the log has done with: its new messages would be taken for repeats."""
+"""Checks the log's watermarks: a topic behind them would have its new messages taken for repeats."""
 
 import asyncio
 from collections.abc import Mapping

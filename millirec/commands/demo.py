@@ -50,8 +50,8 @@ def register(app: typer.Typer) -> None:
         began = time.monotonic()
         data = chosen_folder(context, data, Path("var/demo"))
         ports = choose_ports(data, port, console_port)
-        shown = None if no_console else ports.console
-        deployment.check_ports(ports.service, shown)
+        exposed_port = None if no_console else ports.console
+        deployment.check_ports(ports.service, exposed_port)
         if fresh and data.exists():
             shutil.rmtree(data)
         url = f"http://127.0.0.1:{ports.service}"
@@ -63,18 +63,18 @@ def register(app: typer.Typer) -> None:
             remember_ports(data, ports)
             prepare(settings)
             deployment.services(
-                supervisor, data, port=ports.service, workers=workers, extra={}, keys=keys, console_port=shown
+                supervisor, data, port=ports.service, workers=workers, extra={}, keys=keys, console_port=exposed_port
             )
             wait_ready(url, supervisor.tend)
             show_customers(url, settings)
             console.print(f"ready after {time.monotonic() - began:.0f} s", highlight=False)
             if check:
-                check_promises(url, settings, None if shown is None else f"http://127.0.0.1:{shown}")
+                check_promises(url, settings, None if exposed_port is None else f"http://127.0.0.1:{exposed_port}")
                 return
             show_lines_to_copy(url)
-            if shown is not None:
+            if exposed_port is not None:
                 console.print()
-                console.print(Text("Look at it:", style="bold"), f"http://127.0.0.1:{shown}", highlight=False)
+                console.print(Text("Look at it:", style="bold"), f"http://127.0.0.1:{exposed_port}", highlight=False)
             console.print()
             console.print(f"Other commands see this deployment with `millirec --data {data} ...`. Ctrl-C stops it.")
             wait_for_end(supervisor.tend)

@@ -48,8 +48,8 @@ def register(app: typer.Typer) -> None:
 
         data = chosen_folder(context, data, Path("var/millirec"))
         ports = choose_ports(data, port, console_port)
-        shown = None if no_console else ports.console
-        deployment.check_ports(ports.service, shown)
+        exposed_port = None if no_console else ports.console
+        deployment.check_ports(ports.service, exposed_port)
         os.environ.update(deployment.environment(data))
         # A setting that is refused is named before anything runs.
         settings = load_settings()
@@ -60,9 +60,9 @@ def register(app: typer.Typer) -> None:
             remember_ports(data, ports)
             keys = key_environment(data, configured=bool(settings.serve.keys), left_out=no_keys)
             urls = deployment.services(
-                supervisor, data, port=ports.service, workers=workers, extra=extra, keys=keys, console_port=shown
+                supervisor, data, port=ports.service, workers=workers, extra=extra, keys=keys, console_port=exposed_port
             )
-            startup = Startup(urls, [*_lines(data, ports.service, shown, keys)])
+            startup = Startup(urls, [*_lines(data, ports.service, exposed_port, keys)])
             wait_for_end(supervisor.tend, startup.look)
 
 

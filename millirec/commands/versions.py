@@ -163,7 +163,7 @@ def _in_cells(manifest: Manifest) -> dict[str, Any]:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a value has rows, such as the checks of the gate: JSON shows them, a table cell does not."""
+    """Return whether a value has rows, such as the checks of the gate: JSON shows them, a table cell does not."""
     return isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
 
 

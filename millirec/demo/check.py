@@ -113,7 +113,7 @@ def _purchase(client: httpx.Client, url: str, seconds: list[float]) -> str:
     posted = time.monotonic()
 
     def changed() -> bool:
-        """Whether the answer is fresh and differs from the one before the purchase."""
+        """Return whether the answer is fresh and differs from the one before the purchase."""
         body = recommendations(url, customer)
         return bool(body["fallback_level"] == "embedding" and body["items"] != previous["items"])
 
@@ -132,7 +132,7 @@ def _out_of_stock(client: httpx.Client, url: str, seconds: list[float]) -> None:
     item = recommendations(url, CUSTOMERS[1])["items"][0]["item_id"]
 
     def shown() -> bool:
-        """Whether the item is in the customer's answer."""
+        """Return whether the item is in the customer's answer."""
         return item in [entry["item_id"] for entry in recommendations(url, CUSTOMERS[1])["items"]]
 
     began = time.monotonic()
@@ -164,7 +164,7 @@ def _whole(url: str, customer: str) -> dict[str, Any]:
     answers: list[dict[str, Any]] = []
 
     def whole() -> bool:
-        """Whether a new answer is not degraded."""
+        """Return whether a new answer is not degraded."""
         answers.append(recommendations(url, customer))
         return not answers[-1]["degraded"]
 

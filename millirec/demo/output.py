@@ -1,4 +1,4 @@
-"""What the demo shows: three customers, what they bought, what they are recommended, and lines to copy."""
+"""Output of the demo: three customers, what they bought, what they are recommended, and lines to copy."""
 
 import asyncio
 import time

@@ -83,7 +83,7 @@ def _command(folder: Path, path: Path) -> list[str]:
 
 
 class State(StrEnum):
-    """What the store does."""
+    """State of the embedded store."""
 
     READY = "ready"
     LOADING = "loading"

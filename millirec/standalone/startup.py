@@ -40,7 +40,7 @@ class Startup:
 
 
 def answers(url: str) -> bool:
-    """Whether a URL on this machine answers without an error; plain HTTP, which loads no certificates."""
+    """Return whether a URL on this machine answers without an error; plain HTTP, which loads no certificates."""
     address = urlsplit(url)
     connection = HTTPConnection(address.netloc, timeout=TIMEOUT)
     try:

@@ -84,17 +84,17 @@ class Catalogue:
         return self.changes.item(row) or self.index.item(row)
 
     def is_hidden(self, row: int) -> bool:
-        """Whether the item of the version is unavailable now."""
+        """Return whether the item of the version is unavailable now."""
         changed = self.changes.item(row)
         return bool(self.index.attributes.state[row] == HIDDEN) if changed is None else changed.available is False
 
-    def shown(self, rows: Iterable[int], names: Iterable[str] | None) -> list[dict[str, PropertyValue]]:
+    def returned_properties(self, rows: Iterable[int], names: Iterable[str] | None) -> list[dict[str, PropertyValue]]:
         """The properties `names` (`None`: all) of each row; a property an item lacks is left out."""
         properties = None if names is None else tuple(names)
         answer = []
         for row in rows:
             item = self.item(row)
-            values = item.shown() if item else {}
+            values = item.returned_properties() if item else {}
             answer.append(
                 values if properties is None else {name: values[name] for name in properties if name in values}
             )
@@ -147,7 +147,7 @@ class Catalogue:
         return self._masks.put(conditions, AllowedRows.of(mask))
 
     def has_mask(self, conditions: Conditions) -> bool:
-        """Whether `allowed` is a look-up or little more; otherwise it is work for a thread."""
+        """Return whether `allowed` is a look-up or little more; otherwise it is work for a thread."""
         return (not conditions and not self.hidden) or self._masks.get(conditions) is not None
 
     def warmed(self, previous: "Catalogue") -> "Catalogue":

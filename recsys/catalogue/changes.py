@@ -74,7 +74,7 @@ class Changes:
 
 
 def passing(items: Iterable[Item | None], conditions: Sequence[Expression]) -> list[bool]:
-    """Whether each of `items` is available and passes every condition; takes half a microsecond each."""
+    """Return whether each of `items` is available and passes every condition; takes half a microsecond each."""
     holds = AllOf(tuple(condition.root for condition in conditions), 0).holds
     return [(item is None or item.available is not False) and holds(item) for item in items]
 

@@ -1,4 +1,4 @@
-"""What every table of the Delta log needs: opened or made, read and appended to, its errors in the log's words."""
+"""Delta tables: opened or created, read and appended to, with their errors translated into the log's own."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

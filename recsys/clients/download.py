@@ -30,7 +30,7 @@ def digest_of(path: Path) -> str:
 
 
 def matches(path: Path, entry: FileEntry) -> bool:
-    """Whether `path` is a file of the size and checksum of `entry`. Raises `OSError`."""
+    """Return whether `path` is a file of the size and checksum of `entry`. Raises `OSError`."""
     return path.is_file() and path.stat().st_size == entry.size and digest_of(path) == entry.sha256
 
 

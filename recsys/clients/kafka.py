@@ -1,4 +1,4 @@
-"""What every Kafka client of ours shares: its options, its errors, and a start in the background."""
+"""Kafka clients: common options, translated errors, and a start in the background."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""What the model registry does with an object store: verbs that say what failed, and append-only sequences.
+"""Object store operations whose errors say what failed, and append-only sequences.
 
 A sequence is `{folder}/{sequence:08d}.json`, one object per entry, each created if absent: two writers cannot both
 be the next, the newest entry holds, and all of them are the audit log.
@@ -119,7 +119,7 @@ class Objects:
         return value
 
     def exists(self, path: str) -> bool:
-        """Whether there is an object at `path`."""
+        """Return whether there is an object at `path`."""
         with translated(f"read {path}"):
             try:
                 obstore.head(self.store, path)

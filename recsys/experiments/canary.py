@@ -58,7 +58,7 @@ class Finding:
 
 
 class Action(StrEnum):
-    """What to do with a canary: leave it at its step, advance it, promote it, or revert to the live version."""
+    """Decision about a canary: leave it at its step, advance it, promote it, or revert to the live version."""
 
     WAIT = "wait"
     ADVANCE = "advance"
@@ -131,7 +131,7 @@ def _breach(finding: Finding) -> str:
 
 
 def _waits_for(rollout: Rollout, seconds: float, findings: tuple[Finding, ...]) -> str:
-    """What is missing for the next step; nothing when it may come."""
+    """Return the reason why the next step has to wait; empty when it may come."""
     if seconds < rollout.step_seconds:
         return f"the step takes {rollout.step_seconds / 3600:g} h, {seconds / 3600:.1f} h are over"
     exposed = findings[0]

@@ -27,7 +27,7 @@ Steps = Annotated[tuple[Share, ...], msgspec.Meta(min_length=1, max_length=MAX_S
 
 
 class Outcome(StrEnum):
-    """What may be said of a user in one step of a rollout."""
+    """Outcome of a user in one step of a rollout."""
 
     EXPOSED = "exposed"
     """Got an answer."""
@@ -42,7 +42,7 @@ class Outcome(StrEnum):
 
 
 class Variant(StrEnum):
-    """Who answered, while a canary runs."""
+    """The arm of a rollout that answers a user, while a canary runs."""
 
     CANARY = "canary"
     CONTROL = "control"
@@ -79,7 +79,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return digest % UNITS
 
     def counts(self, interaction: Interaction) -> bool:
-        """Whether the interaction is a success of the answers of this rollout."""
+        """Return whether the interaction is a success of the answers of this rollout."""
         if self.converts:
             return interaction.type in self.converts
         return interaction.recommendation_id is not None and interaction.type != IMPRESSION

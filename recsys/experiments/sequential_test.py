@@ -12,7 +12,7 @@ MIN_USERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What is known of one arm: `n` users, the sum of their values and of the squares of these.
+    """Sufficient statistics of one arm: `n` users, the sum of their values and of the squares of these.
 
     The users are what is independent, not their requests: count each once, with their own rate or sum.
     """

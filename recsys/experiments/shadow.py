@@ -1,4 +1,4 @@
-"""What a shadow's answers are compared by, as running counts that many workers add to, and the report they make."""
+"""Comparison of a shadow's answers with the live ones: running counts that many workers add to, and their report."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence

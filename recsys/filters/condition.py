@@ -54,7 +54,7 @@ class OneOf:
         return cls(name, frozenset(literal for literal in literals if not isinstance(literal, bool)), flags)
 
     def holds(self, item: Item | None) -> bool:
-        """Whether the item's property, or one element of a list, is among the values."""
+        """Return whether the item's property, or one element of a list, is among the values."""
         value = value_of(item, self.name)
         if isinstance(value, bool):
             return value in self.flags
@@ -73,7 +73,7 @@ class Bound:
     depth: ClassVar[int] = 1
 
     def holds(self, item: Item | None) -> bool:
-        """Whether the item's property, or one element of a list, is within the bound; False for another type."""
+        """Return whether the item's property, or one element of a list, is within the bound; False for another type."""
         value, compare, limit = value_of(item, self.name), _ORDER[self.relation], self.limit
         if isinstance(limit, float):
             return isinstance(value, float | int) and not isinstance(value, bool) and compare(value, limit)
@@ -90,7 +90,7 @@ class Not:
     depth: int
 
     def holds(self, item: Item | None) -> bool:
-        """Whether the part does not hold for `item`."""
+        """Return whether the part does not hold for `item`."""
         return not self.part.holds(item)
 
 
@@ -102,7 +102,7 @@ class AllOf:
     depth: int
 
     def holds(self, item: Item | None) -> bool:
-        """Whether every part holds for `item`."""
+        """Return whether every part holds for `item`."""
         for part in self.parts:  # noqa: SIM110  # twice as fast as all() of a generator, and runs for every changed item
             if not part.holds(item):
                 return False
@@ -117,7 +117,7 @@ class AnyOf:
     depth: int
 
     def holds(self, item: Item | None) -> bool:
-        """Whether at least one part holds for `item`."""
+        """Return whether at least one part holds for `item`."""
         for part in self.parts:  # noqa: SIM110
             if part.holds(item):
                 return True

@@ -86,7 +86,7 @@ class Expression:
     root: Condition = field(compare=False, repr=False)
 
     def matches(self, item: Item | None) -> bool:
-        """Whether it holds for `item`; an item of which nothing is known has no properties."""
+        """Return whether it holds for `item`; an item of which nothing is known has no properties."""
         return self.root.holds(item)
 
 
@@ -191,7 +191,7 @@ def compile_named(named: Sequence[Named]) -> None:
 
 
 def _check(leaf: OneOf | Bound) -> None:
-    """What the grammar cannot say."""
+    """Check the bounds that the grammar cannot express. Raises `InvalidInput`."""
     name = leaf.name
     values: tuple[Literal, ...] = (*leaf.values, *leaf.flags) if isinstance(leaf, OneOf) else (leaf.limit,)
     if len(values) > MAX_VALUES:

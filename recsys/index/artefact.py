@@ -58,7 +58,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class IndexContents:
-    """What a training run hands over. `items[i]` describes `item_ids[i]`, `None` where nothing is known.
+    """Contents of a new index version. `items[i]` describes `item_ids[i]`, `None` where nothing is known.
 
     `popularity` (n,) is any non-negative measure of how often an item is wanted now; it is scaled to 1.
     The rest is as in the files above and may be left out.

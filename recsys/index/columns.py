@@ -45,7 +45,7 @@ class Columns(msgspec.Struct, frozen=True):
     complete: bool
 
     def has(self, name: str) -> bool:
-        """Whether an expression over `name` can be evaluated by columns: it has one, or no item has it."""
+        """Return whether an expression over `name` can be evaluated by columns: it has one, or no item has it."""
         return self.complete or name in self.numbers or name in self.flags or name in self.texts
 
 
@@ -143,7 +143,7 @@ def columns_of(items: Sequence[Item | None]) -> tuple[Columns, dict[str, NDArray
 
 
 def _values(item: Item) -> Iterator[tuple[str, type, Any]]:
-    """What `recsys.filters.condition.value_of` gives for any name but `item_id` and `available`: name, kind, value."""
+    """Return the values of `recsys.filters.condition.value_of`, but of `item_id` and `available`: name, kind, value."""
     own: dict[str, PropertyValue | None] = {name: v for name, v in (item.properties or {}).items() if name not in KINDS}
     own |= {"title": item.title, "price": item.price, "categories": item.categories}
     for name, value in own.items():

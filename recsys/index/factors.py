@@ -83,7 +83,7 @@ def normal_equations(gram_matrix: Matrix, liked: Matrix, confidence: NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """What the normal equations of every user have in common: A = YtY + reg I, shape (d, d).
+    """The common part of every user's normal equations: A = YtY + reg I, shape (d, d).
 
     `whitening` W (d, d) is the inverse transpose of A's Cholesky factor: W Wt = A^-1.
     """

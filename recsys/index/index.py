@@ -24,7 +24,7 @@ from recsys.users import HistoryEntry, Vector
 
 
 class _Categories(msgspec.Struct):
-    """What is read of an item where only this is wanted."""
+    """The categories of an item, read without its other fields."""
 
     categories: tuple[str, ...] | None = None
 

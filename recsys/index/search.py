@@ -34,7 +34,7 @@ faiss.cvar.distance_compute_blas_threshold = 1 << 30
 
 
 class SearchSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What was built and how it is searched; in the manifest, where it is missing for `flat`.
+    """Kind and parameters of a search index; in the manifest, where it is missing for `flat`.
 
     `kind` is Faiss's name for it (`Flat`, `IVF400,SQ8`, `HNSW32`). `refine` times k candidates are scored anew with
     the factors themselves. `augmented`: built by L2 over factors with one more dimension, which makes all norms equal

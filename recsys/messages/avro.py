@@ -93,7 +93,7 @@ def _type(described: inspect.Type) -> Any:
 
 
 def _is_free(described: inspect.Type) -> bool:
-    """Whether this is an object of any content, for which Avro has no type."""
+    """Return whether this is an object of any content, for which Avro has no type."""
     if isinstance(described, inspect.UnionType):
         return any(_is_free(choice) for choice in described.types)
     return isinstance(described, inspect.DictType) and isinstance(described.value_type, inspect.AnyType)

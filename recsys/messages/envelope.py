@@ -19,7 +19,7 @@ AVRO = "application/avro"
 PROTOBUF = "application/x-protobuf"
 
 HEADERS: Mapping[str, bytes] = {SCHEMA_VERSION: str(VERSION).encode()}
-"""What goes with the bytes that `wire.encode` makes; no more than must be said, for it is said with every event."""
+"""Headers of the bytes that `wire.encode` makes; as few as possible, since every event carries them."""
 
 _NONE: Mapping[str, bytes] = {}
 _AS_IS = (HEADERS[SCHEMA_VERSION], None, str(FIRST_VERSION).encode())

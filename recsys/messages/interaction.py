@@ -26,7 +26,7 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern
 """A bounded identifier without control characters."""
 
 InteractionType = Annotated[str, msgspec.Meta(pattern=to_the_end(TYPE_PATTERN))]
-"""What happened: `view`, `click`, `add_to_cart`, `purchase`, `impression`, or a type of the shop's own."""
+"""Kind of an interaction: `view`, `click`, `add_to_cart`, `purchase`, `impression`, or a type of the shop's own."""
 
 IMPRESSION = "impression"
 """The type that says an item was shown, and nothing about taste: no history and no training knows of it."""

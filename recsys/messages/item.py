@@ -50,7 +50,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="i
             properties=_joined(self.properties, newer.properties),
         )
 
-    def shown(self) -> Properties:
+    def returned_properties(self) -> Properties:
         """The values that a frontend may ask for by name: title, price, categories and the item's own properties."""
         own: Properties = dict(self.properties or {})
         if self.title is not None:
@@ -103,7 +103,7 @@ def hidden_item(item_id: str, updated_at: datetime | None = None) -> Item:
 
 
 def readable(item: Item) -> bool:
-    """Whether `item` is within the bounds, so that it is read again as it was written."""
+    """Return whether `item` is within the bounds, so that it is read again as it was written."""
     try:
         return _decode(_encode(item)) == item
     except (msgspec.DecodeError, ValueError):
@@ -148,7 +148,7 @@ def _joined(older: Properties | None, newer: Properties | None) -> Properties | 
 
 
 def _check_room(own: Properties, joined: Properties) -> None:
-    """What was stored under wider bounds may stay as large as it is."""
+    """Check the bounds of joined properties; those stored under wider bounds may stay as large as they are."""
     if len(joined) > max(MAX_PROPERTIES, len(own)):
         new = len(joined) - len(own)
         reason = f"would be {len(joined)} with the {new} that are new in this update, {MAX_PROPERTIES} are allowed"

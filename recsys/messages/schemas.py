@@ -1,4 +1,4 @@
-"""What is published for producers of every language: JSON Schema, Avro, Protobuf, and an AsyncAPI document of it all.
+"""Message schemas for producers of every language: JSON Schema, Avro, Protobuf, and an AsyncAPI document of them all.
 
 Made from the Structs and never written by hand: a test holds docs/schemas equal to this.
 """
@@ -21,7 +21,7 @@ KEYS: Mapping[str, str] = {
     "erasure": "the user's id",
     "merge": "the id of the user that ends",
 }
-"""What keys a message of each kind, so that what concerns one user stands in one order."""
+"""The key of a message of each kind, so that all messages about one user stay in order."""
 
 MEANINGS: Mapping[str, str] = {
     "event_id": "unique for each message of a user; a message that comes again under it counts once",
@@ -41,7 +41,7 @@ MEANINGS: Mapping[str, str] = {
     "properties": "the shop's own, to filter by and to show; merged by name, up to 64 of an item and 64 KiB as JSON",
     "into": "who has from now on all that the user had",
 }
-"""What a field says, in whatever kind of message it stands."""
+"""Descriptions of fields by name, the same in every kind of message."""
 
 DEAD_LETTER_HEADERS: Mapping[str, str] = {
     "letter": "the letter's id, for `millirec dead-letters`",
@@ -53,9 +53,9 @@ DEAD_LETTER_HEADERS: Mapping[str, str] = {
     "key": "the message's key",
     "at": "when it was refused, RFC 3339",
 }
-"""What is told of a refused message besides its own headers."""
+"""Headers of a dead letter, besides the message's own."""
 
-_DESCRIPTION = """What happens in the shop: interactions, catalogue updates, erasures and merges of users, on one topic.
+_DESCRIPTION = """Messages of the shop: interactions, catalogue updates, erasures and merges of users, on one topic.
 
 Send them to `POST /events` and its neighbours, or feed the topic directly, as described here. A message that cannot
 be applied becomes a dead letter that names the field and the reason, and can be replayed."""

@@ -1,4 +1,4 @@
-"""What a well-formed message must still fulfil: one rule for the door and for readers of the topic."""
+"""Validation beyond the form of a message: the same rules for HTTP and for readers of the topic."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

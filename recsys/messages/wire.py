@@ -121,7 +121,7 @@ def invalid_input(error: Exception, whole: str) -> InvalidInput:
 
 
 def _short(text: str) -> str:
-    """What a client sent is no longer when it is said back."""
+    """Return `text` cut to the length that may be quoted to a client."""
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 

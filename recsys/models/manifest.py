@@ -81,7 +81,7 @@ class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_service(alias: str) -> bool:
-    """Whether the version that `alias` points at answers requests, or is compared on them (shadow)."""
+    """Return whether the version that `alias` points at answers requests, or is compared on them (shadow)."""
     return alias != CANDIDATE and not alias.startswith(PIN)
 
 

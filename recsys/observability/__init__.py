@@ -1,1 +1,1 @@
-"""What a process says of itself: logs, and what must not get into them."""
+"""Logs of a process, and the removal of secrets from them."""

@@ -138,7 +138,7 @@ def shown_lately(query: Query, features: UserFeatures | None) -> set[str]:
     if not query.placement.rotate_hours or features is None:
         return set()
     since = query.now_ms - query.placement.rotate_hours * HOUR_MS
-    return {entry.item_id for entry in features.shown if entry.at_ms >= since}
+    return {entry.item_id for entry in features.impressions if entry.at_ms >= since}
 
 
 def _find_vectors(batch: Sequence[Prepared], index: Index) -> None:

@@ -1,4 +1,4 @@
-"""What no linter checks: sizes, names, and what must never be in the tree."""
+"""House rules that no linter checks: sizes, names, and files that must never be in the tree."""
 
 import ast
 import re

@@ -67,7 +67,7 @@ def test_every_alert_and_finding_leads_to_its_section_of_the_runbook_and_every_s
 
 
 def sections_of_findings() -> set[str]:
-    """What the doctor names: the last of the words of `note(...)` and `wrong(...)`."""
+    """Return the subjects of the doctor: the last of the words of `note(...)` and `wrong(...)`."""
     calls = [
         node
         for path in (ROOT / "millirec/checkup").glob("*.py")

@@ -119,7 +119,7 @@ def flood(url: str) -> Iterator[list[int]]:
 
 
 def is_idle(url: str) -> bool:
-    """Whether no user was answered between two looks."""
+    """Return whether no user was answered between two looks."""
     return answered(url) == answered(url)
 
 

@@ -122,14 +122,14 @@ async def test_each_part_that_can_be_read_is_kept(stores: Stores, store_settings
         history=(HistoryEntry(5, 1, "i1", "view"),),
         offsets={"interactions-0": 3},
         identity_changes=(IdentityChange(4),),
-        shown=(HistoryEntry(6, 2, "i2", "impression"),),
+        impressions=(HistoryEntry(6, 2, "i2", "impression"),),
         dedup_window=bytes(16),
     )
     names = {
         HISTORY: "history",
         OFFSETS: "offsets",
         IDENTITY_CHANGES: "identity_changes",
-        SHOWN: "shown",
+        SHOWN: "impressions",
         PAST: "dedup_window",
     }
     for field, name in names.items():
@@ -145,5 +145,6 @@ async def test_each_part_that_can_be_read_is_kept(stores: Stores, store_settings
 
 def _parts(features: UserFeatures) -> dict[str, Any]:
     return {
-        part: getattr(features, part) for part in ("history", "offsets", "identity_changes", "shown", "dedup_window")
+        part: getattr(features, part)
+        for part in ("history", "offsets", "identity_changes", "impressions", "dedup_window")
     }

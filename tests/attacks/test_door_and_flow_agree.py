@@ -93,7 +93,7 @@ class Door:
     consumer: TopicConsumer
 
     def passes(self, method: str, path: str, body: object = None) -> Batch:
-        """What becomes, in the flow, of all that the door accepts of this request."""
+        """Return the flow's outcome of every message of this request that the door accepts."""
         return self.runner.run(self._passes(method, path, body))
 
     async def _passes(self, method: str, path: str, body: object) -> Batch:

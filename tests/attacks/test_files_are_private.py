@@ -29,7 +29,7 @@ def millirec(*arguments: str, umask: int = 0, **variables: str) -> subprocess.Co
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """What somebody else on this machine may do with `folder` and all that is in it."""
+    """Return the rights of other users of this machine in `folder` and below."""
     modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {str(path): oct(mode) for path, mode in modes.items() if mode & OTHERS}
 

@@ -201,7 +201,7 @@ def test_events_on_a_full_disk_all_reach_the_log_and_new_ones_are_taken(market: 
 
 
 def doctor(market: Market) -> str:
-    """What it says of a deployment in which something is wrong."""
+    """Return the doctor's findings of a deployment in which something is wrong."""
     with pytest.raises(AssertionError) as failed:
         market.deployment.run("doctor", "--json")
     return str(failed.value)

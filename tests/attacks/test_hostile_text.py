@@ -36,7 +36,7 @@ FIRST, SECOND = (
     for n in (0, 1)
 )
 TYPED = HOSTILE.replace("\0", "")
-"""What an argument or a variable may hold."""
+"""Characters that an argument or a variable may hold."""
 TELLING = (
     ("dead-letters", "list", "--status", "all"),
     ("dead-letters", "list", "--json"),
@@ -126,12 +126,12 @@ for arguments in loads(os.environ["COMMANDS"]):
 
 @pytest.fixture(scope="module")
 def outputs(world: dict[str, str]) -> Mapping[tuple[str, ...], str]:
-    """What each of `ARGUMENTS` wrote to a terminal."""
+    """Return the output of each of `ARGUMENTS` on a terminal."""
     return outputs_of(ARGUMENTS, world)
 
 
 def outputs_of(commands: Sequence[tuple[str, ...]], world: dict[str, str]) -> Mapping[tuple[str, ...], str]:
-    """What each wrote to a terminal, all of them in one process."""
+    """Return the output of each on a terminal, all of them in one process."""
     _, output = shown([sys.executable, "-c", COMMANDS], {**world, "COMMANDS": json.dumps(commands)})
     parts = re.split(r"^command .*$", output, flags=re.MULTILINE)[1:]
     return dict(zip(commands, parts, strict=True))

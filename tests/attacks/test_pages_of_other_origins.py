@@ -43,7 +43,7 @@ FORMS = (
     "",
     "text/plain, " + JSON,
 )
-"""What a page may send as without asking the service first."""
+"""Content types that a page may send without asking the service first."""
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def service(narrow: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @contextmanager
 def paused(made: Deployment) -> Iterator[None]:
-    """What arrives meanwhile is for the service the work of one moment."""
+    """Stop the service's process during the block; all that arrives then is one moment's work."""
     made.processes["serve"].send_signal(signal.SIGSTOP)
     try:
         yield

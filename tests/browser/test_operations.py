@@ -1,4 +1,4 @@
-"""What people do in the console, by clicks, and what the service does then."""
+"""Operations in the console, by clicks, and their effects in the service."""
 
 import asyncio
 import json

@@ -13,7 +13,7 @@ from tests.browser.conftest import DESKTOP, KEY, PHONE, Shop
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 pages.load()
 QUESTIONS = {"/inspector": "?user=u2", "/placements": "?name=home"}
-"""What is asked for on the pages that ask."""
+"""Inputs for the pages that ask for one."""
 
 
 def overflow(page: Page) -> int:

@@ -216,7 +216,7 @@ class Chaos:
         self._world.broker.start()
 
     def _freeze(self, pid: int, seconds: float) -> None:
-        """Whoever looks after the process may kill it meanwhile."""
+        """Ignore a process that its supervisor killed meanwhile."""
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             os.kill(pid, signal.SIGSTOP)
             self._over.wait(seconds)

@@ -1,4 +1,4 @@
-"""What must hold once everything is quiet, as pure comparisons: nothing here asks a store or a clock."""
+"""Invariants of a quiet deployment, as pure comparisons: nothing here asks a store or a clock."""
 
 import re
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ Trends = Mapping[int, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What the producers know: events acknowledged, and those sent whose fate nobody told them."""
+    """The producers' knowledge: events acknowledged, and those sent without an answer."""
 
     acknowledged: frozenset[str]
     doubtful: frozenset[str]
@@ -54,7 +54,7 @@ def folded(rows: Sequence[PositionedMessage], length: int) -> dict[str, UserFeat
 
 def differing(expected: Mapping[str, UserFeatures], stored: Sequence[UserFeatures]) -> list[str]:
     """Users who are remembered otherwise than `expected`, and in what; embeddings and revisions are no part of it."""
-    names = ("history", "shown", "offsets", "identity_changes", "dedup_window")
+    names = ("history", "impressions", "offsets", "identity_changes", "dedup_window")
     wrong = []
     for one in stored:
         wanted = expected[one.user_id]

@@ -1,4 +1,4 @@
-"""What goes wrong, when and for how long: a pure function of a seed."""
+"""The schedule of faults: kind, time and length, as a pure function of a seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 
 Targets = Mapping[str, Sequence[Kind]]
-"""What may happen to whom."""
+"""Kinds of faults for each target."""
 
 FIRST, LAST = 0.05, 0.9
 """The share of the events between which faults begin: some come before all of them, and some after."""

@@ -63,13 +63,13 @@ async def settled(world: World) -> FinalState:
 
 
 async def remembered(world: World, user_id: str, event_id: str) -> bool:
-    """Whether the event stands in the user's record."""
+    """Return whether the event stands in the user's record."""
     stores = open_stores(world.settings)
     try:
         (user,) = await stores.users.load([user_id])
     finally:
         await stores.aclose()
-    return event_key(event_id) in {entry.event for entry in (*user.history, *user.shown)}
+    return event_key(event_id) in {entry.event for entry in (*user.history, *user.impressions)}
 
 
 def written(world: World, user_id: str) -> set[str]:
@@ -79,7 +79,7 @@ def written(world: World, user_id: str) -> set[str]:
 
 
 async def caught_up(world: World) -> bool:
-    """Whether the features are as far as the log, user by user and partition by partition."""
+    """Return whether the features are as far as the log, user by user and partition by partition."""
     stores = open_stores(world.settings)
     try:
         wanted = folded(positioned(world.folder / "log"), 1)

@@ -93,7 +93,7 @@ class Traffic:
 
     @contextmanager
     def hushed(self) -> Iterator[None]:
-        """Nobody sends anything meanwhile; what was sent before is answered when this begins."""
+        """Stop all producers during the block; requests sent before are answered when it begins."""
         self.open.clear()
         time.sleep(TIMEOUT)
         try:

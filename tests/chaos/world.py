@@ -61,7 +61,7 @@ class World:
 
     @property
     def targets(self) -> Targets:
-        """What this world is meant to stand."""
+        """Kinds of faults that this world is built for."""
         targets: dict[str, Sequence[Kind]] = dict.fromkeys(self.links, LINK)
         targets |= {"serve": (Kind.KILL, Kind.RESTART, Kind.STOP), "store": (Kind.KILL, Kind.STOP)}
         if self.broker is None or self.broker.evicts:
@@ -97,7 +97,7 @@ class World:
         assert process.wait(LEAVING) in {0, -signal.SIGTERM}, self.roles[group].output(name)
 
     def consumes(self, group: str, name: str) -> bool:
-        """Whether it has come so far as to join."""
+        """Return whether it has come so far as to join."""
         assert self.roles[group].processes[name].poll() is None, self.roles[group].output(name)
         return "consuming" in self.roles[group].output(name)
 

@@ -33,7 +33,7 @@ def refused(
 
 
 def again(letters: DeadLetters, letter: DeadLetter, offset: int = 900) -> Refusal:
-    """What comes of a replay of `letter` where nothing has changed, an hour later."""
+    """Return the refusal of a replay of `letter` an hour later, where nothing has changed."""
     content = letters.content([letter])[letter.letter]
     headers = {**content.headers, **letter.replayed_header()}
     at = letter.last_seen + timedelta(hours=1)

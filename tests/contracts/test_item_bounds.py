@@ -50,7 +50,7 @@ def update(minutes: int, item_id: str = "a", **given: Any) -> Item:
 
 
 def fold(updates: Sequence[Item]) -> tuple[dict[str, Item], set[int]]:
-    """What becomes of the items, and the places of the updates that have no room."""
+    """Return the items after the updates, and the positions of the updates that have no room."""
     items, refused = dict[str, Item](), set[int]()
     for place, change in enumerate(updates):
         try:

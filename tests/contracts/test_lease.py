@@ -111,7 +111,7 @@ def test_only_the_newest_entries_are_kept(lease: Lease, objects: Objects) -> Non
 
 
 def test_a_name_that_was_tidied_away_meanwhile_is_no_lease(lease: Lease, objects: Objects) -> None:
-    """Who listed long ago and creates an old entry finds that the world went on."""
+    """A process that listed long ago and creates an old entry finds newer ones."""
     grant = lease.acquire("ada")
     for _ in range(KEPT_GRANTS + 5):
         grant = lease.renew(grant)

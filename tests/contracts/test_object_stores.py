@@ -52,7 +52,7 @@ class Blobs(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
-        """Nobody reads it."""
+        """Write no log: it would only fill the output of the tests."""
 
 
 @pytest.fixture

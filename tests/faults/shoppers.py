@@ -106,7 +106,7 @@ class Shoppers:
             connection[1].close()
 
     async def _ask(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], user: str) -> bool:
-        """Whether the connection may be used again."""
+        """Return whether the connection may be used again."""
         reader, writer = connection
         began = monotonic()
         writer.write(f"GET {self.path}{user} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())

@@ -69,7 +69,7 @@ class TcpProxy:
         self._run(self._switch(Mode.REFUSE))
 
     def answers_garbage(self) -> None:
-        """Whatever is asked, random bytes come back."""
+        """Answer every request with random bytes."""
         self._run(self._switch(Mode.GARBAGE))
 
     def flaps(self, period: float) -> None:

@@ -55,7 +55,7 @@ class Market:
         wait_until_sync(lambda: list((self.deployment.folder / "spool").glob("*")) == [])
 
     def delivered(self, name: str, tills: Tills) -> dict[str, list[str]]:
-        """What the log has of each user, in the order of the topic, once it has as much as was acknowledged."""
+        """Return each user's events in the log, in the order of the topic, once it has as many as were acknowledged."""
         total = sum(len(one.acknowledged) for one in tills.tills)
         wait_until_sync(lambda: len(self.logged(name)) >= total, 30.0)
         rows = self.logged(name)

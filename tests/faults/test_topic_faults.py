@@ -17,7 +17,7 @@ from tests.faults.tcp_proxy import TcpProxy, proxying
 
 @pytest.fixture
 def kafka(kafka_bootstrap: str) -> Iterator[TcpProxy]:
-    """What the service is told to bootstrap from: it meets the broker itself only once this has let it through."""
+    """A proxy as the bootstrap server: the service meets the broker itself only once this has let it through."""
     with proxying(kafka_bootstrap) as proxy:
         yield proxy
 

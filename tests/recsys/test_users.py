@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from recsys.messages.interaction import IMPRESSION, Erasure, Interaction, epoch_ms
 from recsys.users import (
     HISTORY_LENGTH,
+    IMPRESSIONS_LENGTH,
     PAST_BYTES,
     REPEAT_WINDOW,
-    SHOWN_LENGTH,
     HistoryEntry,
     PositionedMessage,
     UserFeatures,
@@ -85,7 +85,7 @@ def test_a_redelivered_record_changes_nothing(records: list[PositionedMessage]) 
 
 @given(topics())
 def test_what_is_remembered_is_bounded_ordered_and_without_repeats(records: list[PositionedMessage]) -> None:
-    for entries in (once(records).history, once(records).shown):
+    for entries in (once(records).history, once(records).impressions):
         assert len(entries) <= SHORT
         assert list(entries) == sorted(entries)
         assert len({entry.event for entry in entries}) == len(entries)
@@ -143,8 +143,8 @@ def test_impressions_change_nothing_but_what_was_shown(records: list[PositionedM
     others = [r for r in records if not (isinstance(r.message, Interaction) and r.message.type == IMPRESSION)]
     shown = [r for r in records if not (isinstance(r.message, Interaction) and r.message.type != IMPRESSION)]
     assert once(records).history == once(others).history
-    assert once(records).shown == once(shown).shown
-    assert {entry.type for entry in once(records).shown} <= {IMPRESSION}
+    assert once(records).impressions == once(shown).impressions
+    assert {entry.type for entry in once(records).impressions} <= {IMPRESSION}
 
 
 @given(topics(erasures=False))
@@ -155,7 +155,7 @@ def test_the_history_is_the_newest_of_all_events_in_any_order_of_arrival(records
 
     alone = [once([record]) for record in records]
     assert once(records).history == newest([entry for one in alone for entry in one.history])
-    assert once(records).shown == newest([entry for one in alone for entry in one.shown])
+    assert once(records).impressions == newest([entry for one in alone for entry in one.impressions])
 
 
 @given(topics())
@@ -168,7 +168,7 @@ def test_an_erasure_leaves_only_what_came_after_it(records: list[PositionedMessa
     forget = PositionedMessage("forget", 0, Erasure(event_id="x", user_id="ada", occurred_at=NOW))
     place = min(place, len(records))
     left, after = once([*records[:place], forget, *records[place:]]), apply(EMPTY, records[place:], SHORT)
-    assert (left.history, left.shown) == (after.history, after.shown)
+    assert (left.history, left.impressions) == (after.history, after.impressions)
 
 
 @given(topics(erasures=False), topics(erasures=False), topics(erasures=False))
@@ -201,8 +201,8 @@ def test_embeddings_stay_exactly_as_long_as_the_history_does() -> None:
 
 
 def test_impressions_have_a_bound_of_their_own() -> None:
-    shows = [PositionedMessage("p-0", n, interaction(n, n, kind=IMPRESSION)) for n in range(SHOWN_LENGTH + 5)]
-    shown = apply(EMPTY, shows, 10 * SHOWN_LENGTH).shown
+    shows = [PositionedMessage("p-0", n, interaction(n, n, kind=IMPRESSION)) for n in range(IMPRESSIONS_LENGTH + 5)]
+    shown = apply(EMPTY, shows, 10 * IMPRESSIONS_LENGTH).impressions
     assert [entry.at_ms for entry in shown] == [epoch_ms(r.message.occurred_at) for r in shows[5:]]
 
 

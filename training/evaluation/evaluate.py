@@ -53,7 +53,7 @@ class Evaluation:
 
     Without users there is no metric.
 
-    `shown` counts, per item row, the top-20 lists it was in; `segments` is recall@20 (users,) by segment, nan for
+    `list_counts` counts, per item row, the top-20 lists it was in; `segments` is recall@20 (users,) by segment, nan for
     users outside it or without a target in it.
     """
 
@@ -61,7 +61,7 @@ class Evaluation:
     metrics: dict[str, float]
     recall: NDArray[np.float64]
     segments: dict[str, NDArray[np.float64]]
-    shown: NDArray[np.int64]
+    list_counts: NDArray[np.int64]
 
     def summary(self) -> dict[str, float]:
         """Return the means for the manifest, those of the segments too."""
@@ -180,7 +180,7 @@ def _evaluate(
 ) -> Evaluation:
     index = catalogue.index
     scores: dict[str, list[float]] = {f"{metric}@{k}": [] for metric in _METRICS for k in KS}
-    shown = np.zeros(len(index), dtype=np.int64)
+    list_counts = np.zeros(len(index), dtype=np.int64)
     of_head: list[tuple[float, float]] = []
     waiting = iter(users)
     done = 0
@@ -189,7 +189,7 @@ def _evaluate(
         for user, rows in zip(batch, answers, strict=True):
             targets = index.item_id.rows(user.targets)
             hits = np.isin(rows, targets[targets >= 0])
-            shown[rows[:HEADLINE_K]] += 1
+            list_counts[rows[:HEADLINE_K]] += 1
             of_head.append(_head_and_tail(user, index.item_id.ids(rows[:HEADLINE_K][hits[:HEADLINE_K]])))
             for metric, function in _METRICS.items():
                 for k in KS:
@@ -200,12 +200,12 @@ def _evaluate(
     if not users:
         return empty_evaluation(name)
     means = {key: float(np.mean(values)) for key, values in scores.items()}
-    means[f"coverage@{HEADLINE_K}"] = float((shown > 0).mean())
+    means[f"coverage@{HEADLINE_K}"] = float((list_counts > 0).mean())
     known_by = _known_by(index, users)
-    means[f"novelty@{HEADLINE_K}"] = novelty(known_by, shown, len(users))
-    means[f"popularity_lift@{HEADLINE_K}"] = popularity_lift(known_by, shown)
+    means[f"novelty@{HEADLINE_K}"] = novelty(known_by, list_counts, len(users))
+    means[f"popularity_lift@{HEADLINE_K}"] = popularity_lift(known_by, list_counts)
     recalls = np.array(scores[f"recall@{HEADLINE_K}"])
-    return Evaluation(name, means, recalls, _segments(users, recalls, np.array(of_head)), shown)
+    return Evaluation(name, means, recalls, _segments(users, recalls, np.array(of_head)), list_counts)
 
 
 def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
@@ -217,24 +217,24 @@ def _known_by(index: Index, users: list[HeldOutUser]) -> NDArray[np.float64]:
     return known_by
 
 
-def novelty(known_by: NDArray[np.float64], shown: NDArray[np.int64], users: int) -> float:
+def novelty(known_by: NDArray[np.float64], list_counts: NDArray[np.int64], users: int) -> float:
     """Return the mean self-information, -log2 of the share of users who know an item, over everything shown, in bits.
 
     Vargas & Castells, "Rank and Relevance in Novelty and Diversity Metrics" (RecSys 2011). An item that
     no user knows counts as known by one.
     """
     information = -np.log2(np.maximum(known_by, 1.0) / users)
-    return float((information * shown).sum() / max(shown.sum(), 1))
+    return float((information * list_counts).sum() / max(list_counts.sum(), 1))
 
 
-def popularity_lift(known_by: NDArray[np.float64], shown: NDArray[np.int64]) -> float:
+def popularity_lift(known_by: NDArray[np.float64], list_counts: NDArray[np.int64]) -> float:
     """Return how much more popular shown items are than those users had: 0 equally popular, 1 twice as popular.
 
     The difference in group average popularity of Abdollahpouri et al., "The Unfairness of Popularity Bias in
     Recommendation" (RMSE at RecSys 2019), over all users.
     """
     had = (known_by * known_by).sum() / max(known_by.sum(), 1.0)
-    return float((known_by * shown).sum() / max(shown.sum(), 1) / had - 1.0) if had else 0.0
+    return float((known_by * list_counts).sum() / max(list_counts.sum(), 1) / had - 1.0) if had else 0.0
 
 
 def _head_and_tail(user: HeldOutUser, hit_ids: list[str]) -> tuple[float, float]:

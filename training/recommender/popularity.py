@@ -1,4 +1,4 @@
-"""What is popular, and what is trending at the watermark by the formula that serving ranks live counts with."""
+"""Popularity, and trending scores at the watermark by the formula that serving ranks live counts with."""
 
 import numpy as np
 import polars as pl

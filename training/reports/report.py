@@ -232,15 +232,15 @@ def _distribution(axes: Axes, result: TrainingResult) -> None:
 
 
 def _tail(axes: Axes, result: TrainingResult) -> None:
-    shown = np.sort(result.candidate.shown)[::-1]
+    listed = np.sort(result.candidate.list_counts)[::-1]
     demand = result.split.future.group_by("item_id").agg(pl.col("user_id").n_unique().alias("users"))
     bought = np.sort(demand["users"].to_numpy())[::-1]
-    axes.plot(np.arange(1, len(shown) + 1), shown, color=COLOURS["candidate"], label="lists it is in")
+    axes.plot(np.arange(1, len(listed) + 1), listed, color=COLOURS["candidate"], label="lists it is in")
     axes.plot(np.arange(1, len(bought) + 1), bought, color=INK, label="users who wanted it")
     axes.set_xscale("log")
     axes.set_yscale("symlog")
     axes.set_ylim(bottom=0)
-    axes.set_xlim(1, max(len(shown), 2))
+    axes.set_xlim(1, max(len(listed), 2))
     axes.set_xlabel("item, by rank")
     axes.legend()
 

@@ -39,13 +39,13 @@ def with_intervals(checks: Sequence[Check]) -> list[Check]:
 
 def draw_intervals(axes: Axes, checks: Sequence[Check]) -> None:
     """Draw recall above what must be kept, with its interval; left of 0 is too little."""
-    shown = with_intervals(checks)[::-1]
-    for position, check in enumerate(shown):
+    intervals = with_intervals(checks)[::-1]
+    for position, check in enumerate(intervals):
         if check.interval is not None:
             interval, colour = check.interval, PASSED if check.passed else REFUSED
             axes.plot([interval.low, interval.high], [position, position], color=colour, linewidth=2)
             axes.plot([interval.estimate], [position], marker="o", color=colour)
     axes.axvline(0.0, color="#8a8f98", linestyle="--")
-    axes.set_yticks(range(len(shown)), [check.name for check in shown])
-    axes.set_ylim(-0.5, len(shown) - 0.5)
+    axes.set_yticks(range(len(intervals)), [check.name for check in intervals])
+    axes.set_ylim(-0.5, len(intervals) - 0.5)
     axes.set_xlabel("recall above what must be kept")

@@ -40,7 +40,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What the steps of a run share; `folder` is a scratch folder that is gone when the run ends."""
+    """Data shared by the steps of a run; `folder` is a scratch folder that is gone when the run ends."""
 
     settings: TrainSettings
     algorithm: Algorithm

@@ -44,7 +44,7 @@ def _next(cron: str, moment: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """What calls for a run: so many events newer than the live version, so large a shift of their items or types, or
+    """Conditions of a run: so many events newer than the live version, so large a shift of their items or types, or
     so large a `drop` of the live version's recall on them, as a share of what its manifest promised.
 
     `None` switches a trigger off. A shift of fewer than `shift_events` new events is ignored as chance.

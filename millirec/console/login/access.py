@@ -96,7 +96,7 @@ class AccessControl:
                 raise
 
     def _expected_host(self, headers: Headers) -> bool:
-        """Whether the host is allowed: on loopback only loopback's names, against DNS rebinding."""
+        """Return whether the host is allowed: on loopback only loopback's names, against DNS rebinding."""
         if not self._only_loopback:
             return True
         host = headers.get("host", "")

@@ -56,7 +56,7 @@ class FormRefused(Exception):
 
 @dataclass(slots=True)
 class Login:
-    """What a login needs; shared with OIDC. `http` has connections of its own, so that logins take none from pages."""
+    """State of the login, shared with OIDC. `http` has connections of its own, so that logins take none from pages."""
 
     settings: ConsoleSettings
     sessions: Sessions
@@ -95,7 +95,7 @@ class Login:
         return settings.oidc.issuer is None and (settings.allow_anonymous or is_loopback(settings.host))
 
     async def admits(self, key: str | None, host: str) -> bool:
-        """Whether `key`, or nobody's, opens this console, which the browser calls `host`.
+        """Return whether `key`, or nobody's, opens this console, which the browser calls `host`.
 
         Raises `NoAccessControl`, and what `accepts` does.
         """
@@ -109,11 +109,11 @@ class Login:
         return key is not None and key.isascii() and key.isprintable() and await self.accepts(key)
 
     async def open_to_all(self) -> bool:
-        """Whether everybody may come in without a key."""
+        """Return whether everybody may come in without a key."""
         return self.may_be_open and await self.service_is_open()
 
     async def service_is_open(self) -> bool:
-        """Whether the service asks nobody for a key."""
+        """Return whether the service asks nobody for a key."""
         async with self._looking:
             if monotonic() - self._looked_at >= FRESH:
                 try:
@@ -190,7 +190,7 @@ def address_of(request: Request) -> str:
 
 
 def _has_name(settings: ConsoleSettings, host: str) -> bool:
-    """Whether a Host header is an address, which nobody can bend, or a name that the settings know.
+    """Return whether a Host header is an address, which nobody can bend, or a name that the settings know.
 
     Where keys are asked for any will do: a page that was bent to this console has none to log in with.
     """

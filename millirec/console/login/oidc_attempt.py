@@ -14,7 +14,7 @@ ALGORITHM = "HS256"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What the browser and the provider have to send back, and where the person goes from there."""
+    """A login in progress: the values that browser and provider have to send back, and the page to go on to."""
 
     state: str
     nonce: str

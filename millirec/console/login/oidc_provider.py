@@ -28,7 +28,7 @@ SCOPE = "openid email profile"
 PAUSE = 1.0
 """Seconds without requests to a provider that failed, so that logins cannot flood it."""
 FAILURES = (httpx.HTTPError, OAuthError, JoseError, RuntimeError, ValueError, KeyError)
-"""What Authlib raises for a provider that does not answer, or answers wrongly."""
+"""Authlib's errors for a provider that does not answer, or answers wrongly."""
 
 
 class ProviderFailed(Exception):

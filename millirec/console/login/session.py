@@ -9,7 +9,7 @@ from time import monotonic
 
 COOKIE = "millirec_console"
 OPEN = "open"
-"""What the name of a login without a key begins with."""
+"""Beginning of the name of a login without a key."""
 NOBODY = "without a key"
 
 

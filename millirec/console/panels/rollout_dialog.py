@@ -52,7 +52,7 @@ async def move(api: ApiClient, monitor: Monitor, path: str, reason: str, title: 
 
 
 async def _spread(monitor: Monitor, version: str) -> bool | None:
-    """Whether only `version` is reported soon; None when no replica reports."""
+    """Return whether only `version` is reported soon; None when no replica reports."""
     deadline = monotonic() + SPREADING
     while monotonic() < deadline:
         await monitor.look()

@@ -36,7 +36,7 @@ class ApiProblem(Exception):
 
 @dataclass(slots=True)
 class Reachability:
-    """Whether the service answered last; shared by all pages, which show it as a banner."""
+    """State of the service at the last request; shared by all pages, which show a banner while it is down."""
 
     down: bool = False
     reason: str = ""

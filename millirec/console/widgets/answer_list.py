@@ -10,7 +10,7 @@ from millirec.console.widgets.comparison import Mark
 
 Json = dict[str, Any]
 TITLES = 500
-"""What the service tells at once."""
+"""Most titles that one request to the service asks for."""
 
 
 async def titles_of(api: ApiClient, ids: Iterable[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from nicegui import ui
 
 
 class Hand:
-    """Whether a pointer is over an element; timers do not redraw it then."""
+    """Tracks whether a pointer is over an element, which timers do not redraw then."""
 
     def __init__(self, element: ui.element) -> None:
         self.near = False

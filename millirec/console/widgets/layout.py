@@ -1,4 +1,4 @@
-"""What all pages share: header, navigation, keys, theme, the banner of a service that is down."""
+"""The frame of every page: header, navigation, keys, theme, the banner of a service that is down."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a page shows when something is wrong or missing: never a traceback, always what to do next."""
+"""Notices of a page where something is wrong or missing: never a traceback, always what to do next."""
 
 from collections.abc import Awaitable, Callable
 

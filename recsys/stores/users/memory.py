@@ -24,14 +24,14 @@ class MemoryUserStore:
         users = []
         for features in await self.load(user_ids):
             embeddings = {name: vector for name, vector in features.embeddings.items() if name == version}
-            shown_history = features.shown if shown else ()
+            shown_history = features.impressions if shown else ()
             users.append(
                 replace(
                     features,
                     offsets={},
                     embeddings=embeddings,
                     identity_changes=(),
-                    shown=shown_history,
+                    impressions=shown_history,
                     dedup_window=b"",
                 )
             )

@@ -37,8 +37,8 @@ def to_fields(features: UserFeatures) -> dict[bytes, bytes]:
     fields = {HISTORY: _encode(features.history), OFFSETS: _encode(features.offsets)}
     if features.identity_changes:
         fields[IDENTITY_CHANGES] = _encode(features.identity_changes)
-    if features.shown:
-        fields[SHOWN] = _encode(features.shown)
+    if features.impressions:
+        fields[SHOWN] = _encode(features.impressions)
     if features.dedup_window:
         fields[PAST] = features.dedup_window
     for version, vector in features.embeddings.items():
@@ -64,7 +64,7 @@ def from_fields(user_id: str, fields: Mapping[bytes, bytes | None]) -> UserFeatu
         history=_decode_history(history) if history is not None else (),
         offsets=_offsets(offsets) if offsets is not None else {},
         identity_changes=_decode_identity_changes(identity_changes) if identity_changes is not None else (),
-        shown=_decode_history(shown) if shown is not None else (),
+        impressions=_decode_history(shown) if shown is not None else (),
         dedup_window=past or b"",
         embeddings=dict(_embeddings(fields.items())),
         revision=revision,
@@ -102,7 +102,7 @@ def from_reply(user_id: str, reply: Sequence[bytes | None], version: str | None,
     return UserFeatures(
         user_id,
         history=_serving_history(history) if history is not None else (),
-        shown=_serving_history(was_shown) if was_shown is not None else (),
+        impressions=_serving_history(was_shown) if was_shown is not None else (),
         embeddings=embeddings,
         revision=int(raw_revision),
     )

@@ -1,4 +1,4 @@
-"""What producers get from /events and /items, and what reaches the topic."""
+"""Answers to producers from /events and /items, and what reaches the topic."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a frontend gets from /recommend, /similar and /popular."""
+"""Answers to a frontend from /recommend, /similar and /popular."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What another version or an unsaved placement would answer, as operators ask it."""
+"""Answers of another version or an unsaved placement, for operators."""
 
 from typing import Any
 

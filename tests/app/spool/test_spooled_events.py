@@ -1,4 +1,4 @@
-"""What producers get while the topic is down, and how a hanging topic is kept from filling the memory."""
+"""Answers to producers while the topic is down, and how a hanging topic is kept from filling the memory."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -21,7 +21,7 @@ from tests.environment.waiting import WaitUntil
 
 
 class HangingRegistry(ObjectStoreModelRegistry):
-    """Whatever only administrators ask hangs until it is let go."""
+    """A registry whose calls for administrators hang until they are released."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -80,7 +80,7 @@ async def test_a_registry_that_hangs_is_503_for_administrators_and_nothing_for_o
 
 
 class SecondThoughts(ObjectStoreModelRegistry):
-    """Whoever fetches `second` finds, once it is there, that the alias is back at `first`."""
+    """A registry whose alias moves back to `first` while `second` is fetched."""
 
     def fetch(self, version: str, into: Path) -> Path:
         directory = super().fetch(version, into)

@@ -29,7 +29,7 @@ async def take(consumer: TopicConsumer, count: int, limit: int = 1000) -> list[D
 
 
 async def take_together(consumers: Sequence[TopicConsumer], count: int) -> list[list[Delivered]]:
-    """What each of the members gets of the next `count` messages."""
+    """Return the share of each member of the next `count` messages."""
     taken: list[list[Delivered]] = [[] for _ in consumers]
     deadline = time.monotonic() + WAIT
     while sum(map(len, taken)) < count:

@@ -1,4 +1,4 @@
-"""What every interaction topic promises; the same sentences on memory, Streams and Kafka."""
+"""The contract of every interaction topic; the same sentences on memory, Streams and Kafka."""
 
 import asyncio
 import time

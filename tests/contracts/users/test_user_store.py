@@ -43,13 +43,18 @@ async def test_a_read_brings_the_embedding_of_the_asked_version_only(stores: Sto
 
 async def test_impressions_are_read_when_asked_for_and_go_with_the_record(stores: Stores) -> None:
     shown = (HistoryEntry(1000, 1, "a", "impression"), HistoryEntry(1001, 2, "b", "impression"))
-    await stores.users.save([replace(record(), shown=shown), record("bob")])
-    assert [one.shown for one in await stores.users.read(["ada", "bob"], "v1")] == [(), ()]
+    await stores.users.save([replace(record(), impressions=shown), record("bob")])
+    assert [one.impressions for one in await stores.users.read(["ada", "bob"], "v1")] == [(), ()]
     ada, bob = await stores.users.read(["ada", "bob"], "v1", shown=True)
-    assert (ada.shown, ada.history, list(ada.embeddings), bob.shown) == (shown, record().history, ["v1"], ())
-    assert (await stores.users.load(["ada"]))[0].shown == shown
+    assert (ada.impressions, ada.history, list(ada.embeddings), bob.impressions) == (
+        shown,
+        record().history,
+        ["v1"],
+        (),
+    )
+    assert (await stores.users.load(["ada"]))[0].impressions == shown
     await stores.users.save([record(revision=1)])
-    assert (await stores.users.load(["ada"]))[0].shown == ()
+    assert (await stores.users.load(["ada"]))[0].impressions == ()
 
 
 async def test_a_save_replaces_the_record_whole(stores: Stores) -> None:
@@ -118,7 +123,7 @@ records = st.builds(
     history=st.lists(entries, max_size=4).map(tuple),
     offsets=st.dictionaries(ids, int64, max_size=4),
     identity_changes=st.lists(st.builds(IdentityChange, int64, st.just("") | ids), max_size=3).map(tuple),
-    shown=st.lists(entries, max_size=3).map(tuple),
+    impressions=st.lists(entries, max_size=3).map(tuple),
     dedup_window=st.lists(int64, max_size=4).map(lambda numbers: np.array(numbers * 2, "<i8").tobytes()),
 )
 
@@ -137,9 +142,9 @@ def test_a_user_is_loaded_as_saved(store_settings: StoreSettings, backend: str, 
         return found
 
     found = asyncio.run(save_and_load())
-    assert (found.history, found.shown, found.identity_changes) == (
+    assert (found.history, found.impressions, found.identity_changes) == (
         record.history,
-        record.shown,
+        record.impressions,
         record.identity_changes,
     )
     assert (dict(found.offsets), found.dedup_window, found.revision) == (record.offsets, record.dedup_window, 1)

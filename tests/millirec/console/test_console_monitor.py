@@ -1,4 +1,4 @@
-"""What the console makes of Prometheus texts: increases, quantiles, alarms; and of a service that is gone."""
+"""The console's figures from Prometheus texts: increases, quantiles, alarms; and of a service that is gone."""
 
 import math
 from dataclasses import replace

@@ -115,7 +115,7 @@ def test_an_item_the_version_does_not_know_joins_it(catalogue: Catalogue) -> Non
     assert grown.ids(np.array([N, 3])) == ["fresh", "i3"]
     assert grown.new_rows.tolist() == [N]
     assert grown.categories_of(np.array([N, 0, 1])) == [("tea",), ("tea",), ("garden",)]
-    assert grown.shown([N, 0], ["title"]) == [{"title": "Fresh"}, {"title": "Item 0"}]
+    assert grown.returned_properties([N, 0], ["title"]) == [{"title": "Fresh"}, {"title": "Item 0"}]
     assert allowed(grown, CHEAP, TEA)[N]
     vectors = grown.vectors(np.array([5, N]))
     assert vectors.shape == (2, DIMENSIONS)

@@ -1,4 +1,4 @@
-"""Who is in a canary, and for how long."""
+"""Assignment of users to a canary, and its length."""
 
 from datetime import UTC, datetime
 

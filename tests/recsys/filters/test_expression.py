@@ -1,4 +1,4 @@
-"""What an expression says of an item, and how a wrong one is refused."""
+"""Expressions on items, and the refusal of wrong ones."""
 
 import json
 import re

@@ -138,7 +138,7 @@ def test_an_item_that_cannot_be_read_costs_its_properties_and_stays_hidden(tmp_p
     np.save(tmp_path / "v/items.blob.npy", np.frombuffer(b"".join(blobs), np.uint8))
     np.save(tmp_path / "v/items.offsets.npy", np.cumsum([0, *map(len, blobs)]))
     catalogue = Catalogue.of(Index.open(tmp_path / "v", manifest))
-    assert catalogue.shown([6, 7, 8], None) == [small_item(6).shown(), {}, {}]
+    assert catalogue.returned_properties([6, 7, 8], None) == [small_item(6).returned_properties(), {}, {}]
     assert catalogue.categories_of(np.array([7, 8, 9])) == [(), (), ("garden",)]
     assert [catalogue.item(row).available for row in (7, 8)] == [False, None]  # type: ignore[union-attr]
     allowed = catalogue.allowed((compile_expression('title = "Item 9" or not colour = "red"'),))

@@ -257,7 +257,7 @@ def test_what_was_shown_lately_goes_behind(catalogue: Catalogue) -> None:
     assert items_of(plain, catalogue) == ["i0", "i1", "i2"]
     placement = placed(Source.POPULAR, rotate_hours=1.0)
     shown = (HistoryEntry(1000, 1, "i1", "impression"), HistoryEntry(-10_000_000, 2, "i2", "impression"))
-    features = replace(known(()), shown=shown)
+    features = replace(known(()), impressions=shown)
     turned = recommend(Query(k=3, placement=placement, now_ms=2000), features, catalogue)
     assert items_of(turned, catalogue) == ["i0", "i2", "i3"]
 

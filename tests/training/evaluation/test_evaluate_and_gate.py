@@ -52,7 +52,7 @@ def test_popularity_has_a_known_answer(catalogue: Catalogue) -> None:
     assert judged.metrics["recall@20"] == pytest.approx(0.5)
     assert judged.metrics["hit@5"] == pytest.approx(2 / 3)
     assert judged.metrics["coverage@20"] == pytest.approx(20 / ITEMS)
-    assert np.flatnonzero(judged.shown).tolist() == [row for row in range(21) if row != 7]
+    assert np.flatnonzero(judged.list_counts).tolist() == [row for row in range(21) if row != 7]
 
 
 def test_novelty_counts_in_bits_how_few_users_know_what_is_shown(catalogue: Catalogue) -> None:
@@ -66,9 +66,9 @@ def test_a_model_is_asked_with_the_history_folded_in(catalogue: Catalogue) -> No
     tea = [f"i{n}" for n in range(0, ITEMS, 2)]
     judged = evaluate_model("candidate", catalogue, [user(*tea)], exclude_seen=False, progress=silent)
     assert judged.metrics["recall@20"] > 0.8
-    assert judged.shown[4] == 1
+    assert judged.list_counts[4] == 1
     without = evaluate_model("candidate", catalogue, [user(*tea)], exclude_seen=True, progress=silent)
-    assert without.shown[4] == 0
+    assert without.list_counts[4] == 0
 
 
 def test_own_history_shows_what_a_user_did_most_and_last_then_what_is_popular(catalogue: Catalogue) -> None:
@@ -115,11 +115,11 @@ def test_users_are_told_apart_by_how_much_they_did_and_items_by_who_wanted_them(
 
 
 def test_popularity_lift_is_how_much_more_popular_lists_are_than_histories() -> None:
-    known_by, shown = np.array([8.0, 2.0, 0.0]), np.array([10, 0, 0])
+    known_by, list_counts = np.array([8.0, 2.0, 0.0]), np.array([10, 0, 0])
     had = (8 * 8 + 2 * 2) / 10
-    assert popularity_lift(known_by, shown) == pytest.approx(8 / had - 1)
+    assert popularity_lift(known_by, list_counts) == pytest.approx(8 / had - 1)
     assert popularity_lift(known_by, np.array([8, 2, 0])) == pytest.approx(0.0)
-    assert popularity_lift(np.zeros(3), shown) == 0.0
+    assert popularity_lift(np.zeros(3), list_counts) == 0.0
 
 
 def test_progress_reaches_the_number_of_users(catalogue: Catalogue) -> None:

@@ -81,7 +81,9 @@ def test_the_version_knows_titles_and_what_is_unavailable(small: TrainSettings, 
     item = index.item(index.item_id.row("i3"))
     assert item is not None
     assert (item.title, item.available) == ("Teapot", False)
-    assert result.candidate.shown[index.item_id.row("i3")] > 0, "what is sold out today was not so in the held-out days"
+    assert result.candidate.list_counts[index.item_id.row("i3")] > 0, (
+        "what is sold out today was not so in the held-out days"
+    )
 
 
 def test_nobody_to_judge_by_is_published_only_by_force_and_without_numbers(small: TrainSettings) -> None:

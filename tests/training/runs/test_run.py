@@ -162,7 +162,7 @@ def test_an_item_of_wider_bounds_costs_the_version_no_more_than_its_properties(
     catalogue = Catalogue.of(index)
     first, second = catalogue.rows(["i0", "i1"]).tolist()
     assert catalogue.is_hidden(first)
-    assert catalogue.shown([first, second], ["title"]) == [{}, {"title": "Lamp"}]
+    assert catalogue.returned_properties([first, second], ["title"]) == [{}, {"title": "Lamp"}]
     console = Console(width=100)
     with console.capture() as shown:
         console.print(render(result))
