@@ -75,6 +75,11 @@ class Connections:
         """Forget a connection that has ended."""
         self._open.pop(connection, None)
 
+    @property
+    def expectant(self) -> bool:
+        """Whether the first request of some connection is still to come."""
+        return any(connection.waiting and not connection.served for connection in self._open)
+
     def note(self, cause: str) -> None:
         """Count a connection that ends for this cause."""
         self._ended[cause] += 1

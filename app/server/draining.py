@@ -29,8 +29,10 @@ READINESS = "/health/ready"
 LEAVING = problem_response(
     Problem("Temporarily unavailable", 503, "this process is shutting down"), {"Retry-After": "1"}
 )
-LAST_WORDS = 0.1
-"""Seconds for the last connections to send a request, before connections without one are closed."""
+LAST_WORDS = 2.0
+"""Seconds for the last connections to send their first request, before connections without one are closed."""
+INTERVAL = 0.1
+"""Seconds between two looks for such connections."""
 CLOSE = (b"connection", b"close")
 
 
@@ -78,7 +80,10 @@ class Draining:
         loop = asyncio.get_running_loop()
         for connection in close_ports(server):
             await loop.connect_accepted_socket(partial(protocol_of, server), connection)
-        await asyncio.sleep(LAST_WORDS)
+        closing_time = loop.time() + LAST_WORDS
+        await asyncio.sleep(INTERVAL)
+        while self._connections.expectant and loop.time() < closing_time:
+            await asyncio.sleep(INTERVAL)
         server.handle_exit(signal.SIGTERM, None)
 
     async def _answer_and_close(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,8 @@
 """SIGTERM under load: readiness goes first, whoever was let in is answered, and no connection is torn."""
 
+import select
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -107,3 +109,33 @@ def test_readiness_goes_off_while_requests_are_still_answered(store_settings: St
         assert answer.headers["connection"] == "close"
         made.processes["serve"].send_signal(signal.SIGTERM)
         assert made.processes["serve"].wait(10) in {0, -signal.SIGTERM}
+
+
+def test_who_connected_before_the_port_closed_is_answered_though_the_request_comes_late(
+    store_settings: StoreSettings, tmp_path: Path
+) -> None:
+    with serving(store_settings, tmp_path) as made, httpx.Client(base_url=made.url) as client:
+        made.processes["serve"].send_signal(signal.SIGTERM)
+        wait_until_sync(lambda: client.get("/health/ready").status_code == 503)
+        with socket.create_connection(("127.0.0.1", made.port)) as late:
+            wait_until_sync(lambda: refuses(made.port))
+            assert select.select([late], [], [], 0.8)[0] == [], "closed before its request came"
+            late.sendall(b"GET /recommend?user_id=u1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert late.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert made.processes["serve"].wait(10) in {0, -signal.SIGTERM}
+
+
+def test_who_connects_and_says_nothing_does_not_keep_a_service_from_leaving(
+    store_settings: StoreSettings, tmp_path: Path
+) -> None:
+    with serving(store_settings, tmp_path, drain_wait=0.1) as made, socket.create_connection(("127.0.0.1", made.port)):
+        made.processes["serve"].send_signal(signal.SIGTERM)
+        assert made.processes["serve"].wait(10) in {0, -signal.SIGTERM}
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False

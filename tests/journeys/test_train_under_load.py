@@ -28,7 +28,7 @@ def some_months(folder: Path, name: str, first: int, last: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_training_and_promoting_while_clients_ask_costs_no_request(
     store_settings: StoreSettings, tmp_path: Path
 ) -> None:
@@ -54,6 +54,7 @@ def test_training_and_promoting_while_clients_ask_costs_no_request(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(480)
 def test_a_refused_version_changes_nothing(store_settings: StoreSettings, tmp_path: Path) -> None:
     refusing = {**FAST, "MILLIREC_TRAIN__GATE__MIN_RATIO_TO_POPULARITY": "100"}
     with deployed(store_settings, tmp_path, refusing) as shop:

@@ -100,6 +100,7 @@ def test_a_drop_of_the_metric_is_told_once_the_new_events_are_too_many_for_chanc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_on_the_shop_a_version_keeps_its_promise_for_a_month_and_not_for_four(
     shop: InteractionLog, tmp_path: Path
 ) -> None:
