@@ -80,10 +80,10 @@ class Draining:
         loop = asyncio.get_running_loop()
         for connection in close_ports(server):
             await loop.connect_accepted_socket(partial(protocol_of, server), connection)
-        closing_time = loop.time() + LAST_WORDS
-        await asyncio.sleep(INTERVAL)
-        while self._connections.expectant and loop.time() < closing_time:
+        for _ in range(round(LAST_WORDS / INTERVAL)):
             await asyncio.sleep(INTERVAL)
+            if not self._connections.expectant:
+                break
         server.handle_exit(signal.SIGTERM, None)
 
     async def _answer_and_close(self, scope: Scope, receive: Receive, send: Send) -> None:
