@@ -1,7 +1,8 @@
 """What an import keeps beside the log: counts and rejected rows, batch by batch, so that a report survives a kill.
 
-The log's watermark is the checkpoint. A batch's files are written before its commit and carry the number of
-its last row, so what lies beyond the watermark was never committed and is thrown away.
+The log's watermark and cursor are the checkpoint. A batch's files are written before its commit under the number of
+its last row, and confirmed behind it. So after a kill one batch at most is unconfirmed: it counts if its number and its
+cursor are the log's, and is thrown away otherwise.
 """
 
 import gzip
@@ -15,13 +16,18 @@ from filelock import FileLock, Timeout
 
 from ingest.batch.report import Counts, FileReport, total
 from recsys.errors import Conflict
+from recsys.stores.event_log.cursors import Cursor, SourcePosition
+
+PENDING = ".pending"
+"""Ends the name of a batch that is not known to be committed."""
 
 
 class BatchCounts(msgspec.Struct, kw_only=True):
-    """One batch's counts, and 64-bit keys of the values it counted by name, for counting distinct ones."""
+    """One batch's counts, 64-bit keys of the values it counted by name (to count distinct ones), and its cursor."""
 
     counts: Counts
     keys: dict[str, list[int]]
+    cursor: Cursor | None = None
 
 
 class ImportFolder:
@@ -51,26 +57,32 @@ class ImportFolder:
         """Return the report of an earlier, finished import, or `None`."""
         return msgspec.json.decode(self._report.read_bytes(), type=FileReport) if self._report.exists() else None
 
-    def open(self, watermark: int) -> None:
+    def open(self, position: SourcePosition) -> None:
         """Delete every batch that the log does not have, and a report of another log."""
         self._report.unlink(missing_ok=True)
         self._batches.mkdir(parents=True, exist_ok=True)
+        pending = self._batches / f"{_stem(position.watermark)}{PENDING}"
+        if pending.exists() and _read(pending).cursor == position.cursor:
+            self.confirm(position.watermark)
         for path in self._batches.iterdir():
-            if path.suffix == ".partial" or int(path.name.split(".")[0]) > watermark:
-                path.unlink()
+            stem = path.name.split(".")[0]
+            confirmed = (self._batches / f"{stem}.json").exists()
+            if path.suffix == ".partial" or not confirmed or int(stem) > position.watermark:
+                path.unlink(missing_ok=True)
 
     def write(self, last_row: int, batch: BatchCounts, rejected: bytes) -> None:
         """Write a batch's counts and its `rejected` rows (JSON Lines), before the batch is committed."""
-        stem = f"{last_row:015d}"
         if rejected:
-            _write(self._batches / f"{stem}.jsonl.gz", gzip.compress(rejected, 1, mtime=0))
-        _write(self._batches / f"{stem}.json", msgspec.json.encode(batch))
+            _write(self._batches / f"{_stem(last_row)}.jsonl.gz", gzip.compress(rejected, 1, mtime=0))
+        _write(self._batches / f"{_stem(last_row)}{PENDING}", msgspec.json.encode(batch))
+
+    def confirm(self, last_row: int) -> None:
+        """Note that the batch that ends with `last_row` is committed."""
+        (self._batches / f"{_stem(last_row)}{PENDING}").rename(self._batches / f"{_stem(last_row)}.json")
 
     def finish(self, file: str, partition: str, watermark: int) -> FileReport:
         """Sum every batch, gather the rejected rows in one file and return the report; safe to repeat after a kill."""
-        batches = [
-            msgspec.json.decode(path.read_bytes(), type=BatchCounts) for path in sorted(self._batches.glob("*.json"))
-        ]
+        batches = [_read(path) for path in sorted(self._batches.glob("*.json"))]
         distinct: dict[str, set[int]] = {}
         for batch in batches:
             for name, keys in batch.keys.items():
@@ -86,8 +98,12 @@ class ImportFolder:
             unreported=watermark + 1 - counts.rows,
         )
         _write(self._report, msgspec.json.format(msgspec.json.encode(report), indent=2))
-        shutil.rmtree(self._batches)
+        self.discard_batches()
         return report
+
+    def discard_batches(self) -> None:
+        """Delete what the report was summed from; nothing where it is deleted already."""
+        shutil.rmtree(self._batches, ignore_errors=True)
 
     def _gather_rejected(self) -> str | None:
         parts = sorted(self._batches.glob("*.jsonl.gz"))
@@ -100,6 +116,14 @@ class ImportFolder:
                     shutil.copyfileobj(piece, whole)
         partial.replace(self._rejected)
         return str(self._rejected)
+
+
+def _stem(last_row: int) -> str:
+    return f"{last_row:015d}"
+
+
+def _read(path: Path) -> BatchCounts:
+    return msgspec.json.decode(path.read_bytes(), type=BatchCounts)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from ingest.batch import cleansing
 from ingest.batch.mapping import InteractionMapping, Mapping
 from ingest.batch.validation import Check, checks
 from ingest.settings import IngestSettings
-from ingest.sources.record import ROW, RawRows
+from ingest.sources.rows import ROW, RawRows
 from recsys.messages.item import Item
 from recsys.stores.event_log import INTERACTION_SCHEMA
 

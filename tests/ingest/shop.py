@@ -14,6 +14,7 @@ from ingest.batch.mapping import Mapping
 from ingest.batch.report import FileReport
 from ingest.settings import IngestSettings
 from recsys.stores.event_log import InteractionLog
+from recsys.stores.event_log.delta import DeltaInteractionLog
 
 SHOP_MAPPING = Mapping.model_validate(
     {
@@ -45,6 +46,20 @@ SHOP_ROWS: list[tuple[Any, ...]] = [
     ("7", "103", "Café chair", 4, "2026-07-08T12:00:00", 9.99, "  eve "),
     ("8", "103", None, 1, "2026-07-09T12:00:00", 9.5, "bob"),
 ]
+
+ROWS: list[tuple[Any, ...]] = [
+    (
+        str(n % 83),
+        str(101 + n % 7),
+        f"Title {n % 7} of {n % 28}",
+        n % 5,
+        f"2026-01-{1 + n % 28:02}",
+        2.5,
+        f"user-{n % 11}" if n % 9 else None,
+    )
+    for n in range(600)
+]
+"""Enough for several batches, with repeats, rejected rows and items that change."""
 
 
 def shop_frame(rows: Sequence[tuple[Any, ...]] = SHOP_ROWS) -> pl.DataFrame:
@@ -78,3 +93,20 @@ class Shop:
         assert report.rejected_rows is not None
         lines = gzip.decompress(Path(report.rejected_rows).read_bytes()).splitlines()
         return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
+
+    def outcome(self, report: FileReport) -> dict[str, Any]:
+        """All that an import leaves behind, but for where it was interrupted."""
+        return {
+            "rows": self.rows().to_dicts(),
+            "items": self.log.items(),
+            "counts": report.counts,
+            "distinct": report.distinct,
+            "rejected": self.rejected(report),
+            "unreported": report.unreported,
+            "position": self.log.source_position(report.partition),
+        }
+
+
+def delta_shop(folder: Path) -> Shop:
+    folder.mkdir(exist_ok=True)
+    return Shop(folder, DeltaInteractionLog(str(folder / "log")), import_rows=50)

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import polars as pl
 
-from ingest.sources.files.bounds import CELL, MAX_BATCH, MAX_LINE, TOO_LONG, too_many_columns
 from ingest.sources.files.detect import Compression, delimiter_of
 from ingest.sources.files.text_lines import TextLines, is_text, shown
-from ingest.sources.record import ROW, BrokenRow, RawRows
+from ingest.sources.rows import CELL, MAX_BATCH, MAX_LINE, ROW, TOO_LONG, BrokenRow, RawRows, too_many_columns
 from recsys.errors import InvalidInput
 
 ParsedRow = tuple[int, list[str] | None, str, str]
 """Row number, fields (`None` for a broken row), reason and text of a broken row."""
 
 
-class DelimitedSource:
+class DelimitedReader:
     """Rows are numbered from 0, the header and blank lines not counted."""
 
     def __init__(

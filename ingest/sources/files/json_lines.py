@@ -8,10 +8,19 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ingest.sources.files.bounds import CELL, MAX_BATCH, MAX_DEPTH, TOO_DEEP, TOO_LONG, too_many_columns
 from ingest.sources.files.detect import Compression
 from ingest.sources.files.text_lines import TextLines, is_text, shown
-from ingest.sources.record import ROW, BrokenRow, RawRows
+from ingest.sources.rows import (
+    CELL,
+    MAX_BATCH,
+    MAX_DEPTH,
+    ROW,
+    TOO_DEEP,
+    TOO_LONG,
+    BrokenRow,
+    RawRows,
+    too_many_columns,
+)
 from recsys.errors import InvalidInput
 
 Row = dict[str, str | None]
@@ -22,7 +31,7 @@ REJECTED_KEYS = frozenset({"file", "row", "field", "reason", "raw"})
 LOOK_AHEAD = 1000
 
 
-class JsonLinesSource:
+class JsonLinesReader:
     """Rows are numbered from 0, blank lines not counted; `columns` are those of the first thousand rows."""
 
     def __init__(self, path: Path, compression: Compression, encoding: str, max_columns: int) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from ingest.sources.files.bounds import CELL, MAX_BATCH, MAX_LINE, TOO_LONG
 from ingest.sources.files.detect import DAMAGE, Compression, decompressed
 from ingest.sources.files.parquet_footer import reason_against
-from ingest.sources.record import ROW, BrokenRow, RawRows
+from ingest.sources.rows import CELL, MAX_BATCH, MAX_LINE, ROW, TOO_LONG, BrokenRow, RawRows
 from recsys.errors import InvalidInput
 from recsys.scratch import scratch_folder
 
@@ -20,7 +19,7 @@ SHOWN = 1000
 """Characters of each value of a row that is too long."""
 
 
-class ParquetSource:
+class ParquetReader:
     """Every value becomes the text it would be in a CSV file, so that both mean the same."""
 
     def __init__(self, path: Path, compression: Compression, max_columns: int) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingest.sources.files.bounds import MAX_DEPTH, TOO_DEEP, too_many_columns
+from ingest.sources.rows import MAX_DEPTH, TOO_DEEP, too_many_columns
 
 MAX_FOOTER = 16 << 20
 MAX_CHUNK = 1 << 29

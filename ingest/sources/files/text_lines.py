@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ingest.sources.files.bounds import MAX_LINE
 from ingest.sources.files.detect import DAMAGE, Compression, decompressed
+from ingest.sources.rows import MAX_LINE
 from recsys.errors import InvalidInput
 
 

@@ -21,8 +21,25 @@ from recsys.errors import InvalidInput
 from recsys.messages import wire
 from recsys.messages.item import Item
 from recsys.stores.event_log import delta_tidy
+from recsys.stores.event_log.cursors import (
+    Cursor,
+    CursorMove,
+    SourcePosition,
+    check_moves,
+    count_chunks,
+    pack_cursor,
+    unpack_cursor,
+)
 from recsys.stores.event_log.identity_changes import POSITION_KEY, identity_change_rows, settled
-from recsys.stores.event_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
+from recsys.stores.event_log.protocol import (
+    IDENTITY_CHANGE_SCHEMA,
+    NO_CURSORS,
+    READ_SCHEMA,
+    LogSize,
+    Purge,
+    Snapshot,
+    Vacuumed,
+)
 from recsys.stores.event_log.rows import (
     EVENT,
     admitted,
@@ -58,15 +75,19 @@ class DeltaInteractionLog:
         self._erasures = f"{path.rstrip('/')}/erasures"
         self._merges = f"{path.rstrip('/')}/merges"
 
-    def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
-        """See `InteractionLog.append`; watermarks are Delta application transactions."""
+    def append(
+        self, rows: pl.DataFrame, watermarks: Mapping[str, int], cursors: Mapping[str, CursorMove] = NO_CURSORS
+    ) -> bool:
+        """See `InteractionLog.append`; watermarks and cursors are Delta application transactions."""
         with translated():
             table = opened_or_created(self._interactions, READ_SCHEMA, ["date"], CONFIGURATION)
             stored = {partition: transaction(table, partition) for partition in watermarks}
+            check_moves(cursors, stored)
             fresh = shelved(unseen(rows, watermarks, stored))
             moved = [Transaction(partition, last) for partition, last in watermarks.items() if last > stored[partition]]
             if not moved:
                 return False
+            moved += [transaction for name, move in cursors.items() for transaction in _transactions(name, move)]
             # Delta accepts a repeated application transaction; it refuses only one that another commit has
             # touched since the version this table object was opened at. So the watermarks must be read from,
             # and the rows written through, the very same object.
@@ -80,6 +101,14 @@ class DeltaInteractionLog:
         with translated():
             table = opened(self._interactions)
             return -1 if table is None else transaction(table, partition)
+
+    def source_position(self, partition: str) -> SourcePosition:
+        """See `InteractionLog.source_position`."""
+        with translated():
+            table = opened(self._interactions)
+            if table is None:
+                return SourcePosition(-1, None)
+            return SourcePosition(transaction(table, partition), _cursor(table, partition))
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
         """See `InteractionLog.watermarks`."""
@@ -219,3 +248,20 @@ class DeltaInteractionLog:
             fresh = rows.join(rows_of(uri, rows.schema), on=POSITION_KEY, how="anti")
             if not fresh.is_empty():
                 appended(uri, fresh)
+
+
+def _transactions(partition: str, move: CursorMove) -> list[Transaction]:
+    return [Transaction(_chunk_name(partition, n), number) for n, number in enumerate(pack_cursor(move.cursor))]
+
+
+def _cursor(table: DeltaTable, partition: str) -> Cursor | None:
+    """What a longer cursor left behind the chunks of a shorter one is not read: the length says how many there are."""
+    length = transaction(table, _chunk_name(partition, 0))
+    if length < 0:
+        return None
+    chunks = range(1, count_chunks(length) + 1)
+    return unpack_cursor(length, (transaction(table, _chunk_name(partition, n)) for n in chunks))
+
+
+def _chunk_name(partition: str, number: int) -> str:
+    return f"cursor:{number}:{partition}"

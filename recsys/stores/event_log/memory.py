@@ -8,8 +8,17 @@ import polars as pl
 
 from recsys.errors import InvalidInput, NotFound
 from recsys.messages.item import Item
+from recsys.stores.event_log.cursors import CursorMove, SourcePosition, check_moves, decode_cursor, encode_cursor
 from recsys.stores.event_log.identity_changes import identity_change_rows, settled
-from recsys.stores.event_log.protocol import IDENTITY_CHANGE_SCHEMA, READ_SCHEMA, LogSize, Purge, Snapshot, Vacuumed
+from recsys.stores.event_log.protocol import (
+    IDENTITY_CHANGE_SCHEMA,
+    NO_CURSORS,
+    READ_SCHEMA,
+    LogSize,
+    Purge,
+    Snapshot,
+    Vacuumed,
+)
 from recsys.stores.event_log.rows import (
     EVENT,
     admitted,
@@ -33,13 +42,18 @@ class MemoryInteractionLog:
         self._versions: list[tuple[pl.DataFrame, ...]] = []
         self._moments: list[datetime] = []
         self._watermarks: list[dict[str, int]] = []
+        self._cursors: dict[str, bytes] = {}
         self._updates: list[Item] = []
         self._identity_changes = pl.DataFrame(schema=IDENTITY_CHANGE_SCHEMA)
 
-    def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
+    def append(
+        self, rows: pl.DataFrame, watermarks: Mapping[str, int], cursors: Mapping[str, CursorMove] = NO_CURSORS
+    ) -> bool:
         """See `InteractionLog.append`; every append that moves a watermark makes a version."""
         with self._lock:
             stored = {partition: self.watermark(partition) for partition in watermarks}
+            check_moves(cursors, stored)
+            encoded = {partition: encode_cursor(move.cursor) for partition, move in cursors.items()}
             fresh = unseen(rows, watermarks, stored)
             moved = {partition: offset for partition, offset in watermarks.items() if offset > stored[partition]}
             if not moved:
@@ -47,11 +61,18 @@ class MemoryInteractionLog:
             self._versions.append((*self._newest(), with_every_column(fresh.lazy()).collect()))
             self._moments.append(datetime.now(UTC))
             self._watermarks.append({**(self._watermarks[-1] if self._watermarks else {}), **moved})
+            self._cursors |= encoded
             return True
 
     def watermark(self, partition: str) -> int:
         """See `InteractionLog.watermark`."""
         return self._watermarks[-1].get(partition, -1) if self._watermarks else -1
+
+    def source_position(self, partition: str) -> SourcePosition:
+        """See `InteractionLog.source_position`."""
+        with self._lock:
+            content = self._cursors.get(partition)
+            return SourcePosition(self.watermark(partition), None if content is None else decode_cursor(content))
 
     def watermarks(self, version: int | None = None) -> dict[str, int]:
         """See `InteractionLog.watermarks`."""

@@ -9,6 +9,7 @@ import polars as pl
 
 from recsys.errors import InvalidInput
 from recsys.messages.item import Item
+from recsys.stores.event_log.cursors import CursorMove, SourcePosition
 from recsys.users import PositionedMessage
 
 INTERACTION_SCHEMA: dict[str, pl.DataType] = {
@@ -46,7 +47,9 @@ IDENTITY_CHANGE_SCHEMA: dict[str, pl.DataType] = {
 """One row per erasure (`into` is null) and merge. Tables from before receipts have no `event_id`: null."""
 
 IMPORT_PREFIX = "import:"
-"""Partitions that are files, and share no order with the topic."""
+"""Before the partitions of sources (files, tables, ...): they share no order with the topic."""
+
+NO_CURSORS: Mapping[str, CursorMove] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +99,22 @@ class Vacuumed:
 class InteractionLog(Protocol):
     """The interactions and items. Methods block: call them from a thread. All raise `LogUnavailable`."""
 
-    def append(self, rows: pl.DataFrame, watermarks: Mapping[str, int]) -> bool:
-        """Append `rows` (of INTERACTION_SCHEMA) with the application transactions `watermarks` in one commit.
+    def append(
+        self, rows: pl.DataFrame, watermarks: Mapping[str, int], cursors: Mapping[str, CursorMove] = NO_CURSORS
+    ) -> bool:
+        """Append `rows` (of INTERACTION_SCHEMA) with `watermarks` and `cursors` in one commit.
 
         `watermarks` maps a partition (or import) to its last offset in this batch. Rows at or below
         a partition's stored watermark are dropped; False when every watermark was reached before and
         nothing was written (a batch without rows still moves a watermark). Raises `Conflict` when another
         writer moved one of these watermarks (read it and try again) and `InvalidInput` when a
-        row lies above its partition's watermark.
+        row lies above its partition's watermark. A partition with a cursor is a source's: `Conflict` too when its
+        stored watermark is not where the batch goes on (`CursorMove.since`), `InvalidInput` for an unfit cursor.
         """
+        ...
+
+    def source_position(self, partition: str) -> SourcePosition:
+        """The last offset and the cursor appended for `partition`, both of the same commit."""
         ...
 
     def watermark(self, partition: str) -> int:

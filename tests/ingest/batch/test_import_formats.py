@@ -11,7 +11,8 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.sources import open_source
+from ingest.settings import MAX_COLUMNS
+from ingest.sources.files.source import FileSource
 from recsys.errors import InvalidInput
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from tests.ingest.shop import SHOP_COLUMNS, SHOP_MAPPING, SHOP_ROWS, Shop, shop_frame
@@ -162,6 +163,6 @@ def test_latin_1_is_read_when_the_mapping_says_so(shop: Shop) -> None:
 
 def test_progress_reaches_the_end_of_every_format(shop: Shop) -> None:
     for writer, write in WRITERS.items():
-        source = open_source(shop.file(writer, write(shop_frame(), shop.folder)))
-        passed = [(batch.end, source.position()) for batch in source.batches(3)]
-        assert passed[-1] == (len(SHOP_ROWS), source.total)
+        source = FileSource(shop.file(writer, write(shop_frame(), shop.folder)), 3, MAX_COLUMNS, "utf-8", None)
+        passed = [(batch.end, source.reader.position()) for _, batch in source.batches(None)]
+        assert passed[-1] == (len(SHOP_ROWS), source.reader.total)

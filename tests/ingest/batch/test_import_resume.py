@@ -1,110 +1,24 @@
-"""An import that is killed goes on where its last commit was; the same file twice changes nothing."""
+"""An import that was stopped goes on where its last commit was; the same file twice changes nothing."""
 
-import multiprocessing
-import os
 import shutil
-import signal
-import sys
 from pathlib import Path
-from typing import Any
 
-import polars as pl
 import pytest
 
 from ingest.batch.file_import import Progress, import_files
 from recsys.errors import Conflict
 from recsys.messages.interaction import Interaction
 from recsys.stores.event_log import interaction_rows
-from recsys.stores.event_log.delta import DeltaInteractionLog
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from recsys.users import PositionedMessage
-from tests.ingest.shop import SHOP_MAPPING, SHOP_ROWS, Shop, shop_frame
-
-ROWS: list[tuple[Any, ...]] = [
-    (
-        str(n % 83),
-        str(101 + n % 7),
-        f"Title {n % 7} of {n % 28}",
-        n % 5,
-        f"2026-01-{1 + n % 28:02}",
-        2.5,
-        f"user-{n % 11}" if n % 9 else None,
-    )
-    for n in range(600)
-]
-
-
-class KilledLog(DeltaInteractionLog):
-    """Kills its process, as the kernel would, right before or right after one of its commits."""
-
-    def __init__(self, path: str, commit: int, when: str) -> None:
-        super().__init__(path)
-        self._left = commit
-        self._when = when
-
-    def append(self, rows: pl.DataFrame, watermarks: Any) -> bool:
-        self._left -= 1
-        if self._left == 0 and self._when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        done = super().append(rows, watermarks)
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
-
-
-def import_until_killed(folder: Path, path: Path, commit: int, when: str) -> None:
-    Shop(folder, KilledLog(str(folder / "log"), commit, when), import_rows=50).load(path)
-    sys.exit("was not killed")
-
-
-def delta_shop(folder: Path) -> Shop:
-    folder.mkdir(exist_ok=True)
-    return Shop(folder, DeltaInteractionLog(str(folder / "log")), import_rows=50)
-
-
-def everything(shop: Shop, report: Any) -> dict[str, Any]:
-    return {
-        "rows": shop.rows().to_dicts(),
-        "items": shop.log.items(),
-        "counts": report.counts,
-        "distinct": report.distinct,
-        "rejected": shop.rejected(report),
-    }
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    shop = delta_shop(folder)
-    return everything(shop, shop.load(shop.file("shop.csv", shop_frame(ROWS).write_csv())))
-
-
-@pytest.mark.parametrize(("commit", "when"), [(1, "before"), (1, "after"), (5, "before"), (5, "after"), (12, "after")])
-def test_a_killed_import_ends_like_one_that_was_never_interrupted(
-    commit: int, when: str, tmp_path: Path, uninterrupted: dict[str, Any]
-) -> None:
-    path = tmp_path / "shop.csv"
-    path.write_text(shop_frame(ROWS).write_csv())
-    torn = delta_shop(tmp_path / "torn")
-    spawn = multiprocessing.get_context("spawn")
-    victim = spawn.Process(target=import_until_killed, args=(torn.folder, path, commit, when))
-    victim.start()
-    victim.join(timeout=60)
-    assert victim.exitcode == -signal.SIGKILL
-    assert torn.log.watermark(uninterrupted["rows"][0]["partition"]) == 50 * (commit - (when == "before")) - 1
-
-    report = torn.load(path)
-    assert everything(torn, report) == uninterrupted
-    assert report.already_imported == (commit == 12)
-    assert report.unreported == 0
-    assert [entry.name for entry in Path(str(report.rejected_rows)).parent.iterdir() if entry.is_dir()] == []
+from tests.ingest.shop import ROWS, SHOP_MAPPING, SHOP_ROWS, Shop, delta_shop, shop_frame
 
 
 def test_a_resumed_import_may_cut_its_batches_differently(tmp_path: Path) -> None:
     path = tmp_path / "shop.csv"
     path.write_text(shop_frame(ROWS).write_csv())
     whole = Shop(tmp_path / "whole", MemoryInteractionLog(), import_rows=600)
-    expected = everything(whole, whole.load(path))
+    expected = whole.outcome(whole.load(path))
 
     class Interruption(Exception):
         pass
@@ -117,7 +31,7 @@ def test_a_resumed_import_may_cut_its_batches_differently(tmp_path: Path) -> Non
     with pytest.raises(Interruption):
         import_files([path], SHOP_MAPPING, torn.log, torn.settings, stop)
     torn.import_rows = 33
-    assert everything(torn, torn.load(path)) == expected
+    assert torn.outcome(torn.load(path)) == expected
 
 
 def test_importing_the_same_file_again_changes_nothing_and_says_so(shop: Shop) -> None:
