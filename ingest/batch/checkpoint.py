@@ -10,13 +10,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from ingest.batch.report import Counts, FileReport, total
 from recsys.errors import Conflict
-from recsys.stores.event_log.cursors import Cursor, SourcePosition
+
+if TYPE_CHECKING:
+    # The service reads reports, and its image has no table engine.
+    from recsys.stores.event_log.cursors import SourcePosition
 
 PENDING = ".pending"
 """Ends the name of a batch that is not known to be committed."""
@@ -27,7 +31,7 @@ class BatchCounts(msgspec.Struct, kw_only=True):
 
     counts: Counts
     keys: dict[str, list[int]]
-    cursor: Cursor | None = None
+    cursor: Any = None
 
 
 class ImportFolder:
@@ -57,7 +61,7 @@ class ImportFolder:
         """Return the report of an earlier, finished import, or `None`."""
         return msgspec.json.decode(self._report.read_bytes(), type=FileReport) if self._report.exists() else None
 
-    def open(self, position: SourcePosition) -> None:
+    def open(self, position: "SourcePosition") -> None:
         """Delete every batch that the log does not have, and a report of another log."""
         self._report.unlink(missing_ok=True)
         self._batches.mkdir(parents=True, exist_ok=True)
