@@ -130,7 +130,7 @@ def killed_at(step: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=20, deadline=None)
+@settings(deadline=None)
 @given(kills=st.lists(st.tuples(st.integers(1, 60), st.integers(20, 90)), max_size=6), last=st.integers(20, 90))
 def test_an_import_killed_any_number_of_times_counts_each_row_once(kills: list[tuple[int, int]], last: int) -> None:
     patch = pytest.MonkeyPatch()

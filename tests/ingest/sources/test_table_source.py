@@ -123,7 +123,7 @@ class KillingLog(MemoryInteractionLog):
         return done
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(
     runs=st.lists(
         st.tuples(st.integers(1, 5), st.booleans(), st.integers(1, 5), st.lists(st.integers(0, 20), max_size=4)),
