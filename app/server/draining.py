@@ -76,15 +76,26 @@ class Draining:
 
     async def _leave(self, server: Server) -> None:
         log.info("draining", seconds=self._seconds)
-        await asyncio.sleep(self._seconds)
+        try:
+            await asyncio.sleep(self._seconds)
+            await self._take_in(server)
+        except Exception:
+            log.exception("draining failed")
+        finally:
+            server.handle_exit(signal.SIGTERM, None)
+
+    async def _take_in(self, server: Server) -> None:
+        """Close the port, and wait for the first requests of the connections that were made in time."""
         loop = asyncio.get_running_loop()
         for connection in close_ports(server):
-            await loop.connect_accepted_socket(partial(protocol_of, server), connection)
+            try:
+                await loop.connect_accepted_socket(partial(protocol_of, server), connection)
+            except OSError:  # its peer has gone already
+                connection.close()
         for _ in range(round(LAST_WORDS / INTERVAL)):
             await asyncio.sleep(INTERVAL)
             if not self._connections.expectant:
                 break
-        server.handle_exit(signal.SIGTERM, None)
 
     async def _answer_and_close(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing_send(message: Message) -> None:

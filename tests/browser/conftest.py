@@ -98,7 +98,7 @@ def stranger(browser: Browser) -> Iterator[Page]:
     def heard(message: ConsoleMessage) -> None:
         # A refused login is a refused request, and Chromium tells of those.
         if message.type in ("error", "warning") and "/login" not in message.location.get("url", ""):
-            complaints.append(message.text)
+            complaints.append(f"{message.text} {message.location.get('url', '')}")
 
     page.on("console", heard)
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -57,6 +57,8 @@ def test_a_wrong_key_is_refused_and_no_page_is_shown(stranger: Page, shop: Shop)
     stranger.get_by_label("Admin key").fill(KEY)
     stranger.keyboard.press("Enter")
     expect(stranger.get_by_role("heading", name="Placements", level=1)).to_be_visible()
+    # Whatever the page still loads is refused once its session has ended.
+    expect(stranger.get_by_text("A valid placement.")).to_be_visible()
     stranger.wait_for_load_state("networkidle")
     stranger.get_by_role("button", name="Log out").click()
     expect(stranger.get_by_label("Admin key")).to_be_visible()

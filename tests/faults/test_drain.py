@@ -17,7 +17,7 @@ from tests.environment.deployment import Deployment, deployed
 from tests.environment.fixtures import with_versions
 from tests.environment.waiting import wait_until_sync
 from tests.faults.shoppers import Shoppers, shopping
-from tests.faults.tcp_proxy import proxying
+from tests.faults.tcp_proxy import RESET, proxying
 
 USERS = [f"u{n}" for n in range(20)]
 WORKERS = [1, pytest.param(2, marks=pytest.mark.slow)]
@@ -131,6 +131,30 @@ def test_who_connects_and_says_nothing_does_not_keep_a_service_from_leaving(
     with serving(store_settings, tmp_path, drain_wait=0.1) as made, socket.create_connection(("127.0.0.1", made.port)):
         made.processes["serve"].send_signal(signal.SIGTERM)
         assert made.processes["serve"].wait(10) in {0, -signal.SIGTERM}
+
+
+def test_who_resets_new_connections_does_not_keep_a_service_from_leaving(
+    store_settings: StoreSettings, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+    with serving(store_settings, tmp_path) as made:
+        threads = [threading.Thread(target=resetting, args=(made.port, ended)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        made.processes["serve"].send_signal(signal.SIGTERM)
+        try:
+            assert made.processes["serve"].wait(10) in {0, -signal.SIGTERM}
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+
+def resetting(port: int, ended: threading.Event) -> None:
+    """Connect and reset at once, again and again."""
+    while not ended.is_set():
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 def refuses(port: int) -> bool:
