@@ -16,7 +16,7 @@ from tests.environment.waiting import WaitUntil
 async def test_a_drain_that_fails_ends_the_server_all_the_same(
     monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
-    async def nothing(*_: Any) -> None:
+    async def nothing(*_: Any) -> Any:
         """Receive, send and answer."""
 
     def broken(_: Server) -> list[Any]:
