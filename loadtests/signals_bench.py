@@ -19,7 +19,9 @@ from ingest.settings import IngestSettings
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.content import BUCKETS, features
 from recsys.messages.item import Item
-from recsys.recommender import candidates
+from recsys.recommender.candidates.co_occurrence import co_occurrence
+from recsys.recommender.candidates.demand import popular
+from recsys.recommender.candidates.similar import similar
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from training.evaluation.evaluate import HeldOutUser, evaluate_model, held_out_users
 from training.evaluation.splits import Split, split_by_time
@@ -77,9 +79,9 @@ def judge_together(split: Split, catalogue: Catalogue) -> None:
     samples = list(baskets(split, catalogue))
     print(f"{len(samples)} baskets of the last four weeks: one item given, are others of the basket in the first 10?")
     ways: dict[str, Find] = {
-        "popular items": lambda row: candidates.popular(catalogue, None, {row}, 10).rows,
-        "cosine of ALS factors": lambda row: candidates.similar(catalogue, np.array([row]), None, {row}, 10).rows,
-        "found together": lambda row: candidates.co_occurrence(catalogue, np.array([row]), None, {row}, 10).rows,
+        "popular items": lambda row: popular(catalogue, None, frozenset({row}), 10).rows,
+        "cosine of ALS factors": lambda row: similar(catalogue, np.array([row]), None, frozenset({row}), 10).rows,
+        "found together": lambda row: co_occurrence(catalogue, np.array([row]), None, frozenset({row}), 10).rows,
     }
     for name, way in ways.items():
         results = [way(anchor) for anchor, _ in samples]

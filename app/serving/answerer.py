@@ -20,10 +20,10 @@ from app.versions.rollouts import LiveRollouts
 from app.versions.trend_watcher import LiveTrends
 from recsys.errors import Unavailable
 from recsys.observability.throttle import log_throttled
-from recsys.recommender.pipeline import Trace, recommend, recommend_many
+from recsys.recommender.pipeline import has_masks, recommend, recommend_many
 from recsys.recommender.placement import Candidates, Source
-from recsys.recommender.prepared import has_masks
 from recsys.recommender.query import Query
+from recsys.recommender.stages.stage import Trace
 from recsys.users import UserFeatures
 
 log = structlog.get_logger()

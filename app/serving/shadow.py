@@ -17,9 +17,8 @@ from app.versions.trend_watcher import LiveTrends
 from recsys.errors import StoreUnavailable
 from recsys.experiments.shadow import COMPARED, FAILED, MILLIONTHS, OVERLAP, SCORES, SKIPPED, time_counted
 from recsys.observability.throttle import log_throttled
-from recsys.recommender.pipeline import recommend_many
+from recsys.recommender.pipeline import has_masks, recommend_many
 from recsys.recommender.placement import Source
-from recsys.recommender.prepared import has_masks
 from recsys.recommender.query import Query, Recommendation
 from recsys.stores.counters import CounterStore
 

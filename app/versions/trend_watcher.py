@@ -10,8 +10,7 @@ from app.versions.live_index import LiveIndex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import StoreUnavailable
 from recsys.observability.throttle import log_throttled
-from recsys.recommender.trend import TREND_HOURS, hour_of
-from recsys.recommender.trends import Trends
+from recsys.recommender.trends import TREND_HOURS, Trends, hour_of
 from recsys.stores.trends import TrendStore
 
 log = structlog.get_logger()

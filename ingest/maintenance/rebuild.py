@@ -18,7 +18,7 @@ from ingest.stream.trend_counts import OTHER_UNITS, UNITS
 from recsys.errors import Conflict
 from recsys.index.index import Index
 from recsys.messages.interaction import FUTURE_TOLERANCE
-from recsys.recommender.trend import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
+from recsys.recommender.trends import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.event_log.protocol import IMPORT_PREFIX
 from recsys.stores.items import ItemStore

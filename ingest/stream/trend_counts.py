@@ -12,7 +12,7 @@ from recsys.messages.interaction import (
     Interaction,
     epoch_ms,
 )
-from recsys.recommender.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
+from recsys.recommender.trends import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
 from recsys.stores.trends import TrendStore
 from recsys.users import PositionedMessage
 

@@ -1,45 +1,114 @@
-"""The recommender: a pure function of queries, features and catalogue; the same offline and online.
+"""The recommender: a list of stages over drafts; pure and synchronous, the same offline and online.
 
-prepare (rows, vectors) -> candidates per source -> boosts -> interleave -> rotate -> diversify -> choose k -> fill
+`PIPELINE` is the only place that says which sources and stages there are: traces and explanations follow from it. What
+an answer brings about (impressions, outcomes of rollouts) is recorded by those who show it.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from recsys.catalogue.catalogue import Catalogue
-from recsys.recommender import candidates
-from recsys.recommender.candidates import NOTHING, Ranked
-from recsys.recommender.placement import Source
-from recsys.recommender.prepared import Prepared, QueryFeatures, prepare
-from recsys.recommender.query import FallbackLevel, Query, Recommendation
-from recsys.recommender.ranking import RankedList, at_least, boosted, capped, diversified, interleaved, joined, rotated
+from recsys.recommender.candidates.co_occurrence import CoOccurrence
+from recsys.recommender.candidates.demand import New, Popular, Trending
+from recsys.recommender.candidates.nearest import Personal, Session
+from recsys.recommender.candidates.similar import Similar
+from recsys.recommender.candidates.source import CandidateSource, Sources
+from recsys.recommender.draft import Draft
+from recsys.recommender.placement import Placement, Source
+from recsys.recommender.query import MAX_POOL, FallbackLevel, Query, Recommendation
+from recsys.recommender.stages.boost import Boosts
+from recsys.recommender.stages.choose import Choose, Fill
+from recsys.recommender.stages.hydrate import Hydrate, find_rows
+from recsys.recommender.stages.interleave import Interleave
+from recsys.recommender.stages.retrieve import Retrieve, Search
+from recsys.recommender.stages.stage import Stage, Trace
+from recsys.recommender.stages.variety import Diversify, Rotate
 from recsys.recommender.trends import Trends
-from recsys.users import UserFeatures, Vector
+from recsys.users import UserFeatures
 
 POOL_FACTOR = 4
 MIN_POOL = 100
-MAX_POOL = 2000
-
-_FROM_VECTOR = frozenset({Source.PERSONAL, Source.NEW})
-_FROM_VISIT = frozenset({Source.SESSION, Source.SIMILAR, Source.CO_OCCURRENCE})
-_SEARCHED = frozenset({Source.PERSONAL, Source.SESSION})
-_BY_ANCHORS = {Source.SIMILAR: candidates.similar, Source.CO_OCCURRENCE: candidates.co_occurrence}
 NO_TRENDS = Trends()
+BEST_FIRST = {level: rank for rank, level in enumerate(FallbackLevel)}
+
+QueryFeatures = tuple[Query, UserFeatures | None]
 
 
-@dataclass(slots=True)
-class Trace:
-    """The record of one run, for its explanation: the query as prepared, and the order of rows after each stage."""
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Sources of candidates, and the stages that each batch of queries passes in this order."""
 
-    prepared: Prepared | None = None
-    stages: list[tuple[str, RankedList]] = field(default_factory=list)
+    sources: Sequence[CandidateSource]
+    stages: Sequence[Stage]
+    _sources: Sources = field(init=False, repr=False, compare=False)
+    _choosing: Sequence[Stage] = field(init=False, repr=False, compare=False)
 
-    def stage(self, name: str, ranked: RankedList) -> None:
-        """Record the order of rows after the stage `name`."""
-        self.stages.append((name, ranked))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_sources", Sources(self.sources))
+        choosing = [stage for stage in self.stages if type(stage).chooses is not Stage.chooses]
+        object.__setattr__(self, "_choosing", choosing)
+
+    def run(
+        self, queries: Sequence[QueryFeatures], catalogue: Catalogue, trends: Trends, trace: Trace | None = None
+    ) -> list[Recommendation]:
+        """One recommendation per query; they share look-ups, solves and searches. `trace` is of the first."""
+        if not queries:
+            return []
+        drafts = [
+            Draft(query, features, catalogue, trends, self._pool(query), sources_of(query.placement))
+            for query, features in queries
+        ]
+        for stage in self.stages:
+            stage.run(drafts, self._sources)
+            if trace is not None:
+                trace.record(stage, drafts[0], self._sources)
+        return [self._recommendation(draft) for draft in drafts]
+
+    def _pool(self, query: Query) -> int:
+        """Candidates per source: more than k where a stage chooses among them."""
+        placement = query.placement
+        for stage in self._choosing:
+            if stage.chooses(placement):
+                return min(max(POOL_FACTOR * query.k, MIN_POOL), MAX_POOL)
+        return query.k
+
+    def _recommendation(self, draft: Draft) -> Recommendation:
+        chosen = draft.ranked
+        short = _shortage(draft) if len(chosen.rows) < draft.query.k else None
+        return Recommendation(
+            draft.catalogue.index.version,
+            self._fallback_level(draft, chosen.sources),
+            chosen.rows,
+            chosen.scores,
+            chosen.sources,
+            short,
+        )
+
+    def _fallback_level(self, draft: Draft, sources: tuple[Source, ...]) -> FallbackLevel:
+        """The best level of the sources that put an item into the answer."""
+        if not sources:
+            return FallbackLevel.POPULAR
+        if sources.count(sources[0]) == len(sources):
+            return self._sources[sources[0]].fallback_level(draft)
+        return min((self._sources[source].fallback_level(draft) for source in set(sources)), key=BEST_FIRST.__getitem__)
+
+
+PIPELINE = Pipeline(
+    sources=(Personal(), Session(), Similar(), CoOccurrence(), Trending(), New(), Popular()),
+    stages=(
+        Hydrate(),
+        Search(),
+        Retrieve(),
+        Boosts(),
+        Interleave(),
+        Rotate(),
+        Diversify(),
+        Choose(),
+        Fill(),
+    ),
+)
 
 
 def recommend(
@@ -48,6 +117,7 @@ def recommend(
     catalogue: Catalogue,
     trends: Trends = NO_TRENDS,
     trace: Trace | None = None,
+    pipeline: Pipeline = PIPELINE,
 ) -> Recommendation:
     """Up to `query.k` distinct items that are available, pass the filters and are not excluded.
 
@@ -55,154 +125,43 @@ def recommend(
     the ladder that has something to say answers: stored embedding, fold-in of the history, snapshot in
     the version, session, trending or popular.
     """
-    return recommend_many([(query, features)], catalogue, trends, trace)[0]
+    return pipeline.run([(query, features)], catalogue, trends, trace)[0]
 
 
 def recommend_many(
     queries: Sequence[QueryFeatures], catalogue: Catalogue, trends: Trends = NO_TRENDS, trace: Trace | None = None
 ) -> list[Recommendation]:
-    """One recommendation per query; they share look-ups, solves and searches. `trace` is of the first."""
-    batch = prepare(queries, catalogue)
-    nearest = _nearest(batch, catalogue)
-    answers = []
-    for prepared, by_source in zip(batch, nearest, strict=True):
-        answers.append(_answer(_Pools(prepared, by_source, catalogue, trends), trace))
-        trace = None
-    return answers
+    """One recommendation per query, as `recommend` makes it."""
+    return PIPELINE.run(queries, catalogue, trends, trace)
 
 
 def still_allowed(ranking: Recommendation, query: Query, catalogue: Catalogue) -> Recommendation:
     """The items of an earlier ranking that `query` still allows: available, passing the filters, not excluded."""
-    prepared = prepare([(query, None)], catalogue)[0]
+    draft = Draft(query, None, catalogue, NO_TRENDS, query.k, frozenset())
+    find_rows([draft])
     # Rows after the version's own are items that came later, and others in every worker.
     in_version = (ranking.rows >= 0) & (ranking.rows < len(catalogue.index))
     rows = np.where(in_version, ranking.rows, 0)
-    mask = in_version & ~np.isin(rows, list(prepared.excluded))
-    if prepared.allowed is not None:
-        mask &= prepared.allowed.mask[rows]
+    mask = in_version & ~np.isin(rows, list(draft.excluded))
+    if draft.allowed is not None:
+        mask &= draft.allowed.mask[rows]
     return ranking.only(np.flatnonzero(mask))
 
 
-def pool_size(query: Query) -> int:
-    """Candidates per source: more than k where a later stage chooses among them."""
-    if query.placement.is_plain:
-        return query.k
-    return min(max(POOL_FACTOR * query.k, MIN_POOL), MAX_POOL)
+def has_masks(queries: Sequence[Query], catalogue: Catalogue) -> bool:
+    """Whether the masks of all these queries are cached; a new filter is work for a thread."""
+    return all(query.is_plain or catalogue.has_mask(query.conditions) for query in queries)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pools:
-    """The candidates of one query, by source; those of a search are there already."""
-
-    prepared: Prepared
-    nearest: dict[Source, Ranked]
-    catalogue: Catalogue
-    trends: Trends
-
-    def of(self, source: Source, count: int, excluded: frozenset[int]) -> Ranked:
-        """Up to `count` rows; nothing from a source that has nothing to go by."""
-        allowed = self.prepared.allowed
-        if source in _SEARCHED:
-            return candidates.without(self.nearest.get(source, NOTHING), excluded, count)
-        if source in _BY_ANCHORS:
-            # An item is not its own neighbour.
-            beside = excluded | frozenset(self.prepared.anchors.tolist())
-            return _BY_ANCHORS[source](self.catalogue, self.prepared.anchors, allowed, beside, count)
-        if source is Source.TRENDING:
-            trends = self.trends.ranked(self.catalogue, self.prepared.query.placement.trending_hours)
-            return candidates.trending(trends, allowed, excluded, count)
-        if source is Source.NEW:
-            return candidates.new(self.catalogue, self.prepared.vector, allowed, excluded, count)
-        return candidates.popular(self.catalogue, allowed, excluded, count)
+def sources_of(placement: Placement) -> frozenset[Source]:
+    """The sources of candidates and of the fallback of `placement`."""
+    return frozenset((*(candidates.source for candidates in placement.sources), *placement.fallback))
 
 
-def _nearest(batch: Sequence[Prepared], catalogue: Catalogue) -> list[dict[Source, Ranked]]:
-    """Candidates by user and session vector; vectors with the same filter are searched together."""
-    results: list[dict[Source, Ranked]] = [{} for _ in batch]
-    groups: dict[int, list[tuple[int, Source, Vector, int]]] = {}
-    for position, prepared in enumerate(batch):
-        limit = pool_size(prepared.query) + len(prepared.excluded)
-        for source, vector in ((Source.PERSONAL, prepared.vector), (Source.SESSION, prepared.session_vector)):
-            if vector is not None and source in prepared.sources:
-                groups.setdefault(id(prepared.allowed), []).append((position, source, vector, limit))
-    for group in groups.values():
-        vectors = np.stack([vector for _, _, vector, _ in group])
-        allowed = batch[group[0][0]].allowed
-        rows, scores = catalogue.index.search(vectors, max(limit for *_, limit in group), allowed)
-        for at, (position, source, _, limit) in enumerate(group):
-            # Rows that do not exist (-1) come last.
-            end = limit if rows[at, -1] >= 0 else min(limit, int(np.count_nonzero(rows[at] >= 0)))
-            results[position][source] = Ranked(rows[at, :end], scores[at, :end])
-    return results
-
-
-def _answer(pools: _Pools, trace: Trace | None) -> Recommendation:
-    prepared, catalogue = pools.prepared, pools.catalogue
-    query, placement = prepared.query, prepared.query.placement
-    count = pool_size(query)
-    if placement.is_plain and trace is None and placement.min_score is None:
-        # Nothing comes between the one source and the answer, unless it has too little.
-        source = placement.sources[0].source
-        only = pools.of(source, count, prepared.excluded)
-        if len(only) == query.k:
-            chosen = RankedList(only.rows, only.scores, (source,) * query.k)
-            return Recommendation(
-                catalogue.index.version, _fallback_level(prepared, chosen), chosen.rows, chosen.scores, chosen.sources
-            )
-    lists = [(own.source, own.share, pools.of(own.source, count, prepared.excluded)) for own in placement.sources]
-    if placement.min_score is not None:
-        lists = [(source, share, at_least(ranked, source, placement.min_score)) for source, share, ranked in lists]
-    ranked = interleaved([(source, share, boosted(pool, placement.boosts, catalogue)) for source, share, pool in lists])
-    turned = rotated(ranked, prepared.shown)
-    diverse = diversified(turned, placement.diversity, query.k, catalogue)
-    chosen = _chosen(diverse, pools)
-    if trace is not None:
-        trace.prepared = prepared
-        trace.stages += [
-            ("candidates", interleaved(lists)),
-            ("boosts", ranked),
-            ("rotation", turned),
-            ("diversity", diverse),
-            ("answer", chosen),
-        ]
-    short = _shortage(prepared, len(chosen), catalogue) if len(chosen) < query.k else None
-    return Recommendation(
-        catalogue.index.version, _fallback_level(prepared, chosen), chosen.rows, chosen.scores, chosen.sources, short
-    )
-
-
-def _chosen(ranked: RankedList, pools: _Pools) -> RankedList:
-    """The first k under the cap per category; what is missing comes from the fallback sources in their order."""
-    k, placement = pools.prepared.query.k, pools.prepared.query.placement
-    used: Counter[str] = Counter()
-    per_category = placement.max_per_category
-    chosen = ranked.head(k) if per_category is None else capped(ranked, per_category, k, used, pools.catalogue)
-    for source in placement.fallback:
-        missing = k - len(chosen)
-        if not missing:
-            break
-        excluded = pools.prepared.excluded | frozenset(chosen.rows.tolist())
-        filler = pools.of(source, missing if per_category is None else MAX_POOL, excluded)
-        extra = RankedList(filler.rows, filler.scores, (source,) * len(filler))
-        if per_category is not None:
-            extra = capped(extra, per_category, missing, used, pools.catalogue)
-        chosen = joined(chosen, extra)
-    return chosen
-
-
-def _fallback_level(prepared: Prepared, chosen: RankedList) -> FallbackLevel:
-    """The best fallback level that put an item into the answer."""
-    sources = set(chosen.sources)
-    if prepared.vector is not None and not _FROM_VECTOR.isdisjoint(sources):
-        return prepared.fallback_level
-    if not _FROM_VISIT.isdisjoint(sources):
-        return FallbackLevel.SESSION
-    return FallbackLevel.TRENDING if Source.TRENDING in sources else FallbackLevel.POPULAR
-
-
-def _shortage(prepared: Prepared, count: int, catalogue: Catalogue) -> str:
-    may = len(catalogue) if prepared.allowed is None else prepared.allowed.count
+def _shortage(draft: Draft) -> str:
+    catalogue = draft.catalogue
+    may = len(catalogue) if draft.allowed is None else draft.allowed.count
     return (
-        f"{count} of {prepared.query.k}: of {len(catalogue)} items {may} are available and pass the filters, "
-        f"{len(prepared.excluded)} are excluded, and the placement's sources have no more"
+        f"{len(draft.ranked)} of {draft.query.k}: of {len(catalogue)} items {may} are available and pass the filters, "
+        f"{len(draft.excluded)} are excluded, and the placement's sources have no more"
     )

@@ -6,7 +6,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.filters.expression import Expression
+from recsys.filters.expression import Expression, compile_expression
 from recsys.recommender.placement import MAX_K, Placement, Source
 
 __all__ = ["MAX_K", "FallbackLevel", "Query", "Recommendation", "Source"]
@@ -23,6 +23,8 @@ class FallbackLevel(StrEnum):
     POPULAR = "popular"
 
 
+MAX_POOL = 2000
+"""Candidates per source at most."""
 DEFAULT = Placement()
 
 
@@ -47,6 +49,15 @@ class Query:
     def is_plain(self) -> bool:
         """Neither filtered nor more than a look-up in one source."""
         return self.filter is None and not self.placement.filter and self.placement.is_plain
+
+    @property
+    def conditions(self) -> tuple[Expression, ...]:
+        """What an item must fulfil: the placement's filter and the query's own."""
+        text = self.placement.filter
+        if not text:
+            return () if self.filter is None else (self.filter,)
+        own = compile_expression(text)
+        return (own,) if self.filter is None else (own, self.filter)
 
     @property
     def visit(self) -> tuple[str, ...]:

@@ -1,18 +1,28 @@
-"""Trends: what is wanted more than usual now, from the counts of the hours up to now."""
+"""Trends: what is wanted more than usual now, from hourly counts that ingest makes and the feature store keeps."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import compress
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.catalogue.catalogue import Catalogue
 from recsys.index.id_map import UNKNOWN
-from recsys.index.index import Index
-from recsys.recommender.candidates import NOTHING, Ranked
-from recsys.recommender.trend import TREND_HOURS, TREND_UNITS
+from recsys.recommender.ranked import NOTHING, Ranked
+
+if TYPE_CHECKING:
+    # Ingest and stores count without opening a version, and start without a search library.
+    from recsys.catalogue.catalogue import Catalogue
+    from recsys.index.index import Index
+
+HOUR_MS = 3_600_000
+TREND_HOURS = 168
+"""Hours of event time that are counted and kept: a week, so that what is usual has every day in it."""
+
+TREND_UNITS = 1000
+"""Weights are counted in thousandths: sums of integers are exact, in any order."""
 
 MIN_EVIDENCE = 2.0
 """Summed type weights within the window below which an item is left out: two purchases, ten views."""
@@ -25,6 +35,21 @@ MAX_UNKNOWN = 200
 
 Weights = NDArray[np.float64]
 Counted = tuple[NDArray[np.int64], Weights]
+
+
+@dataclass(frozen=True, slots=True)
+class TrendCounts:
+    """Weights by hour (since 1970) and item of one partition's records above `base_offset`, up to `reached`."""
+
+    partition: str
+    base_offset: int
+    reached: int
+    hours: Mapping[int, Mapping[str, int]]
+
+
+def hour_of(at_ms: float) -> int:
+    """The hour (since 1970) of a time in epoch milliseconds."""
+    return int(at_ms // HOUR_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +72,7 @@ class Trends:
     codes: Mapping[str, int] = field(default_factory=dict, repr=False)
     hours: Mapping[int, Counted] = field(default_factory=dict, repr=False)
     _scored: dict[tuple[str, int], _Scored] = field(default_factory=dict, repr=False, compare=False)
-    _ranked: dict[tuple[str, int], tuple[Catalogue, Ranked]] = field(default_factory=dict, repr=False, compare=False)
+    _ranked: dict[tuple[str, int], tuple["Catalogue", Ranked]] = field(default_factory=dict, repr=False, compare=False)
 
     def updated(self, hour: int, counts: Mapping[int, Mapping[str, int]]) -> "Trends":
         """As of `hour`, with the hours in `counts` (thousandths by item id) in the place of those known."""
@@ -61,7 +86,7 @@ class Trends:
             hours[counted_hour] = (np.array(coded, np.int64), summed)
         return Trends(hour, codes, hours)
 
-    def ranked(self, catalogue: Catalogue, hours: float) -> Ranked:
+    def ranked(self, catalogue: "Catalogue", hours: float) -> Ranked:
         """The items wanted more than usual within the last `hours`, best first.
 
         Where too little was counted for that, what trended at the version's own watermark.
@@ -72,12 +97,12 @@ class Trends:
             ranking = self._ranked[key] = (catalogue, self._rank(catalogue, ceil(hours)))
         return ranking[1]
 
-    def warm(self, catalogue: Catalogue, previous: "Trends") -> None:
+    def warm(self, catalogue: "Catalogue", previous: "Trends") -> None:
         """Rank now for every window that `previous` was asked for, so that no request waits for it."""
         for _, hours in list(previous._ranked):
             self.ranked(catalogue, hours)
 
-    def _rank(self, catalogue: Catalogue, hours: int) -> Ranked:
+    def _rank(self, catalogue: "Catalogue", hours: int) -> Ranked:
         index = catalogue.index
         scored = self._scored.get((index.version, hours))
         if scored is None:
@@ -93,7 +118,7 @@ class Trends:
             return Ranked(rows, scores)
         return Ranked(index.trending_rows, index.trending[index.trending_rows])
 
-    def _score(self, index: Index, hours: int) -> _Scored:
+    def _score(self, index: "Index", hours: int) -> _Scored:
         since = self.hour - hours
         recent = self._summed(hour for hour in self.hours if hour >= since)
         earlier_weights = self._summed(hour for hour in self.hours if hour < since)

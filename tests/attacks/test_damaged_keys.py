@@ -11,7 +11,7 @@ from redis import Redis
 from recsys.errors import StoreUnavailable
 from recsys.experiments.rollout import Outcome
 from recsys.messages.item import Item
-from recsys.recommender.trend import TrendCounts
+from recsys.recommender.trends import TrendCounts
 from recsys.settings import StoreSettings
 from recsys.stores.heartbeats import Heartbeat
 from recsys.stores.online import Stores, open_stores

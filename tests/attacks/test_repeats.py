@@ -23,7 +23,7 @@ from ingest.maintenance.rebuild import rebuild_features, rebuild_trends
 from ingest.settings import IngestSettings
 from recsys.messages.interaction import Interaction, event_key
 from recsys.messages.item import Item
-from recsys.recommender.trend import hour_of
+from recsys.recommender.trends import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.event_log.memory import MemoryInteractionLog

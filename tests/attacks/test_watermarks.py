@@ -22,7 +22,7 @@ from millirec.checkup.watermarks import watermarks
 from millirec.settings import Settings
 from recsys.messages import wire
 from recsys.messages.interaction import Interaction
-from recsys.recommender.trend import hour_of
+from recsys.recommender.trends import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicBackend, TopicSettings
 from recsys.stores.dead_letters.memory import MemoryDeadLetters
 from recsys.stores.event_log import interaction_rows, open_interaction_log

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS, IMPRESSION, OTHER_TYPE_WEIGHT, Interaction, epoch_ms
-from recsys.recommender.trend import TREND_UNITS, hour_of
+from recsys.recommender.trends import TREND_UNITS, hour_of
 from recsys.users import PositionedMessage, UserFeatures, apply
 
 Trends = Mapping[int, Mapping[str, int]]

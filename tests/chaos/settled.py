@@ -7,7 +7,7 @@ import polars as pl
 from redis import Redis
 
 from recsys.messages.interaction import Interaction, event_key
-from recsys.recommender.trend import HOUR_MS
+from recsys.recommender.trends import HOUR_MS
 from recsys.settings import LogSettings
 from recsys.stores.event_log import open_interaction_log
 from recsys.stores.online import open_stores

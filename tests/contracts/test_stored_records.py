@@ -13,7 +13,7 @@ from recsys.messages import avro, envelope, protobuf, wire
 from recsys.messages.envelope import AVRO, CONTENT_TYPE, HEADERS, PROTOBUF
 from recsys.messages.item import Item
 from recsys.recommender.placement import Placement, PlacementChange
-from recsys.recommender.trend import hour_of
+from recsys.recommender.trends import hour_of
 from recsys.settings import LogSettings
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.dead_letters.protocol import LetterQuery, Refusal

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.factors import confidences, decayed_weights
 from recsys.index.index import Index
-from recsys.recommender.candidates import popular
+from recsys.recommender.candidates.demand import popular
 from recsys.recommender.pipeline import recommend_many
 from recsys.recommender.placement import SEEN_EVER, Candidates, Placement, Source
 from recsys.recommender.query import Query

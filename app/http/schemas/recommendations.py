@@ -11,9 +11,10 @@ from recsys.filters.expression import Expression, compile_expression
 from recsys.messages.interaction import Id
 from recsys.messages.item import PropertyName, PropertyValue
 from recsys.models.manifest import VersionId
-from recsys.recommender.explain import Removed, Why
+from recsys.recommender.explain import Why
 from recsys.recommender.placement import MAX_K, Boost, ExpressionText, Placement
 from recsys.recommender.query import Query
+from recsys.recommender.stages.stage import Removed
 
 MAX_IDS = 1000
 MAX_USERS = 1000

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from recsys.recommender.trend import TREND_HOURS, TrendCounts
+from recsys.recommender.trends import TREND_HOURS, TrendCounts
 from recsys.stores.trends.protocol import KEPT_ITEMS
 
 

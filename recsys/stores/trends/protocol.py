@@ -7,7 +7,7 @@ seconds. How far a partition was counted stands beside the counts, so that each 
 from collections.abc import Sequence
 from typing import Protocol
 
-from recsys.recommender.trend import TrendCounts
+from recsys.recommender.trends import TrendCounts
 
 KEPT_ITEMS = 10_000
 """Items of one partition and hour in the trend counts. Above it only the heavier half stays: newcomers get room."""

@@ -15,7 +15,7 @@ import msgspec
 from recsys.clients.redis import Argument, Exchange, ScriptCall
 from recsys.clients.redis_kinds import SOUND, sound
 from recsys.observability.unreadable import TRENDS, note_unreadable
-from recsys.recommender.trend import HOUR_MS, TREND_HOURS, TrendCounts
+from recsys.recommender.trends import HOUR_MS, TREND_HOURS, TrendCounts
 from recsys.stores.trends.protocol import KEPT_ITEMS
 
 READ_ITEMS = 2000

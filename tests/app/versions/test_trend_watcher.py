@@ -15,7 +15,7 @@ from recsys.background import end
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import StoreUnavailable
 from recsys.index.index import Index
-from recsys.recommender.trend import TrendCounts, hour_of
+from recsys.recommender.trends import TrendCounts, hour_of
 from recsys.settings import StoreSettings
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.online import Stores, open_stores

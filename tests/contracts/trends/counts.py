@@ -2,7 +2,7 @@
 
 import time
 
-from recsys.recommender.trend import TrendCounts, hour_of
+from recsys.recommender.trends import TrendCounts, hour_of
 
 HOUR = hour_of(time.time() * 1000)
 

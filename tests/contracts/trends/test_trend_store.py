@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from recsys.recommender.trend import TrendCounts
+from recsys.recommender.trends import TrendCounts
 from recsys.settings import StoreSettings
 from recsys.stores.online import Stores
 from recsys.stores.trends import KEPT_ITEMS

@@ -17,7 +17,7 @@ from ingest.stream.features import FeaturesGroup
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.messages.interaction import Erasure, Interaction, Merge
 from recsys.messages.item import Item
-from recsys.recommender.trend import hour_of
+from recsys.recommender.trends import hour_of
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings
 from recsys.stores.event_log import InteractionLog, interaction_rows, open_interaction_log
 from recsys.stores.model_registry import open_model_registry

@@ -14,7 +14,7 @@ from ingest.stream.features import FeaturesGroup
 from ingest.stream.flow import Batch
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS, Erasure, Interaction, epoch_ms, event_key
-from recsys.recommender.trend import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
+from recsys.recommender.trends import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
 from recsys.settings import RegistrySettings
 from recsys.stores.online import Stores, memory_stores
 from recsys.stores.trends.memory import MemoryTrendStore

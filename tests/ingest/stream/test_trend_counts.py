@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingest.stream.trend_counts import TrendCounter
 from recsys.errors import StoreUnavailable
 from recsys.messages.interaction import Interaction, epoch_ms
-from recsys.recommender.trend import TREND_HOURS, TrendCounts, hour_of
+from recsys.recommender.trends import TREND_HOURS, TrendCounts, hour_of
 from recsys.settings import StoreSettings
 from recsys.stores.online import Stores, open_stores
 from recsys.stores.trends.memory import MemoryTrendStore

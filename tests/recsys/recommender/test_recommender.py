@@ -21,9 +21,10 @@ from recsys.index.index import Index
 from recsys.messages.item import Item
 from recsys.models.manifest import Manifest
 from recsys.recommender.explain import Explanation
-from recsys.recommender.pipeline import Trace, recommend, recommend_many
+from recsys.recommender.pipeline import recommend, recommend_many
 from recsys.recommender.placement import SEEN_EVER, Boost, Candidates, Placement, Source
 from recsys.recommender.query import FallbackLevel, Query, Recommendation
+from recsys.recommender.stages.stage import Trace
 from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.users import HistoryEntry, UserFeatures
 from tests.environment.versions import ITEMS, WATERMARK, publish_small_version, small_item

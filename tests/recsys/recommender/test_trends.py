@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.index import Index
 from recsys.messages.item import Item
-from recsys.recommender.trend import TREND_HOURS
-from recsys.recommender.trends import MIN_EVIDENCE, Trends, above_usual, usual_share
+from recsys.recommender.trends import MIN_EVIDENCE, TREND_HOURS, Trends, above_usual, usual_share
 from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.environment.versions import ITEMS, WATERMARK, publish_small_version
 

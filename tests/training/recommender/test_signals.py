@@ -13,7 +13,7 @@ from recsys.index.content import place
 from recsys.index.factors import gram
 from recsys.index.index import Index
 from recsys.messages.item import Item
-from recsys.recommender import candidates
+from recsys.recommender.candidates.demand import new
 from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.training.conftest import ITEMS, checkerboard, log_of
 from training.recommender.co_occurrence import log_likelihood_ratio, together
@@ -157,7 +157,7 @@ def test_an_item_nobody_touched_is_found_by_those_it_is_for(with_cold_items: Ind
     catalogue = Catalogue.of(with_cold_items)
     for n in range(2):
         vector = with_cold_items.snapshot(f"u{n}")
-        assert catalogue.ids(candidates.new(catalogue, vector, None, frozenset(), 2).rows)[0] == f"i{ITEMS + n}"
+        assert catalogue.ids(new(catalogue, vector, None, frozenset(), 2).rows)[0] == f"i{ITEMS + n}"
 
 
 def test_items_nobody_touched_change_no_users_vector(with_cold_items: Index) -> None:

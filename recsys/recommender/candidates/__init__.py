@@ -1,0 +1,1 @@
+"""Candidate sources: each file gives rows that may be shown, best first, and says how a score came about."""
