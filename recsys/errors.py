@@ -27,12 +27,16 @@ class RecsysError(Exception):
 
 
 class InvalidInput(RecsysError):
-    """The input is wrong. `field` is a path such as `interactions.3.user_id`."""
+    """The input is wrong. `field` is a path such as `interactions.3.user_id`, `code` the kind of reason.
 
-    def __init__(self, field: str, reason: str) -> None:
+    Codes of messages are `recsys.messages.limits.ReasonCode`.
+    """
+
+    def __init__(self, field: str, reason: str, code: str = "invalid") -> None:
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+        self.code = code
 
 
 class NotFound(RecsysError):

@@ -13,6 +13,7 @@ from ingest.batch.validation import Check, checks
 from ingest.settings import IngestSettings
 from ingest.sources.rows import ROW, RawRows
 from recsys.messages.item import Item
+from recsys.messages.limits import ReasonCode
 from recsys.stores.event_log import INTERACTION_SCHEMA
 
 NOT_FROM_CONTENT = ("extra", "partition", "offset", "date")
@@ -24,8 +25,8 @@ CONTENT_SCHEMA = {name: dtype for name, dtype in INTERACTION_SCHEMA.items() if n
 class MappedRows:
     """Every raw row is either in `fit` or in `rejected`.
 
-    `fit` has ROW, every raw column and every typed one (TYPED + field path). `rejected` has ROW, `field`
-    and `reason`. `problems` counts every problem of every row; a row's first problem is its reason.
+    `fit` has ROW, every raw column and every typed one (TYPED + field path). `rejected` has ROW, `field`,
+    `code` and `reason`. `problems` counts every problem of every row; a row's first problem is its reason.
     """
 
     fit: pl.DataFrame
@@ -55,13 +56,15 @@ def map_rows(raw: RawRows, mapping: Mapping, moment: datetime, settings: IngestS
 
 
 def _rejected(verdicts: pl.DataFrame, rules: list[Check], raw: RawRows) -> pl.DataFrame:
-    schema = {ROW: pl.Int64(), "field": pl.String(), "reason": pl.String()}
+    schema = {ROW: pl.Int64(), "field": pl.String(), "code": pl.String(), "reason": pl.String()}
     named = pl.DataFrame(
-        [(n, check.field, check.reason) for n, check in enumerate(rules)],
-        schema={"check": pl.Int32(), "field": pl.String(), "reason": pl.String()},
+        [(n, check.field, check.code, check.reason) for n, check in enumerate(rules)],
+        schema={"check": pl.Int32(), "field": pl.String(), "code": pl.String(), "reason": pl.String()},
         orient="row",
     )
-    broken = pl.DataFrame([(row.row, "", row.reason) for row in raw.broken], schema=schema, orient="row")
+    broken = pl.DataFrame(
+        [(row.row, "", ReasonCode.UNREADABLE, row.reason) for row in raw.broken], schema=schema, orient="row"
+    )
     return pl.concat([verdicts.join(named, on="check", how="left").select(schema.keys()), broken]).sort(ROW)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from recsys.errors import InvalidInput
 from recsys.messages.interaction import Merge
 from recsys.messages.item import Item
+from recsys.messages.limits import ReasonCode
 from recsys.messages.wire import Message
 
 CLOCK_SKEW = 60.0
@@ -35,6 +36,16 @@ class TimeSpan:
     earliest: datetime
     latest: datetime
 
+    def violation(self, at: datetime) -> ReasonCode | None:
+        """Return how `at` lies outside, if it does."""
+        if at > self.latest:
+            return ReasonCode.IN_FUTURE
+        return ReasonCode.TOO_OLD if at < self.earliest else None
+
+    def reason(self, violation: ReasonCode) -> str:
+        """Return the words for a violation."""
+        return "in the future" if violation is ReasonCode.IN_FUTURE else f"before {self.earliest.date()}"
+
 
 def span_at_door(bounds: Bounds, now_time: datetime) -> TimeSpan:
     """The times that the door accepts at `now_time`."""
@@ -49,9 +60,9 @@ def span_on_topic(bounds: Bounds, now_time: datetime) -> TimeSpan:
 def validate(message: Message, span: TimeSpan) -> None:
     """Check the message's times and ids. Raises `InvalidInput` naming the field that breaks a rule."""
     at = message.updated_at if isinstance(message, Item) else message.occurred_at
-    if not span.earliest <= at <= span.latest:
-        wrong = "in the future" if at > span.latest else f"before {span.earliest.date()}"
+    violation = span.violation(at)
+    if violation is not None:
         field = "updated_at" if isinstance(message, Item) else "occurred_at"
-        raise InvalidInput(field, f"{at.isoformat()} is {wrong}")
+        raise InvalidInput(field, f"{at.isoformat()} is {span.reason(violation)}", violation)
     if isinstance(message, Merge) and message.into == message.user_id:
         raise InvalidInput("into", "is the user itself")

@@ -12,6 +12,7 @@ import msgspec
 from recsys.errors import InvalidInput
 from recsys.messages.interaction import MAX_EXTRA_DEPTH, Erasure, Interaction, Merge
 from recsys.messages.item import Item
+from recsys.messages.limits import reason_code
 
 Message = Interaction | Item | Erasure | Merge
 VERSION = 2
@@ -117,7 +118,7 @@ def invalid_input(error: Exception, whole: str) -> InvalidInput:
         path, reason = f"{path}.{own[1]}".strip("."), own[2]
     named = re.search(r"(?:missing required|unknown) field `([^`]*)`", reason)
     parts = [whole if whole not in WHOLE_NAMES else "", path, named[1] if named else ""]
-    return InvalidInput(_short(".".join(part for part in parts if part)) or whole, _short(reason))
+    return InvalidInput(_short(".".join(part for part in parts if part)) or whole, _short(reason), reason_code(error))
 
 
 def _short(text: str) -> str:
