@@ -36,3 +36,8 @@ class TrainingResult:
     def reasons(self) -> list[str]:
         """Return the gate's reasons for a refusal; empty when every check passed."""
         return reasons(self.checks)
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Return the models evaluated on the same users and items: candidate, popularity, own history and live."""
+        return [self.candidate, self.popularity, *filter(None, (self.own_history, self.live))]
