@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuildResult:
     """How many users were rebuilt, and up to which offset of each partition.
 
     `ahead`: offsets the store had seen beyond that. If the store was lost, events in between may be missing: rebuild
@@ -58,7 +58,7 @@ async def rebuild_features(
     indexes: Sequence[Index] = (),
     since: Start | None = None,
     anew: bool = False,
-) -> Rebuilt:
+) -> RebuildResult:
     """Rebuild every user's record, with embeddings for `indexes`, and every item.
 
     `since`: only users with events beyond these offsets. `anew`: a stored record counts only where it has seen more
@@ -86,7 +86,7 @@ async def rebuild_features(
                         ahead[partition] = offset
             done += len(batch)
             progress(done, users)
-    return Rebuilt(users, watermarks, ahead)
+    return RebuildResult(users, watermarks, ahead)
 
 
 async def _save(

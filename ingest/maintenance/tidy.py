@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Tidied:
+class TidyResult:
     """The log before and after; rows deleted or moved under another user, files deleted, receipts completed."""
 
     size_before: LogSize
@@ -47,7 +47,7 @@ async def tidy(
     receipts: ErasureReceipts,
     retention: float,
     progress: Progress = lambda _stage: None,
-) -> Tidied:
+) -> TidyResult:
     """Purge, compact, then delete files that no version of the last `retention` seconds needs.
 
     Raises `LogUnavailable`, `RegistryUnavailable`, `StoreUnavailable`, and `Conflict` where writers were in the way.
@@ -64,7 +64,7 @@ async def tidy(
     progress("deleting old files")
     vacuumed = await asyncio.to_thread(log.vacuum, retention)
     completed = await asyncio.to_thread(_note_vacuum, waiting, receipts, vacuumed.cutoff)
-    return Tidied(size_before, await asyncio.to_thread(log.size), rows, vacuumed.files, completed)
+    return TidyResult(size_before, await asyncio.to_thread(log.size), rows, vacuumed.files, completed)
 
 
 def _waiting(erased: pl.DataFrame, receipts: ErasureReceipts) -> list[_Erasure]:

@@ -15,8 +15,7 @@ from ingest.metrics import BATCH_SECONDS, FRESHNESS, MESSAGES, MISKEYED, RETRIES
 from ingest.settings import IngestSettings
 from ingest.stream.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.stream.features import FeaturesGroup
-from ingest.stream.flow import Batch, decode_batch
-from ingest.stream.group import Group
+from ingest.stream.flow import Batch, Group, decode_batch
 from ingest.stream.lag_report import LagReport
 from ingest.stream.log import LogGroup
 from ingest.stream.metrics_server import metrics_server

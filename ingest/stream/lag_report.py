@@ -7,7 +7,7 @@ from contextlib import suppress
 import structlog
 
 from ingest.metrics import LAG, WATERMARK_AHEAD
-from ingest.stream.group import Group
+from ingest.stream.flow import Group
 from recsys.errors import Unavailable
 from recsys.stores.topic import TopicConsumer
 

@@ -18,7 +18,7 @@ from recsys.stores.online import open_stores
 from recsys.stores.receipts import ErasureReceipt, open_erasure_receipts
 
 if TYPE_CHECKING:
-    from ingest.maintenance.tidy import Tidied
+    from ingest.maintenance.tidy import TidyResult
     from recsys.stores.event_log.protocol import LogSize
 
 app = typer.Typer(help="Tidy the interaction log, and see what erasures became of.", no_args_is_help=True)
@@ -92,11 +92,11 @@ def erasures(
     console.print(table)
 
 
-def _tidy(settings: Settings) -> "Tidied":
+def _tidy(settings: Settings) -> "TidyResult":
     from ingest.maintenance.tidy import tidy as tidied
     from recsys.stores.event_log import open_interaction_log
 
-    async def run() -> "Tidied":
+    async def run() -> "TidyResult":
         """Tidy the log with a progress bar."""
         stores = open_stores(settings.store)
         try:
@@ -115,7 +115,7 @@ def _tidy(settings: Settings) -> "Tidied":
     return asyncio.run(run())
 
 
-def _report(done: "Tidied") -> None:
+def _report(done: "TidyResult") -> None:
     console.print(f"before: {_size(done.size_before)}", highlight=False)
     console.print(f"after:  {_size(done.size_after)}", highlight=False)
     console.print(

@@ -17,7 +17,7 @@ from recsys.errors import InvalidInput, LogUnavailable
 from recsys.stores.online import open_stores
 
 if TYPE_CHECKING:
-    from ingest.maintenance.rebuild import Rebuilt
+    from ingest.maintenance.rebuild import RebuildResult
     from recsys.stores.event_log import InteractionLog
 
 PATIENCE = 60
@@ -59,7 +59,9 @@ def register(app: typer.Typer) -> None:
             console.print(f"trends were being counted already on {', '.join(counted)}", highlight=False)
 
 
-async def _rebuild(settings: Settings, since: list[str], empty: bool, trends: bool) -> "tuple[Rebuilt, list[str]]":
+async def _rebuild(
+    settings: Settings, since: list[str], empty: bool, trends: bool
+) -> "tuple[RebuildResult, list[str]]":
     from ingest.maintenance.rebuild import rebuild_features, rebuild_trends
     from ingest.stream.versions_in_service import VersionsInService
     from recsys.stores.event_log import open_interaction_log

@@ -38,7 +38,7 @@ from recsys.stores.event_log.protocol import (
     LogSize,
     Purge,
     Snapshot,
-    Vacuumed,
+    VacuumResult,
 )
 from recsys.stores.event_log.rows import (
     EVENT,
@@ -209,11 +209,11 @@ class DeltaInteractionLog:
         with translated():
             return delta_tidy.purge(self._interactions, plan.changes)
 
-    def vacuum(self, retention: float) -> Vacuumed:
+    def vacuum(self, retention: float) -> VacuumResult:
         """See `InteractionLog.vacuum`; covers all four tables."""
         cutoff = datetime.now(UTC) - timedelta(seconds=retention)
         with translated():
-            return Vacuumed(sum(delta_tidy.vacuum(uri, retention) for uri in self._tables()), cutoff)
+            return VacuumResult(sum(delta_tidy.vacuum(uri, retention) for uri in self._tables()), cutoff)
 
     def _tables(self) -> tuple[str, ...]:
         return (self._interactions, self._items, self._erasures, self._merges)

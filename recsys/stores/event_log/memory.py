@@ -17,7 +17,7 @@ from recsys.stores.event_log.protocol import (
     LogSize,
     Purge,
     Snapshot,
-    Vacuumed,
+    VacuumResult,
 )
 from recsys.stores.event_log.rows import (
     EVENT,
@@ -146,9 +146,9 @@ class MemoryInteractionLog:
                 self._versions[-1] = tuple(rewritten(frame, plan.changes) for frame in self._newest())
             return plan.changes.height
 
-    def vacuum(self, retention: float) -> Vacuumed:  # noqa: ARG002
+    def vacuum(self, retention: float) -> VacuumResult:  # noqa: ARG002
         """See `InteractionLog.vacuum`; deletes nothing, because there are no files."""
-        return Vacuumed(0, datetime.now(UTC))
+        return VacuumResult(0, datetime.now(UTC))
 
     def _rows(self, version: int | None) -> pl.LazyFrame:
         frames = self._newest() if version is None else self._versions[version]

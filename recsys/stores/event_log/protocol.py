@@ -89,7 +89,7 @@ class Purge:
 
 
 @dataclass(frozen=True, slots=True)
-class Vacuumed:
+class VacuumResult:
     """The number of files deleted; what left the log before `cutoff` is gone from the disk."""
 
     files: int
@@ -209,7 +209,7 @@ class InteractionLog(Protocol):
         """
         ...
 
-    def vacuum(self, retention: float) -> Vacuumed:
+    def vacuum(self, retention: float) -> VacuumResult:
         """Delete what no version of the last `retention` seconds needs; older versions can no longer be read.
 
         Files that were never committed (a writer that died) are deleted when they are older than an hour.
