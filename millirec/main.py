@@ -39,8 +39,8 @@ from millirec.standalone.api_keys import key_settings
 from millirec.standalone.private_files import set_umask
 from millirec.terminal import PrintableGroup, errors, explain, refuse
 from recsys.errors import InvalidInput, RecsysError
-from recsys.observability.masking import masked
 from recsys.observability.telemetry import configure_logging
+from recsys.observability.text import masked
 
 MAKERS = {"demo", "up"}
 """Commands that make the folder of `--data`, and take the option on either side."""

@@ -14,7 +14,7 @@ from typer._click.exceptions import ClickException
 from typer.core import TyperGroup
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
-from recsys.observability.printable import printable, printable_json
+from recsys.observability.text import printable, printable_json
 
 
 class Terminal(Console):

@@ -16,7 +16,7 @@ RecsysError
 No status codes here: `app.http.problems` maps these to HTTP, `millirec` maps them to exit codes.
 """
 
-from recsys.observability.masking import masked
+from recsys.observability.text import masked
 
 
 class RecsysError(Exception):

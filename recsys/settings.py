@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from recsys.messages.interaction import FUTURE_TOLERANCE
-from recsys.observability.masking import masked
+from recsys.observability.text import masked
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 _UNSAFE = re.compile(r"://(?!/)[^@]*[\s\"<>][^@]*@")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.messages.interaction import Timestamp
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 
 
 class Counts(msgspec.Struct, kw_only=True):

@@ -11,14 +11,13 @@ from typing import TypeVar
 
 import structlog
 
-from ingest.metrics import BATCH_SECONDS, FRESHNESS, MESSAGES, MISKEYED, RETRIES
+from ingest.metrics import BATCH_SECONDS, FRESHNESS, MESSAGES, MISKEYED, RETRIES, metrics_server
 from ingest.settings import IngestSettings
 from ingest.stream.dead_letter import DeadLetterWriter, dead_letter_topic
 from ingest.stream.features import FeaturesGroup
 from ingest.stream.flow import Batch, Group, decode_batch
 from ingest.stream.lag_report import LagReport
 from ingest.stream.log import LogGroup
-from ingest.stream.metrics_server import metrics_server
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.background import end
 from recsys.errors import InvalidInput, Unavailable

@@ -9,14 +9,17 @@ from random import uniform
 from time import time
 
 from ingest.metrics import FOLD_IN_SECONDS
-from ingest.stream.attribution import note_conversions
 from ingest.stream.flow import Batch, Round
 from ingest.stream.trend_counts import TrendCounter
 from ingest.stream.user_merge import halves
 from ingest.stream.versions_in_service import VersionsInService
 from recsys.errors import StoreUnavailable
+from recsys.experiments.rollout import Outcome
 from recsys.index.index import Index
+from recsys.messages.interaction import Interaction
+from recsys.models.manifest import AliasMove
 from recsys.stores.online import Stores
+from recsys.stores.outcomes import OutcomeStore
 from recsys.users import PositionedMessage, UserFeatures, Vector, apply, new_events
 
 ATTEMPTS = 10
@@ -158,3 +161,22 @@ def with_embeddings(features: Sequence[UserFeatures], indexes: Sequence[Index]) 
             if vector is not None:
                 embeddings[position][index.version] = vector
     return [replace(record, embeddings=own) for record, own in zip(features, embeddings, strict=True)]
+
+
+async def note_conversions(
+    store: OutcomeStore, canary: AliasMove | None, new_events: Sequence[PositionedMessage]
+) -> None:
+    """Mark the users of `new_events` that count as a success within the canary's current step.
+
+    Repeated marks change nothing, so redelivery is harmless. Raises `StoreUnavailable`.
+    """
+    rollout = canary.rollout if canary else None
+    if canary is None or rollout is None:
+        return
+    units = {
+        rollout.unit(message.user_id)
+        for message in (record.message for record in new_events)
+        if isinstance(message, Interaction) and message.occurred_at >= canary.moved_at and rollout.counts(message)
+    }
+    if units:
+        await store.record(rollout.experiment, {Outcome.CONVERTED: units})

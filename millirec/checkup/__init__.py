@@ -7,7 +7,7 @@ import msgspec
 from millirec.checkup import connections, processes, registry, supervised, watermarks
 from millirec.checkup.finding import Check, Finding, State
 from millirec.settings import Settings
-from recsys.observability.masking import masked
+from recsys.observability.text import masked
 
 __all__ = ["Finding", "State", "examine"]
 

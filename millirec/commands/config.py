@@ -7,7 +7,7 @@ import typer
 
 from millirec.settings import load_settings
 from millirec.terminal import print_json
-from recsys.observability.masking import masked
+from recsys.observability.text import masked
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 from millirec.checkup import Finding, State, examine
 from millirec.settings import load_settings
 from millirec.terminal import console, print_json
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 
 RUNBOOK = "docs/runbook.md"
 COLOURS = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "red"}

@@ -11,16 +11,14 @@ from fastapi import FastAPI, Request
 from nicegui import background_tasks, ui
 
 from millirec.console import pages
-from millirec.console.login.access import AccessControl
+from millirec.console.login.access import AccessControl, create_entrance
 from millirec.console.login.attempts import Attempts
-from millirec.console.login.entrance import create_entrance
 from millirec.console.login.login import Login
 from millirec.console.login.session import COOKIE, Sessions
 from millirec.console.service.client import ApiClient, ApiDown, Reachability, SessionEnded
 from millirec.console.service.monitor import Monitor
-from millirec.console.widgets.hand import Hand
 from millirec.console.widgets.layout import THEME_COOKIE, Visit, frame
-from millirec.console.widgets.notices import report, trouble
+from millirec.console.widgets.notices import Hand, report, trouble
 from millirec.console.widgets.page_registry import PAGES, Page
 from millirec.console_settings import ConsoleSettings
 

@@ -8,8 +8,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from recsys.observability.masking import masked
-from recsys.observability.printable import printable
+from recsys.observability.text import masked, printable
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.013, 0.02, 0.035, 0.06, 0.1, 0.2, 0.5, 1.0, 2.5)
 """Seconds; fine around the few milliseconds an answer takes."""

@@ -23,6 +23,10 @@ def test_most_functions_fit_a_hand() -> None:
     assert COUNTS.median_function <= 10
 
 
+def test_few_files_are_smaller_than_a_screen() -> None:
+    assert COUNTS.small_share <= 0.1, COUNTS.small
+
+
 def test_a_pronoun_and_a_public_function_without_a_docstring_are_counted(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "module.py").write_text("def total(rows):\n    return sum(one for one in rows)\n")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millirec.console.panels.placement_text import check, text_of
-from recsys.observability.printable import printable, printable_json
+from recsys.observability.text import printable, printable_json
 from recsys.recommender.placement import Placement
 from recsys.settings import LogSettings, RegistrySettings
 from recsys.stores.dead_letters import open_dead_letters

@@ -18,8 +18,8 @@ from app.http.problems import problem_of
 from millirec.main import app
 from millirec.settings import Settings, load_settings
 from recsys.errors import RegistryUnavailable
-from recsys.observability.masking import masked
 from recsys.observability.telemetry import configure_logging
+from recsys.observability.text import masked
 
 PASSWORD, TOKEN = "hunter2", "t0psecret"
 SHAPES = (

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 from training.evaluation.evaluate import HEADLINE_K, Evaluation
 from training.provenance import FACTORS
 from training.reports.figures import figures

@@ -1,13 +1,17 @@
 """Access control before every page: who may use the console, from which origin, with which headers."""
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
+import nicegui
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from millirec.console.login import login, oidc
 from millirec.console.login.session import COOKIE, Sessions
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -141,3 +145,25 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, reaso
         await send({"type": "websocket.close", "code": 1008, "reason": reason})
         return
     await PlainTextResponse(reason, status, ENTRANCE_HEADERS)(scope, receive, send)
+
+
+ICON = Path(nicegui.__file__).parent / "static" / "favicon.ico"
+
+
+def create_entrance(entering: login.Login) -> FastAPI:
+    """Build the application for people who are not logged in."""
+    app = FastAPI(title="millirec console", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.include_router(login.routes(entering))
+    app.include_router(oidc.routes(entering))
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Say that the console runs."""
+        return {"status": "alive"}
+
+    @app.get("/favicon.ico")
+    async def icon() -> FileResponse:
+        """Return the icon of the page."""
+        return FileResponse(ICON)
+
+    return app

@@ -19,7 +19,7 @@ from millirec.console.login.login_page import login_page, refused_page
 from millirec.console.login.session import COOKIE, NOBODY, Sessions
 from millirec.console.service.client import ApiClient, ApiDown, ApiProblem, Reachability
 from millirec.console_settings import ConsoleSettings
-from recsys.observability.masking import masked
+from recsys.observability.text import masked
 
 log = structlog.get_logger()
 MAX_FORM = 8192

@@ -6,8 +6,7 @@ from nicegui import ui
 
 from millirec.console.panels import canary, shadow
 from millirec.console.service.client import ApiClient, ApiDown, ApiProblem
-from millirec.console.widgets.hand import Hand
-from millirec.console.widgets.notices import banner, empty
+from millirec.console.widgets.notices import Hand, banner, empty
 from millirec.console.widgets.page_registry import page
 
 EVERY = 5.0

@@ -8,8 +8,7 @@ from nicegui import ui
 
 from millirec.console.service.client import ApiClient
 from millirec.console.widgets.dialogs import ask_reason
-from millirec.console.widgets.hand import Hand
-from millirec.console.widgets.notices import banner
+from millirec.console.widgets.notices import Hand, banner
 from millirec.console.widgets.theme import BAD, GOOD, GREY
 
 Json = dict[str, Any]

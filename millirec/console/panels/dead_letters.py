@@ -12,7 +12,7 @@ from nicegui.events import GenericEventArguments
 from millirec.console.service.client import ApiClient, ApiDown, ApiProblem
 from millirec.console.widgets.dialogs import ask_confirmation, ask_reason
 from millirec.console.widgets.notices import empty
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 
 Json = dict[str, Any]
 WAITING, ALL = "waiting", "all"

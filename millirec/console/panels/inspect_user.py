@@ -5,8 +5,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from millirec.console.service.client import ApiClient
-from millirec.console.widgets.answer_list import Json, answer_list, ids_in, title_of, titles_of
-from millirec.console.widgets.comparison import Mark, marks, overlap
+from millirec.console.widgets.answer_list import Json, Mark, answer_list, ids_in, marks, overlap, title_of, titles_of
 from millirec.console.widgets.notices import empty
 
 AS_SERVED = "as served now"

@@ -8,10 +8,9 @@ from nicegui import ui
 
 from millirec.console.panels.placement_text import Misfit, check, text_of
 from millirec.console.service.client import ApiClient
-from millirec.console.widgets.answer_list import Json, answer_list, ids_in, titles_of
-from millirec.console.widgets.comparison import marks, overlap
+from millirec.console.widgets.answer_list import Json, answer_list, ids_in, marks, overlap, titles_of
 from millirec.console.widgets.dialogs import ask_confirmation
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 from recsys.recommender.placement import NAME_PATTERN, Placement
 
 ORIGINS = {"ready-made": "grey", "settings": "light-blue-8", "operator": "deep-orange"}

@@ -9,7 +9,7 @@ import msgspec
 
 from recsys.errors import InvalidInput
 from recsys.messages.wire import invalid_input
-from recsys.observability.printable import printable_json
+from recsys.observability.text import printable_json
 from recsys.recommender.placement import Placement
 
 WIDTH = 78

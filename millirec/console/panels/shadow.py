@@ -7,7 +7,7 @@ from nicegui import ui
 
 from millirec.console.service.client import ApiClient
 from millirec.console.widgets.dialogs import ask_reason
-from millirec.console.widgets.hand import Hand
+from millirec.console.widgets.notices import Hand
 
 Json = dict[str, Any]
 Reload = Callable[[], Awaitable[None]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 
 RETRIES = 2
 PAUSE = 0.2

@@ -21,7 +21,7 @@ from millirec.console.service.exposition import (
     together,
     total,
 )
-from recsys.observability.masking import masked
+from recsys.observability.text import masked
 from recsys.recommender.query import FallbackLevel
 
 log = structlog.get_logger()

@@ -7,11 +7,10 @@ from nicegui import ui
 from nicegui.events import KeyEventArguments
 
 from millirec.console.service.client import Reachability
-from millirec.console.widgets.hand import Hand
-from millirec.console.widgets.notices import banner
+from millirec.console.widgets.notices import Hand, banner
 from millirec.console.widgets.page_registry import PAGES, Page
 from millirec.console.widgets.theme import ACCENT, CSS
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 
 THEMES: dict[str, tuple[bool | None, str, str]] = {
     "auto": (None, "brightness_auto", "as the system says"),

@@ -6,7 +6,7 @@ import structlog
 from nicegui import ui
 
 from millirec.console.service.client import ApiDown, ApiProblem, SessionEnded
-from recsys.observability.printable import printable
+from recsys.observability.text import printable
 
 log = structlog.get_logger()
 
@@ -57,3 +57,18 @@ def words_of(error: Exception) -> tuple[str, str]:
         return error.title, error.detail or f"The service answered {error.status}."
     log.error("a page failed", exc_info=error)
     return "This failed, and it is a bug", f"The log of the console has the details ({type(error).__name__})."
+
+
+class Hand:
+    """Tracks whether a pointer is over an element, which timers do not redraw then."""
+
+    def __init__(self, element: ui.element) -> None:
+        self.near = False
+        element.on("pointerenter", self._came, args=[])
+        element.on("pointerleave", self._went, args=[])
+
+    def _came(self) -> None:
+        self.near = True
+
+    def _went(self) -> None:
+        self.near = False

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import numpy as np
 
-from ingest.stream.attribution import note_conversions
+from ingest.stream.features import note_conversions
 from recsys.experiments.rollout import Outcome, Rollout
 from recsys.messages.interaction import Interaction
 from recsys.models.manifest import AliasMove

@@ -2,7 +2,7 @@
 
 import pytest
 
-from millirec.console.widgets.comparison import marks, overlap
+from millirec.console.widgets.answer_list import marks, overlap
 
 
 def test_every_item_says_where_the_other_list_has_it() -> None:

@@ -15,9 +15,8 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from millirec.console.login import login
-from millirec.console.login.access import AccessControl
+from millirec.console.login.access import AccessControl, create_entrance
 from millirec.console.login.attempts import Attempts
-from millirec.console.login.entrance import create_entrance
 from millirec.console.login.session import COOKIE, NOBODY, OPEN, Sessions
 from millirec.console.service.client import Reachability
 from millirec.console_settings import ConsoleSettings, OidcSettings

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
+from ingest import metrics as served
 from ingest.metrics import MISKEYED
-from ingest.stream import metrics_server as served
 from recsys.errors import InvalidInput
 from tests.environment.deployment import free_port
 

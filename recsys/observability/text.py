@@ -1,4 +1,4 @@
-"""Foreign text before it reaches a terminal, a log or a page: ids, titles, reasons and names may hold anything."""
+"""Text that leaves the process: control characters are written out, and passwords of URLs are masked."""
 
 import re
 
@@ -33,3 +33,18 @@ def _written_out(match: re.Match[str]) -> str:
 def _json_escape(match: re.Match[str]) -> str:
     units = match[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+MASK = "***"
+_USERINFO = re.compile(r"(?<=://)(?!/)[^\s\"<>]*@")
+_SECRET = re.compile(
+    r"([?&;][\w.-]*(?:password|passwd|pwd|passphrase|secret|token|sig|signature|key|credential|auth)[\w.-]*=)[^&;\s\"<>#]+",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """`text` with what is secret in its URLs replaced by ***."""
+    if "://" not in text:
+        return text
+    return _SECRET.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", text))
