@@ -19,6 +19,7 @@ from recsys.errors import Conflict
 from recsys.index.index import Index
 from recsys.messages.interaction import FUTURE_TOLERANCE
 from recsys.recommender.trends import HOUR_MS, TREND_HOURS, TrendCounts, hour_of
+from recsys.retries import compare_and_set
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.event_log.protocol import IMPORT_PREFIX
 from recsys.stores.items import ItemStore
@@ -94,17 +95,19 @@ async def _save(
 ) -> list[Mapping[str, int]]:
     """Save the joined records and return the offsets that each stored record had seen."""
     stored_offsets: list[Mapping[str, int]] = []
-    waiting = {user.user_id: user for user in logged}
-    for _ in range(ATTEMPTS):
+
+    async def write(waiting: dict[str, LoggedUser]) -> dict[str, LoggedUser]:
+        """Save the joined records once; returns the users whose records changed in between."""
         stored = await store.load(list(waiting))
-        stored_offsets += [record.offsets for record in stored]
+        stored_offsets.extend(record.offsets for record in stored)
         met = [meet(waiting[old.user_id], old, length, anew) for old in stored]
         changed = [new for new, old in zip(met, stored, strict=True) if new is not old or _lacks(old, indexes)]
         saved = await store.save(await asyncio.to_thread(with_embeddings, changed, indexes))
-        waiting = {new.user_id: waiting[new.user_id] for new, done in zip(changed, saved, strict=True) if not done}
-        if not waiting:
-            return stored_offsets
-    raise Conflict(f"{len(waiting)} users changed {ATTEMPTS} times while being rebuilt; do it again")
+        return {new.user_id: waiting[new.user_id] for new, done in zip(changed, saved, strict=True) if not done}
+
+    if lost := await compare_and_set({user.user_id: user for user in logged}, write, ATTEMPTS):
+        raise Conflict(f"{len(lost)} users changed {ATTEMPTS} times while being rebuilt; do it again")
+    return stored_offsets
 
 
 def meet(logged: LoggedUser, stored: UserFeatures, length: int = HISTORY_LENGTH, anew: bool = False) -> UserFeatures:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from random import uniform
 from time import monotonic, time
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from ingest.stream.versions_in_service import VersionsInService
 from recsys.background import end
 from recsys.errors import InvalidInput, Unavailable
 from recsys.observability.unreadable import unreadable_met
+from recsys.retries import backoffs
 from recsys.settings import LogSettings, RegistrySettings, StoreSettings, TopicSettings
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.event_log import open_interaction_log
@@ -35,6 +35,7 @@ POLL = 2_000
 """Messages per poll at most: larger batches are gathered."""
 POLL_TIMEOUT = 0.5
 """Seconds; also how soon an idle group notices `stop`."""
+FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 5.0
 
 T = TypeVar("T")
@@ -177,8 +178,7 @@ class GroupLoop:
 
     async def _until_done(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat `call` while a system is unavailable. Raises `_Stopped`."""
-        delay = 0.1
-        while True:
+        for delay in backoffs(FIRST_BACKOFF, MAX_BACKOFF):
             try:
                 return await call()
             except Unavailable as error:
@@ -186,10 +186,10 @@ class GroupLoop:
                 RETRIES.labels(self._group.name, system).inc()
                 logger.warning("waiting", group=self._group.name, error=str(error), seconds=round(delay, 1))
             with suppress(TimeoutError):
-                async with asyncio.timeout(delay * uniform(0.5, 1.5)):  # noqa: S311  # jitter, not a secret
+                async with asyncio.timeout(delay):
                     await self._stop.wait()
                     raise _Stopped
-            delay = min(2 * delay, MAX_BACKOFF)
+        raise AssertionError("back-offs have no end")
 
 
 @asynccontextmanager

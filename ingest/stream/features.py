@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from random import uniform
 from time import time
 
 from ingest.metrics import FOLD_IN_SECONDS
@@ -18,6 +17,7 @@ from recsys.experiments.rollout import Outcome
 from recsys.index.index import Index
 from recsys.messages.interaction import Interaction
 from recsys.models.manifest import AliasMove
+from recsys.retries import compare_and_set
 from recsys.stores.online import Stores
 from recsys.stores.outcomes import OutcomeStore
 from recsys.users import PositionedMessage, UserFeatures, Vector, apply, new_events
@@ -25,9 +25,11 @@ from recsys.users import PositionedMessage, UserFeatures, Vector, apply, new_eve
 ATTEMPTS = 10
 """Other writers (a seeding run, a member whose lease just passed on) may get in between a few times."""
 
-RIVAL_PAUSE = 0.01
 FOLDED_AT_ONCE = 250
 """Users whose embeddings are solved in one go."""
+
+Records = Mapping[str, Sequence[PositionedMessage]]
+"""Of each user, in topic order."""
 
 
 class FeaturesGroup:
@@ -75,39 +77,34 @@ class FeaturesGroup:
             batch.refuse_items(await self._items.put(batch.items), datetime.now(UTC))
         return repeated
 
-    async def _apply(
-        self, users: Mapping[str, Sequence[PositionedMessage]], loaded: Mapping[str, UserFeatures]
-    ) -> None:
+    async def _apply(self, users: Records, loaded: Mapping[str, UserFeatures]) -> None:
         """Apply each user's records; `loaded` are all their stored records, or empty to load them."""
-        pending = dict(users)
-        for attempt in range(ATTEMPTS):
-            if not pending:
-                break
-            # Random pauses, so that no writer loses every race.
-            await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
+
+        async def write(pending: Records) -> Records:
+            """Apply the records of these users once; returns those of users whose records changed in between."""
+            nonlocal loaded
             stored = [loaded[user_id] for user_id in pending] if loaded else await self._users.load(list(pending))
             reduced = [apply(features, pending[features.user_id], self._length) for features in stored]
             changed = [new for new, old in zip(reduced, stored, strict=True) if new is not old]
-            lost = await self._save(changed)
-            pending, loaded = {user_id: pending[user_id] for user_id in lost}, {}
-        if pending:
+            lost, loaded = await self._save(changed), {}
+            return {user_id: pending[user_id] for user_id in lost}
+
+        if pending := await compare_and_set(users, write, ATTEMPTS):
             raise StoreUnavailable(f"{len(pending)} users' records keep changing under this writer")
 
     async def _merge(self, merges: Sequence[PositionedMessage]) -> None:
-        pending = list(merges)
-        for attempt in range(ATTEMPTS):
-            if not pending:
-                return
-            await asyncio.sleep(uniform(0, attempt * RIVAL_PAUSE))  # noqa: S311
-            pairs = await halves(pending, self._users, self._length)
-            # The receiver is saved first: a half in two records can be merged again, in none it is lost.
-            lost = await self._save([pair.into for pair in pairs if pair.into])
-            received = [pair.source for pair in pairs if not pair.into or pair.into.user_id not in lost]
-            retry_ids = {pair.source.user_id for pair in pairs} - {record.user_id for record in received}
-            retry_ids |= await self._save(received)
-            pending = [merge for merge in pending if merge.message.user_id in retry_ids]
-        if pending:
+        if pending := await compare_and_set(merges, self._merge_once, ATTEMPTS):
             raise StoreUnavailable(f"{len(pending)} users' records keep changing under this merge")
+
+    async def _merge_once(self, merges: Sequence[PositionedMessage]) -> Sequence[PositionedMessage]:
+        """Write both halves of each merge; returns the merges of which a record changed in between."""
+        pairs = await halves(merges, self._users, self._length)
+        # The receiver is saved first: a half in two records can be merged again, in none it is lost.
+        lost = await self._save([pair.into for pair in pairs if pair.into])
+        received = [pair.source for pair in pairs if not pair.into or pair.into.user_id not in lost]
+        retry_ids = {pair.source.user_id for pair in pairs} - {record.user_id for record in received}
+        retry_ids |= await self._save(received)
+        return [merge for merge in merges if merge.message.user_id in retry_ids]
 
     async def _save(self, changed: Sequence[UserFeatures]) -> set[str]:
         """Save records with fresh embeddings, chunk by chunk; return the users whose records changed in between."""

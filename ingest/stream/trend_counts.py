@@ -13,6 +13,7 @@ from recsys.messages.interaction import (
     epoch_ms,
 )
 from recsys.recommender.trends import TREND_HOURS, TREND_UNITS, TrendCounts, hour_of
+from recsys.retries import compare_and_set
 from recsys.stores.trends import TrendStore
 from recsys.users import PositionedMessage
 
@@ -43,18 +44,23 @@ class TrendCounter:
         pending: defaultdict[str, list[PositionedMessage]] = defaultdict(list)
         for record in new_events:
             pending[record.partition].append(record)
-        for _ in range(ATTEMPTS):
+
+        async def write(pending: dict[str, list[PositionedMessage]]) -> dict[str, list[PositionedMessage]]:
+            """Count once; returns the records of partitions that were counted by somebody else in between."""
             counts = [
                 self._counts(partition, records, reached[partition], now_ms) for partition, records in pending.items()
             ]
             weighty = [trend for trend in counts if trend.hours]
-            if not weighty:
-                return
-            for trend, offset in zip(weighty, await self._store.count(weighty), strict=True):
+            offsets = await self._store.count(weighty) if weighty else []
+            lost: dict[str, list[PositionedMessage]] = {}
+            for trend, offset in zip(weighty, offsets, strict=True):
                 self._reached[trend.partition] = trend.reached if offset == trend.base_offset else offset
-                if offset == trend.base_offset:
-                    del pending[trend.partition]
-        raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
+                if offset != trend.base_offset:
+                    lost[trend.partition] = pending[trend.partition]
+            return lost
+
+        if await compare_and_set(dict(pending), write, ATTEMPTS):
+            raise StoreUnavailable("somebody else keeps counting the trends of the same partitions")
 
     async def look_up(self, partitions: Collection[str]) -> dict[str, int]:
         """Return the offset up to which the store has counted each of `partitions`, -1 where it has nothing.

@@ -8,7 +8,7 @@ import polars as pl
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from recsys.errors import Conflict, InvalidInput, LogUnavailable, NotFound
+from recsys.errors import Conflict, InvalidInput, LogUnavailable, NotFound, RecsysError
 
 CONFIGURATION = {"delta.dataSkippingStatsColumns": "occurred_at,offset"}
 """Statistics stand in Delta's own log, which outlives the files: they must not name a user."""
@@ -104,11 +104,11 @@ def transaction(table: DeltaTable, name: str, otherwise: int = -1) -> int:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Delta's and the disk's errors in the log's words."""
+def translated(table: str = "the interaction log", contested: type[RecsysError] = Conflict) -> Iterator[None]:
+    """Delta's and the disk's errors in the log's words; `contested` where another writer came first."""
     try:
         yield
     except CommitFailedError as error:
-        raise Conflict(f"another writer changed the interaction log: {error}") from error
+        raise contested(f"another writer changed {table}: {error}") from error
     except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
-        raise LogUnavailable(f"the interaction log failed: {error}") from error
+        raise LogUnavailable(f"{table} failed: {error}") from error

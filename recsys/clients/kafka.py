@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -32,6 +32,14 @@ def translated() -> Iterator[None]:
         raise TopicUnavailable(f"Kafka cannot be used: {error}") from error
 
 
+@asynccontextmanager
+async def within(seconds: float = REQUEST_TIMEOUT) -> AsyncIterator[None]:
+    """A call of Kafka under a deadline, with translated errors. Raises `TopicUnavailable`."""
+    with translated():
+        async with asyncio.timeout(seconds):
+            yield
+
+
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Keyword arguments of every aiokafka client. Raises `OSError` where a certificate cannot be read."""
     options: dict[str, Any] = {
@@ -58,13 +66,12 @@ def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
 
 async def ping(settings: TopicSettings) -> None:
     """Connect and disconnect. Raises `TopicUnavailable` where no broker answers."""
-    with translated():
-        async with asyncio.timeout(settings.send_timeout):
-            admin = AIOKafkaAdminClient(**client_options(settings.kafka))
-            try:
-                await admin.start()
-            finally:
-                await admin.close()
+    async with within(settings.send_timeout):
+        admin = AIOKafkaAdminClient(**client_options(settings.kafka))
+        try:
+            await admin.start()
+        finally:
+            await admin.close()
 
 
 async def create_topic(settings: TopicSettings) -> None:

@@ -1,17 +1,16 @@
 """Dead letters as a Delta table beside the interaction log."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from random import uniform
-from time import sleep
 from typing import TypeVar
 
 import polars as pl
-from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
+from recsys.clients.delta import opened, opened_or_created, translated
 from recsys.errors import LogUnavailable
+from recsys.retries import retried
 from recsys.stores.dead_letters.protocol import Content, DeadLetter, LetterQuery, Refusal, Status
 from recsys.stores.dead_letters.rows import (
     CONTENT,
@@ -31,8 +30,8 @@ CONFIGURATION = {"delta.dataSkippingStatsColumns": "letter,times_seen,at,offset"
 """Statistics stand in Delta's own log, which outlives the files: they must not name a user's key."""
 MOMENT = 'Timestamp(Microsecond, Some("UTC"))'
 ATTEMPTS = 10
-PAUSE = 0.05
-"""Seconds, more with each attempt, before a commit that came second is tried again."""
+PAUSE = 0.25
+"""Seconds at most before a commit that came second is tried again."""
 
 T = TypeVar("T")
 
@@ -86,7 +85,7 @@ class DeltaDeadLetters:
 
         def erase() -> None:
             """Delete the rows before `cutoff`, compact the table, and erase what is discarded."""
-            table = self._open()
+            table = opened(self._uri)
             if table is not None:
                 table.delete(f"at < arrow_cast('{cutoff.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}', '{MOMENT}')")
                 table.optimize.compact()
@@ -96,7 +95,7 @@ class DeltaDeadLetters:
 
     def _erase(self) -> None:
         """Empty what is discarded, and delete the files that still hold it."""
-        table = self._open()
+        table = opened(self._uri)
         if table is None:
             return
         gone = discarded(pl.scan_delta(table))
@@ -109,56 +108,26 @@ class DeltaDeadLetters:
     def _append(self, rows: pl.DataFrame) -> None:
         """Again where a discard or another creator of the table came first: a row that is there twice counts once."""
         if not rows.is_empty():
-            _retry(lambda: write_deltalake(self._open_or_create(), rows, mode="append"))
+            _retry(lambda: write_deltalake(self._table(), rows, mode="append"))
 
     def _read(self, look: Callable[[pl.LazyFrame], T]) -> T:
         def rows() -> pl.LazyFrame:
             """The table's rows; none where there is no table."""
-            table = self._open()
+            table = opened(self._uri)
             return pl.LazyFrame(schema=LETTER_SCHEMA) if table is None else pl.scan_delta(table)
 
         return _retry(lambda: look(rows()))
 
-    def _open(self) -> DeltaTable | None:
-        try:
-            return DeltaTable(self._uri)
-        except TableNotFoundError:
-            return None
-
-    def _open_or_create(self) -> DeltaTable:
-        table = self._open()
-        if table is not None:
-            return table
-        schema = Schema.from_arrow(pl.Schema(LETTER_SCHEMA))
-        try:
-            return DeltaTable.create(self._uri, schema, mode="ignore", configuration=CONFIGURATION)
-        except DeltaError:
-            # Two creators may meet; the second finds the first one's table.
-            table = self._open()
-            if table is None:
-                raise
-            return table
+    def _table(self) -> DeltaTable:
+        return opened_or_created(self._uri, LETTER_SCHEMA, configuration=CONFIGURATION)
 
 
 def _retry(call: Callable[[], T]) -> T:
     """Some more times, where another writer came first or a discard took away the files that were being read."""
-    with _translated():
-        for attempt in range(1, ATTEMPTS):
-            with suppress(DeltaError, FileNotFoundError):
-                return call()
-            sleep(uniform(0, attempt * PAUSE))  # noqa: S311  # out of step with who else writes
-        return call()
+    with translated("the dead letters", contested=LogUnavailable):
+        return retried(call, (DeltaError, FileNotFoundError), ATTEMPTS, PAUSE)
 
 
 def _vacuum(table: DeltaTable) -> None:
     """Delete the files that no longer belong to the table; not those that a writer has begun and not committed."""
     table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Delta's and the disk's errors in the log's words."""
-    try:
-        yield
-    except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
-        raise LogUnavailable(f"the dead letters cannot be read or written: {error}") from error

@@ -11,6 +11,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.schema import PrimitiveType
 
 from recsys.clients.delta import CONFIGURATION, OLDEST, oldest_version, opened
+from recsys.retries import retried
 from recsys.stores.event_log.protocol import LogSize
 
 DATES_AT_ONCE = 32
@@ -55,18 +56,15 @@ def _by_date(changes: pl.DataFrame) -> Iterator[pl.DataFrame]:
 def _change(uri: str, changes: pl.DataFrame) -> int:
     gone = changes.select("partition", "offset", "date", "owner", "moved_at")
     dates = ", ".join(f"DATE '{date}'" for date in gone.get_column("date").unique())
-    for attempt in range(ATTEMPTS):
-        merge = DeltaTable(uri).merge(gone, f"kept.date IN ({dates}) AND {SAME_ROW}", "gone", "kept")
-        merge = merge.when_matched_delete("gone.owner IS NULL")
-        merge = merge.when_matched_update({"user_id": "gone.owner", "since": "gone.moved_at"})
-        try:
-            done = merge.execute()
-        except CommitFailedError:
-            if attempt == ATTEMPTS - 1:
-                raise
-        else:
-            return int(done["num_target_rows_deleted"] + done["num_target_rows_updated"])
-    return 0
+
+    def merge() -> int:
+        """Delete and move the rows in one commit; returns how many they were."""
+        merger = DeltaTable(uri).merge(gone, f"kept.date IN ({dates}) AND {SAME_ROW}", "gone", "kept")
+        merger = merger.when_matched_delete("gone.owner IS NULL")
+        done = merger.when_matched_update({"user_id": "gone.owner", "since": "gone.moved_at"}).execute()
+        return int(done["num_target_rows_deleted"] + done["num_target_rows_updated"])
+
+    return retried(merge, (CommitFailedError,), ATTEMPTS, pause=0.0)
 
 
 def _prepare(uri: str) -> None:

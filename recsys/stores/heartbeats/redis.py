@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
-from recsys.clients.redis import Argument, Exchange, checked
+from recsys.clients.redis import Argument, Exchange, packed
 from recsys.clients.redis_kinds import SOUND, sound
 from recsys.observability.unreadable import HEARTBEATS
 from recsys.stores.heartbeats.protocol import FORGOTTEN_SECONDS, Heartbeat, Instance
@@ -45,11 +45,11 @@ class RedisHeartbeatStore:
 
     async def leave(self, process: str) -> None:
         """See `HeartbeatStore.leave`."""
-        checked(await self._exchange.retrying([("HDEL", self._key, process)]))
+        await self._exchange.replies([packed("HDEL", self._key, process)])
 
     async def instances(self) -> list[Instance]:
         """See `HeartbeatStore.instances`; ages by the server's clock."""
-        replies = await self._exchange.retrying([("TIME",), ("HVALS", self._key)])
+        replies = await self._exchange.retrying([packed("TIME"), packed("HVALS", self._key)])
         (seconds, microseconds), reports = sound(replies, HEARTBEATS, "heartbeats")
         now_seconds = int(seconds) + int(microseconds) / 1e6
         instances = []

@@ -5,15 +5,17 @@
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 import msgspec
 
-from recsys.clients.redis import Exchange, ScriptCall, checked
+from recsys.clients.redis import Exchange, ScriptCall, packed
 from recsys.clients.redis_kinds import SOUND, sound
 from recsys.errors import InvalidInput, StoreUnavailable
 from recsys.messages.item import Item, hidden_item, stored_item
 from recsys.observability.unreadable import CATALOGUE_ENTRY, FEED, note_unreadable
+from recsys.retries import compare_and_set
 from recsys.settings import StoreSettings
 from recsys.stores.items.merging import Put, Updates, applied, by_item
 from recsys.stores.items.protocol import ItemChanges
@@ -81,7 +83,9 @@ class RedisItemStore:
         put = Put()
         updates = iter(by_item(items).items())
         while chunk := dict(islice(updates, CHUNK)):
-            await self._put(chunk, put, whole=whole)
+            lost = await compare_and_set(chunk, partial(self._put, put=put, whole=whole), ATTEMPTS)
+            if lost:
+                raise StoreUnavailable(f"{len(lost)} items keep changing under this writer")
         if put.changed:
             await self._notifications.send(ITEMS_CHANNEL)
         return put.refused
@@ -97,11 +101,11 @@ class RedisItemStore:
     async def changes(self, since: int, limit: int = 10_000) -> ItemChanges:
         """See `ItemStore.changes`; items that expired are left out."""
         feed = self._feed
-        reachable = ("ZREVRANGEBYSCORE", feed, LAST_REVISION, 0, "WITHSCORES", "LIMIT", 0, 1)
+        reachable = packed("ZREVRANGEBYSCORE", feed, LAST_REVISION, 0, "WITHSCORES", "LIMIT", 0, 1)
         (newest,) = sound(await self._exchange.retrying([reachable]), FEED, "items:changed")
         reached = int(float(newest[1])) if newest else 0
         lower = f"({since}" if 0 < since <= reached else "-inf"
-        page = ("ZRANGEBYSCORE", feed, lower, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
+        page = packed("ZRANGEBYSCORE", feed, lower, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1)
         (flat,) = sound(await self._exchange.retrying([page]), FEED, "items:changed")
         ids, scores = flat[0::2][:limit], [float(score) for score in flat[1::2][:limit]]
         items = await self.get([_named(member) for member in ids])
@@ -115,24 +119,21 @@ class RedisItemStore:
             complete=len(flat) // 2 <= limit,
         )
 
-    async def _put(self, items: dict[str, Updates], put: Put, *, whole: bool) -> None:
-        for _ in range(ATTEMPTS):
-            writes: list[tuple[str, bytes | None, bytes]] = []
-            for item_id, raw in zip(items, await self._raw(list(items)), strict=True):
-                current = _read(item_id, raw)
-                updates = items[item_id] if current or not raw else _replacing(items[item_id], whole=whole)
-                new, refused = applied(current, updates)
-                put.refuse(items[item_id], refused)
-                if new is not None and new != current:
-                    writes.append((item_id, raw, _encode(new)))
-            if not writes:
-                return
-            (written,) = await self._exchange.scripted(PUT_ITEMS, [self._call(writes)])
-            put.changed |= 1 in written
-            items = {item_id: items[item_id] for (item_id, _, _), done in zip(writes, written, strict=True) if not done}
-            if not items:
-                return
-        raise StoreUnavailable(f"{len(items)} items keep changing under this writer")
+    async def _put(self, items: dict[str, Updates], put: Put, *, whole: bool) -> dict[str, Updates]:
+        """Merge the updates of each item once; returns those of items that changed in between."""
+        writes: list[tuple[str, bytes | None, bytes]] = []
+        for item_id, raw in zip(items, await self._raw(list(items)), strict=True):
+            current = _read(item_id, raw)
+            updates = items[item_id] if current or not raw else _replacing(items[item_id], whole=whole)
+            new, refused = applied(current, updates)
+            put.refuse(items[item_id], refused)
+            if new is not None and new != current:
+                writes.append((item_id, raw, _encode(new)))
+        if not writes:
+            return {}
+        (written,) = await self._exchange.scripted(PUT_ITEMS, [self._call(writes)])
+        put.changed |= 1 in written
+        return {item_id: items[item_id] for (item_id, _, _), done in zip(writes, written, strict=True) if not done}
 
     def _call(self, writes: list[tuple[str, bytes | None, bytes]]) -> ScriptCall:
         keys = [self._feed, *(self._key(item_id) for item_id, _, _ in writes)]
@@ -142,7 +143,7 @@ class RedisItemStore:
     async def _raw(self, item_ids: Sequence[str]) -> list[bytes | None]:
         if not item_ids:
             return []
-        (values,) = checked(await self._exchange.retrying([("MGET", *map(self._key, item_ids))]))
+        (values,) = await self._exchange.replies([packed("MGET", *map(self._key, item_ids))])
         entries: list[bytes | None] = values
         return entries
 

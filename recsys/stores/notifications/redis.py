@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from recsys.clients.redis import Exchange, checked, connection_pool, translated
+from recsys.clients.redis import Exchange, connection_pool, packed, translated
 from recsys.settings import StoreSettings
 
 HEALTH_CHECK_INTERVAL = 15.0
@@ -28,7 +28,7 @@ class RedisNotifications:
 
     async def send(self, channel: str, payload: str = "") -> None:
         """See `Notifications.send`."""
-        checked(await self._exchange.retrying([("PUBLISH", self._name(channel), payload)]))
+        await self._exchange.replies([packed("PUBLISH", self._name(channel), payload)])
 
     async def wait(self, channel: str, timeout: float) -> str | None:
         """See `Notifications.wait`; several payloads since the last call count as one, the newest."""

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from recsys.clients import kafka
-from recsys.clients.kafka import REQUEST_TIMEOUT, Starting, translated
+from recsys.clients.kafka import Starting, translated, within
 from recsys.errors import TopicUnavailable
 from recsys.settings import TopicSettings
 from recsys.stores.topic.protocol import Delivered, Outgoing
@@ -44,7 +44,7 @@ class KafkaTopic:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["KafkaProducer"]:
-        """See `InteractionTopic.producer`; closed within `kafka_client.CLOSE_TIMEOUT` seconds."""
+        """See `InteractionTopic.producer`; closed within `CLOSE_TIMEOUT` of the client seconds."""
         producer = KafkaProducer(self._topic)
         try:
             yield producer
@@ -62,18 +62,17 @@ class KafkaTopic:
 
     async def next_offsets(self) -> dict[str, int]:
         """See `InteractionTopic.next_offsets`."""
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                client = AIOKafkaConsumer(**kafka.client_options(self._topic.kafka))
-                try:
-                    await client.start()
-                    numbers = await client._client.fetch_all_metadata()
-                    partition_numbers = numbers.partitions_for_topic(self._topic.name) or ()
-                    ends = await client.end_offsets(
-                        [TopicPartition(self._topic.name, number) for number in partition_numbers]
-                    )
-                finally:
-                    await client.stop()
+        async with within():
+            client = AIOKafkaConsumer(**kafka.client_options(self._topic.kafka))
+            try:
+                await client.start()
+                numbers = await client._client.fetch_all_metadata()
+                partition_numbers = numbers.partitions_for_topic(self._topic.name) or ()
+                ends = await client.end_offsets(
+                    [TopicPartition(self._topic.name, number) for number in partition_numbers]
+                )
+            finally:
+                await client.stop()
         return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def ping(self) -> None:
@@ -231,24 +230,22 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         client = self._client.started
         if client is None or not ours:
             return
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                try:
-                    await client.commit(ours)
-                except LOST_PARTITION as error:
-                    log.info("topic.commit_left_out", group=self._group, reason=str(error))
+        async with within():
+            try:
+                await client.commit(ours)
+            except LOST_PARTITION as error:
+                log.info("topic.commit_left_out", group=self._group, reason=str(error))
 
     async def lag(self) -> dict[str, int]:
         """See `TopicConsumer.lag`."""
         client = self._client.started
         if client is None:
             return {}
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                partitions = sorted(client.assignment())
-                ends = await client.end_offsets(partitions)
-                starts = await client.beginning_offsets(partitions)
-                committed = [await client.committed(partition) for partition in partitions]
+        async with within():
+            partitions = sorted(client.assignment())
+            ends = await client.end_offsets(partitions)
+            starts = await client.beginning_offsets(partitions)
+            committed = [await client.committed(partition) for partition in partitions]
         return {
             _name(partition): max(0, ends[partition] - (starts[partition] if done is None else done))
             for partition, done in zip(partitions, committed, strict=True)
@@ -259,9 +256,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         client = self._client.started
         if client is None:
             return {}
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                ends = await client.end_offsets(client.assignment())
+        async with within():
+            ends = await client.end_offsets(client.assignment())
         return {_name(partition): int(offset) for partition, offset in ends.items()}
 
     async def aclose(self) -> None:

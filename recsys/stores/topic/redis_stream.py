@@ -9,16 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
-
+from recsys.clients.redis import Argument, Exchange
 from recsys.errors import TopicUnavailable
 from recsys.settings import StoreSettings, TopicSettings
 from recsys.stores.topic import stream_scripts
 from recsys.stores.topic.protocol import Outgoing
 from recsys.stores.topic.sharing import partition_of
-from recsys.stores.topic.stream_group import HEADER, LOST, StreamKeys, StreamMember, next_offsets, translated
+from recsys.stores.topic.stream_group import HEADER, StreamKeys, StreamMember, next_offsets
 
 CHUNK = 500
 """Messages added in one step: the server does nothing else during it (about a millisecond)."""
@@ -35,54 +32,44 @@ class RedisStreamTopic:
     @asynccontextmanager
     async def producer(self) -> AsyncIterator["StreamProducer"]:
         """See `InteractionTopic.producer`."""
-        async with self._client() as client:
-            yield StreamProducer(self._topic, self._keys, client)
+        async with self._opened() as exchange:
+            yield StreamProducer(self._topic, self._keys, exchange)
 
     @asynccontextmanager
     async def consumer(self, group: str) -> AsyncIterator[StreamMember]:
         """See `InteractionTopic.consumer`; partitions are shared out by leases."""
-        async with self._client() as client:
-            member = StreamMember(self._topic, self._keys, group, client, self._store.timeout)
+        async with self._opened() as exchange:
+            member = StreamMember(self._topic, self._keys, group, exchange, self._store.timeout)
             async with member.membership():
                 yield member
 
     async def next_offsets(self) -> dict[str, int]:
         """See `InteractionTopic.next_offsets`."""
-        async with self._client() as client:
-            return await next_offsets(client, self._keys, range(self._topic.partitions))
+        async with self._opened() as exchange:
+            return await next_offsets(exchange, self._keys, range(self._topic.partitions))
 
     async def ping(self) -> None:
         """See `InteractionTopic.ping`."""
-        async with self._client() as client:
-            with translated():
-                await client.ping()
+        async with self._opened() as exchange:
+            await exchange.ping()
 
     @asynccontextmanager
-    async def _client(self) -> AsyncIterator["Redis"]:
+    async def _opened(self) -> AsyncIterator[Exchange]:
         """Every script may be sent twice without harm, so one retry on a lost connection is safe."""
-        pool = BlockingConnectionPool.from_url(
-            self._store.url.get_secret_value(),
-            max_connections=self._store.connections,
-            timeout=self._store.timeout,
-            socket_timeout=self._store.timeout,
-            socket_connect_timeout=self._store.timeout,
-            retry=Retry(ConstantBackoff(0.02), 1, supported_errors=LOST),  # type: ignore[arg-type]
-            protocol=2,
-        )
-        client = Redis.from_pool(pool)
+        exchange = Exchange(self._store, "the topic", TopicUnavailable)
         try:
-            yield client
+            yield exchange
         finally:
-            await client.aclose()
+            await exchange.aclose()
 
 
 class StreamProducer:
     """A `TopicProducer` that adds messages by a script, `CHUNK` at a time."""
 
-    def __init__(self, topic: TopicSettings, keys: StreamKeys, client: "Redis") -> None:
+    def __init__(self, topic: TopicSettings, keys: StreamKeys, exchange: Exchange) -> None:
         self._topic = topic
         self._keys = keys
-        self._add = client.register_script(stream_scripts.ADD)
+        self._exchange = exchange
         self._in_flight = 0
 
     async def send(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
@@ -102,7 +89,7 @@ class StreamProducer:
         """What is known of the first messages, and what happened to the rest."""
         results: list[Exception | None] = []
         try:
-            with translated():
+            with self._exchange.translated():
                 async with asyncio.timeout(self._topic.send_timeout):
                     for start in range(0, len(messages), CHUNK):
                         reply = await self._append(messages[start : start + CHUNK])
@@ -112,16 +99,17 @@ class StreamProducer:
         return results, None
 
     async def _append(self, messages: Sequence[Outgoing]) -> list[bytes]:
-        args: list[str | bytes | int] = [self._topic.max_length, round(self._topic.retention * 1000)]
+        arguments: list[Argument] = [self._topic.max_length, round(self._topic.retention * 1000)]
         places: dict[int, int] = {}
         for message in messages:
             partition = partition_of(message.key, self._topic.partitions)
             position = places.setdefault(partition, len(places) + 1)
-            args += (position, 4 + 2 * len(message.headers), "key", message.key, "value", message.value)
+            arguments += (position, 4 + 2 * len(message.headers), "key", message.key, "value", message.value)
             for name, value in message.headers.items():
-                args += (HEADER + name.encode(), value)
+                arguments += (HEADER + name.encode(), value)
         streams = [self._keys.stream(partition) for partition in places]
-        reply: list[bytes] = await self._add(keys=streams, args=args)
+        reply: list[bytes]
+        (reply,) = await self._exchange.scripted(stream_scripts.ADD, [(streams, arguments)])
         return reply
 
     def _result(self, answer: bytes) -> Exception | None:

@@ -6,30 +6,24 @@ pending under that name are exactly what was delivered and not committed, to any
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from recsys.background import end
+from recsys.clients.redis import Argument, Exchange, packed
 from recsys.errors import TopicUnavailable
 from recsys.settings import TopicSettings
 from recsys.stores.topic import stream_scripts
 from recsys.stores.topic.protocol import Delivered
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
 log = structlog.get_logger(__name__)
 
 HEADER = b"header:"
 SEQUENCE_BITS = 20
-LOST = (RedisConnectionError, OSError, RuntimeError)
-"""A connection is gone; in uvloop's words a RuntimeError, when it was closed while it lay in the pool."""
 MAX_POLL_INTERVAL = 300.0
 """Seconds without a poll or commit after which a member counts as hung and its leases run out."""
 
@@ -57,17 +51,6 @@ class StreamKeys:
     def group(self, group: str) -> list[str]:
         """The key of the members, and then those of the leases by partition."""
         return [self.members(group), *(self.lease(partition, group) for partition in range(self.partitions))]
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """The client's errors and timeouts as `TopicUnavailable`."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise TopicUnavailable("the topic did not answer in time") from error
-    except (RedisError, *LOST) as error:
-        raise TopicUnavailable(f"the topic cannot be used: {error}") from error
 
 
 def offset_of(stream_id: bytes) -> int:
@@ -110,19 +93,14 @@ class _Owned:
 class StreamMember:
     """A `TopicConsumer` of a group on Streams."""
 
-    def __init__(self, topic: TopicSettings, keys: StreamKeys, group: str, client: "Redis", timeout: float) -> None:
+    def __init__(self, topic: TopicSettings, keys: StreamKeys, group: str, exchange: Exchange, timeout: float) -> None:
         self._topic = topic
         self._keys = keys
         self._group = group
-        self._client = client
+        self._exchange = exchange
         self._pause = min(topic.lease / 20, timeout / 2)
         self._token = token_hex(8)
         self._lease_ms = max(1, round(topic.lease * 1000))
-        self._beat_script = client.register_script(stream_scripts.BEAT)
-        self._leave_script = client.register_script(stream_scripts.LEAVE)
-        self._read_script = client.register_script(stream_scripts.READ)
-        self._commit_script = client.register_script(stream_scripts.COMMIT)
-        self._lag_script = client.register_script(stream_scripts.LAG)
         self._owned: dict[int, _Owned] = {}
         self._share = -1
         self._turn = 0
@@ -139,22 +117,21 @@ class StreamMember:
             yield
         finally:
             await end(beating)
-            with suppress(TopicUnavailable), translated():
-                await self._leave_script(keys=self._keys.group(self._group), args=[self._token])
+            with suppress(TopicUnavailable):
+                await self._run(stream_scripts.LEAVE, self._keys.group(self._group), [self._token])
 
     async def poll(self, limit: int, timeout: float) -> list[Delivered]:
         """See `TopicConsumer.poll`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         try:
-            with translated():
-                while True:
-                    self._active_at = loop.time()
-                    if batch := await self._read(limit):
-                        return batch
-                    if (remaining := deadline - loop.time()) <= 0:
-                        return []
-                    await self._wait(remaining)
+            while True:
+                self._active_at = loop.time()
+                if batch := await self._read(limit):
+                    return batch
+                if (remaining := deadline - loop.time()) <= 0:
+                    return []
+                await self._wait(remaining)
         except TopicUnavailable:
             self._share = -1  # the leases may have run out: ask first
             raise
@@ -165,17 +142,16 @@ class StreamMember:
         keys: list[str] = []
         ids: list[str] = []
         done: list[tuple[_Owned, int]] = []
-        with translated():
-            async with self._one_at_a_time:
-                for partition, owned in self._owned.items():
-                    offset = offsets.get(self._name(partition))
-                    if offset is not None:
-                        keys += (self._keys.stream(partition), self._keys.lease(partition, self._group))
-                        ids.append(stream_id_of(offset))
-                        done.append((owned, offset))
-                if keys:
-                    keep = self._topic.max_length // 10
-                    await self._commit_script(keys=keys, args=[self._token, self._group, keep, *ids])
+        async with self._one_at_a_time:
+            for partition, owned in self._owned.items():
+                offset = offsets.get(self._name(partition))
+                if offset is not None:
+                    keys += (self._keys.stream(partition), self._keys.lease(partition, self._group))
+                    ids.append(stream_id_of(offset))
+                    done.append((owned, offset))
+            if keys:
+                keep = self._topic.max_length // 10
+                await self._run(stream_scripts.COMMIT, keys, [self._token, self._group, keep, *ids])
         for owned, offset in done:
             owned.committed = max(owned.committed, offset)
             if owned.draining:
@@ -185,13 +161,12 @@ class StreamMember:
         """See `TopicConsumer.lag`."""
         partitions = sorted(self._owned)
         streams = [self._keys.stream(partition) for partition in partitions]
-        with translated():
-            lags = await self._lag_script(keys=streams, args=[self._group])
+        lags = await self._run(stream_scripts.LAG, streams, [self._group])
         return {self._name(partition): int(lag) for partition, lag in zip(partitions, lags, strict=True)}
 
     async def next_offsets(self) -> dict[str, int]:
         """See `TopicConsumer.next_offsets`."""
-        return await next_offsets(self._client, self._keys, sorted(self._owned))
+        return await next_offsets(self._exchange, self._keys, sorted(self._owned))
 
     def _name(self, partition: int) -> str:
         return f"{self._topic.name}-{partition}"
@@ -209,9 +184,8 @@ class StreamMember:
             keys = [key for p in turn for key in (self._keys.stream(p), self._keys.lease(p, self._group))]
             cursors = [self._owned[partition].cursor for partition in turn]
             retention = round(self._topic.retention * 1000)
-            replies = await self._read_script(
-                keys=keys, args=[self._token, self._lease_ms, self._group, limit, retention, *cursors]
-            )
+            arguments: list[Argument] = [self._token, self._lease_ms, self._group, limit, retention, *cursors]
+            replies = await self._run(stream_scripts.READ, keys, arguments)
             return [delivered for p, reply in zip(turn, replies, strict=True) for delivered in self._take(p, reply)]
 
     def _take(self, partition: int, reply: list[Any] | None) -> Iterator[Delivered]:
@@ -234,13 +208,19 @@ class StreamMember:
     async def _wait(self, seconds: float) -> None:
         """Until an entry comes to a partition of ours, or it is time to look for another partition."""
         seconds = min(seconds, self._pause * 2)
-        streams: dict[Any, Any] = {
+        streams = {
             self._keys.stream(partition): owned.last for partition, owned in self._owned.items() if not owned.draining
         }
         if not streams:
             await asyncio.sleep(min(seconds, self._pause))
             return
-        await self._client.xread(streams, count=1, block=max(1, round(seconds * 1000)))
+        block_ms = max(1, round(seconds * 1000))
+        command = packed("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *streams.values())
+        await self._exchange.replies([command], block_ms / 1000)
+
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        (reply,) = await self._exchange.scripted(script, [(keys, arguments)])
+        return reply
 
     async def _keep_beating(self) -> None:
         loop = asyncio.get_running_loop()
@@ -251,7 +231,7 @@ class StreamMember:
                 async with asyncio.timeout(self._topic.lease / 3 if settled else self._pause):
                     await self._beat_now.wait()
             if self._share >= 0 and loop.time() - self._active_at < MAX_POLL_INTERVAL:
-                with suppress(TopicUnavailable), translated():
+                with suppress(TopicUnavailable):
                     async with self._one_at_a_time:
                         await self._beat()
 
@@ -259,8 +239,8 @@ class StreamMember:
         """Renew the leases, take free ones up to this member's share, and give up what is more than that."""
         release: list[int] = []
         while True:
-            args: list[str | int] = [self._token, self._lease_ms, *(partition + 1 for partition in release)]
-            share, *leases = await self._beat_script(keys=self._keys.group(self._group), args=args)
+            arguments: list[Argument] = [self._token, self._lease_ms, *(partition + 1 for partition in release)]
+            share, *leases = await self._run(stream_scripts.BEAT, self._keys.group(self._group), arguments)
             held = {lease - 1 for lease in leases}
             self._share = share
             self._owned = {partition: self._owned.get(partition) or _Owned() for partition in held}
@@ -272,11 +252,10 @@ class StreamMember:
                 return
 
 
-async def next_offsets(client: "Redis", keys: StreamKeys, partitions: Sequence[int]) -> dict[str, int]:
+async def next_offsets(exchange: Exchange, keys: StreamKeys, partitions: Sequence[int]) -> dict[str, int]:
     """The next offset by partition name: ids are the server's time or follow the last, whichever is higher."""
-    script = client.register_script(stream_scripts.NEXT)
-    with translated():
-        now_ms, *last = await script(keys=[keys.stream(partition) for partition in partitions], args=[])
+    streams = [keys.stream(partition) for partition in partitions]
+    ((now_ms, *last),) = await exchange.scripted(stream_scripts.NEXT, [(streams, ())])
     return {
         f"{keys.name}-{partition}": max(int(now_ms) << SEQUENCE_BITS, _after(stream_id))
         for partition, stream_id in zip(partitions, last, strict=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from recsys.clients.redis import Argument, Exchange, ScriptCall
+from recsys.clients.redis import Argument, Exchange, ScriptCall, packed
 from recsys.clients.redis_kinds import SOUND, sound
 from recsys.observability.unreadable import TRENDS, note_unreadable
 from recsys.recommender.trends import HOUR_MS, TREND_HOURS, TrendCounts
@@ -67,12 +67,12 @@ class RedisTrendStore:
 
     async def read(self, hours: Sequence[int]) -> dict[int, dict[str, int]]:
         """See `TrendStore.read`; of each partition and hour the heaviest `READ_ITEMS` items."""
-        (partitions,) = sound(await self._exchange.retrying([("HKEYS", self._offsets)]), TRENDS, "trends")
+        (partitions,) = sound(await self._exchange.retrying([packed("HKEYS", self._offsets)]), TRENDS, "trends")
         read: dict[int, dict[str, int]] = {}
         for hour in hours:
             keys = [self._key(partition.decode(errors="replace"), hour) for partition in partitions]
             ranges = await self._exchange.retrying(
-                [("ZREVRANGE", key, 0, READ_ITEMS - 1, "WITHSCORES") for key in keys]
+                [packed("ZREVRANGE", key, 0, READ_ITEMS - 1, "WITHSCORES") for key in keys]
             )
             # In a thread: thousands of names, while requests wait for the event loop.
             read[hour] = await asyncio.to_thread(_summed, sound(ranges, TRENDS, f"hour {hour}"))
