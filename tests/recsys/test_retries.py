@@ -74,7 +74,8 @@ async def test_with_nothing_to_write_nothing_is_called() -> None:
     async def write(pending: list[str]) -> list[str]:
         raise AssertionError
 
-    assert await compare_and_set([], write, attempts=4) == []
+    nothing: list[str] = []
+    assert await compare_and_set(nothing, write, attempts=4) == []
 
 
 def test_back_offs_double_up_to_the_longest_and_differ() -> None:
