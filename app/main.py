@@ -42,9 +42,10 @@ from app.routes import (
     users,
     what_if,
 )
-from app.serving.answerer import Serving
+from app.serving.answerer import Answerer
 from app.serving.circuit_breaker import CircuitBreaker
 from app.serving.feature_reader import FeatureReader
+from app.serving.micro_batcher import MicroBatcher
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.spool.producer import InteractionProducer
@@ -173,9 +174,10 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     guard = CanaryGuard(
         registry, stores.outcomes, stores.notifications, live_index, live_rollouts, 2 * serve.poll_interval
     )
-    shadow = Shadow(live_rollouts, live_index, features, live_trends, stores.counters)
-    serving = Serving(live_index, features, live_trends, live_rollouts, guard, shadow, serve.deadline)
-    stack.push_async_callback(serving.aclose)
+    answerer = Answerer(live_index, features, live_trends, live_rollouts)
+    shadow = Shadow(live_rollouts, live_index, answerer, stores.counters)
+    batcher = MicroBatcher(answerer, live_rollouts, guard, shadow, serve.deadline)
+    stack.push_async_callback(batcher.aclose)
     watcher = IndexWatcher(
         registry,
         settings.registry,
@@ -214,7 +216,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         batches=batches,
         expressions=expressions,
         cursors=Cursors(secret_of(serve)),
-        serving=serving,
+        answerer=answerer,
+        batcher=batcher,
         live_index=live_index,
         watcher=watcher,
         producer=producer,

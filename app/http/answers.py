@@ -5,7 +5,7 @@ from random import getrandbits
 from time import time_ns
 
 from app.http.schemas.recommendations import Answer, AnswerItem
-from app.serving.served import Served
+from app.serving.answerer import Reply
 from recsys.recommender.explain import Why
 from recsys.recommender.query import Recommendation
 
@@ -14,7 +14,7 @@ CursorOf = Callable[[str, bool, Recommendation], str]
 
 
 def answer(
-    served: Served,
+    reply: Reply,
     properties: Sequence[str],
     *,
     identifier: str | None = None,
@@ -23,26 +23,24 @@ def answer(
     whys: Sequence[Why] = (),
 ) -> Answer:
     """The body of an answer; with `page`, only so many items, and a cursor for the rest made by `cursor_of`."""
-    identifier, result = identifier or recommendation_id(), served.result
-    items, short, cursor = items_of(served, properties, whys), result.short, None
+    identifier, result = identifier or recommendation_id(), reply.result
+    items, short, cursor = items_of(reply, properties, whys), result.short, None
     if page is not None and cursor_of is not None and len(items) > page:
-        cursor = cursor_of(identifier, served.degraded, result.only(slice(page, None)))
+        cursor = cursor_of(identifier, reply.degraded, result.only(slice(page, None)))
         items, short = items[:page], None
     return Answer(
-        identifier, result.version, served.degraded, result.fallback_level.value, items, short, cursor, served.variant
+        identifier, result.version, reply.degraded, result.fallback_level.value, items, short, cursor, reply.variant
     )
 
 
-def items_of(served: Served, properties: Sequence[str], whys: Sequence[Why] = ()) -> list[AnswerItem]:
+def items_of(reply: Reply, properties: Sequence[str], whys: Sequence[Why] = ()) -> list[AnswerItem]:
     """The items of a recommendation, best first, with the named `properties` and the reasons `whys`, if any."""
-    sources = served.result.sources
+    sources = reply.result.sources
     if not properties and not whys:
-        return list(map(AnswerItem, served.ids, served.scores, sources))
+        return list(map(AnswerItem, reply.ids, reply.scores, sources))
     nothing = [None] * len(sources)
-    shown = (
-        served.live.catalogue.returned_properties(served.result.rows.tolist(), properties) if properties else nothing
-    )
-    return list(map(AnswerItem, served.ids, served.scores, sources, shown, whys or nothing))
+    shown = reply.live.catalogue.returned_properties(reply.result.rows.tolist(), properties) if properties else nothing
+    return list(map(AnswerItem, reply.ids, reply.scores, sources, shown, whys or nothing))
 
 
 def recommendation_id() -> str:

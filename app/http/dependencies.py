@@ -18,7 +18,8 @@ from app.http.expressions import Expressions
 from app.http.outline import LARGE, check_lists
 from app.http.turns import CALLER, LONG, Turns
 from app.http.utf8 import check_query
-from app.serving.answerer import Serving
+from app.serving.answerer import Answerer
+from app.serving.micro_batcher import MicroBatcher
 from app.settings import Scope, ServeSettings
 from app.spool.producer import InteractionProducer
 from app.versions.index_watcher import IndexWatcher
@@ -49,7 +50,8 @@ class Services:
     expressions: Expressions
     bounds: TimeBounds
     cursors: Cursors
-    serving: Serving
+    answerer: Answerer
+    batcher: MicroBatcher
     live_index: LiveIndex
     watcher: IndexWatcher
     producer: InteractionProducer

@@ -18,7 +18,7 @@ async def live() -> Response:
 @router.get("/health/ready", responses=gives(Health, 503), response_class=Response)
 async def ready(services: Use) -> Response:
     """200 once a version is loaded: a store or topic that is down does not make a replica useless."""
-    version, fallback = services.serving.live().index.version, services.live_index.fallback
+    version, fallback = services.answerer.live().index.version, services.live_index.fallback
     return json_response(Health("ready", version, None if fallback is None else str(fallback), _spool(services)))
 
 

@@ -22,7 +22,7 @@ PIECE = 32
 )
 async def get_items(services: Use, _: ReadingItems, request: Request) -> Response:
     """Items with every property, in the order asked for; one that nobody knows is left out."""
-    catalogue = services.serving.live().catalogue
+    catalogue = services.answerer.live().catalogue
     rows = catalogue.rows(query_parameters(request.scope, ItemsParams).item_id).tolist()
     answers: list[ItemAnswer] = []
     for start in range(0, len(rows), PIECE):
@@ -35,7 +35,7 @@ async def get_items(services: Use, _: ReadingItems, request: Request) -> Respons
 @router.get("/items/{item_id}", responses=gives(ItemAnswer, 404, 422, 503), response_class=Response)
 async def get_item(services: Use, _: ReadingItems, item_id: ItemId) -> Response:
     """An item with every property, as answers are made from it here and now."""
-    catalogue = services.serving.live().catalogue
+    catalogue = services.answerer.live().catalogue
     row = int(catalogue.rows([item_id])[0])
     if row == UNKNOWN:
         raise NotFound("item", item_id)

@@ -31,7 +31,7 @@ from app.http.schemas.recommendations import (
     known_placement,
     query_of,
 )
-from app.serving.served import Served, served
+from app.serving.answerer import Reply, replies
 from app.settings import Scope
 from recsys.errors import InvalidInput, NotFound
 from recsys.index.id_map import UNKNOWN
@@ -72,7 +72,7 @@ async def recommend_batch(services: Services, _: Connection, body: bytes) -> lis
     moment, condition, exclude = now_ms(), filter_of(params.filter), tuple(params.exclude)
     queries = [Query(k, user, (), (), exclude, condition, placement, moment) for user in params.users]
     batch = _Batch(params.users, names_of(params, placement))
-    parts = await services.serving.recommend_all(queries, batch.encode)
+    parts = await services.answerer.answer_all(queries, batch.encode)
     opening = msgspec.json.encode(BatchAnswer(recommendation_id(), batch.version, batch.degraded, []))
     return [opening[: -len(CLOSING)], *parts, CLOSING]
 
@@ -91,7 +91,7 @@ class _Batch:
         self.version = ""
         self.degraded = False
 
-    def encode(self, part: Sequence[Served]) -> bytes:
+    def encode(self, part: Sequence[Reply]) -> bytes:
         """The entries of the list for the next users."""
         begun, self._encoded = self._encoded, self._encoded + len(part)
         self.version = part[0].result.version
@@ -128,7 +128,7 @@ async def explain(services: Services, scope: Connection, raw: bytes) -> bytes:
     body = decode(raw, ExplainBody)
     await services.expressions.ready(body)
     await services.turns.turn(scope)
-    reply, trace = await services.serving.trace(
+    reply, trace = await services.answerer.trace(
         query_of(body, known_placement(services.placements(), body.placement), now_ms()), body.placement
     )
     catalogue, result = reply.live.catalogue, reply.result
@@ -165,7 +165,7 @@ HOT: Mapping[tuple[str, str], HotRoute] = {
 async def similar(request: Request, services: Use, caller: Recommending, item_id: ItemId) -> Response:
     """Items that go to the same people as this one."""
     with services.singles.slot(caller):
-        if services.serving.live().catalogue.rows([item_id])[0] == UNKNOWN:
+        if services.answerer.live().catalogue.rows([item_id])[0] == UNKNOWN:
             raise NotFound("item", item_id)
         content = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
     return Response(content, media_type="application/json")
@@ -181,7 +181,7 @@ async def _list(services: Services, params: ListParams, placement: Placement, it
         placement=placement,
         now_ms=now_ms(),
     )
-    return msgspec.json.encode(answer(await services.serving.recommend(query), names_of(params, default)))
+    return msgspec.json.encode(answer(await services.batcher.recommend(query), names_of(params, default)))
 
 
 async def _recommend(services: Services, scope: Connection, body: RecommendBody) -> Answer:
@@ -190,23 +190,23 @@ async def _recommend(services: Services, scope: Connection, body: RecommendBody)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
         await services.turns.turn(scope)
-        reply, trace = await services.serving.trace(query, body.placement)
+        reply, trace = await services.answerer.trace(query, body.placement)
         whys = Explanation(trace, reply.result, reply.live.catalogue).why()
         return answer(reply, names, whys=whys)
     question = Question(body.user_id, body.placement, body.filter)
     cursor_of = partial(services.cursors.cursor, question)
     if body.cursor is not None:
         ranking, rest = services.cursors.ranking(question, body.cursor)
-        live = services.serving.loaded(ranking.version)
+        live = services.answerer.loaded(ranking.version)
         # Its version may have left memory: then a new answer begins.
         if live is not None:
             # What follows in the ranking, less what may not be shown any more.
-            following = served([still_allowed(rest, query, live.catalogue)], live, [ranking.degraded])[0]
+            following = replies([still_allowed(rest, query, live.catalogue)], live, [ranking.degraded])[0]
             identifier = ranking.recommendation_id
             return answer(following, names, identifier=identifier, page=query.k, cursor_of=cursor_of)
     page = query.k if body.pages or body.cursor is not None else None
     whole = query if page is None else replace(query, k=min(PAGE_DEPTH * page, MAX_K))
-    return answer(await services.serving.recommend(whole, body.placement), names, page=page, cursor_of=cursor_of)
+    return answer(await services.batcher.recommend(whole, body.placement), names, page=page, cursor_of=cursor_of)
 
 
 def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:

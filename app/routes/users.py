@@ -25,7 +25,7 @@ router = APIRouter(prefix="/users", tags=["users"])
 @router.get("/{user_id}", responses=gives(UserAnswer, 422, 503), response_class=Response)
 async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
     """The online features of a user with their interactions, newest first. An unknown user is no error."""
-    live = services.serving.live()
+    live = services.answerer.live()
     features = (await services.stores.users.read([user_id], live.index.version))[0]
     return json_response(
         UserAnswer(

@@ -54,7 +54,7 @@ async def preview_placement(services: Use, caller: Administering, request: Reque
 
 
 async def _preview(services: Services, request: Request, body: PreviewBody) -> Answer:
-    version = services.serving.live() if body.version is None else _in_memory(services, body.version)
+    version = services.answerer.live() if body.version is None else _in_memory(services, body.version)
     question = RecommendBody(
         user_id=body.user_id,
         k=body.k,
@@ -72,10 +72,10 @@ async def _answer(
 ) -> Answer:
     """The answer, whose search and whose reasons are a turn each."""
     await services.turns.turn(request.scope)
-    served, trace = await services.serving.trace(query_of(body, placement, now_ms()), version=version)
+    reply, trace = await services.answerer.trace(query_of(body, placement, now_ms()), version=version)
     await services.turns.turn(request.scope, next_piece=True)
-    whys = Explanation(trace, served.result, served.live.catalogue).why() if body.explain else ()
-    return answer(served, names_of(body, placement), whys=whys)
+    whys = Explanation(trace, reply.result, reply.live.catalogue).why() if body.explain else ()
+    return answer(reply, names_of(body, placement), whys=whys)
 
 
 def _in_memory(services: Services, version: str) -> LoadedVersion:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter, deque
-from functools import partial
 from random import random
 from time import perf_counter
 
@@ -10,16 +9,14 @@ import numpy as np
 import structlog
 
 from app.metrics import SHADOW_COMPARED, SHADOW_FAILED, SHADOW_OVERLAP, SHADOW_SECONDS, SHADOW_SKIPPED
-from app.serving.feature_reader import FeatureReader
-from app.versions.live_index import LiveIndex, LoadedVersion
+from app.serving.answerer import Answerer, Reply
+from app.versions.live_index import LiveIndex
 from app.versions.rollouts import LiveRollouts, RunningRollout
-from app.versions.trend_watcher import LiveTrends
 from recsys.errors import StoreUnavailable
 from recsys.experiments.shadow import COMPARED, FAILED, MILLIONTHS, OVERLAP, SCORES, SKIPPED, time_counted
 from recsys.observability.throttle import log_throttled
-from recsys.recommender.pipeline import has_masks, recommend_many
 from recsys.recommender.placement import Source
-from recsys.recommender.query import Query, Recommendation
+from recsys.recommender.query import Query
 from recsys.stores.counters import CounterStore
 
 log = structlog.get_logger()
@@ -32,7 +29,7 @@ A larger part shows in the 99th percentile of latencies (docs/rollouts.md).
 SEND_EVERY = 2.0
 """Seconds between sending of counts to the store."""
 
-Sample = tuple[Query, Recommendation, LoadedVersion, float]
+Sample = tuple[Query, Reply]
 
 
 class Shadow:
@@ -42,14 +39,12 @@ class Shadow:
         self,
         rollouts: LiveRollouts,
         live_index: LiveIndex,
-        features: FeatureReader,
-        trends: LiveTrends,
+        answerer: Answerer,
         counters: CounterStore,
     ) -> None:
         self._rollouts = rollouts
         self._live_index = live_index
-        self._features = features
-        self._trends = trends
+        self._answerer = answerer
         self._counters = counters
         self._waiting: deque[Sample] = deque()
         self._drawn = asyncio.Event()
@@ -57,8 +52,8 @@ class Shadow:
         self._counted_for = ""
         self._sent = 0.0
 
-    def offer(self, query: Query, result: Recommendation, live: LoadedVersion, seconds: float) -> None:
-        """Take a share of the requests for comparison; the live version answered `result` in `seconds`."""
+    def offer(self, query: Query, reply: Reply) -> None:
+        """Take a share of the requests for comparison; `reply` is the one of the live version."""
         shadow = self._rollouts.shadow
         if shadow is None or random() >= shadow.rollout.share:  # noqa: S311
             return
@@ -66,7 +61,7 @@ class Shadow:
             self._counts[SKIPPED] += 1
             SHADOW_SKIPPED.inc()
             return
-        self._waiting.append((query, result, live, seconds))
+        self._waiting.append((query, reply))
         self._drawn.set()
 
     async def run(self) -> None:
@@ -83,16 +78,14 @@ class Shadow:
                 await self._send(shadow)
                 await asyncio.sleep((perf_counter() - began) * (1 / BUDGET - 1))
 
-    async def _compare(
-        self, shadow: RunningRollout, query: Query, result: Recommendation, live: LoadedVersion, live_seconds: float
-    ) -> None:
+    async def _compare(self, shadow: RunningRollout, query: Query, reply: Reply) -> None:
         loaded = self._live_index.alternates.get(shadow.version)
-        if loaded is None or loaded.index is live.index:
+        if loaded is None or loaded.index is reply.live.index:
             return
         if self._counted_for != shadow.rollout.experiment:
             self._counts, self._counted_for = Counter(), shadow.rollout.experiment
         try:
-            alternative, seconds = await self._answer(query, loaded)
+            (alternative,) = await self._answerer.answer([query], loaded, counted=False, batch=True)
         except Exception as error:  # noqa: BLE001  # finding errors of a candidate is the purpose
             self._counts[FAILED] += 1
             SHADOW_FAILED.inc()
@@ -101,30 +94,16 @@ class Shadow:
                 log, "warning", "the shadow could not answer", cause=cause, version=shadow.version, error=repr(error)
             )
             return
-        live_ids, shadow_ids = (
-            catalogue.ids(answer.rows)
-            for catalogue, answer in ((live.catalogue, result), (loaded.catalogue, alternative))
-        )
-        overlap = len(set(live_ids) & set(shadow_ids)) / max(len(live_ids), len(shadow_ids), 1)
+        overlap = len(set(reply.ids) & set(alternative.ids)) / max(len(reply.ids), len(alternative.ids), 1)
         SHADOW_COMPARED.inc()
         SHADOW_OVERLAP.observe(overlap)
-        SHADOW_SECONDS.observe(seconds)
+        SHADOW_SECONDS.observe(alternative.seconds)
         self._counts.update({COMPARED: 1, OVERLAP: round(overlap * MILLIONTHS)})
-        self._counts.update((time_counted("live", live_seconds), time_counted("shadow", seconds)))
-        for side, answer in (("live", result), ("shadow", alternative)):
-            scores = answer.scores[[source is Source.PERSONAL for source in answer.sources]]
+        for side, answer in (("live", reply), ("shadow", alternative)):
+            scores = answer.result.scores[[source is Source.PERSONAL for source in answer.result.sources]]
             total = round(float(np.sum(scores, dtype=np.float64)) * MILLIONTHS)
+            self._counts.update((time_counted(side, answer.seconds),))
             self._counts.update({f"{side}:{SCORES}": total, f"{side}:{SCORES}:n": len(scores)})
-
-    async def _answer(self, query: Query, loaded: LoadedVersion) -> tuple[Recommendation, float]:
-        users = [] if query.user_id is None else [query.user_id]
-        shown = bool(query.placement.rotate_hours)
-        records = await self._features.read(users, loaded.index.version, shown=shown, batch=True)
-        pairs = [(query, records[0] if records else None)]
-        call = partial(recommend_many, pairs, loaded.catalogue, self._trends.current)
-        began = perf_counter()
-        results = await loaded.search_cost.run([query], call, beside=not has_masks([query], loaded.catalogue))
-        return results[0], perf_counter() - began
 
     async def _send(self, shadow: RunningRollout | None) -> None:
         if shadow is None or not self._counts or perf_counter() - self._sent < SEND_EVERY:

@@ -37,8 +37,8 @@ async def metric(client: httpx.AsyncClient, line: str) -> float:
 async def test_more_than_can_be_answered_is_turned_away_at_once(
     app: FastAPI, narrow: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serving, gate = app.state.services.serving, asyncio.Event()
-    real = serving.recommend
+    batcher, gate = app.state.services.batcher, asyncio.Event()
+    real = batcher.recommend
 
     inside = 0
 
@@ -48,7 +48,7 @@ async def test_more_than_can_be_answered_is_turned_away_at_once(
         await gate.wait()
         return await real(query, placement)
 
-    monkeypatch.setattr(serving, "recommend", held_up)
+    monkeypatch.setattr(batcher, "recommend", held_up)
     shed = await metric(narrow, "millirec_requests_shed_total")
     waiting = [asyncio.create_task(narrow.get("/recommend")) for _ in range(3)]
     await wait_until(lambda: inside == 3)
@@ -100,7 +100,7 @@ async def test_a_bug_is_a_logged_500_and_no_broken_connection(
     async def broken(query: Query) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(app.state.services.serving, "recommend", broken)
+    monkeypatch.setattr(app.state.services.batcher, "recommend", broken)
     response = await narrow.get("/recommend")
     assert response.status_code == 500
     assert response.json()["detail"] == "an unexpected error was logged"
