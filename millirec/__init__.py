@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 # on a busy machine turn microseconds into tens of milliseconds (docs/performance.md). Processes scale, not these.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# What is imported stays: looking for cycles among it every 700 objects is a tenth of what a start takes.
+# What is imported stays: looking for cycles among it every 700 objects is a few per cent of a start.
 gc.set_threshold(20_000, 10, 10)
 
 try:

@@ -1,14 +1,23 @@
 """Settings of the stores; each program adds its own section and `millirec.settings` is the whole tree."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from recsys.messages.interaction import FUTURE_TOLERANCE
 from recsys.observability.text import masked
@@ -26,9 +35,19 @@ class Section(BaseModel):
     # What is no finite number would be null in JSON, and so in a manifest that nobody could open.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
+    @model_serializer(mode="wrap")
+    def _in_order(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A set comes in the order of this process's hashes: two manifests of the same settings would differ.
+        dumped: dict[str, Any] = dump(self)
+        return {
+            name: sorted(value) if isinstance(value, list) and isinstance(getattr(self, name, None), Set) else value
+            for name, value in dumped.items()
+        }
+
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, value if isinstance(value, SecretStr | Section) else masked(str(value))
+            shown = sorted(value) if isinstance(value, Set) else value
+            yield name, value if isinstance(value, SecretStr | Section) else masked(str(shown))
 
 
 def url_of(*schemes: str) -> Callable[[str | SecretStr], Any]:
