@@ -25,6 +25,7 @@ from ingest.stream.flow import decode_batch
 from ingest.stream.versions_in_service import VersionsInService
 from loadtests.population import batched, item_id, user_id
 from loadtests.servers import free_port
+from millirec.console.service.exposition import interpolated_quantile
 from recsys.index.index import Index
 from recsys.messages import wire
 from recsys.messages.interaction import Interaction, epoch_ms
@@ -167,9 +168,9 @@ def freshness(stream: Stream, group: str, users: int, rate: int, seconds: int) -
         achieved = asyncio.run(_produce_steadily(stream, rate, seconds, users, rate * WARM_UP_SECONDS))
         sleep(1.0)
         counts = meter.freshness()
-    within = {bound: counts[bound] - baseline.get(bound, 0.0) for bound in sorted(counts)}
-    quantiles = {f"p{percent:g}": 1000 * _quantile(within, percent / 100) for percent in (50, 95, 99)}
-    return {"events_per_second": achieved, "events": max(within.values()), **quantiles}
+    within = [(bound, counts[bound] - baseline.get(bound, 0.0)) for bound in sorted(counts)]
+    quantiles = {f"p{percent:g}": 1000 * interpolated_quantile(within, percent / 100) for percent in (50, 95, 99)}
+    return {"events_per_second": achieved, "events": within[-1][1], **quantiles}
 
 
 def group_speed(stream: Stream, versions: list[str], users: int, history: int, batch: int) -> Speed:
@@ -245,17 +246,6 @@ async def _produce_steadily(stream: Stream, rate: int, seconds: int, users: int,
                 if failure is not None:
                     raise failure
         return rate * seconds / (perf_counter() - began)
-
-
-def _quantile(within: Mapping[float, float], share: float) -> float:
-    """Of cumulated counts by upper bound; between two bounds as if evenly spread."""
-    target = share * max(within.values())
-    below, reached = 0.0, 0.0
-    for bound, counted in within.items():
-        if counted >= target:
-            return below + (bound - below) * (target - reached) / max(counted - reached, 1e-9)
-        below, reached = bound, counted
-    return below
 
 
 def noida(folder: Path) -> tuple[list[str], int]:

@@ -1,7 +1,6 @@
 """PlacementWatcher: brings operators' placements to each replica within a second; on failure the last ones hold."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
 from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.notifications import PLACEMENTS_CHANNEL, Notifications
+from recsys.whole_file import write_whole
 
 log = structlog.get_logger()
 READ_DEADLINE = 5.0
@@ -85,11 +85,9 @@ class PlacementWatcher:
 
 
 def _remember(record: Path, changes: Changes) -> None:
-    partial = record.with_suffix(f".{os.getpid()}")
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.encode(changes))
-        partial.replace(record)
+        write_whole(record, msgspec.json.encode(changes), durable=True)
     except OSError as error:
         log.warning("placements cannot be kept for the next start", error=str(error))
 

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ingest.batch.report import Counts, FileReport, total
 from recsys.errors import Conflict
+from recsys.whole_file import replacing, write_whole
 
 if TYPE_CHECKING:
     # The service reads reports, and its image has no table engine.
@@ -77,8 +78,8 @@ class ImportFolder:
     def write(self, last_row: int, batch: BatchCounts, rejected: bytes) -> None:
         """Write a batch's counts and its `rejected` rows (JSON Lines), before the batch is committed."""
         if rejected:
-            _write(self._batches / f"{_stem(last_row)}.jsonl.gz", gzip.compress(rejected, 1, mtime=0))
-        _write(self._batches / f"{_stem(last_row)}{PENDING}", msgspec.json.encode(batch))
+            write_whole(self._batches / f"{_stem(last_row)}.jsonl.gz", gzip.compress(rejected, 1, mtime=0))
+        write_whole(self._batches / f"{_stem(last_row)}{PENDING}", msgspec.json.encode(batch))
 
     def confirm(self, last_row: int) -> None:
         """Note that the batch that ends with `last_row` is committed."""
@@ -101,7 +102,7 @@ class ImportFolder:
             rejected_rows=self._gather_rejected(),
             unreported=watermark + 1 - counts.rows,
         )
-        _write(self._report, msgspec.json.format(msgspec.json.encode(report), indent=2))
+        write_whole(self._report, msgspec.json.format(msgspec.json.encode(report), indent=2))
         self.discard_batches()
         return report
 
@@ -113,12 +114,10 @@ class ImportFolder:
         parts = sorted(self._batches.glob("*.jsonl.gz"))
         if not parts:
             return None
-        partial = self._rejected.with_suffix(".partial")
-        with partial.open("wb") as whole:
+        with replacing(self._rejected) as whole:
             for part in parts:
                 with part.open("rb") as piece:
                     shutil.copyfileobj(piece, whole)
-        partial.replace(self._rejected)
         return str(self._rejected)
 
 
@@ -128,10 +127,3 @@ def _stem(last_row: int) -> str:
 
 def _read(path: Path) -> BatchCounts:
     return msgspec.json.decode(path.read_bytes(), type=BatchCounts)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write the file atomically."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -86,15 +87,16 @@ def freshness(
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT) as client, _user(client) as user_id:
             look = _answer if answer else _record
-            times = sorted(_probe_all(client, user_id, look, probes, timeout))
+            times = list(_probe_all(client, user_id, look, probes, timeout))
     except httpx.InvalidURL as error:
         raise InvalidInput("--url", f"{url!r} is no URL: {error}") from error
     except httpx.HTTPError as error:
         raise Unavailable(f"{url} does not answer: {error}") from error
     table = Table("probes", *("p50 ms", "p95 ms", "p99 ms", "max ms"))
-    p50, p95, p99 = (1000 * _quantile(times, share) for share in (0.5, 0.95, 0.99))
-    table.add_row(str(probes), *(f"{value:.1f}" for value in (p50, p95, p99, 1000 * times[-1])))
+    quantiles = 1000 * np.quantile(times, (0.5, 0.95, 0.99, 1.0), method="inverted_cdf")
+    table.add_row(str(probes), *(f"{value:.1f}" for value in quantiles))
     console.print(table)
+    p99 = quantiles[2]
     if max_p99 is not None and p99 > max_p99:
         raise TooSlow(f"p99 is {p99:.1f} ms, above {max_p99:g}")
 
@@ -171,8 +173,3 @@ def _checked(response: "httpx.Response") -> Any:
     if not response.is_success:
         raise Unavailable(f"{response.request.url.path} answered {response.status_code}: {response.text[:200]}")
     return response.json()
-
-
-def _quantile(ordered: list[float], share: float) -> float:
-    """Return the smallest of the `ordered` values that `share` of them do not exceed."""
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

@@ -5,13 +5,13 @@ has and an earlier one had not gets its key.
 """
 
 import json
-import os
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex, token_urlsafe
+from secrets import token_urlsafe
 
 from app.settings import Scope
 from recsys.errors import InvalidInput
+from recsys.whole_file import OWNER_ONLY, write_whole
 
 KEYS_VARIABLE = "MILLIREC_SERVE__KEYS"
 MIN_LENGTH = 16
@@ -30,7 +30,7 @@ def make_missing_keys(data: Path) -> list[str]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = [scope.value for scope in Scope if not (folder / scope.value).exists()]
     for name in missing:
-        _write(folder / name, make_key())
+        write_whole(folder / name, f"{make_key()}\n".encode(), durable=True, mode=OWNER_ONLY)
     return missing
 
 
@@ -64,18 +64,3 @@ def key_settings(data: Path) -> dict[str, str]:
 
 def _folder(data: Path) -> Path:
     return data / "keys"
-
-
-def _write(path: Path, key: str) -> None:
-    """Write a key file atomically, readable for its owner only at any time."""
-    partial = path.with_name(f".{path.name}-{token_hex(4)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{key}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from recsys.whole_file import write_whole
+
 log = structlog.get_logger()
 FILE = "ports.json"
 
@@ -25,7 +27,7 @@ def choose_ports(data: Path, service: int | None, console: int | None) -> Ports:
 def remember_ports(data: Path, ports: Ports) -> None:
     """Write `ports` into the folder; a write that fails is logged only."""
     try:
-        (data / FILE).write_bytes(msgspec.json.encode(ports))
+        write_whole(data / FILE, msgspec.json.encode(ports))
     except OSError as error:
         log.warning("the ports are not remembered for the next start", error=str(error))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from recsys.whole_file import write_whole
+
 log = structlog.get_logger()
 DATA_VARIABLE = "MILLIREC_DATA"
 """Names the data folder of the standalone deployment that the settings come from."""
@@ -53,10 +55,8 @@ def path_in(data: Path) -> Path:
 def write_record(data: Path, processes: Sequence[ProcessRecord]) -> None:
     """Write the record atomically; a write that fails is logged only."""
     path = path_in(data)
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_bytes(msgspec.json.encode(SupervisorRecord(os.getpid(), processes)))
-        partial.replace(path)
+        write_whole(path, msgspec.json.encode(SupervisorRecord(os.getpid(), processes)))
     except OSError as error:
         log.warning("what runs cannot be recorded", path=str(path), error=str(error))
 

@@ -1,7 +1,6 @@
 """The report of a training run: a table for the terminal and one self-contained HTML page with plots."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.observability.text import printable
+from recsys.whole_file import write_whole
 from training.evaluation.evaluate import HEADLINE_K, Evaluation
 from training.provenance import FACTORS
 from training.reports.figures import figures
@@ -65,7 +65,7 @@ def write_html(result: TrainingResult) -> None:
         figures={"intervals": "", **figures(result)},
     )
     result.report.parent.mkdir(parents=True, exist_ok=True)
-    Path(result.report).write_text(printable(page, lines=True), encoding="utf-8")
+    write_whole(result.report, printable(page, lines=True).encode())
 
 
 def rebuilt(version: str, differs: Sequence[str]) -> str:

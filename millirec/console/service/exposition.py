@@ -1,6 +1,6 @@
 """Prometheus texts: parsed, compared with an earlier one, and turned into rates and quantiles."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -70,10 +70,14 @@ def quantiles(counted: Series, name: str, matches: LabelFilter = lambda _: True)
     ordered = sorted(buckets.items())
     if not ordered or ordered[-1][1] <= 0:
         return None
-    return Quantiles(_quantile(ordered, 0.5), _quantile(ordered, 0.99))
+    return Quantiles(interpolated_quantile(ordered, 0.5), interpolated_quantile(ordered, 0.99))
 
 
-def _quantile(buckets: list[tuple[float, float]], share: float) -> float:
+def interpolated_quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """Return the `share` quantile of cumulated counts by ascending upper bound, as if evenly spread in a bucket.
+
+    0 without buckets; the last finite bound for what lies above it.
+    """
     target = share * buckets[-1][1]
     lower, below = 0.0, 0.0
     for bound, count in buckets:

@@ -16,6 +16,7 @@ from recsys.scratch import scratch_folder
 from recsys.stores.model_registry.contents import MANIFEST, read_manifest
 from recsys.stores.model_registry.local_copy import hold
 from recsys.stores.model_registry.protocol import ModelRegistry
+from recsys.whole_file import replacing
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_MANIFEST = 16 << 20
@@ -25,19 +26,13 @@ def export_version(registry: ModelRegistry, version: str, cache: Path, file: Pat
     """Write `file`, whole or not at all. Raises `NotFound`, `CorruptArtefact`."""
     manifest = registry.manifest(version)
     directory = registry.fetch(version, cache)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        compressed = file.suffix == ".zst"
-        with _writing(partial, compressed=compressed) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
-            hold(directory, tar)
-            raw = msgspec.json.format(msgspec.json.encode(manifest))
-            tar.addfile(_member(manifest, MANIFEST, len(raw)), io.BytesIO(raw))
-            for name, entry in sorted(manifest.files.items()):
-                with (directory / name).open("rb") as content:
-                    tar.addfile(_member(manifest, name, entry.size), content)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _writing(file) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+        hold(directory, tar)
+        raw = msgspec.json.format(msgspec.json.encode(manifest))
+        tar.addfile(_member(manifest, MANIFEST, len(raw)), io.BytesIO(raw))
+        for name, entry in sorted(manifest.files.items()):
+            with (directory / name).open("rb") as content:
+                tar.addfile(_member(manifest, name, entry.size), content)
     return manifest
 
 
@@ -100,9 +95,9 @@ def _member(manifest: Manifest, name: str, size: int) -> tarfile.TarInfo:
 
 
 @contextmanager
-def _writing(file: Path, *, compressed: bool) -> Iterator[IO[bytes]]:
-    with file.open("wb") as plain:
-        if not compressed:
+def _writing(file: Path) -> Iterator[IO[bytes]]:
+    with replacing(file, durable=True) as plain:
+        if file.suffix != ".zst":
             yield plain
             return
         with _zstd(plain, "wb") as stream:

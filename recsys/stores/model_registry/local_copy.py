@@ -20,6 +20,7 @@ import structlog
 from recsys.clients.download import Source, download, etag_note, matches
 from recsys.errors import CorruptArtefact, RegistryUnavailable
 from recsys.models.manifest import Manifest
+from recsys.whole_file import write_whole
 
 log = structlog.get_logger()
 
@@ -73,10 +74,8 @@ def remember(into: Path, alias: str, manifest: Manifest) -> None:
     """Note that `alias` put this version in service here; where that fails, only a start without registry suffers."""
     record = _record(into, alias)
     earlier = [served for served in _read(record) if served.version != manifest.version]
-    partial = record.with_suffix(f".{os.getpid()}")
     try:
-        partial.write_bytes(msgspec.json.encode([manifest, *earlier[: REMEMBERED - 1]]))
-        partial.replace(record)
+        write_whole(record, msgspec.json.encode([manifest, *earlier[: REMEMBERED - 1]]), durable=True)
     except OSError as error:
         log.warning("what is served cannot be recorded", record=str(record), error=str(error))
 
