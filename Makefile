@@ -94,7 +94,9 @@ bench-stream: .venv/.development ## Measure the consumer groups on this machine
 loadtest: .venv/.development ## Locust against a running service (ARGS="--host http://localhost:8000")
 	@$(RUN) -m locust -f loadtests/locustfile.py $(ARGS)
 
-schemas: .venv/.development ## Write docs/schemas anew, from the code
+PROTO := recsys/messages/proto/millirec_v2
+schemas: .venv/.development ## Compile the .proto file and write docs/schemas anew
+	@$(RUN) -m grpc_tools.protoc -I $(dir $(PROTO)) --descriptor_set_out=$(PROTO).binpb $(PROTO).proto
 	@$(RUN) -m millirec schemas docs/schemas
 
 # Development is resolved first and holds the others to its versions, so that what is tested is what is shipped.

@@ -147,7 +147,7 @@ def test_a_number_that_is_none_is_refused_in_every_format() -> None:
     assert refused(encoded, headers(AVRO)).field == "price"
     item = Item(item_id="i", updated_at=AT, properties={"margin": math.inf})
     assert refused(avro.encode(item), headers(AVRO)).field == "margin"
-    message = protobuf._message_class().FromString(protobuf.encode(VIEW))
+    message = protobuf.message_class().FromString(protobuf.encode(VIEW))
     message.interaction.price = math.nan
     assert refused(message.SerializeToString(), headers(PROTOBUF)).field == "price"
 

@@ -6,12 +6,11 @@ from typing import Any, get_args
 
 import jsonschema_rs
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import InvalidInput
-from recsys.messages import protobuf, wire
+from recsys.messages import wire
 from recsys.messages.schemas import KEYS, MEANINGS, asyncapi, documents, json_schema
 from recsys.messages.wire import Message
 from tests.recsys.messages.messages import MESSAGES
@@ -100,14 +99,3 @@ def test_every_field_is_explained_in_the_schema_and_in_the_documentation() -> No
     assert {kind.__name__.lower() for kind in kinds} == KEYS.keys()
     rows = [line for line in (DOCS / "events.md").read_text("utf-8").splitlines() if line.startswith("| `")]
     assert [name for name in names if not any(row.startswith(f"| `{name}` |") for row in rows)] == []
-
-
-@pytest.mark.parametrize("kind", get_args(Message))
-def test_every_field_has_a_protobuf_number_for_ever(kind: type[Message]) -> None:
-    numbered = protobuf.NUMBERS[kind]
-    assert sorted(numbered) == sorted(field.name for field in msgspec.structs.fields(kind))
-    described = protobuf._message_class().DESCRIPTOR.file.message_types_by_name[kind.__name__]
-    assert [(field.name, field.number) for field in described.fields] == [(n, i) for i, n in enumerate(numbered, 1)]
-    text = protobuf.proto()
-    block = text[text.index(f"message {kind.__name__} {{") :].partition("}")[0]
-    assert [line.split()[-3] for line in block.splitlines()[1:]] == list(numbered)
