@@ -27,6 +27,20 @@ def retried(call: Callable[[], T], on: tuple[type[Exception], ...], attempts: in
     return caller(on, call)
 
 
+async def retried_async(
+    call: Callable[[], Awaitable[T]], on: Callable[[Exception], bool], attempts: int, pause: float
+) -> T:
+    """The result of `call`, repeated while `on` accepts its error; that of the last of `attempts` comes through.
+
+    Pauses double from `pause` seconds on, and up to as much more by chance.
+    """
+    longest = pause * 2**attempts
+    caller = stamina.AsyncRetryingCaller(
+        attempts=attempts, timeout=None, wait_initial=pause, wait_max=longest, wait_jitter=pause
+    )
+    return await caller(on, call)
+
+
 async def compare_and_set(pending: P, write: Callable[[P], Awaitable[P]], attempts: int) -> P:
     """Call `write` with what is `pending` until nothing is; returns what still is after `attempts`.
 

@@ -1,6 +1,6 @@
 """VersionLoader: a version from the registry into memory, verified, with its newest items, warmed up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -14,6 +14,7 @@ from recsys.background import DeadlineRunner
 from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
 from recsys.models.manifest import Manifest
 from recsys.opening import opened
+from recsys.retries import backoffs
 from recsys.settings import RegistrySettings
 from recsys.stores.items import ItemStore
 from recsys.stores.model_registry import ModelRegistry
@@ -72,7 +73,7 @@ class VersionLoader:
         self._pause = pause
         self._openings = openings
         self._calls = DeadlineRunner()
-        self._refused: dict[str, tuple[float, float]] = {}
+        self._refused: dict[str, tuple[float, Iterator[float]]] = {}
         self._refusals: dict[str, RecsysError] = {}
 
     async def read(self, call: Callable[..., T], *arguments: object) -> T:
@@ -81,14 +82,14 @@ class VersionLoader:
 
     async def load(self, version: str, deadline: float = LOAD_DEADLINE) -> LoadedVersion | None:
         """The version ready to serve, or `None` when it must not be (tried again later, ever more slowly)."""
-        not_before, delay = self._refused.get(version, (0.0, self._pause))
+        not_before, pauses = self._refused.get(version, (0.0, backoffs(self._pause, MAX_BACKOFF)))
         if monotonic() < not_before:
             return None
         try:
             opening = call_registry(self._calls, deadline, self._openings.open, self._registry, version)
             loaded = await self.catch_up(await opening)
         except (CorruptArtefact, NotFound, RegistryUnavailable) as error:
-            self._refused[version] = (monotonic() + delay, min(2 * delay, MAX_BACKOFF))
+            self._refused[version] = (monotonic() + next(pauses), pauses)
             LOAD_FAILURES.labels(cause_of(error)).inc()
             # One line per cause: the counter tells how often.
             if str(error) != str(self._refusals.get(version)):

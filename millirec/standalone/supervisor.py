@@ -1,9 +1,9 @@
 """Supervisor: child processes of one machine, restarted when they die, stopped in order and never left behind."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -15,6 +15,7 @@ from millirec.standalone.child import Child
 from millirec.standalone.process_record import ProcessRecord, path_in, write_record
 from millirec.terminal import errors
 from recsys.errors import InvalidInput
+from recsys.retries import backoffs
 
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 30.0
@@ -28,7 +29,7 @@ class _Watch:
 
     child: Child
     record: ProcessRecord
-    backoff: float = FIRST_BACKOFF
+    pauses: Iterator[float] = field(default_factory=lambda: backoffs(FIRST_BACKOFF, MAX_BACKOFF))
     due: float | None = None
     """When it is started again; nothing while it runs, or has not been seen dead."""
     cause: str = ""
@@ -98,9 +99,8 @@ class Supervisor:
             reason = f"refuses to start: {record.words or 'it does not say why'} (its log: {child.log_path})"
             raise InvalidInput(child.name, reason)
         if age > MAX_BACKOFF:
-            watch.backoff, watch.cause = FIRST_BACKOFF, ""
-        watch.due = monotonic() + watch.backoff
-        watch.backoff = min(2 * watch.backoff, MAX_BACKOFF)
+            watch.pauses, watch.cause = backoffs(FIRST_BACKOFF, MAX_BACKOFF), ""
+        watch.due = monotonic() + next(watch.pauses)
         self._report(watch)
         self._write_record()
 

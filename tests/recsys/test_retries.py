@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from recsys.retries import backoffs, compare_and_set, retried
+from recsys.retries import backoffs, compare_and_set, retried, retried_async
 
 
 class Refusals:
@@ -84,3 +84,18 @@ def test_back_offs_double_up_to_the_longest_and_differ() -> None:
         assert 0.5 * middle <= pause <= 1.5 * middle
     assert all(2.5 <= pause <= 7.5 for pause in pauses[6:])
     assert len(set(pauses)) == 200
+
+
+@pytest.mark.parametrize(("error", "expected"), [(OSError("down"), 3), (ValueError("wrong"), 1)])
+async def test_an_accepted_error_is_retried_up_to_the_bound_and_then_comes_through(
+    error: Exception, expected: int
+) -> None:
+    calls: list[int] = []
+
+    async def fail() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        await retried_async(fail, lambda raised: isinstance(raised, OSError), 3, 0.0)
+    assert len(calls) == expected

@@ -1,6 +1,5 @@
 """The service as the console sees it: HTTP with a deadline, bounded retries and errors that people understand."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import httpx
 
 from recsys.observability.text import printable
+from recsys.retries import retried_async
 
-RETRIES = 2
+ATTEMPTS = 3
 PAUSE = 0.2
 MAX_REASON = 500
 """Characters that the service takes."""
@@ -79,14 +79,7 @@ class ApiClient:
     async def get_raw(self, path: str, timeout: float | None = None, **params: Any) -> Any:
         """Return the JSON at `path` as it is stored: for what is edited and sent back."""
         query = {name: value for name, value in params.items() if value is not None}
-        for pause in (*(PAUSE * 2**n for n in range(RETRIES)), None):
-            try:
-                return await self._call("GET", path, query, None, timeout)
-            except (ApiDown, ApiProblem) as error:
-                if pause is None or (isinstance(error, ApiProblem) and error.status != 503):
-                    raise
-                await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+        return await retried_async(lambda: self._call("GET", path, query, None, timeout), _is_passing, ATTEMPTS, PAUSE)
 
     async def post(self, path: str, body: Any = None, timeout: float | None = None, **params: Any) -> Any:
         """POST once and return the JSON; never repeated, since the first request may have arrived."""
@@ -115,6 +108,10 @@ class ApiClient:
         if response.is_success:
             return response.json() if response.content else None
         raise _problem(response)
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, ApiDown) or (isinstance(error, ApiProblem) and error.status == 503)
 
 
 def _shown(value: Any) -> Any:
