@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from recsys.errors import StoreUnavailable
 from recsys.experiments.rollout import Outcome
 from recsys.messages.item import Item
+from recsys.observability.unreadable import unreadable_met
 from recsys.recommender.trends import TrendCounts
 from recsys.settings import StoreSettings
 from recsys.stores.heartbeats import Heartbeat
 from recsys.stores.online import Stores, open_stores
+from recsys.users import MAX_OFFSET
 
 HOUR = 498_853
 OTHER_KINDS: dict[str, Callable[[Any, str], object]] = {
@@ -93,11 +94,34 @@ async def test_trends_are_counted_on(stores: Stores, damage: Callable[[str, str]
     assert (await stores.trends.read([HOUR]))[HOUR]["i2"] == 5
 
 
-async def test_a_weight_that_is_none_is_left_out(stores: Stores, store_settings: StoreSettings) -> None:
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**62, 2**64, 10**30, -5, "zz"])
+async def test_an_offset_that_no_topic_reaches_stops_no_count(
+    stores: Stores, store_settings: StoreSettings, offset: object
+) -> None:
+    """Every later record lay below it: the partition's trends stood still."""
+    with Redis.from_url(store_settings.url.get_secret_value()) as server:
+        server.hset(f"{store_settings.prefix}trends", "interactions-0", str(offset))
+    met = unreadable_met()
+    assert await stores.trends.count([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})]) == [-1]
+    assert unreadable_met() == met + 1
+    assert await stores.trends.count([TrendCounts("interactions-0", 7, MAX_OFFSET, {HOUR: {"i2": 5}})]) == [7]
+    assert await stores.trends.count([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})]) == [MAX_OFFSET]
+    assert unreadable_met() == met + 1
+    assert await stores.trends.read([HOUR]) == {HOUR: {"i2": 10}}
+
+
+@pytest.mark.parametrize("weight", [inf, -inf, 1e300, 2.0**60, -5.0])
+async def test_a_weight_that_is_none_is_left_out_and_begun_anew(
+    stores: Stores, store_settings: StoreSettings, weight: float
+) -> None:
     await stores.trends.count([TrendCounts("interactions-0", -1, 7, {HOUR: {"i2": 5}})])
     with Redis.from_url(store_settings.url.get_secret_value()) as server:
-        server.zadd(f"{store_settings.prefix}trend:interactions-0:{HOUR}", {"i1": inf})
+        server.zadd(f"{store_settings.prefix}trend:interactions-0:{HOUR}", {"i1": weight})
     assert await stores.trends.read([HOUR]) == {HOUR: {"i2": 5}}
+    met = unreadable_met()
+    await stores.trends.count([TrendCounts("interactions-0", 7, 8, {HOUR: {"i1": 6}})])
+    assert unreadable_met() == met + 1
+    assert await stores.trends.read([HOUR]) == {HOUR: {"i1": 6, "i2": 5}}
 
 
 @pytest.mark.parametrize("kind", sorted({*OTHER_KINDS} - {"string"}))
@@ -120,7 +144,23 @@ async def test_heartbeats_and_counters_are_reported_on(
     assert await stores.counters.read("e") == {}
     await stores.heartbeats.report(Heartbeat("p", "serve", "live", "first", ("first",)))
     assert [one.heartbeat.process for one in await stores.heartbeats.instances()] == ["p"]
-    with pytest.raises(StoreUnavailable):
-        await stores.counters.increment("e", {"compared": 1})
+    await stores.counters.increment("e", {"compared": 1})
     await stores.counters.increment("e", {"compared": 2})
-    assert await stores.counters.read("e") == {"compared": 2}
+    assert await stores.counters.read("e") == {"compared": 3}
+
+
+@pytest.mark.parametrize("count", ["much", "1.5", "", "9" * 400, str(2**63 - 1), str(-(2**63)), "-1"])
+async def test_a_count_that_is_none_is_told_and_begun_anew(
+    stores: Stores, store_settings: StoreSettings, count: str
+) -> None:
+    """Each later count of the shadow was refused, for the 60 days that the key stays."""
+    await stores.counters.increment("e", {"compared": 5, "failed": 1})
+    with Redis.from_url(store_settings.url.get_secret_value()) as server:
+        server.hset(f"{store_settings.prefix}counters:e", "compared", count)
+    assert await stores.counters.read("e") == {"failed": 1}
+    met = unreadable_met()
+    await stores.counters.increment("e", {"compared": 2, "failed": 1})
+    assert unreadable_met() == met + 1
+    await stores.counters.increment("e", {"compared": 2, "failed": 1})
+    assert unreadable_met() == met + 1
+    assert await stores.counters.read("e") == {"compared": 4, "failed": 3}

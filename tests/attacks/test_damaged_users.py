@@ -31,6 +31,7 @@ RECORDS: dict[str, dict[bytes, bytes]] = {
     "times that are none": {HISTORY: msgpack.encode([[at_ms, 5, "i1", "view"] for at_ms in OUT_OF_BOUNDS])},
     "events that are none": {HISTORY: msgpack.encode([[1_700_000_000_000, 2**64 - 1, "i1", "view"]])},
     "offsets that are none": {OFFSETS: msgpack.encode({"interactions-0": 2**64 - 1})},
+    "an offset that no topic reaches": {OFFSETS: msgpack.encode({"interactions-0": 2**63 - 1})},
     "a past that is cut": {PAST: b"x" * 17},
     "impressions that are none": {SHOWN: b"\xc1"},
     "identity changes that are none": {IDENTITY_CHANGES: msgpack.encode([["x"]])},

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from recsys.stores.users.protocol import UNREADABLE
-from recsys.users import PAST_BYTES, HistoryEntry, IdentityChange, UserFeatures, Vector
+from recsys.users import MAX_OFFSET, PAST_BYTES, HistoryEntry, IdentityChange, UserFeatures, Vector
 
 LATEST = 2**63 - 1
 """Of times and events: what is counted with numpy has no room for more."""
@@ -130,7 +130,7 @@ def _decode_history(raw: bytes) -> tuple[HistoryEntry, ...]:
 
 def _offsets(raw: bytes) -> dict[str, int]:
     offsets = _decode_offsets(raw)
-    if any(offset > LATEST for offset in offsets.values()):
+    if any(offset > MAX_OFFSET for offset in offsets.values()):
         raise ValueError("an offset is beyond what any topic has")
     return offsets
 

@@ -63,6 +63,5 @@ async def test_a_trend_of_foreign_members_keeps_those_that_are_ours(
     redis_stores: Stores, server: "Redis", store_settings: StoreSettings
 ) -> None:
     await redis_stores.trends.count([TrendCounts("p-0", -1, 5, {HOUR: {"a": 1000}})])
-    await server.zadd(f"{store_settings.prefix}trend:p-0:{HOUR}", {b"\xff": 2, b"huge": 1e18})
-    counted = (await redis_stores.trends.read([HOUR]))[HOUR]
-    assert (counted["a"], counted["huge"]) == (1000, 10**18)
+    await server.zadd(f"{store_settings.prefix}trend:p-0:{HOUR}", {b"\xff": 2})
+    assert (await redis_stores.trends.read([HOUR]))[HOUR] == {"a": 1000, "\ufffd": 2}

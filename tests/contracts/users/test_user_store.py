@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsys.messages.interaction import Interaction
 from recsys.settings import StoreSettings
 from recsys.stores.online import Stores, open_stores
-from recsys.users import HistoryEntry, IdentityChange, PositionedMessage, UserFeatures, apply
+from recsys.users import MAX_OFFSET, HistoryEntry, IdentityChange, PositionedMessage, UserFeatures, apply
 from tests.contracts.users.records import NOW, record, same
 
 
@@ -121,7 +121,7 @@ records = st.builds(
     UserFeatures,
     user_id=ids,
     history=st.lists(entries, max_size=4).map(tuple),
-    offsets=st.dictionaries(ids, int64, max_size=4),
+    offsets=st.dictionaries(ids, st.integers(-(2**63), MAX_OFFSET), max_size=4),
     identity_changes=st.lists(st.builds(IdentityChange, int64, st.just("") | ids), max_size=3).map(tuple),
     impressions=st.lists(entries, max_size=3).map(tuple),
     dedup_window=st.lists(int64, max_size=4).map(lambda numbers: np.array(numbers * 2, "<i8").tobytes()),

@@ -13,6 +13,7 @@ from recsys.messages.interaction import Erasure, Interaction, Merge
 from recsys.messages.item import Item
 from recsys.messages.schemas import DEAD_LETTER_HEADERS
 from recsys.stores.topic.protocol import Delivered
+from recsys.users import MAX_OFFSET
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SETTINGS = IngestSettings()
@@ -136,7 +137,7 @@ def test_what_stands_under_a_wrong_key_is_applied_and_told() -> None:
         st.builds(
             Delivered,
             partition=st.sampled_from(["p-0", "p-1"]),
-            offset=st.integers(0, 2**62),
+            offset=st.integers(0, MAX_OFFSET),
             key=st.sampled_from(["", "ada"]),
             value=st.one_of(
                 st.binary(max_size=60), st.sampled_from([wire.encode(view()), b"{}", b"[" * 5000, b'{"a":' * 5000])
