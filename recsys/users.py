@@ -18,9 +18,6 @@ HISTORY_LENGTH = 200
 REPEAT_WINDOW = 500
 """The newest interactions of a user, by event time, among which an event id that comes again is a repeat."""
 
-MAX_OFFSET = 2**62 - 1
-"""What no topic reaches: on Streams that of the year 2109. A stored offset beyond would mute its user for ever."""
-
 PAST_BYTES = 16
 IMPRESSIONS_LENGTH = 200
 """Impressions remembered per user, and never more than interactions."""

@@ -8,6 +8,7 @@ import polars as pl
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from recsys.clients.storage_errors import reason_of
 from recsys.errors import Conflict, InvalidInput, LogUnavailable, NotFound, RecsysError
 
 CONFIGURATION = {"delta.dataSkippingStatsColumns": "occurred_at,offset"}
@@ -78,7 +79,7 @@ def as_of(table: DeltaTable | None, version: int) -> DeltaTable:
     try:
         table.load_as_version(version)
     except DeltaError as error:
-        raise InvalidInput("version", f"{version} of the log is no longer kept: {error}") from error
+        raise InvalidInput("version", f"{version} of the log is no longer kept: {reason_of(error)}") from error
     return table
 
 
@@ -109,6 +110,6 @@ def translated(table: str = "the interaction log", contested: type[RecsysError] 
     try:
         yield
     except CommitFailedError as error:
-        raise contested(f"another writer changed {table}: {error}") from error
+        raise contested(f"another writer changed {table}: {reason_of(error)}") from error
     except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
-        raise LogUnavailable(f"{table} failed: {error}") from error
+        raise LogUnavailable(f"{table} failed: {reason_of(error)}") from error

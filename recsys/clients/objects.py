@@ -19,7 +19,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, Pre
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from recsys.clients.download import Part
+from recsys.clients.storage_errors import reason_of
 from recsys.errors import Conflict, InvalidInput, RegistryUnavailable
+from recsys.observability.text import masked
 from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
 
 if TYPE_CHECKING:
@@ -43,16 +45,16 @@ T = TypeVar("T")
 
 @contextmanager
 def translated(action: str) -> Iterator[None]:
-    """The client's errors as `RegistryUnavailable`, without its debug output."""
+    """The client's errors as `RegistryUnavailable`, in a sentence."""
     try:
         yield
     except (BaseError, OSError) as error:
-        raise RegistryUnavailable(f"the model registry cannot {action}: {str(error).partition(chr(10))[0]}") from error
+        raise RegistryUnavailable(f"the model registry cannot {action}: {reason_of(error)}") from error
 
 
 def object_store(url: str) -> "ObjectStore":
     """The store at `url`; a local folder is made. Raises `RegistryUnavailable`."""
-    with translated(f"be opened at {url}"):
+    with translated(f"be opened at {masked(url)}"):
         if url.startswith("memory:"):
             return MemoryStore()
         if "://" in url and not url.startswith("file://"):

@@ -15,7 +15,7 @@ from recsys.recommender.trends import TrendCounts
 from recsys.settings import StoreSettings
 from recsys.stores.heartbeats import Heartbeat
 from recsys.stores.online import Stores, open_stores
-from recsys.users import MAX_OFFSET
+from recsys.stores.topic.protocol import MAX_OFFSET
 
 HOUR = 498_853
 OTHER_KINDS: dict[str, Callable[[Any, str], object]] = {

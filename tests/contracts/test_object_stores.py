@@ -10,7 +10,10 @@ import pytest
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from recsys.clients.objects import Objects, object_store
-from recsys.errors import RegistryUnavailable
+from recsys.clients.storage_errors import reason_of
+from recsys.errors import Unavailable
+from recsys.settings import LogSettings
+from recsys.stores.event_log import open_interaction_log
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 
 
@@ -120,8 +123,45 @@ def test_settings_of_the_client_in_the_environment_win_over_ours(
     assert str(options.get("allow_http")).lower() == "true"
 
 
-def test_plain_http_is_refused_unless_it_is_allowed(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def failure(url: str, kind: str) -> str:
+    """What opening a registry or a log at `url` says."""
+    with pytest.raises(Unavailable) as raised:
+        if kind == "registry":
+            ObjectStoreModelRegistry(url).versions()
+        else:
+            open_interaction_log(LogSettings(path=url)).version()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["registry", "log"])
+def test_plain_http_is_refused_unless_it_is_allowed(s3_url: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     assert ObjectStoreModelRegistry(s3_url).versions() == []
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    with pytest.raises(RegistryUnavailable):
-        ObjectStoreModelRegistry(s3_url).versions()
+    assert failure(s3_url, kind).endswith(": http:// addresses need AWS_ALLOW_HTTP=true")
+
+
+@pytest.mark.parametrize("kind", ["registry", "log"])
+def test_what_an_object_store_refuses_is_one_sentence_in_one_line(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    no_bucket = failure("s3://nobody-made-this/x", kind)
+    assert no_bucket.endswith(": there is no such bucket or container: create it, or correct the name")
+    assert "http://127.0.0.1" in no_bucket
+    assert no_bucket.isprintable()
+
+
+def test_a_store_that_is_away_is_one_sentence_in_one_line(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.clients.objects.RETRY", {"max_retries": 0})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
+    away = failure("s3://bucket/registry", "registry")
+    assert away.endswith(": it cannot be reached: check the address and the network")
+    assert away.isprintable()
+
+
+def test_secrets_and_colours_of_an_error_stay_behind() -> None:
+    nested = "\x1b[31m↳\x1b[0m Error performing GET http://a:secret@host/x?sig=secret in 7.5ms - 418"
+    error = f"Generic S3 error\n   {nested}"
+    reason = reason_of(OSError(error))
+    assert "secret" not in reason
+    assert reason.isprintable()

@@ -5,6 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+MAX_OFFSET = 2**62 - 1
+"""What no topic reaches: on Streams that of the year 2109. A stored offset beyond would mute its user for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:

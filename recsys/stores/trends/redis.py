@@ -15,8 +15,8 @@ from recsys.clients.redis import Argument, Exchange, ScriptCall, packed
 from recsys.clients.redis_kinds import SOUND, sound
 from recsys.observability.unreadable import TRENDS, note_unreadable
 from recsys.recommender.trends import HOUR_MS, TREND_HOURS, TrendCounts
+from recsys.stores.topic.protocol import MAX_OFFSET
 from recsys.stores.trends.protocol import KEPT_ITEMS
-from recsys.users import MAX_OFFSET
 
 READ_ITEMS = 2000
 """The heaviest that a reader gets of each, so that what it costs to read has a bound too."""

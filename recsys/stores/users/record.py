@@ -12,8 +12,9 @@ from math import isfinite
 import msgspec
 import numpy as np
 
+from recsys.stores.topic.protocol import MAX_OFFSET
 from recsys.stores.users.protocol import UNREADABLE
-from recsys.users import MAX_OFFSET, PAST_BYTES, HistoryEntry, IdentityChange, UserFeatures, Vector
+from recsys.users import PAST_BYTES, HistoryEntry, IdentityChange, UserFeatures, Vector
 
 LATEST = 2**63 - 1
 """Of times and events: what is counted with numpy has no room for more."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recsys.messages.interaction import Interaction
 from recsys.settings import StoreSettings
 from recsys.stores.online import Stores, open_stores
-from recsys.users import MAX_OFFSET, HistoryEntry, IdentityChange, PositionedMessage, UserFeatures, apply
+from recsys.stores.topic.protocol import MAX_OFFSET
+from recsys.users import HistoryEntry, IdentityChange, PositionedMessage, UserFeatures, apply
 from tests.contracts.users.records import NOW, record, same
 
 

@@ -12,8 +12,7 @@ from recsys.messages import avro, protobuf, wire
 from recsys.messages.interaction import Erasure, Interaction, Merge
 from recsys.messages.item import Item
 from recsys.messages.schemas import DEAD_LETTER_HEADERS
-from recsys.stores.topic.protocol import Delivered
-from recsys.users import MAX_OFFSET
+from recsys.stores.topic.protocol import MAX_OFFSET, Delivered
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SETTINGS = IngestSettings()
