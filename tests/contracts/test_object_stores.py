@@ -1,7 +1,7 @@
 """Which store an address opens, with what from the environment, and how it asks for what must not be there yet."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import unquote
@@ -125,11 +125,10 @@ def test_settings_of_the_client_in_the_environment_win_over_ours(
 
 def failure(url: str, kind: str) -> str:
     """What opening a registry or a log at `url` says."""
+    registry, log = ObjectStoreModelRegistry(url), open_interaction_log(LogSettings(path=url))
+    call: Callable[[], object] = registry.versions if kind == "registry" else log.version
     with pytest.raises(Unavailable) as raised:
-        if kind == "registry":
-            ObjectStoreModelRegistry(url).versions()
-        else:
-            open_interaction_log(LogSettings(path=url)).version()
+        call()
     return str(raised.value)
 
 
