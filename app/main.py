@@ -65,6 +65,7 @@ from recsys.stores.heartbeats import Heartbeat, Reporter, process_name
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.online import open_stores
 from recsys.stores.receipts import open_erasure_receipts
+from recsys.stores.settings_log import open_settings_log
 from recsys.stores.topic import open_interaction_topic
 
 log = structlog.get_logger()
@@ -75,10 +76,8 @@ DESCRIPTION = """Personal recommendations in milliseconds, from a service that l
 Errors are RFC 9457 problem+json and name the field that is wrong. When keys are configured, send one in
 `X-API-Key` or as a bearer token."""
 
-ROUTERS = tuple(
-    part.router
-    for part in (recommendations, interactions, users, items, placements, index_versions, rollouts, what_if, health)
-)
+PARTS = (recommendations, interactions, users, items, placements, index_versions, rollouts, what_if, health)
+ROUTERS = (*(part.router for part in PARTS), index_versions.models_router)
 
 
 def create_app(settings: AppSettings, version: str = "0", more_routers: Sequence[APIRouter] = ()) -> FastAPI:
@@ -163,7 +162,8 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(stores.aclose)
     live_index, live_trends, live_rollouts = LiveIndex(), LiveTrends(), LiveRollouts()
     openings = Openings(live_index, settings.registry.cache)
-    registry = open_model_registry(settings.registry, openings.prove)
+    registry = open_model_registry(settings.registry, proof=openings.prove)
+    settings_log = open_settings_log(settings.registry)
     spool = None if serve.spool is None else Spool(serve.spool, serve.spool_limit, serve.spool_reserve)
     topic = open_interaction_topic(settings.topic, settings.store)
     producer = InteractionProducer(topic, serve.max_unacknowledged_bytes, spool)
@@ -189,7 +189,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         openings=openings,
     )
     placement_watcher = PlacementWatcher(
-        registry,
+        settings_log,
         settings.registry.cache,
         stores.notifications,
         configured=serve.placements,
@@ -223,6 +223,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
         producer=producer,
         stores=stores,
         registry=registry,
+        settings_log=settings_log,
         placement_watcher=placement_watcher,
         receipts=receipts,
     )

@@ -19,10 +19,11 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.filters.expression import compile_expression
 from recsys.index.artefact import IndexContents, write_artefact
 from recsys.index.columns import write_attributes
-from recsys.index.factors import ConfidenceParameters
 from recsys.index.index import Index
 from recsys.messages.item import Item
-from recsys.models.manifest import Manifest
+from recsys.models.kinds import ConfidenceParameters, Kind, RecommenderSection, described
+from recsys.models.manifest import Manifest, Provenance
+from recsys.opening import open_recommender
 
 DIMENSIONS = 16
 CHANGED = 100_000
@@ -80,12 +81,20 @@ def version(directory: Path, n: int) -> Index:
     size = sum(path.stat().st_size for path in directory.glob("attributes.*"))
     print(f"{size / 1e6:10.1f} MB  of columns")
     confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=0)
-    parameters = {"confidence": msgspec.to_builtins(confidence)}
+    section = RecommenderSection(
+        algorithm="als",
+        dimensions=DIMENSIONS,
+        items=n,
+        users=1,
+        log_version=0,
+        watermark=TRAINED,
+        confidence=confidence,
+    )
     manifest = Manifest(
-        version="v", created_at=TRAINED, algorithm="als", dimensions=DIMENSIONS, items=n, users=1, log_version=0,
-        watermark=TRAINED, code_version="", files={}, parameters=parameters, metrics={},
+        version="v", kind=Kind.RECOMMENDER, created_at=TRAINED, provenance=Provenance(code_version="bench"), files={},
+        section=described(section),
     )  # fmt: skip
-    return timed("version opened", lambda: Index.open(directory, manifest))
+    return timed("version opened", lambda: open_recommender(directory, manifest).index)
 
 
 def masks(name: str, catalogue: Catalogue) -> None:

@@ -23,11 +23,11 @@ from loadtests.population import CREATED_AT, HISTORY, Population
 from recsys.catalogue.catalogue import Catalogue
 from recsys.filters.expression import compile_expression
 from recsys.messages.interaction import epoch_ms
+from recsys.opening import open_recommender
 from recsys.recommender.pipeline import recommend_many
 from recsys.recommender.placement import READY_MADE, Boost, Placement
 from recsys.recommender.query import Query
 from recsys.users import UserFeatures
-from training.runs.publish import open_version
 
 BATCH = 8
 USERS = 400
@@ -85,7 +85,8 @@ def main(items: Annotated[list[int], typer.Option(help="Larger catalogues.")] = 
                 with console.status(f"building {case.items:,} items, d = {case.dimensions}"):
                     population = Population.generate(case.items, USERS, case.dimensions)
                     version = f"{case.items}-{case.dimensions}"
-                    catalogue = open_version(Path(folder) / version, population.write_version(Path(folder), version)[0])
+                    manifest, _ = population.write_version(Path(folder), version)
+                    catalogue = open_recommender(Path(folder) / version, manifest)
                     users = list(population.features(version))
             table.add_row(name, f"{microseconds(case, catalogue, users):.0f}")
     console.print(table)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from recsys.index.artefact import IndexContents, file_entries, write_artefact
-from recsys.index.factors import ConfidenceParameters
 from recsys.messages.interaction import epoch_ms
 from recsys.messages.item import Item
-from recsys.models.manifest import Manifest
+from recsys.models.kinds import ConfidenceParameters, Kind, RecommenderSection, described
+from recsys.models.manifest import Manifest, Provenance
 from recsys.settings import RegistrySettings, StoreSettings
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import promote
@@ -81,19 +81,24 @@ class Population:
         )
         files = write_artefact(directory / version, contents, built.index)
         confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=epoch_ms(CREATED_AT))
-        manifest = Manifest(
-            version=version,
-            created_at=CREATED_AT,
+        section = RecommenderSection(
             algorithm="synthetic",
             dimensions=dimensions,
             items=count,
             users=0,
             log_version=-1,
             watermark=CREATED_AT,
-            code_version="bench",
+            confidence=confidence,
+            search=built.spec,
+        )
+        manifest = Manifest(
+            version=version,
+            kind=Kind.RECOMMENDER,
+            created_at=CREATED_AT,
+            provenance=Provenance(code_version="bench"),
             files=file_entries(files),
-            parameters={"confidence": msgspec.to_builtins(confidence), **built.parameters()},
-            metrics={},
+            section=described(section),
+            parameters=built.parameters(),
         )
         return manifest, files
 
@@ -137,7 +142,7 @@ def publish(data: Path, settings: Mapping[str, str], population: Population, ver
         registry.publish(msgspec.structs.replace(manifest, version=version), files)
     promote(registry, versions[0], actor="bench", reason="benchmark")
     population.write_lean(data / "lean")
-    return sum(entry.size for entry in manifest.files.values())
+    return manifest.size
 
 
 def fill(settings: Mapping[str, str], population: Population, progress: Callable[[int], None]) -> float:

@@ -16,7 +16,8 @@ import numpy as np
 from loadtests.population import Population
 from recsys.index.allowed import AllowedRows
 from recsys.index.factors import Matrix
-from recsys.index.search import SearchIndex, SearchSpec
+from recsys.index.search import SearchIndex
+from recsys.models.kinds import SearchSpec
 from training.recommender.index_build import build_search_index
 from training.settings import IndexSettings
 

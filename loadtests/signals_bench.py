@@ -19,6 +19,7 @@ from ingest.settings import IngestSettings
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.content import BUCKETS, features
 from recsys.messages.item import Item
+from recsys.opening import open_recommender
 from recsys.recommender.candidates.co_occurrence import co_occurrence
 from recsys.recommender.candidates.demand import popular
 from recsys.recommender.candidates.similar import similar
@@ -28,7 +29,7 @@ from training.evaluation.splits import Split, split_by_time
 from training.recommender import dataset as data
 from training.recommender.algorithms import open_algorithm
 from training.runs.context import RunContext
-from training.runs.publish import open_version, write_version
+from training.runs.publish import write_version
 from training.settings import TrainSettings
 
 DATA = Path(__file__).parents[1] / "data"
@@ -54,7 +55,7 @@ def learned(items: dict[str, Item], split: Split, folder: Path) -> Catalogue:
     context = RunContext(settings, open_algorithm(settings), dataset, folder, silent)
     model = context.fit(split.past, split.cutoff)
     manifest, _ = write_version(context, folder, model, metrics={}, notes={}, tune=False)
-    return open_version(folder, manifest)
+    return open_recommender(folder, manifest)
 
 
 def silent(*_: object) -> None:

@@ -26,9 +26,9 @@ from ingest.stream.versions_in_service import VersionsInService
 from loadtests.population import batched, item_id, user_id
 from loadtests.servers import free_port
 from millirec.console.service.exposition import interpolated_quantile
-from recsys.index.index import Index
 from recsys.messages import wire
 from recsys.messages.interaction import Interaction, epoch_ms
+from recsys.opening import fetch_recommender
 from recsys.settings import RegistrySettings, StoreSettings, TopicSettings
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.online import open_stores
@@ -185,9 +185,7 @@ async def _group_speed(stream: Stream, versions: list[str], users: int, history:
         await fill_histories(stream, stores.users, users, history)
         in_service = VersionsInService(stream.registry, stores.notifications, 60.0)
         registry, cache = open_model_registry(stream.registry), stream.registry.cache
-        in_service.indexes = tuple(
-            Index.open(registry.fetch(version, cache), registry.manifest(version)) for version in versions
-        )
+        in_service.indexes = tuple(fetch_recommender(registry, version, cache).index for version in versions)
         group, settings = FeaturesGroup(stores, in_service, stream.store.history_length), IngestSettings()
         delivered = [
             Delivered("bench-0", offset, message.key, message.value, {}, 0)

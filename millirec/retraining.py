@@ -11,7 +11,7 @@ import structlog
 from millirec.settings import Settings
 from millirec.terminal import console
 from recsys.errors import RecsysError
-from recsys.models.manifest import LIVE
+from recsys.models.alias_move import LIVE
 from recsys.scratch import collect
 from recsys.stores.model_registry import open_model_registry
 

@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
@@ -15,6 +16,8 @@ from typer.core import TyperGroup
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
 from recsys.observability.text import printable, printable_json
+
+Model = Annotated[str, typer.Option("--model", help="The model that the version is of.")]
 
 
 class Terminal(Console):

@@ -1,4 +1,4 @@
-"""The differences between two index versions: metrics, parameters, items, answers and the lengths of item factors."""
+"""The differences between two versions of a model: metrics and parameters; of recommenders also items and answers."""
 
 from typing import Any
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.id_map import IdMap
 from recsys.index.index import Index
+from recsys.models.kinds import Kind
 from recsys.models.manifest import Manifest, flat
+from recsys.opening import fetch_recommender
 from recsys.recommender.pipeline import recommend_many
 from recsys.recommender.query import Query
 from recsys.settings import RegistrySettings
@@ -57,13 +59,13 @@ class Norms(msgspec.Struct, frozen=True):
 
 
 class VersionDiff(msgspec.Struct, frozen=True):
-    """`overlap` is `None` where no user is in both versions, `norms` where no item is."""
+    """`overlap` is `None` where no user is in both versions, `norms` where no item is; all three for other kinds."""
 
     a: str
     b: str
     metrics: dict[str, tuple[float | None, float | None]]
     parameters: dict[str, tuple[Any, Any]]
-    items: Items
+    items: Items | None
     overlap: Overlap | None
     norms: Norms | None
 
@@ -72,24 +74,18 @@ def diff_versions(
     registry: ModelRegistry, settings: RegistrySettings, a: str, b: str, *, users: int, k: int, seed: int = 0
 ) -> VersionDiff:
     """Compare two versions by their artefacts alone. Raises `NotFound`, `CorruptArtefact`."""
-    first, second = (open_catalogue(registry, settings, version) for version in (a, b))
-    index_a, index_b = first.index, second.index
-    rows = in_both(index_a.item_id, index_b.item_id)
-    return VersionDiff(
-        a=a,
-        b=b,
-        metrics=_metrics(index_a.manifest, index_b.manifest),
-        parameters=_parameters(index_a.manifest, index_b.manifest),
-        items=_items(index_a, index_b, *rows),
+    manifests = registry.manifest(a), registry.manifest(b)
+    difference = VersionDiff(a, b, _metrics(*manifests), _parameters(*manifests), None, None, None)
+    if any(manifest.kind != Kind.RECOMMENDER for manifest in manifests):
+        return difference
+    first, second = (fetch_recommender(registry, version, settings.cache) for version in (a, b))
+    rows = in_both(first.index.item_id, second.index.item_id)
+    return msgspec.structs.replace(
+        difference,
+        items=_items(first.index, second.index, *rows),
         overlap=_overlap(first, second, users, k, seed),
-        norms=_norms(index_a, index_b, *rows),
+        norms=_norms(first.index, second.index, *rows),
     )
-
-
-def open_catalogue(registry: ModelRegistry, settings: RegistrySettings, version: str) -> Catalogue:
-    """Return a version's catalogue as it is served before any item has changed."""
-    manifest = registry.manifest(version)
-    return Catalogue.of(Index.open(registry.fetch(version, settings.cache), manifest))
 
 
 def in_both(ids_a: IdMap, ids_b: IdMap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -104,9 +100,9 @@ def _metrics(manifest_a: Manifest, manifest_b: Manifest) -> dict[str, tuple[floa
 
 
 def _parameters(manifest_a: Manifest, manifest_b: Manifest) -> dict[str, tuple[Any, Any]]:
-    described = ("algorithm", "dimensions", "items", "users", "log_version", "watermark", "code_version")
     values_a, values_b = (
-        {name: getattr(manifest, name) for name in (*described, "format_version")} | flat(manifest.parameters)
+        flat({**manifest.section, **msgspec.to_builtins(manifest.provenance), **manifest.parameters})
+        | {"kind": manifest.kind, "format_version": manifest.format_version}
         for manifest in (manifest_a, manifest_b)
     )
     pairs = {name: (values_a.get(name), values_b.get(name)) for name in dict.fromkeys((*values_a, *values_b))}

@@ -9,6 +9,7 @@ RecsysError
 │   ├── StoreUnavailable
 │   ├── LogUnavailable
 │   └── RegistryUnavailable
+│       └── RegistryOutdated
 ├── CorruptArtefact       a checksum, shape or format does not hold; never serve it
 ├── GateRefused           a version did not pass the quality gate
 └── NotEnoughData         training was asked to learn from too little
@@ -74,6 +75,10 @@ class LogUnavailable(Unavailable):
 
 class RegistryUnavailable(Unavailable):
     """The model registry could not be read or written."""
+
+
+class RegistryOutdated(RegistryUnavailable):
+    """The model registry holds nothing but what an earlier release wrote, which this one does not read."""
 
 
 class CorruptArtefact(RecsysError):

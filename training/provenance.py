@@ -9,12 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 from threadpoolctl import threadpool_info
 
 import recsys
 import training
-from recsys.models.manifest import Manifest, flat
+from recsys.models.kinds import RecommenderSection, section_of
+from recsys.models.manifest import Manifest, Provenance, flat
 
 PACKAGES = ("implicit", "faiss-cpu", "numpy", "scipy", "polars", "deltalake", "msgspec")
 FACTORS = "item_factors.npy"
@@ -37,15 +39,17 @@ def code_version() -> str:
     return f"{package_version('millirec')}+{digest.hexdigest()[:12]}"
 
 
-def environment() -> dict[str, Any]:
-    """Return package versions and machine. BLAS code, and so rounding, depends on the processor."""
+def provenance(interactions: pl.DataFrame) -> Provenance:
+    """Return code, packages, machine and data. BLAS code, and so rounding, depends on the processor."""
     blas = sorted(
         {f"{library['internal_api']} {library.get('architecture', '')}".strip() for library in threadpool_info()}
     )
-    return {
-        "packages": {name: package_version(name) for name in PACKAGES},
-        "machine": {"python": sys.version.partition(" ")[0], "platform": platform.platform(), "blas": blas},
-    }
+    return Provenance(
+        code_version=code_version(),
+        packages={name: package_version(name) for name in PACKAGES},
+        machine={"python": sys.version.partition(" ")[0], "platform": platform.platform(), "blas": blas},
+        data={"interactions": interactions.height, "digest": snapshot_digest(interactions)},
+    )
 
 
 def snapshot_digest(interactions: pl.DataFrame) -> str:
@@ -70,9 +74,12 @@ def differences(original: Manifest, copy: Manifest) -> list[str]:
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    facts = {name: manifest.parameters.get(name, {}) for name in ("packages", "machine", "training", "data")}
-    facts["training"] = {name: value for name, value in facts["training"].items() if name not in RUNTIME_SETTINGS}
-    return {"code": manifest.code_version, "log_version": manifest.log_version, **flat(facts)}
+    training_settings = manifest.parameters.get("training", {})
+    facts = msgspec.to_builtins(manifest.provenance) | {
+        "log_version": section_of(manifest, RecommenderSection).log_version,
+        "training": {name: value for name, value in training_settings.items() if name not in RUNTIME_SETTINGS},
+    }
+    return {"code": facts.pop("code_version"), **flat(facts)}
 
 
 def _pairs(original: Mapping[str, Any], copy: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -32,6 +32,7 @@ from recsys.settings import TimeBounds
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.online import Stores
 from recsys.stores.receipts import ErasureReceipts
+from recsys.stores.settings_log import SettingsLog
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -57,6 +58,7 @@ class Services:
     producer: InteractionProducer
     stores: Stores
     registry: ModelRegistry
+    settings_log: SettingsLog
     placement_watcher: PlacementWatcher
     receipts: ErasureReceipts
 

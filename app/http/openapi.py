@@ -43,6 +43,7 @@ _BODIES = (
     admin.ItemsAnswer,
     Placement,
     PlacementChange,
+    events.ModelsAnswer,
     events.VersionsAnswer,
     events.MoveBody,
     rollouts.PromoteBody,

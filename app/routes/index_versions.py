@@ -1,4 +1,4 @@
-"""GET /versions and their history; promote, roll back, pin and unpin."""
+"""GET /models, GET /versions and their history; promote, roll back, pin and unpin the versions of a model."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,53 +10,76 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.http.dependencies import Administering, Services, Use, decode_body, json_response
 from app.http.openapi import gives, takes
-from app.http.schemas.events import MoveAnswer, MoveBody, MovesAnswer, VersionAnswer, VersionsAnswer
+from app.http.schemas.events import (
+    ModelAnswer,
+    ModelsAnswer,
+    MoveAnswer,
+    MoveBody,
+    MovesAnswer,
+    VersionAnswer,
+    VersionsAnswer,
+)
 from app.http.schemas.operations import CheckAnswer, ChecksAnswer
 from app.http.schemas.rollouts import PromoteBody
-from recsys.errors import StoreUnavailable
-from recsys.models.manifest import VERSION_PATTERN, AliasMove
+from recsys.errors import NotFound, StoreUnavailable
+from recsys.models.alias_move import LIVE, AliasMove
+from recsys.models.kinds import summary_of
+from recsys.models.manifest import MODEL_PATTERN, RECOMMENDER, VERSION_PATTERN, Manifest
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import aliases_of, pin, previous, promote, rollback, unpin
 from recsys.stores.notifications import VERSIONS_CHANNEL
 
-router = APIRouter(prefix="/versions", tags=["index versions"])
+router = APIRouter(prefix="/versions", tags=["versions of models"])
+models_router = APIRouter(prefix="/models", tags=["versions of models"])
 log = structlog.get_logger()
-VersionId = Annotated[str, Path(pattern=VERSION_PATTERN, description="an index version")]
+VersionId = Annotated[str, Path(pattern=VERSION_PATTERN, description="a version of the model")]
+Model = Annotated[str, Query(pattern=MODEL_PATTERN, description="the model that the version is of")]
 
 
-@router.get("", responses=gives(VersionsAnswer, 503), response_class=Response)
-async def list_versions(services: Use, _: Administering) -> Response:
-    """Every complete version, oldest first, and which one this replica serves."""
-    manifests = await services.watcher.ask(services.registry.versions)
-    aliases = await services.watcher.ask(aliases_of, services.registry)
+@models_router.get("", responses=gives(ModelsAnswer, 503), response_class=Response)
+async def list_models(services: Use, _: Administering) -> Response:
+    """Every model that anything was published of, its kind and live version."""
+    return json_response(ModelsAnswer(await services.watcher.ask(_models, services.registry)))
+
+
+def _models(registry: ModelRegistry) -> list[ModelAnswer]:
+    answers = []
+    for name in registry.models():
+        versions, live = registry.of(name).versions(), registry.of(name).alias(LIVE)
+        kind = versions[-1].kind if versions else None
+        answers.append(ModelAnswer(name, kind, len(versions), None if live is None else live.version))
+    return answers
+
+
+@router.get("", responses=gives(VersionsAnswer, 404, 422, 503), response_class=Response)
+async def list_versions(services: Use, _: Administering, model: Model = RECOMMENDER) -> Response:
+    """Every complete version of a model, oldest first, and which one this replica serves."""
+    registry = services.registry.of(model)
+    manifests = await services.watcher.ask(registry.versions)
+    if not manifests and model != RECOMMENDER:
+        raise NotFound("model", model)
+    aliases = await services.watcher.ask(aliases_of, registry)
+    serves = registry is services.registry
     current, fallback = services.live_index.current, services.live_index.fallback
     return json_response(
         VersionsAnswer(
-            serving=current.index.version if current else None,
-            loaded=[loaded.index.version for loaded in services.live_index.in_memory()],
+            serving=current.index.version if current and serves else None,
+            loaded=[loaded.index.version for loaded in services.live_index.in_memory() if serves],
             versions=[
-                VersionAnswer(
-                    version=manifest.version,
-                    created_at=manifest.created_at,
-                    algorithm=manifest.algorithm,
-                    items=manifest.items,
-                    users=manifest.users,
-                    aliases=sorted(alias for alias, version in aliases.items() if version == manifest.version),
-                    metrics=manifest.metrics,
-                )
+                _version(manifest, sorted(alias for alias, version in aliases.items() if version == manifest.version))
                 for manifest in manifests
             ],
-            fallback=None if fallback is None else f"{fallback}: {fallback.detail}",
+            fallback=None if fallback is None or not serves else f"{fallback}: {fallback.detail}",
         )
     )
 
 
 @router.get("/{version}/checks", responses=gives(ChecksAnswer, 404, 422, 503), response_class=Response)
-async def checks(services: Use, _: Administering, version: VersionId) -> Response:
+async def checks(services: Use, _: Administering, version: VersionId, model: Model = RECOMMENDER) -> Response:
     """List the gate's checks of a version, made before it was published."""
-    manifest = await services.watcher.ask(services.registry.manifest, version)
-    return json_response(
-        ChecksAnswer(version, msgspec.convert(manifest.parameters.get("checks", []), list[CheckAnswer]))
-    )
+    verdict = (await services.watcher.ask(services.registry.of(model).manifest, version)).verdict
+    answers = [] if verdict is None else msgspec.convert(verdict.checks, list[CheckAnswer])
+    return json_response(ChecksAnswer(version, answers))
 
 
 @router.get("/history", responses=gives(MovesAnswer, 422, 503), response_class=Response)
@@ -64,9 +87,10 @@ async def history(
     services: Use,
     _: Administering,
     limit: Annotated[int, Query(ge=1, le=10_000, description="the newest so many")] = 100,
+    model: Model = RECOMMENDER,
 ) -> Response:
     """List the moves of the aliases, newest first: by whom, to which version, when and why."""
-    moves = await services.watcher.ask(services.registry.history)
+    moves = await services.watcher.ask(services.registry.of(model).history)
     newest = sorted(moves, key=lambda move: (move.moved_at, move.sequence), reverse=True)[:limit]
     return json_response(MovesAnswer([_answer(move) for move in newest]))
 
@@ -77,11 +101,12 @@ async def history(
     response_class=Response,
     openapi_extra=takes(MoveBody, example={"reason": "click rate fell"}),
 )
-async def roll_back(services: Use, actor: Administering, request: Request) -> Response:
+async def roll_back(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
     """Promote the version that was live before this one. Effective on this replica before the answer."""
-    body = await decode_body(request, MoveBody)
-    version = await services.watcher.ask(previous, services.registry)
-    return await make_move(services, partial(rollback, services.registry, actor=actor, reason=body.reason), version)
+    body, registry = await decode_body(request, MoveBody), services.registry.of(model)
+    version = await services.watcher.ask(previous, registry)
+    make = partial(rollback, registry, actor=actor, reason=body.reason)
+    return await make_move(services, registry, make, version)
 
 
 @router.post(
@@ -90,14 +115,16 @@ async def roll_back(services: Use, actor: Administering, request: Request) -> Re
     response_class=Response,
     openapi_extra=takes(PromoteBody, example={"reason": "better recall on the last weeks"}),
 )
-async def promote_version(services: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+async def promote_version(
+    services: Use, actor: Administering, version: VersionId, request: Request, model: Model = RECOMMENDER
+) -> Response:
     """Put a version in service everywhere, or for one placement, once it was opened here and every file is whole.
 
     Live is effective here before the answer.
     """
-    body = await decode_body(request, PromoteBody)
-    make = partial(promote, services.registry, version, actor=actor, reason=body.reason, alias=body.alias)
-    return await make_move(services, make, version)
+    body, registry = await decode_body(request, PromoteBody), services.registry.of(model)
+    make = partial(promote, registry, version, actor=actor, reason=body.reason, alias=body.alias)
+    return await make_move(services, registry, make, version)
 
 
 @router.post(
@@ -106,12 +133,13 @@ async def promote_version(services: Use, actor: Administering, version: VersionI
     response_class=Response,
     openapi_extra=takes(MoveBody, example={"reason": "the one of the audit"}),
 )
-async def pin_version(services: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+async def pin_version(
+    services: Use, actor: Administering, version: VersionId, request: Request, model: Model = RECOMMENDER
+) -> Response:
     """Keep a version from being deleted."""
     body = await decode_body(request, MoveBody)
-    return json_response(
-        _answer(await services.watcher.ask(partial(pin, services.registry, version, actor=actor, reason=body.reason)))
-    )
+    make = partial(pin, services.registry.of(model), version, actor=actor, reason=body.reason)
+    return json_response(_answer(await services.watcher.ask(make)))
 
 
 @router.post(
@@ -120,21 +148,24 @@ async def pin_version(services: Use, actor: Administering, version: VersionId, r
     response_class=Response,
     openapi_extra=takes(MoveBody, example={"reason": "audited"}),
 )
-async def unpin_version(services: Use, actor: Administering, version: VersionId, request: Request) -> Response:
+async def unpin_version(
+    services: Use, actor: Administering, version: VersionId, request: Request, model: Model = RECOMMENDER
+) -> Response:
     """Take the pin back."""
     body = await decode_body(request, MoveBody)
-    return json_response(
-        _answer(await services.watcher.ask(partial(unpin, services.registry, version, actor=actor, reason=body.reason)))
-    )
+    make = partial(unpin, services.registry.of(model), version, actor=actor, reason=body.reason)
+    return json_response(_answer(await services.watcher.ask(make)))
 
 
-async def make_move(services: Services, make: Callable[[], AliasMove], version: str | None = None) -> Response:
-    """Move an alias, to `version` if given, and notify every replica; this one follows before it answers.
+async def make_move(
+    services: Services, registry: ModelRegistry, make: Callable[[], AliasMove], version: str | None = None
+) -> Response:
+    """Move an alias in `registry`, to `version` if given, and notify every replica; this one follows before it answers.
 
     Raises `CorruptArtefact`, with nothing moved, for a version that does not open.
     """
     if version is not None:
-        await services.watcher.prove(version)
+        await services.watcher.prove(registry, version)
     move = await services.watcher.ask(make)
     try:
         await services.stores.notifications.send(VERSIONS_CHANNEL, move.version)
@@ -143,6 +174,20 @@ async def make_move(services: Services, make: Callable[[], AliasMove], version: 
     await services.watcher.check()
     services.watcher.looked.set()
     return json_response(_answer(move))
+
+
+def _version(manifest: Manifest, aliases: list[str]) -> VersionAnswer:
+    return VersionAnswer(
+        model=manifest.model,
+        version=manifest.version,
+        kind=manifest.kind,
+        created_at=manifest.created_at,
+        summary=summary_of(manifest),
+        aliases=aliases,
+        metrics=manifest.metrics,
+        verdict=manifest.verdict,
+        section=manifest.section,
+    )
 
 
 def _answer(move: AliasMove) -> MoveAnswer:

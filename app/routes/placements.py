@@ -34,7 +34,7 @@ async def get_placement(services: Use, _: Administering, name: Name) -> Response
 @router.get("/{name}/history", responses=gives(PlacementHistory, 404, 422, 503), response_class=Response)
 async def placement_history(services: Use, _: Administering, name: Name) -> Response:
     """List the changes of this placement, oldest first, with their authors."""
-    changes = await services.watcher.ask(services.registry.placement_history, name)
+    changes = await services.watcher.ask(services.settings_log.history, name)
     if not changes and name not in services.placement_watcher.current:
         raise NotFound("placement", name)
     return json_response(PlacementHistory(name, changes))
@@ -64,14 +64,14 @@ async def put_placement(services: Use, actor: Administering, name: Name, request
 @router.delete("/{name}", responses=gives(PlacementChange, 404, 409, 422, 503), response_class=Response)
 async def delete_placement(services: Use, actor: Administering, name: Name) -> Response:
     """Remove the operator's setting: the configured or ready-made placement of this name is in force again, if any."""
-    last = (await services.watcher.ask(services.registry.placements)).get(name)
+    last = (await services.watcher.ask(services.settings_log.newest)).get(name)
     if last is None or last.placement is None:
         raise NotFound("placement set at run time", name)
     return await _change(services, name, None, actor)
 
 
 async def _change(services: Services, name: str, placement: Placement | None, actor: str) -> Response:
-    change = await services.watcher.ask(partial(services.registry.change_placement, name, placement, actor=actor))
+    change = await services.watcher.ask(partial(services.settings_log.change, name, placement, actor=actor))
     try:
         await services.stores.notifications.send(PLACEMENTS_CHANNEL, name)
     except StoreUnavailable as error:

@@ -9,10 +9,12 @@ from app.http.dependencies import Administering, Services, Use, decode_body, jso
 from app.http.openapi import gives, takes
 from app.http.schemas.events import MoveAnswer, MoveBody
 from app.http.schemas.rollouts import CanaryBody, RolloutsAnswer, ShadowAnswer, ShadowBody, canary_answer
-from app.routes.index_versions import make_move
+from app.routes.index_versions import Model, make_move
 from app.versions.canary_guard import judged
 from recsys.experiments.shadow import report
-from recsys.models.manifest import CANARY, SHADOW, AliasMove
+from recsys.models.alias_move import CANARY, SHADOW, AliasMove
+from recsys.models.manifest import RECOMMENDER
+from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
@@ -21,9 +23,9 @@ REASON_BODY = takes(MoveBody, example={"reason": "enough seen"})
 
 
 @router.get("", responses=gives(RolloutsAnswer, 503), response_class=Response)
-async def rollouts(services: Use, _: Administering) -> Response:
+async def rollouts(services: Use, _: Administering, model: Model = RECOMMENDER) -> Response:
     """The canary with its guardrails as they stand, and the report of the shadow."""
-    moves = await services.watcher.ask(services.registry.aliases)
+    moves = await services.watcher.ask(services.registry.of(model).aliases)
     canary, shadow = moves.get(CANARY), moves.get(SHADOW)
     answer = RolloutsAnswer(None, None)
     if canary is not None and canary.rollout is not None:
@@ -51,14 +53,15 @@ async def rollouts(services: Use, _: Administering) -> Response:
     response_class=Response,
     openapi_extra=takes(CanaryBody, example={"version": "20111209-125000-4c1d2e", "reason": "passed the gate"}),
 )
-async def begin_canary(services: Use, actor: Administering, request: Request) -> Response:
+async def begin_canary(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
     """Have a version answer a small share of the users, and ever more of them while no guardrail is breached."""
-    body = await decode_body(request, CanaryBody)
+    body, registry = await decode_body(request, CanaryBody), services.registry.of(model)
     return await make_move(
         services,
+        registry,
         partial(
             start_canary,
-            services.registry,
+            registry,
             body.version,
             actor=actor,
             reason=body.reason,
@@ -71,18 +74,18 @@ async def begin_canary(services: Use, actor: Administering, request: Request) ->
 
 
 @router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
-async def further_canary(services: Use, actor: Administering, request: Request) -> Response:
+async def further_canary(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
     """Go on to the next step without waiting; after the last one the version is promoted."""
-    body = await decode_body(request, MoveBody)
-    running = await services.watcher.ask(services.registry.alias, CANARY)
-    make = partial(advance_canary, services.registry, actor=actor, reason=body.reason)
-    return await make_move(services, make, None if running is None else running.version)
+    body, registry = await decode_body(request, MoveBody), services.registry.of(model)
+    running = await services.watcher.ask(registry.alias, CANARY)
+    make = partial(advance_canary, registry, actor=actor, reason=body.reason)
+    return await make_move(services, registry, make, None if running is None else running.version)
 
 
 @router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
-async def end_canary(services: Use, actor: Administering, request: Request) -> Response:
+async def end_canary(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
     """Stop the canary: the live version answers all users again."""
-    return await _stop_rollout(services, CANARY, actor, request)
+    return await _stop_rollout(services, services.registry.of(model), CANARY, actor, request)
 
 
 @router.post(
@@ -91,22 +94,24 @@ async def end_canary(services: Use, actor: Administering, request: Request) -> R
     response_class=Response,
     openapi_extra=takes(ShadowBody, example={"version": "20111209-125000-4c1d2e", "reason": "how different is it?"}),
 )
-async def begin_shadow(services: Use, actor: Administering, request: Request) -> Response:
+async def begin_shadow(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
     """Have a version answer a share of the requests too; its answers only go into the report."""
-    body = await decode_body(request, ShadowBody)
-    make = partial(start_shadow, services.registry, body.version, actor=actor, reason=body.reason, share=body.share)
-    return await make_move(services, make, body.version)
+    body, registry = await decode_body(request, ShadowBody), services.registry.of(model)
+    make = partial(start_shadow, registry, body.version, actor=actor, reason=body.reason, share=body.share)
+    return await make_move(services, registry, make, body.version)
 
 
 @router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
-async def end_shadow(services: Use, actor: Administering, request: Request) -> Response:
+async def end_shadow(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
     """Stop the shadow: the version answers no more requests."""
-    return await _stop_rollout(services, SHADOW, actor, request)
+    return await _stop_rollout(services, services.registry.of(model), SHADOW, actor, request)
 
 
-async def _stop_rollout(services: Services, alias: str, actor: str, request: Request) -> Response:
+async def _stop_rollout(
+    services: Services, registry: ModelRegistry, alias: str, actor: str, request: Request
+) -> Response:
     body = await decode_body(request, MoveBody)
-    return await make_move(services, partial(stop, services.registry, alias, actor=actor, reason=body.reason))
+    return await make_move(services, registry, partial(stop, registry, alias, actor=actor, reason=body.reason))
 
 
 def _is_loaded(services: Services, move: AliasMove) -> bool:

@@ -15,7 +15,7 @@ from recsys.background import DeadlineRunner
 from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
 from recsys.experiments.canary import Action, Verdict, counts_of, judge
 from recsys.experiments.rollout import SLOW_SECONDS, UNITS, Outcome, Rollout
-from recsys.models.manifest import CANARY, AliasMove
+from recsys.models.alias_move import CANARY, AliasMove
 from recsys.observability.throttle import log_throttled
 from recsys.recommender.query import FallbackLevel, Recommendation
 from recsys.stores.model_registry import ModelRegistry

@@ -95,12 +95,12 @@ class IndexWatcher:
         """The result of `call` of the registry, for an administrator who waits. Raises `RegistryUnavailable`."""
         return await call_registry(self._queries, READ_DEADLINE, call, *arguments)
 
-    async def prove(self, version: str) -> None:
-        """Open `version` here before an alias is moved to it, so that the move itself takes little time.
+    async def prove(self, registry: ModelRegistry, version: str) -> None:
+        """Open `version` of a model here before an alias is moved to it, so that the move itself takes little time.
 
         Raises `CorruptArtefact`, `NotFound`, `RegistryUnavailable`.
         """
-        await call_registry(self._proving, PROOF_DEADLINE, self._registry.prove, version)
+        await call_registry(self._proving, PROOF_DEADLINE, registry.prove, version)
 
     async def _follow(self) -> None:
         version = await self._new_target()
@@ -156,7 +156,7 @@ class IndexWatcher:
                 return
 
     async def _serve_remembered(self) -> None:
-        entry = await asyncio.to_thread(remembered, self._cache, self._alias)
+        entry = await asyncio.to_thread(remembered, self._cache, self._registry.model, self._alias)
         if entry is None:
             return
         manifest, directory = entry

@@ -12,8 +12,8 @@ from app.metrics import LOAD_FAILURES
 from app.versions.live_index import LiveIndex, LoadedVersion, catch_up
 from recsys.background import DeadlineRunner
 from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
-from recsys.models.manifest import Manifest
-from recsys.opening import opened
+from recsys.models.manifest import RECOMMENDER, Manifest
+from recsys.opening import open_recommender, try_version, warm
 from recsys.retries import backoffs
 from recsys.settings import RegistrySettings
 from recsys.stores.items import ItemStore
@@ -51,7 +51,9 @@ class Openings:
         """Check that the version is complete in the registry and opens. Call it in a thread."""
         manifest = registry.manifest(version)
         loaded = self._live_index.loaded(version)
-        if loaded is None or loaded.index.manifest != manifest:
+        if registry.model != RECOMMENDER:
+            try_version(registry.fetch(version, self._cache), manifest)
+        elif loaded is None or loaded.index.manifest != manifest:
             self._ready = self.open(registry, version)
         registry.check(version, self._cache)
 
@@ -131,5 +133,5 @@ async def call_registry(calls: DeadlineRunner, deadline: float, call: Callable[.
 
 def open_directory(directory: Path, manifest: Manifest) -> LoadedVersion:
     """The version in `directory`, opened and warmed up. Raises `CorruptArtefact`."""
-    catalogue = opened(directory, manifest)
+    catalogue = warm(open_recommender(directory, manifest))
     return LoadedVersion(catalogue.index, catalogue)

@@ -13,8 +13,8 @@ from recsys.errors import RegistryUnavailable, StoreUnavailable
 from recsys.observability.throttle import log_throttled
 from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
 from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
-from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.notifications import PLACEMENTS_CHANNEL, Notifications
+from recsys.stores.settings_log import SettingsLog
 from recsys.whole_file import write_whole
 
 log = structlog.get_logger()
@@ -33,14 +33,14 @@ class PlacementWatcher:
 
     def __init__(
         self,
-        registry: ModelRegistry,
+        settings_log: SettingsLog,
         cache: Path,
         notifications: Notifications,
         *,
         configured: Mapping[str, Placement],
         poll_interval: float,
     ) -> None:
-        self._registry = registry
+        self._settings_log = settings_log
         self._record = cache / RECORD
         self._notifications = notifications
         self.base: Mapping[str, Placement] = {**READY_MADE, **configured}
@@ -63,7 +63,7 @@ class PlacementWatcher:
         """Take over what has changed; log and count what goes wrong."""
         async with self._checking:
             try:
-                changes = await self._calls.run(READ_DEADLINE, self._registry.placements)
+                changes = await self._calls.run(READ_DEADLINE, self._settings_log.newest)
             except (RegistryUnavailable, TimeoutError) as error:
                 LOAD_FAILURES.labels("placements_unavailable").inc()
                 log_throttled(log, "warning", "placements cannot be read, serving with those known", error=str(error))

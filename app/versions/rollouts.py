@@ -11,7 +11,7 @@ from app.versions.live_index import LiveIndex, LoadedVersion
 from app.versions.loader import VersionLoader
 from recsys.errors import RegistryUnavailable
 from recsys.experiments.rollout import Rollout, Variant
-from recsys.models.manifest import CANARY, PLACEMENT, SHADOW, AliasMove
+from recsys.models.alias_move import CANARY, PLACEMENT, SHADOW, AliasMove
 from recsys.observability.throttle import log_throttled
 from recsys.stores.model_registry import ModelRegistry
 

@@ -9,12 +9,12 @@ import structlog
 from ingest.metrics import IN_SERVICE
 from recsys.errors import CorruptArtefact, NotFound, RegistryUnavailable, StoreUnavailable
 from recsys.index.index import Index
-from recsys.models.manifest import CANARY, AliasMove
+from recsys.models.alias_move import CANARY, AliasMove
 from recsys.observability.throttle import log_throttled
+from recsys.opening import fetch_recommender
 from recsys.settings import RegistrySettings
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import versions_in_service
-from recsys.stores.model_registry.local_copy import hold
 from recsys.stores.notifications import VERSIONS_CHANNEL, Notifications
 
 log = structlog.get_logger()
@@ -71,10 +71,7 @@ class VersionsInService:
         if monotonic() < self._refused.get(version, 0.0):
             return None
         try:
-            directory = registry.fetch(version, self._settings.cache)
-            index = Index.open(directory, registry.manifest(version))
-            hold(directory, index.item_factors)
-            return index
+            return fetch_recommender(registry, version, self._settings.cache).index
         except (CorruptArtefact, NotFound) as error:
             self._refused[version] = monotonic() + REFUSED_FOR
             log.error("version refused, not folding into it", version=version, error=str(error))

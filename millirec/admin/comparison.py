@@ -21,21 +21,21 @@ class Comparisons:
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
 
-    async def compare(self, first: str, second: str) -> bytes:
+    async def compare(self, model: str, first: str, second: str) -> bytes:
         """Return what `versions diff --json` prints. Raises `Unavailable` when too many wait."""
         if self._waiting > WAITING:
             raise Unavailable("other comparisons are at work; try again when they are done")
         self._waiting += 1
         try:
             async with self._turn:
-                return await _difference(first, second)
+                return await _difference(model, first, second)
         finally:
             self._waiting -= 1
 
 
-async def _difference(first: str, second: str) -> bytes:
+async def _difference(model: str, first: str, second: str) -> bytes:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "millirec", "versions", "diff", first, second, "--json"),
+        *(sys.executable, "-m", "millirec", "versions", "diff", first, second, "--model", model, "--json"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

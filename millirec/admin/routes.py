@@ -23,15 +23,15 @@ from app.http.schemas.operations import (
     ReplayBody,
     VersionDifference,
 )
+from app.routes.index_versions import Model, VersionId
 from ingest.batch.report import FileReport
 from millirec.admin.comparison import Comparisons
 from millirec.admin.log_access import LogAccess
 from millirec.settings import Settings
-from recsys.models.manifest import VERSION_PATTERN
+from recsys.models.manifest import RECOMMENDER
 from recsys.stores.dead_letters.protocol import DeadLetter, LetterQuery, Status
 
 Letter = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="a dead letter")]
-VersionId = Annotated[str, Path(pattern=VERSION_PATTERN, description="an index version")]
 
 
 def operator_routes(settings: Settings) -> list[APIRouter]:
@@ -108,18 +108,24 @@ def _imports(access: LogAccess) -> APIRouter:
 
 
 def _comparisons(comparisons: Comparisons) -> APIRouter:
-    router = APIRouter(prefix="/versions", tags=["index versions"])
+    router = APIRouter(prefix="/versions", tags=["versions of models"])
 
     @router.get(
         "/{version}/difference/{other_version}",
         responses=gives(VersionDifference, 404, 422, 503),
         response_class=Response,
     )
-    async def difference(services: Use, _: Administering, version: VersionId, other_version: VersionId) -> Response:
+    async def difference(
+        services: Use,
+        _: Administering,
+        version: VersionId,
+        other_version: VersionId,
+        model: Model = RECOMMENDER,
+    ) -> Response:
         """Compare two versions; takes seconds, since both are read."""
         for name in (version, other_version):
-            await services.watcher.ask(services.registry.manifest, name)
-        return Response(await comparisons.compare(version, other_version), media_type="application/json")
+            await services.watcher.ask(services.registry.of(model).manifest, name)
+        return Response(await comparisons.compare(model, version, other_version), media_type="application/json")
 
     return router
 

@@ -11,7 +11,7 @@ from time import monotonic
 from millirec.checkup.finding import Finding, State, fine, note, wrong
 from millirec.settings import Settings
 from recsys.errors import RecsysError, StoreUnavailable
-from recsys.models.manifest import LIVE, in_service
+from recsys.models.alias_move import LIVE, in_service
 from recsys.stores.heartbeats import REPORT_SECONDS, Instance
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import versions_in_service

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from millirec.checkup.finding import Finding, fine, note, wrong
 from millirec.settings import Settings
-from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryUnavailable
-from recsys.models.manifest import CANARY, FORMAT_VERSION, LIVE, PIN, SHADOW, AliasMove, in_service
+from recsys.errors import Conflict, CorruptArtefact, NotFound, RegistryOutdated, RegistryUnavailable
+from recsys.models.alias_move import CANARY, LIVE, PIN, SHADOW, AliasMove, in_service
+from recsys.models.manifest import RECOMMENDER, check_format
 from recsys.scratch import scratch_folder
 from recsys.stores.leases import open_lease
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
-from recsys.stores.model_registry.aliases import previous
+from recsys.stores.model_registry.aliases import named_earlier
 from recsys.stores.model_registry.pruning import UPLOAD_PATIENCE
 
 LINGERS = timedelta(days=7)
@@ -36,14 +39,26 @@ def _examined(settings: Settings, *, deep: bool) -> list[Finding]:
     url = settings.registry.url
     try:
         registry = open_model_registry(settings.registry)
-        findings = [_contents(registry), *_left_behind(registry), *_aliases(registry)]
-        findings += _files(registry) if deep else []
+        models = dict.fromkeys((RECOMMENDER, *registry.models()))
+        findings = [finding for model in models for finding in _model(registry.of(model), deep=deep)]
         _try_to_write(settings)
+    except RegistryOutdated as error:
+        todo = "Train anew into the same place (millirec train --promote): replicas of the earlier release serve on."
+        return [wrong(NAME, str(error), todo, "registry-outdated")]
     except RegistryUnavailable as error:
         where = url if "://" in url else str(Path(url).resolve())
         todo = f"It is looked for at {where}; MILLIREC_REGISTRY__URL sets it, the environment its credentials."
         return [wrong(NAME, str(error), todo, "registry-away")]
     return findings
+
+
+def _model(registry: ModelRegistry, *, deep: bool) -> list[Finding]:
+    """Return what is found of one model; of any but the recommender, each finding is named after it."""
+    findings = [_contents(registry), *_left_behind(registry), *_aliases(registry)]
+    findings += _files(registry) if deep else []
+    if registry.model == RECOMMENDER:
+        return findings
+    return [msgspec.structs.replace(finding, check=f"{finding.check} of {registry.model}") for finding in findings]
 
 
 def _try_to_write(settings: Settings) -> None:
@@ -94,21 +109,24 @@ def _alias(registry: ModelRegistry, alias: str, move: AliasMove) -> Iterator[Fin
     except (NotFound, CorruptArtefact) as error:
         yield wrong(name, f"points at {move.version}, which nobody can load: {error}", f"Move it: {away}", section)
         return
-    if manifest.format_version != FORMAT_VERSION and in_service(alias):
-        text = f"{move.version} has artefact format {manifest.format_version}, this release reads {FORMAT_VERSION}"
-        todo = f"Upgrade what is older, replicas and consumers or the trainer; until then: {away}"
-        yield wrong(name, text, todo, section)
+    if in_service(alias):
+        try:
+            check_format(move.version, manifest.format_version)
+        except CorruptArtefact as error:
+            yield wrong(name, str(error), f"Upgrade replicas and consumers; until then: {away}", section)
     if alias in (CANARY, SHADOW):
         yield from _rollout(name, move, away)
 
 
 def _rollback(registry: ModelRegistry) -> Iterator[Finding]:
-    earlier = previous(registry)
-    if earlier is not None and registry.manifest(earlier).format_version != FORMAT_VERSION:
-        text = f"a rollback would bring back {earlier}, whose format this release does not read"
-        yield note(
-            "alias previous", text, "Train and promote once more: then there is one to go back to.", "version-refused"
-        )
+    for version in named_earlier(registry)[:1]:
+        try:
+            check_format(version, registry.manifest(version).format_version)
+        except NotFound:
+            return
+        except CorruptArtefact as error:
+            todo = "Train and promote once more: then there is one to go back to."
+            yield note("alias previous", f"a rollback cannot bring back {version}: {error}", todo, "version-refused")
 
 
 def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:
@@ -124,14 +142,14 @@ def _rollout(name: str, move: AliasMove, away: str) -> Iterator[Finding]:
 
 def _files(registry: ModelRegistry) -> Iterator[Finding]:
     # Here, because it takes the recommender and a second, which no other check needs.
-    from recsys.opening import opened
+    from recsys.opening import try_version
 
     versions = registry.versions()
     sound = 0
     for manifest in versions:
         with scratch_folder("doctor") as folder:
             try:
-                opened(registry.fetch(manifest.version, folder), manifest)
+                try_version(registry.fetch(manifest.version, folder), manifest)
                 sound += 1
             except (CorruptArtefact, NotFound) as error:
                 todo = "Never mend a version: roll back where it is live, train a new one, and prune this one."

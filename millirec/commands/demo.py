@@ -15,7 +15,7 @@ from millirec.commands.up import ConsolePort, Data, NoConsole, Port, Workers, ch
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console
 from recsys.errors import NotFound
-from recsys.models.manifest import LIVE
+from recsys.models.alias_move import LIVE
 from recsys.stores.model_registry import open_model_registry
 
 FIRST_YEAR = "online_retail_ii_2009_2010.parquet"

@@ -14,8 +14,8 @@ from millirec.terminal import console, print_json
 from recsys.errors import InvalidInput, NotFound
 from recsys.messages.wire import invalid_input
 from recsys.recommender.placement import READY_MADE, Placement, PlacementChange
-from recsys.stores.model_registry import open_model_registry
 from recsys.stores.notifications import PLACEMENTS_CHANNEL
+from recsys.stores.settings_log import open_settings_log
 
 app = typer.Typer(help="See and change placements while the service runs.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ Name = Annotated[str, typer.Argument(help="A placement, such as `home`.")]
 def list_placements() -> None:
     """List every placement in force, and where it was set."""
     settings = load_settings()
-    changes = open_model_registry(settings.registry).placements()
+    changes = open_settings_log(settings.registry).newest()
     table = Table(Column("placement", no_wrap=True), "origin", Column("k", justify="right"), "sources", "filter")
     for name, (origin, placement) in sorted(_in_force(settings, changes).items()):
         sources = ", ".join(f"{part.source} {part.share:g}" for part in placement.sources)
@@ -38,7 +38,7 @@ def list_placements() -> None:
 def show(name: Name) -> None:
     """Print the whole placement as JSON, as `set` takes it."""
     settings = load_settings()
-    entry = _in_force(settings, open_model_registry(settings.registry).placements()).get(name)
+    entry = _in_force(settings, open_settings_log(settings.registry).newest()).get(name)
     if entry is None:
         raise NotFound("placement", name)
     print_json(entry[1])
@@ -58,7 +58,7 @@ def set_placement(
 def delete(name: Name) -> None:
     """Delete a placement that was set; the configured or ready-made one of this name answers again, if there is one."""
     settings = load_settings()
-    last = open_model_registry(settings.registry).placements().get(name)
+    last = open_settings_log(settings.registry).newest().get(name)
     if last is None or last.placement is None:
         raise NotFound("placement set at run time", name)
     _change(settings, name, None)
@@ -68,7 +68,7 @@ def delete(name: Name) -> None:
 def history(name: Name) -> None:
     """List the changes of a placement: who made them and when."""
     table = Table("#", "changed at", "actor", "placement")
-    for change in open_model_registry(load_settings().registry).placement_history(name):
+    for change in open_settings_log(load_settings().registry).history(name):
         body = (
             "taken back" if change.placement is None else msgspec.json.encode(_differences(change.placement)).decode()
         )
@@ -102,7 +102,6 @@ def _differences(placement: Placement) -> dict[str, object]:
 
 
 def _change(settings: Settings, name: str, placement: Placement | None) -> None:
-    registry = open_model_registry(settings.registry)
-    change = registry.change_placement(name, placement, actor=actor_name())
+    change = open_settings_log(settings.registry).change(name, placement, actor=actor_name())
     console.print(f"{name} {'set' if placement else 'taken back'} (change {change.sequence})", highlight=False)
     asyncio.run(notify(settings, PLACEMENTS_CHANNEL, name))

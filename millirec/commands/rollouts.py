@@ -10,11 +10,12 @@ from rich.table import Column, Table
 
 from millirec.operations import actor_name, notify
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console, print_json
+from millirec.terminal import Model, console, print_json
 from recsys.errors import NotFound
 from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout
 from recsys.experiments.shadow import report
-from recsys.models.manifest import CANARY, LIVE, SHADOW, AliasMove
+from recsys.models.alias_move import CANARY, LIVE, SHADOW, AliasMove
+from recsys.models.manifest import RECOMMENDER
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.rollouts import SHADOW_SHARE, advance_canary, start_canary, start_shadow, stop
 from recsys.stores.notifications import VERSIONS_CHANNEL
@@ -48,13 +49,14 @@ def start(
             help="Types of interaction that are a success, repeatable; all that name a recommendation if none."
         ),
     ] = None,
+    model: Model = RECOMMENDER,
 ) -> None:
     """Start a canary at its first step. The service advances, promotes or stops it, and says why in the history."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
     move = start_canary(
-        open_proving_registry(settings.registry),
+        open_proving_registry(settings.registry, model),
         version,
         actor=actor_name(),
         reason=reason,
@@ -66,14 +68,14 @@ def start(
 
 
 @canary.command()
-def status(json: Json = False) -> None:
+def status(model: Model = RECOMMENDER, json: Json = False) -> None:
     """Show each guardrail of the canary, and what happens next."""
     # Here, because it takes the service's modules, which no other command of this kind needs.
     from app.http.schemas.rollouts import CanaryAnswer, canary_answer
     from app.versions.canary_guard import judged
 
     settings = load_settings()
-    move, rollout = _running(settings, CANARY)
+    move, rollout = _running(settings, model, CANARY)
     verdict = _with_stores(settings, lambda stores: judged(stores.outcomes, move, rollout))
     answer: CanaryAnswer = canary_answer(move, rollout, verdict, loaded=True)
     if json:
@@ -97,18 +99,19 @@ def status(json: Json = False) -> None:
 
 
 @canary.command("advance")
-def advance(reason: Reason) -> None:
+def advance(reason: Reason, model: Model = RECOMMENDER) -> None:
     """Move to the next step now, whatever it waits for; after the last one the version is promoted."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
-    _announce(settings, advance_canary(open_proving_registry(settings.registry), actor=actor_name(), reason=reason))
+    registry = open_proving_registry(settings.registry, model)
+    _announce(settings, advance_canary(registry, actor=actor_name(), reason=reason))
 
 
 @canary.command("stop")
-def stop_canary(reason: Reason) -> None:
+def stop_canary(reason: Reason, model: Model = RECOMMENDER) -> None:
     """Stop the canary: all users get the live version again."""
-    _stop(CANARY, reason)
+    _stop(model, CANARY, reason)
 
 
 @shadow.command("start")
@@ -116,20 +119,21 @@ def begin(
     version: Version,
     reason: Reason,
     share: Annotated[float, typer.Option(help="The share of requests, above 0 and up to 1.")] = SHADOW_SHARE,
+    model: Model = RECOMMENDER,
 ) -> None:
     """Start a shadow. Requests beyond a fiftieth of each worker's time are skipped, and counted."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
-    registry = open_proving_registry(settings.registry)
+    registry = open_proving_registry(settings.registry, model)
     _announce(settings, start_shadow(registry, version, actor=actor_name(), reason=reason, share=share))
 
 
 @shadow.command("report")
-def show(json: Json = False) -> None:
+def show(model: Model = RECOMMENDER, json: Json = False) -> None:
     """Show how the shadow's answers compare with those of the live version: items, times, scores."""
     settings = load_settings()
-    move, rollout = _running(settings, SHADOW)
+    move, rollout = _running(settings, model, SHADOW)
     comparison = report(_with_stores(settings, lambda stores: stores.counters.read(rollout.experiment)))
     if json:
         print_json({"version": move.version, **msgspec.to_builtins(comparison)})
@@ -151,19 +155,19 @@ def show(json: Json = False) -> None:
 
 
 @shadow.command("stop")
-def stop_shadow(reason: Reason) -> None:
+def stop_shadow(reason: Reason, model: Model = RECOMMENDER) -> None:
     """Stop the shadow."""
-    _stop(SHADOW, reason)
+    _stop(model, SHADOW, reason)
 
 
-def _stop(alias: str, reason: str) -> None:
+def _stop(model: str, alias: str, reason: str) -> None:
     settings = load_settings()
-    registry = open_model_registry(settings.registry)
+    registry = open_model_registry(settings.registry, model)
     _announce(settings, stop(registry, alias, actor=actor_name(), reason=reason))
 
 
-def _running(settings: Settings, alias: str) -> tuple[AliasMove, Rollout]:
-    move = open_model_registry(settings.registry).alias(alias)
+def _running(settings: Settings, model: str, alias: str) -> tuple[AliasMove, Rollout]:
+    move = open_model_registry(settings.registry, model).alias(alias)
     if move is None or move.rollout is None:
         raise NotFound("rollout", alias)
     return move, move.rollout

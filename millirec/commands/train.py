@@ -12,7 +12,7 @@ from millirec.operations import actor_name, notify
 from millirec.retraining import retrain
 from millirec.settings import Settings, load_settings
 from millirec.terminal import console, progress_bar
-from recsys.models.manifest import CANARY, LIVE
+from recsys.models.alias_move import CANARY, LIVE
 from recsys.stores.model_registry import ModelRegistry, aliases
 from recsys.stores.model_registry.rollouts import start_canary
 from recsys.stores.notifications import VERSIONS_CHANNEL

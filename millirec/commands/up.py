@@ -96,7 +96,7 @@ def _lines(data: Path, port: int, console_port: int | None, keys: Mapping[str, s
     if own:
         key = quote(str(data / "keys" / "recommend"))
         yield f"""  curl -H "X-API-Key: $(cat {key})" '{url}/recommend?user_id=ann'"""
-    if not any((data / "registry").glob("aliases/live/*")):
+    if not any((data / "registry").glob("models/recommender/aliases/live/*")):
         command = f"millirec --data {quote(str(data))}"
         yield f"Nothing is learned yet, so answers are 503: {command} import FILE, or post events;"
         yield f"  then {command} train"

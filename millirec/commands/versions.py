@@ -9,14 +9,16 @@ from rich.table import Column, Table
 
 from millirec.commands import versions_files, versions_moves
 from millirec.settings import load_settings
-from millirec.terminal import console, print_json
-from recsys.models.manifest import DELETED, LIVE, Manifest, flat
+from millirec.terminal import Model, console, print_json
+from recsys.models.alias_move import DELETED, LIVE
+from recsys.models.kinds import summary_of
+from recsys.models.manifest import RECOMMENDER, GateVerdict, Manifest, flat
 from recsys.stores.model_registry import ModelRegistry, aliases, open_model_registry
 
 if TYPE_CHECKING:
-    from millirec.version_diff import VersionDiff
+    from millirec.version_diff import Items, VersionDiff
 
-app = typer.Typer(help="Compare, promote, roll back, keep, move and prune index versions.", no_args_is_help=True)
+app = typer.Typer(help="Compare, promote, roll back, keep, move and prune versions of models.", no_args_is_help=True)
 
 Version = Annotated[str, typer.Argument(help="A version, or an alias such as `live`.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
@@ -24,9 +26,9 @@ SHOWN_METRICS = ("recall@20", "ndcg@20")
 
 
 @app.command("list")
-def list_versions(json: Json = False) -> None:
+def list_versions(model: Model = RECOMMENDER, json: Json = False) -> None:
     """List every version, oldest first, with the aliases that point at it."""
-    registry = open_model_registry(load_settings().registry)
+    registry = open_model_registry(load_settings().registry, model)
     pointing = _pointing(registry)
     versions = registry.versions()
     if json:
@@ -34,20 +36,43 @@ def list_versions(json: Json = False) -> None:
             [{"aliases": pointing.get(manifest.version, []), **msgspec.to_builtins(manifest)} for manifest in versions]
         )
         return
-    table = Table(Column("version", no_wrap=True), "alias", "learned", Column("items", justify="right"))
+    table = Table(Column("version", no_wrap=True), "alias", "what it is")
     for name in SHOWN_METRICS:
         table.add_column(name, justify="right")
     for manifest in versions:
         metrics = [_number(manifest.metrics.get(name)) for name in SHOWN_METRICS]
         names = ", ".join(pointing.get(manifest.version, []))
-        table.add_row(manifest.version, names, manifest.algorithm, f"{manifest.items:,}", *metrics)
+        table.add_row(manifest.version, names, summary_of(manifest), *metrics)
     console.print(table)
 
 
 @app.command()
-def show(version: Version = LIVE, json: Json = False) -> None:
-    """Show what a version contains, how it was trained, and its metrics."""
+def models(json: Json = False) -> None:
+    """List the models that anything was published of, with their kind and live version."""
     registry = open_model_registry(load_settings().registry)
+    overview = [(name, registry.of(name).versions(), registry.of(name).alias(LIVE)) for name in registry.models()]
+    rows = [
+        {
+            "model": name,
+            "kind": versions[-1].kind if versions else "",
+            "versions": len(versions),
+            "live": None if live is None else live.version,
+        }
+        for name, versions, live in overview
+    ]
+    if json:
+        print_json(rows)
+        return
+    table = Table("model", "kind", Column("versions", justify="right"), "live")
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+    console.print(table)
+
+
+@app.command()
+def show(version: Version = LIVE, model: Model = RECOMMENDER, json: Json = False) -> None:
+    """Show what a version contains, how it was trained, and its metrics."""
+    registry = open_model_registry(load_settings().registry, model)
     manifest = registry.manifest(_resolved(registry, version))
     if json:
         print_json(manifest)
@@ -67,10 +92,11 @@ def show(version: Version = LIVE, json: Json = False) -> None:
 @app.command()
 def history(
     alias: Annotated[str | None, typer.Argument(help="One alias; all of them when left out.")] = None,
+    model: Model = RECOMMENDER,
     json: Json = False,
 ) -> None:
     """List the moves of aliases, oldest first: who moved which alias where, when and why."""
-    moves = open_model_registry(load_settings().registry).history(alias)
+    moves = open_model_registry(load_settings().registry, model).history(alias)
     if json:
         print_json(moves)
         return
@@ -90,6 +116,7 @@ def diff(
     users: Annotated[int, typer.Option(min=0, help="How many users that both know are answered by both.")] = 500,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Items per answer.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws the users.")] = 0,
+    model: Model = RECOMMENDER,
     json: Json = False,
 ) -> None:
     """Show what changes from version A to version B: metrics, parameters, items, answers, lengths of factors.
@@ -100,7 +127,7 @@ def diff(
     from millirec.version_diff import diff_versions
 
     settings = load_settings()
-    registry = open_model_registry(settings.registry)
+    registry = open_model_registry(settings.registry, model)
     first, second = (_resolved(registry, version) for version in (a, b))
     difference = diff_versions(registry, settings.registry, first, second, users=users, k=k, seed=seed)
     if json:
@@ -121,7 +148,15 @@ def _print_diff(difference: "VersionDiff") -> None:
         if any(map(_is_table, pair)):
             continue
         parameters.add_row(name, *(_number(value) for value in pair))
-    items = difference.items
+    for part in (metrics, parameters):
+        if part.row_count:
+            console.print(part)
+    if difference.items is not None:
+        console.print(_answers(difference, difference.items), highlight=False)
+
+
+def _answers(difference: "VersionDiff", items: "Items") -> Table:
+    """Return what differs in the items of two recommenders and in what they answer."""
     summary = Table(show_header=False, box=None)
     summary.add_row("items", f"{items.common:,} in both, {items.gained:,} gained, {items.lost:,} lost")
     for title, examples in (("gained", items.gained_examples), ("lost", items.lost_examples)):
@@ -139,27 +174,31 @@ def _print_diff(difference: "VersionDiff") -> None:
         summary.add_row("", f"ratio: median {norms.median:.3f}, 90 % within {norms.p5:.3f} and {norms.p95:.3f}")
         changes = ", ".join(f"{item} {ratio:.2f}" for item, ratio in norms.changed_most.items())
         summary.add_row("changed most", changes)
-    for part in (metrics, parameters):
-        if part.row_count:
-            console.print(part)
-    console.print(summary, highlight=False)
+    return summary
 
 
 def _described(manifest: Manifest, pointing: list[str]) -> dict[str, str]:
-    size = sum(entry.size for entry in manifest.files.values())
     return {
         "version": manifest.version,
+        "model": f"{manifest.model}, a {manifest.kind}",
         "pointed at by": ", ".join(pointing) or "nothing",
-        "made": f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}, by {manifest.code_version}",
-        "learned": f"{manifest.algorithm}, {manifest.dimensions} dimensions",
-        "from": f"version {manifest.log_version} of the log, events up to {manifest.watermark:%Y-%m-%d %H:%M:%S %Z}",
-        "holds": f"{manifest.items:,} items, {manifest.users:,} users",
-        "files": f"{len(manifest.files)}, {size / 1e6:,.1f} MB, format {manifest.format_version}",
+        "made": f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}, by {manifest.provenance.code_version}",
+        "what it is": summary_of(manifest),
+        "gate": _verdict(manifest.verdict),
+        "files": f"{len(manifest.files)}, {manifest.size / 1e6:,.1f} MB, format {manifest.format_version}",
     }
 
 
+def _verdict(verdict: GateVerdict | None) -> str:
+    if verdict is None:
+        return "not asked"
+    refusal = f"refused: {'; '.join(verdict.reasons)}"
+    return "passed" if verdict.passed else f"{refusal} (forced)" if verdict.forced else refusal
+
+
 def _in_cells(manifest: Manifest) -> dict[str, Any]:
-    return {name: value for name, value in flat(manifest.parameters).items() if not _is_table(value)}
+    values = flat({**manifest.section, **msgspec.to_builtins(manifest.provenance), **manifest.parameters})
+    return {name: value for name, value in values.items() if not _is_table(value)}
 
 
 def _is_table(value: Any) -> bool:

@@ -9,8 +9,10 @@ import typer
 
 from millirec.operations import actor_name
 from millirec.settings import load_settings
-from millirec.terminal import console
+from millirec.terminal import Model, console
 from recsys.errors import InvalidInput
+from recsys.models.kinds import summary_of
+from recsys.models.manifest import RECOMMENDER
 from recsys.stores.model_registry import open_model_registry, pruning
 from recsys.stores.model_registry.archive import export_version, import_version
 
@@ -35,12 +37,13 @@ def prune(
         str | None, typer.Option("--reason", "-r", help="Why; kept in the history, by default the options used.")
     ] = None,
     dry_run: Dry = False,
+    model: Model = RECOMMENDER,
 ) -> None:
     """Delete old versions that nothing points at: none in service, none a rollback would bring back, none pinned.
 
     What is left of uploads that never came to their end goes too.
     """
-    registry, age = open_model_registry(load_settings().registry), _age(older_than)
+    registry, age = open_model_registry(load_settings().registry, model), _age(older_than)
     if dry_run:
         gone = pruning.prunable(registry, keep, age)
     else:
@@ -54,29 +57,31 @@ def prune(
 def collect(
     older_than: Annotated[str, typer.Option(help="Only what was last written to longer ago: `12h`, `2d`.")] = "1d",
     dry_run: Dry = False,
+    model: Model = RECOMMENDER,
 ) -> None:
     """Remove what is left of uploads and deletions that never came to their end; no reader sees them."""
-    registry = open_model_registry(load_settings().registry)
+    registry = open_model_registry(load_settings().registry, model)
     _tell(pruning.collect(registry, _age(older_than), dry_run=dry_run), dry_run)
 
 
 def export(
     version: Annotated[str, typer.Argument(help="An index version.")],
     file: Annotated[Path, typer.Argument(help="Where to; compressed when it ends in `.zst`.", dir_okay=False)],
+    model: Model = RECOMMENDER,
 ) -> None:
     """Write a version to one file, for another registry."""
     settings = load_settings()
-    export_version(open_model_registry(settings.registry), version, settings.registry.cache, file)
+    export_version(open_model_registry(settings.registry, model), version, settings.registry.cache, file)
     console.print(f"{version} -> {file} ({file.stat().st_size / 1e6:,.1f} MB)", highlight=False)
 
 
 def import_(
     file: Annotated[Path, typer.Argument(help="What `export` wrote.", exists=True, dir_okay=False)],
 ) -> None:
-    """Publish a version from one file, every checksum verified; promote it to put it in service."""
+    """Publish a version from one file under its model, every checksum verified; promote it to put it in service."""
     settings = load_settings()
     manifest = import_version(open_model_registry(settings.registry), file, settings.registry.cache)
-    console.print(f"published {manifest.version}: {manifest.items:,} items", highlight=False)
+    console.print(f"published {manifest.version} of {manifest.model}: {summary_of(manifest)}", highlight=False)
 
 
 def _tell(versions: list[str], dry_run: bool) -> None:

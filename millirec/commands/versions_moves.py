@@ -7,12 +7,13 @@ import typer
 
 from millirec.operations import actor_name, notify
 from millirec.settings import Settings, load_settings
-from millirec.terminal import console
-from recsys.models.manifest import LIVE, AliasMove
+from millirec.terminal import Model, console
+from recsys.models.alias_move import LIVE, AliasMove
+from recsys.models.manifest import RECOMMENDER
 from recsys.stores.model_registry import aliases, open_model_registry
 from recsys.stores.notifications import VERSIONS_CHANNEL
 
-Version = Annotated[str, typer.Argument(help="An index version.")]
+Version = Annotated[str, typer.Argument(help="A version of the model.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the audit history.")]
 Alias = Annotated[
     str, typer.Option(help="`live`, `candidate`, `canary`, `shadow`, or `placement:NAME` for that placement alone.")
@@ -25,40 +26,44 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def promote(version: Version, reason: Reason, alias: Alias = LIVE) -> None:
+def promote(version: Version, reason: Reason, alias: Alias = LIVE, model: Model = RECOMMENDER) -> None:
     """Put a version in service on every replica, or point another alias at it, once it was opened on this machine."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
-    registry = open_proving_registry(settings.registry)
+    registry = open_proving_registry(settings.registry, model)
     _announce(settings, aliases.promote(registry, version, actor=actor_name(), reason=reason, alias=alias))
 
 
-def rollback(reason: Reason) -> None:
+def rollback(reason: Reason, model: Model = RECOMMENDER) -> None:
     """Put the version before the live one back in service."""
     from recsys.opening import open_proving_registry
 
     settings = load_settings()
-    registry = open_proving_registry(settings.registry)
+    registry = open_proving_registry(settings.registry, model)
     _announce(settings, aliases.rollback(registry, actor=actor_name(), reason=reason))
 
 
-def clear(alias: Annotated[str, typer.Argument(help="Any alias but `live`.")], reason: Reason) -> None:
+def clear(
+    alias: Annotated[str, typer.Argument(help="Any alias but `live`.")], reason: Reason, model: Model = RECOMMENDER
+) -> None:
     """Clear an alias, so that it points at no version."""
     settings = load_settings()
-    registry = open_model_registry(settings.registry)
+    registry = open_model_registry(settings.registry, model)
     _announce(settings, registry.move_alias(alias, None, actor=actor_name(), reason=reason))
 
 
-def pin(version: Version, reason: Reason) -> None:
+def pin(version: Version, reason: Reason, model: Model = RECOMMENDER) -> None:
     """Keep a version from being pruned or deleted."""
-    move = aliases.pin(open_model_registry(load_settings().registry), version, actor=actor_name(), reason=reason)
+    registry = open_model_registry(load_settings().registry, model)
+    move = aliases.pin(registry, version, actor=actor_name(), reason=reason)
     console.print(f"{version} is kept: {move.reason}", highlight=False)
 
 
-def unpin(version: Version, reason: Reason) -> None:
+def unpin(version: Version, reason: Reason, model: Model = RECOMMENDER) -> None:
     """Let a pinned version be pruned or deleted again."""
-    aliases.unpin(open_model_registry(load_settings().registry), version, actor=actor_name(), reason=reason)
+    registry = open_model_registry(load_settings().registry, model)
+    aliases.unpin(registry, version, actor=actor_name(), reason=reason)
     console.print(f"{version} is no longer pinned", highlight=False)
 
 

@@ -41,7 +41,7 @@ class Catalogue:
     @classmethod
     def of(cls, index: Index) -> "Catalogue":
         """The catalogue as the trainer saw it."""
-        nothing_new = NewItems(np.empty((0, index.manifest.dimensions), np.float32))
+        nothing_new = NewItems(np.empty((0, index.section.dimensions), np.float32))
         hidden = int(np.count_nonzero(index.attributes.state == HIDDEN))
         return cls(index, Changes(), nothing_new, np.flatnonzero(index.cold), hidden)
 

@@ -20,7 +20,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from recsys.clients.download import Part
 from recsys.clients.storage_errors import reason_of
-from recsys.errors import Conflict, InvalidInput, RegistryUnavailable
+from recsys.errors import Conflict, CorruptArtefact, InvalidInput, RegistryUnavailable
 from recsys.observability.text import masked
 from recsys.observability.unreadable import REGISTRY_ENTRY, note_unreadable
 
@@ -87,6 +87,17 @@ class Objects:
             entries = [entry for page in obstore.list(self.store, folder) for entry in page]
         return sorted(entries, key=lambda entry: entry["path"])
 
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in `folder`, sorted; in one listing that does not look into them."""
+        with translated(f"list {folder}"):
+            found = obstore.list_with_delimiter(self.store, folder)["common_prefixes"]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
+    def has_any(self, folder: str) -> bool:
+        """Whether any object is below `folder`."""
+        with translated(f"list {folder}"):
+            return any(page for page in obstore.list(self.store, folder, chunk_size=1))
+
     def get(self, path: str) -> bytes | None:
         """The bytes of the object at `path`, `None` where there is none."""
         with translated(f"read {path}"):
@@ -95,24 +106,27 @@ class Objects:
             except (NotFoundError, FileNotFoundError):
                 return None
 
-    def read(self, path: str, kind: type[T]) -> T | None:
-        """The object at `path`; `None` where there is none and, with a warning, where it cannot be read."""
+    def read(self, path: str, kind: type[T], decode: Callable[[bytes], T] | None = None) -> T | None:
+        """The object at `path`; `None` where there is none and, with a warning, where it cannot be read.
+
+        It is JSON of a `kind`, unless `decode` reads it, which may raise `CorruptArtefact`.
+        """
         raw = self.get(path)
         if raw is None:
             return None
         try:
-            return msgspec.json.decode(raw, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return msgspec.json.decode(raw, type=kind) if decode is None else decode(raw)
+        except (CorruptArtefact, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             note_unreadable(REGISTRY_ENTRY, path, error)
             return None
 
-    def read_once(self, entry: "ObjectMeta", kind: type[T]) -> T | None:
+    def read_once(self, entry: "ObjectMeta", kind: type[T], decode: Callable[[bytes], T] | None = None) -> T | None:
         """The object of a listed `entry`, cached as it never changes; `None` and a warning where it is unreadable."""
         key = (entry["path"], entry.get("e_tag"))
         cached_value = self._remembered.get(key)
         if isinstance(cached_value, kind):
             return cached_value
-        value = self.read(entry["path"], kind)
+        value = self.read(entry["path"], kind, decode)
         if value is None:
             return None
         if len(self._remembered) >= REMEMBERED:

@@ -5,7 +5,7 @@ item_id.*.npy      IdMap, n items      popularity.npy        float32 (n,), 1.0 f
 user_factors.npy   float32 (m, d)      user_id.*.npy         IdMap, m users
 items.blob.npy     uint8, JSON of each item one after the other; items.offsets.npy int64 (n+1,)
 trending.npy       float32 (n,), how much more than usual an item was wanted at the watermark; 0: not
-together.*.npy     what is bought together with each item, best first: indptr int64 (n+1,), rows int32, scores
+co_occurrence.*.npy  what is bought together with each item, best first: indptr int64 (n+1,), rows int32, scores
 cold.npy           bool (n,), items nobody has touched, placed by what they are
 content.npy        float32 (buckets, d), content to factors (recsys.index.content); (0, d) without one
 attributes.*       the items as columns, for filters (recsys.index.columns)
@@ -71,7 +71,7 @@ class IndexContents:
     user_factors: Matrix
     items: Sequence[Item | None]
     trending: NDArray[np.float32] | None = None
-    together: Neighbours | None = None
+    co_occurrence: Neighbours | None = None
     cold: NDArray[np.bool_] | None = None
     content: Matrix | None = None
 
@@ -92,7 +92,7 @@ def write_artefact(directory: Path, contents: IndexContents, search_index: faiss
     factors = np.ascontiguousarray(contents.item_factors, dtype=np.float32)
     popularity = (contents.popularity / (float(contents.popularity.max(initial=0.0)) or 1.0)).astype(np.float32)
     trending = np.zeros(n, np.float32) if contents.trending is None else contents.trending.astype(np.float32)
-    together = contents.together or Neighbours.none(n)
+    co_occurrence = contents.co_occurrence or Neighbours.none(n)
     blobs = [msgspec.json.encode(item) if item is not None else b"" for item in contents.items]
     offsets = np.zeros(len(blobs) + 1, dtype=np.int64)
     np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
@@ -103,9 +103,9 @@ def write_artefact(directory: Path, contents: IndexContents, search_index: faiss
         "popular_rows.npy": np.argsort(-popularity, kind="stable"),
         "trending.npy": trending,
         "trending_rows.npy": np.argsort(-trending, kind="stable")[: np.count_nonzero(trending > 0)],
-        "together.indptr.npy": together.indptr,
-        "together.rows.npy": together.rows,
-        "together.scores.npy": together.scores,
+        "co_occurrence.indptr.npy": co_occurrence.indptr,
+        "co_occurrence.rows.npy": co_occurrence.rows,
+        "co_occurrence.scores.npy": co_occurrence.scores,
         "cold.npy": np.zeros(n, np.bool_) if contents.cold is None else contents.cold,
         "content.npy": np.empty((0, d), np.float32) if contents.content is None else contents.content,
         # Of the items that were learned from: a cold item without interactions says nothing about users.

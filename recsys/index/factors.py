@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.messages.interaction import DEFAULT_TYPE_WEIGHTS, OTHER_TYPE_WEIGHT
+from recsys.models.kinds import ConfidenceParameters
 from recsys.users import HistoryEntry, Vector
 
 Matrix = NDArray[np.float32]
@@ -23,21 +22,6 @@ BATCH_ELEMENTS = 1 << 18
 """Floats of the largest array of one batched solve: 1 MB, so that it stays near the processor."""
 WIDTH_STEP = 8
 """Users are padded to a multiple of so many items, to be solved together."""
-
-
-class ConfidenceParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """How interactions become confidence: 1 + alpha * sum of type weight * 0.5 ** (age / half life).
-
-    Ages count back from `reference_ms` (the version's watermark), so that the same history gives the
-    same vector at any hour. Types without a weight count as `other_weight`. `half_life_days` 0: no decay.
-    """
-
-    alpha: float
-    regularization: float
-    reference_ms: int
-    type_weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(DEFAULT_TYPE_WEIGHTS))
-    other_weight: float = OTHER_TYPE_WEIGHT
-    half_life_days: float = 0.0
 
 
 def decayed_weights(history: Sequence[HistoryEntry], parameters: ConfidenceParameters) -> NDArray[np.float64]:

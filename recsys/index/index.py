@@ -14,11 +14,12 @@ from recsys.index.allowed import AllowedRows
 from recsys.index.artefact import Neighbours
 from recsys.index.attributes import Attributes
 from recsys.index.columns import HIDDEN
-from recsys.index.factors import ConfidenceParameters, Matrix, Normal, confidences, decayed_weights, fold_in, parts
+from recsys.index.factors import Matrix, Normal, confidences, decayed_weights, fold_in, parts
 from recsys.index.id_map import UNKNOWN, IdMap, memory_mapped
-from recsys.index.search import SearchIndex, SearchSpec
+from recsys.index.search import SearchIndex
 from recsys.messages.item import Item, stored_item
-from recsys.models.manifest import FORMAT_VERSION, Manifest
+from recsys.models.kinds import ConfidenceParameters, RecommenderSection, section_of
+from recsys.models.manifest import Manifest, check_format
 from recsys.observability.unreadable import VERSION_ITEM, note_unreadable
 from recsys.users import HistoryEntry, Vector
 
@@ -37,6 +38,7 @@ class Index:
     """Item factors (n, d), user snapshot (m, d), popularity (n,) with its order, ids and items of one version."""
 
     manifest: Manifest
+    section: RecommenderSection
     item_id: IdMap
     item_factors: Matrix
     user_id: IdMap
@@ -45,7 +47,7 @@ class Index:
     popular_rows: NDArray[np.int64]
     trending: NDArray[np.float32]
     trending_rows: NDArray[np.int64]
-    together: Neighbours
+    co_occurrence: Neighbours
     cold: NDArray[np.bool_]
     content: Matrix
     attributes: Attributes
@@ -60,13 +62,9 @@ class Index:
     @classmethod
     def open(cls, directory: Path, manifest: Manifest) -> "Index":
         """Memory-map a version whose checksums were verified. Raises `CorruptArtefact`."""
-        if manifest.format_version != FORMAT_VERSION:
-            raise CorruptArtefact(
-                f"version {manifest.version} has artefact format {manifest.format_version}, "
-                f"this release reads {FORMAT_VERSION}"
-            )
+        check_format(manifest.version, manifest.format_version)
         try:
-            return cls._open(directory, manifest)
+            return cls._open(directory, manifest, section_of(manifest, RecommenderSection))
         except CorruptArtefact:
             raise
         except Exception as error:
@@ -74,16 +72,16 @@ class Index:
             raise CorruptArtefact(f"version {manifest.version} cannot be opened: {error}") from error
 
     @classmethod
-    def _open(cls, directory: Path, manifest: Manifest) -> "Index":
+    def _open(cls, directory: Path, manifest: Manifest, section: RecommenderSection) -> "Index":
         def array(name: str) -> Any:
             """The memory-mapped array in `{name}.npy`."""
             return memory_mapped(directory / f"{name}.npy")
 
         item_id = IdMap.open(directory, "item_id")
         gram = array("gram")
-        parameters = msgspec.convert(manifest.parameters["confidence"], ConfidenceParameters)
         index = cls(
             manifest=manifest,
+            section=section,
             item_id=item_id,
             item_factors=array("item_factors"),
             user_id=IdMap.open(directory, "user_id"),
@@ -92,7 +90,9 @@ class Index:
             popular_rows=array("popular_rows"),
             trending=array("trending"),
             trending_rows=array("trending_rows"),
-            together=Neighbours(array("together.indptr"), array("together.rows"), array("together.scores")),
+            co_occurrence=Neighbours(
+                array("co_occurrence.indptr"), array("co_occurrence.rows"), array("co_occurrence.scores")
+            ),
             cold=array("cold"),
             content=array("content"),
             attributes=Attributes.open(directory, item_id),
@@ -101,20 +101,20 @@ class Index:
             search_index=SearchIndex.open(
                 directory / "items.faiss",
                 array("item_factors"),
-                msgspec.convert(manifest.parameters.get("search", {}), SearchSpec),
+                section.search,
             ),
-            parameters=parameters,
+            parameters=section.confidence,
             gram=gram,
-            normal=Normal.of(gram, parameters.regularization),
+            normal=Normal.of(gram, section.confidence.regularization),
             inverse_norms=array("inverse_norms"),
         )
         index._check()
         return index
 
     def _check(self) -> None:
-        shape = (self.manifest.items, self.manifest.dimensions)
+        shape = (self.section.items, self.section.dimensions)
         per_item = (self.item_id, self.popularity, self.popular_rows, self.trending, self.cold, self.inverse_norms)
-        sizes = {len(self.item_offsets) - 1, len(self.together.indptr) - 1, self.search_index.index.ntotal}
+        sizes = {len(self.item_offsets) - 1, len(self.co_occurrence.indptr) - 1, self.search_index.index.ntotal}
         sizes |= {len(column) for column in per_item}
         if self.item_factors.shape != shape or sizes != {shape[0]} or self.search_index.dimensions != shape[1]:
             raise CorruptArtefact(f"version {self.version}: arrays do not have the manifest's shape {shape}")
@@ -150,7 +150,7 @@ class Index:
         (item_id,) = self.item_id.ids(np.array([row]))
         note_unreadable(VERSION_ITEM, item_id, error)
         available = None if self.attributes.state[row] != HIDDEN else False
-        return Item(item_id=item_id, updated_at=self.manifest.watermark, available=available)
+        return Item(item_id=item_id, updated_at=self.section.watermark, available=available)
 
     def snapshot(self, user_id: str) -> Vector | None:
         """The user's vector (d,) as of training, or `None` for a user who was not there."""

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import faiss
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.index.allowed import AllowedRows
 from recsys.index.factors import Matrix
+from recsys.models.kinds import SearchSpec
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -31,21 +31,6 @@ _faiss: Any = faiss
 
 # Batches of 20 and more would go through BLAS, whose rounding depends on who else is in the batch.
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
-
-
-class SearchSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Kind and parameters of a search index; in the manifest, where it is missing for `flat`.
-
-    `kind` is Faiss's name for it (`Flat`, `IVF400,SQ8`, `HNSW32`). `refine` times k candidates are scored anew with
-    the factors themselves. `augmented`: built by L2 over factors with one more dimension, which makes all norms equal
-    (Bachrach et al., "Speeding Up the Xbox Recommender System...", RecSys 2014).
-    """
-
-    kind: str = "Flat"
-    nprobe: int = 0
-    ef_search: int = 0
-    refine: int = 1
-    augmented: bool = False
 
 
 class SearchIndex:

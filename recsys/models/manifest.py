@@ -1,4 +1,4 @@
-"""IndexVersion words: the manifest that describes a version and the alias moves that put it in service."""
+"""Manifest: the header that every version of every kind of model has, and all that the registry knows of it."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,30 +7,22 @@ from typing import Annotated, Any
 
 import msgspec
 
-from recsys.experiments.rollout import Rollout
+from recsys.errors import CorruptArtefact
 from recsys.messages.interaction import to_the_end
 
-FORMAT_VERSION = 2
-"""Of the artefact's files. A reader refuses a manifest whose format it does not know."""
+FORMAT_VERSION = 3
+"""Of manifests and of the files they name. Older ones are refused; so is a newer one when it is opened."""
 
+RECOMMENDER = "recommender"
+"""The model that answers `/recommend`, and the one that is meant where none is named."""
+
+MODEL_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,31}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"
-LIVE = "live"
-PREVIOUS = "previous"
-"""Derived from the moves of `live`: what a rollback would bring back."""
-CANDIDATE = "candidate"
-CANARY = "canary"
-SHADOW = "shadow"
-PLACEMENT = "placement:"
-"""Before the name of a placement: the version that this placement is to be answered from."""
-PIN = "pin:"
-"""Before a version: it is to be kept."""
+KIND_PATTERN = r"^[a-z][a-z_]{0,31}$"
 
-DELETED = "deleted:"
-"""Before a version: nothing but the entry that says who deleted it, when and why."""
-
+ModelName = Annotated[str, msgspec.Meta(pattern=to_the_end(MODEL_PATTERN))]
 VersionId = Annotated[str, msgspec.Meta(pattern=to_the_end(VERSION_PATTERN))]
-Alias = Annotated[str, msgspec.Meta(pattern=to_the_end(ALIAS_PATTERN))]
+KindName = Annotated[str, msgspec.Meta(pattern=to_the_end(KIND_PATTERN))]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -41,48 +33,67 @@ class FileEntry(msgspec.Struct, frozen=True):
     size: int
 
 
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a version comes from: the code, packages and machine that made it, and the `data` it was learned from.
+
+    `data` holds at least a digest where the version was trained; it says nothing about single rows.
+    """
+
+    code_version: str
+    packages: dict[str, str] = {}
+    machine: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+
+
+class GateVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the quality gate said: `reasons` against the version; `forced`: published in spite of them.
+
+    `checks` are its measurements: `name`, `setting`, `measured`, `limit`, `passed`.
+    """
+
+    passed: bool
+    reasons: list[str] = []
+    forced: bool = False
+    checks: list[dict[str, Any]] = []
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a version; written last, so a version without one does not exist.
 
-    `parameters` and `metrics` are flat enough to print. `log_version` is the interaction log's table
-    version that was learned from and `watermark` the newest event time in it.
+    `section` is what only this `kind` has (`recsys.models.kinds`). `parameters` and `metrics` are flat enough to
+    print. `verdict` is `None` where no gate was asked.
     """
 
+    model: ModelName = RECOMMENDER
     version: VersionId
+    kind: KindName
     created_at: Timestamp
-    algorithm: str
-    dimensions: int
-    items: int
-    users: int
-    log_version: int
-    watermark: Timestamp
-    code_version: str
+    provenance: Provenance
     files: dict[str, FileEntry]
-    parameters: dict[str, Any]
-    metrics: dict[str, float]
+    parameters: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    verdict: GateVerdict | None = None
+    section: dict[str, Any]
     format_version: int = FORMAT_VERSION
 
-
-class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of an alias's append-only history; `sequence` counts from 1.
-
-    `cleared`: from here on the alias points nowhere; `version` is the one it left. `rollout`, of a canary or shadow:
-    which requests it gets.
-    """
-
-    alias: Alias
-    version: VersionId
-    sequence: int
-    moved_at: Timestamp
-    actor: str
-    reason: str
-    cleared: bool = False
-    rollout: Rollout | None = None
+    @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return sum(entry.size for entry in self.files.values())
 
 
-def in_service(alias: str) -> bool:
-    """Return whether the version that `alias` points at answers requests, or is compared on them (shadow)."""
-    return alias != CANDIDATE and not alias.startswith(PIN)
+def check_format(version: str, format_version: int) -> None:
+    """Raise `CorruptArtefact`, saying what to do, unless this release reads the format."""
+    if format_version == FORMAT_VERSION:
+        return
+    advice = (
+        "train anew (millirec train), it cannot be converted"
+        if format_version < FORMAT_VERSION
+        else "a later release wrote it: upgrade this one"
+    )
+    raise CorruptArtefact(
+        f"version {version} has artefact format {format_version}, this release reads {FORMAT_VERSION}: {advice}"
+    )
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

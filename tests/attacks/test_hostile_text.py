@@ -21,6 +21,7 @@ from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.aliases import pin, promote
 from recsys.stores.model_registry.rollouts import start_canary, start_shadow
+from recsys.stores.settings_log import open_settings_log
 from tests.environment.pseudo_terminal import shown
 from tests.environment.versions import publish_small_version
 
@@ -94,7 +95,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pin(registry, "second", actor=HOSTILE, reason=HOSTILE)
     start_canary(registry, "second", actor=HOSTILE, reason=HOSTILE)
     start_shadow(registry, "second", actor=HOSTILE, reason=HOSTILE)
-    registry.change_placement("home", Placement(filter=FILTER), actor=HOSTILE)
+    open_settings_log(RegistrySettings(url=str(folder / "registry"))).change(
+        "home", Placement(filter=FILTER), actor=HOSTILE
+    )
     (folder / f"rows-{OBEYED.replace(chr(0), '')}[red].jsonl").write_text(ROWS)
     return {
         **os.environ,

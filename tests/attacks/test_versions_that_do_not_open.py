@@ -61,7 +61,7 @@ class AttackedService:
 
 def spoil(registry: Path, version: str, damage: str) -> None:
     """Behind the registry's back, so that it has to find out by itself."""
-    folder = registry / "versions" / version
+    folder = registry / "models" / "recommender" / "versions" / version
     match damage:
         case "a flipped byte":
             rewrite(folder / "items.faiss", lambda content: content[:-1] + bytes([content[-1] ^ 1]))
@@ -229,7 +229,7 @@ def test_a_replica_that_cannot_load_what_is_live_serves_what_was_before_it_and_s
     deployment_with_history: Deployment,
 ) -> None:
     deployment, registry = deployment_with_history, deployment_with_history.registry
-    whole = (deployment.folder / "registry/versions/second/items.faiss").read_bytes()
+    whole = (deployment.folder / "registry/models/recommender/versions/second/items.faiss").read_bytes()
     start_over(deployment, registry, "second")
     ready = health(deployment)
     assert ready.status_code == 200, ready.text
@@ -242,7 +242,7 @@ def test_a_replica_that_cannot_load_what_is_live_serves_what_was_before_it_and_s
     assert "millirec_index_fallback 1.0" in httpx.get(f"{deployment.url}/metrics").text
     recommended = httpx.get(f"{deployment.url}/recommend?user_id=u3", headers={"X-API-Key": KEYS["recommend"]})
     assert recommended.json()["index_version"] == "first"
-    (deployment.folder / "registry/versions/second/items.faiss").write_bytes(whole)
+    (deployment.folder / "registry/models/recommender/versions/second/items.faiss").write_bytes(whole)
     url = f"{deployment.url}/health/ready"
     wait_until_sync(lambda: httpx.get(url).json() == {"status": "ready", "index_version": "second"}, 60.0)
     # The text of the metrics is made once a second.

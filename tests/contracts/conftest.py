@@ -10,12 +10,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from recsys.clients.objects import Objects
 from recsys.models.manifest import Manifest
 from recsys.settings import StoreSettings
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.memory import MemoryModelRegistry
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.online import Stores, open_stores
+from recsys.stores.settings_log.object_store import ObjectStoreSettingsLog
 from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of, write_files
 from tests.environment.deployment import free_port
 from tests.environment.waiting import wait_until_sync
@@ -86,12 +88,18 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreModel
     if request.param == "memory":
         return MemoryModelRegistry()
     on_s3 = request.param == "s3"
-    return ObjectStoreModelRegistry(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry"))
+    return ObjectStoreModelRegistry(Objects(request.getfixturevalue("s3_url") if on_s3 else str(tmp_path / "registry")))
+
+
+@pytest.fixture
+def settings_log(registry: ObjectStoreModelRegistry) -> ObjectStoreSettingsLog:
+    """The settings log beside the registry, on the same backend."""
+    return ObjectStoreSettingsLog(registry._objects)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ObjectStoreModelRegistry:
-    return ObjectStoreModelRegistry(str(tmp_path / "registry"))
+    return ObjectStoreModelRegistry(Objects(str(tmp_path / "registry")))
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_settings_of_the_client_in_the_environment_win_over_ours(
 
 def failure(url: str, kind: str) -> str:
     """What opening a registry or a log at `url` says."""
-    registry, log = ObjectStoreModelRegistry(url), open_interaction_log(LogSettings(path=url))
+    registry, log = ObjectStoreModelRegistry(Objects(url)), open_interaction_log(LogSettings(path=url))
     call: Callable[[], object] = registry.versions if kind == "registry" else log.version
     with pytest.raises(Unavailable) as raised:
         call()
@@ -134,7 +134,7 @@ def failure(url: str, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["registry", "log"])
 def test_plain_http_is_refused_unless_it_is_allowed(s3_url: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert ObjectStoreModelRegistry(s3_url).versions() == []
+    assert ObjectStoreModelRegistry(Objects(s3_url)).versions() == []
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     assert failure(s3_url, kind).endswith(": http:// addresses need AWS_ALLOW_HTTP=true")
 

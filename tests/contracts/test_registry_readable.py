@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from recsys.clients.objects import Objects
 from recsys.errors import InvalidInput, NotFound
 from recsys.experiments.rollout import MAX_STEPS, STEPS, checked_steps
-from recsys.models.manifest import CANARY, LIVE
+from recsys.models.alias_move import CANARY, LIVE
 from recsys.recommender.placement import Boost, Candidates, Placement, Source
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.model_registry.rollouts import start_canary
 from recsys.stores.receipts import ErasureReceipts
+from recsys.stores.settings_log.object_store import ObjectStoreSettingsLog
 from tests.contracts.model_registry.tiny_versions import FILES, Publish, manifest_of, write_files
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -94,19 +95,19 @@ placements = st.builds(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(placement=placements)
 def test_a_placement_that_is_accepted_is_read_as_it_is(
-    registry: ObjectStoreModelRegistry, placement: Placement
+    settings_log: ObjectStoreSettingsLog, placement: Placement
 ) -> None:
     body = msgspec.json.decode(msgspec.json.encode(placement), type=Placement)
-    change = registry.change_placement("home", body, actor="ada")
-    assert registry.placements()["home"] == change == registry.placement_history("home")[-1]
+    change = settings_log.change("home", body, actor="ada")
+    assert settings_log.newest()["home"] == change == settings_log.history("home")[-1]
     assert change.placement == placement
 
 
-def test_a_placement_that_nobody_could_read_is_refused(registry: ObjectStoreModelRegistry) -> None:
+def test_a_placement_that_nobody_could_read_is_refused(settings_log: ObjectStoreSettingsLog) -> None:
     for placement in (Placement(k=0), Placement(min_score=None, diversity=nan), Placement(sources=())):
         with pytest.raises(InvalidInput):
-            registry.change_placement("home", placement, actor="ada")
-    assert registry.placements() == {}
+            settings_log.change("home", placement, actor="ada")
+    assert settings_log.newest() == {}
 
 
 def test_a_damaged_receipt_costs_that_receipt_alone(tmp_path: Path) -> None:

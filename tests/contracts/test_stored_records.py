@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from app.versions.placement_watcher import RECORD, PlacementWatcher
+from recsys.clients.objects import Objects
 from recsys.errors import InvalidInput
 from recsys.messages import avro, envelope, protobuf, wire
 from recsys.messages.envelope import AVRO, CONTENT_TYPE, HEADERS, PROTOBUF
@@ -17,8 +18,8 @@ from recsys.recommender.trends import hour_of
 from recsys.settings import LogSettings
 from recsys.stores.dead_letters import open_dead_letters
 from recsys.stores.dead_letters.protocol import LetterQuery, Refusal
-from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.online import Stores
+from recsys.stores.settings_log.object_store import ObjectStoreSettingsLog
 
 HOUR = hour_of(1000 * time())
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ async def test_placements_that_a_replica_remembers_do_not_go_with_one_of_them(tm
     change = PlacementChange(name="cart", sequence=1, changed_at=AT, actor="ada", placement=Placement(k=3))
     newer = {**msgspec.to_builtins(change), "placement": {"of": "another release"}}
     (tmp_path / RECORD).write_bytes(msgspec.json.encode({"home": newer, "cart": change}))
-    nowhere = ObjectStoreModelRegistry(str(tmp_path / "file"))
+    nowhere = ObjectStoreSettingsLog(Objects(str(tmp_path / "file")))
     (tmp_path / "file").write_text("in the way of the registry's folder")
     watcher = PlacementWatcher(nowhere, tmp_path, stores.notifications, configured={}, poll_interval=1.0)
     await watcher.check()

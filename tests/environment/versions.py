@@ -4,14 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import faiss
-import msgspec
 import numpy as np
 
 from recsys.index.artefact import IndexContents, file_entries, write_artefact
-from recsys.index.factors import ConfidenceParameters
 from recsys.messages.interaction import epoch_ms
 from recsys.messages.item import Item
-from recsys.models.manifest import Manifest
+from recsys.models.kinds import ConfidenceParameters, Kind, RecommenderSection, described
+from recsys.models.manifest import Manifest, Provenance
 from recsys.stores.model_registry import ModelRegistry
 from training.recommender.cold_start import learn
 from training.settings import ColdStartSettings
@@ -50,18 +49,22 @@ def publish_small_version(registry: ModelRegistry, directory: Path, version: str
     )
     files = write_artefact(directory / version, contents, search_index)
     confidence = ConfidenceParameters(alpha=10.0, regularization=0.1, reference_ms=epoch_ms(WATERMARK))
-    manifest = Manifest(
-        version=version,
-        created_at=WATERMARK,
+    section = RecommenderSection(
         algorithm="als",
         dimensions=DIMENSIONS,
         items=ITEMS,
         users=USERS,
         log_version=0,
         watermark=WATERMARK,
-        code_version="test",
+        confidence=confidence,
+    )
+    manifest = Manifest(
+        version=version,
+        kind=Kind.RECOMMENDER,
+        created_at=WATERMARK,
+        provenance=Provenance(code_version="test"),
         files=file_entries(files),
-        parameters={"confidence": msgspec.to_builtins(confidence)},
+        section=described(section),
         metrics={"recall@20": 0.5},
     )
     registry.publish(manifest, files)

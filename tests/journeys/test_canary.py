@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from recsys.models.manifest import CANARY
+from recsys.models.alias_move import CANARY
 from tests.environment.deployment import Deployment
 from tests.environment.waiting import wait_until_sync
 from tests.journeys.test_events_change_answers import post

@@ -99,7 +99,7 @@ def test_a_store_that_stops_degrades_answers_and_they_are_whole_again_when_it_is
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # the doctor is called often, and takes seconds beside other load
 def test_a_damaged_version_is_refused_named_and_rolled_back(well: Deployment) -> None:
-    file = next((well.folder / "registry" / "versions" / "second").glob("item_factors*"))
+    file = next((well.folder / "registry" / "models" / "recommender" / "versions" / "second").glob("item_factors*"))
     file.write_bytes(file.read_bytes()[::-1])
     assert sections(well) == set()
     assert sections(well, "--deep") == {"version-refused"}

@@ -33,7 +33,7 @@ def test_no_request_fails_and_a_rollback_restores_every_byte(deployment: Deploym
 
 def test_a_version_corrupted_after_publishing_is_refused(deployment: Deployment, tmp_path: Path) -> None:
     publish_small_version(deployment.registry, tmp_path / "built", "broken", seed=9)
-    victim = tmp_path / "registry" / "versions" / "broken" / "items.faiss"
+    victim = tmp_path / "registry" / "models" / "recommender" / "versions" / "broken" / "items.faiss"
     victim.write_bytes(victim.read_bytes()[:-7])
     deployment.serve()
     before = all_answers(deployment)

@@ -10,7 +10,7 @@ import structlog
 from numpy.typing import NDArray
 
 from recsys.index.artefact import IndexContents, without_unreadable
-from recsys.index.factors import ConfidenceParameters
+from recsys.models.kinds import ConfidenceParameters
 from training.recommender import dataset as data
 from training.recommender.algorithms.protocol import Algorithm, Fit
 from training.recommender.algorithms.protocol import Progress as Passes
@@ -75,7 +75,7 @@ def assemble(
         user_factors=vectors,
         items=items,
         trending=_with_none(trends, len(cold.items)),
-        together=neighbours.extended(len(cold.items)),
+        co_occurrence=neighbours.extended(len(cold.items)),
         cold=np.arange(len(factors)) >= len(item_ids),
         content=content.projection,
     )

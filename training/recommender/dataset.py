@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recsys.errors import NotEnoughData
-from recsys.index.factors import ConfidenceParameters, decayed
+from recsys.index.factors import decayed
 from recsys.messages.interaction import IMPRESSION, epoch_ms, event_key
 from recsys.messages.item import Item
+from recsys.models.kinds import ConfidenceParameters
 from recsys.stores.event_log import InteractionLog
 from recsys.users import HistoryEntry
 from training.settings import TrainSettings

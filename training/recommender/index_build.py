@@ -16,7 +16,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from recsys.index.factors import Matrix
-from recsys.index.search import Rows, SearchIndex, SearchSpec
+from recsys.index.search import Rows, SearchIndex
+from recsys.models.kinds import SearchSpec
 from training.settings import IndexSettings
 
 BATCH = 16
@@ -55,10 +56,7 @@ class BuiltIndex:
 
     def parameters(self) -> dict[str, object]:
         """Return the manifest's parameters of the search index."""
-        return {
-            "search": msgspec.to_builtins(self.spec),
-            "search_tried": [msgspec.to_builtins(trial) for trial in self.trials],
-        }
+        return {"search_tried": [msgspec.to_builtins(trial) for trial in self.trials]}
 
 
 def build_search_index(

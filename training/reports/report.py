@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from recsys.models.kinds import RecommenderSection, section_of
 from recsys.observability.text import printable
 from recsys.whole_file import write_whole
 from training.evaluation.evaluate import HEADLINE_K, Evaluation
@@ -49,6 +50,7 @@ def write_html(result: TrainingResult) -> None:
     environment = Environment(loader=PackageLoader("training.reports"), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("report.html").render(
         manifest=result.manifest,
+        section=section_of(result.manifest, RecommenderSection),
         reasons=result.reasons,
         rebuilt=None if result.rebuilt is None else rebuilt(*result.rebuilt),
         summary=_summary(result),

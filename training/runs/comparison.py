@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 
 from recsys.catalogue.catalogue import Catalogue
-from recsys.errors import CorruptArtefact, NotFound
-from recsys.index.index import Index
-from recsys.models.manifest import LIVE, Manifest
+from recsys.errors import CorruptArtefact, NotFound, RegistryOutdated
+from recsys.models.alias_move import LIVE
+from recsys.models.manifest import Manifest
+from recsys.opening import open_recommender
 from recsys.stores.model_registry import ModelRegistry
 from training.evaluation.evaluate import (
     ITEM_SEGMENTS,
@@ -25,7 +26,7 @@ from training.evaluation.splits import Split
 from training.gate.judge import RECALL
 from training.recommender.index_build import Progress
 from training.runs.context import RunContext
-from training.runs.publish import open_version, write_version
+from training.runs.publish import write_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +102,33 @@ def _candidate(context: RunContext, split: Split) -> Catalogue:
     model = context.fit(split.past, split.cutoff)
     without_items = replace(context, dataset=replace(context.dataset, items={}))
     manifest, _ = write_version(without_items, folder, model, metrics={}, notes={}, tune=False)
-    return open_version(folder, manifest)
+    return open_recommender(folder, manifest)
 
 
 def _live(
     registry: ModelRegistry, folder: Path, split: Split, evaluator: _Evaluator
 ) -> tuple[Evaluation | None, str, dict[str, float], Manifest | None]:
     """Return the live version's evaluation, why it is not fair (empty: it is), its leads when trained, its manifest."""
-    move = registry.alias(LIVE)
+    try:
+        move = registry.alias(LIVE)
+    except RegistryOutdated as error:
+        return None, f"there is no live version to compare with: {error}", {}, None
     if move is None:
         return None, "there is no live version to compare with", {}, None
     manifest = None
     try:
         manifest = registry.manifest(move.version)
-        index = Index.open(registry.fetch(move.version, folder / "live"), manifest)
+        catalogue = open_recommender(registry.fetch(move.version, folder / "live"), manifest)
     except (NotFound, CorruptArtefact) as error:
         return None, f"the live version cannot be opened: {error}", {}, manifest
     # Items unavailable today were available in the held-out days; the candidate hides nothing either.
-    live = evaluator.model("live", all_available(Catalogue.of(index)))
-    if manifest.watermark < split.cutoff:
+    live = evaluator.model("live", all_available(catalogue))
+    watermark = catalogue.index.section.watermark
+    if watermark < split.cutoff:
         return live, "", {}, manifest
     leads = _leads_when_trained(manifest, evaluator.exclude_seen)
     lead_note = f"; when it was trained it reached {leads['']:.2f} times the recall of popular items" if leads else ""
-    note = f"the live version learned from events up to {manifest.watermark:%Y-%m-%d}, so it has seen the answers"
+    note = f"the live version learned from events up to {watermark:%Y-%m-%d}, so it has seen the answers"
     return live, note + lead_note, leads, manifest
 
 

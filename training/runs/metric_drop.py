@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from recsys.catalogue.catalogue import Catalogue
-from recsys.index.index import Index
+from recsys.models.kinds import RecommenderSection, section_of
 from recsys.models.manifest import Manifest
+from recsys.opening import open_recommender
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.model_registry import ModelRegistry
 from training.evaluation.bootstrap import Interval, mean_interval
@@ -45,7 +45,8 @@ def measure_baseline(
         return None
     live_settings = settings_of(live, settings)
     interactions = data.load(log, None, live_settings)
-    cutoff = max(live.watermark, interactions.watermark - timedelta(days=live_settings.holdout_days))
+    watermark = section_of(live, RecommenderSection).watermark
+    cutoff = max(watermark, interactions.watermark - timedelta(days=live_settings.holdout_days))
     is_past = interactions.interactions["occurred_at"] <= cutoff
     split = Split(interactions.interactions.filter(is_past), interactions.interactions.filter(~is_past), cutoff)
     users = held_out_users(
@@ -56,7 +57,7 @@ def measure_baseline(
     )
     if len(users) < settings.gate.min_users:
         return None
-    catalogue = all_available(Catalogue.of(Index.open(registry.fetch(live.version, cache), live)))
+    catalogue = all_available(open_recommender(registry.fetch(live.version, cache), live))
     evaluation = evaluate_model(
         "live", catalogue, users, exclude_seen=live_settings.exclude_seen, progress=lambda *_: None
     )

@@ -4,14 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from recsys.catalogue.catalogue import Catalogue
 from recsys.index.artefact import file_entries, write_artefact
-from recsys.index.index import Index
+from recsys.models.kinds import Kind, RecommenderSection, described
 from recsys.models.manifest import Manifest, new_version_id
 from recsys.stores.model_registry import ModelRegistry
-from training.provenance import code_version, environment
+from training.provenance import provenance
 from training.recommender.assemble import FactorModel, assemble
 from training.recommender.index_build import build_search_index
 from training.runs.context import RunContext
@@ -36,34 +33,33 @@ def write_version(
         contents.item_factors, contents.user_factors[: None if tune else 0], settings.index, context.progress
     )
     files = write_artefact(directory, contents, built.index)
-    manifest = Manifest(
-        version=new_version_id(),
-        created_at=datetime.now(UTC),
+    section = RecommenderSection(
         algorithm=context.algorithm.name,
         dimensions=contents.item_factors.shape[1],
         items=len(contents.item_ids),
         users=len(contents.user_ids),
         log_version=dataset.log_version,
         watermark=dataset.watermark,
-        code_version=code_version(),
+        confidence=model.confidence,
+        search=built.spec,
+    )
+    manifest = Manifest(
+        version=new_version_id(),
+        kind=Kind.RECOMMENDER,
+        created_at=datetime.now(UTC),
+        provenance=provenance(dataset.interactions),
         files=file_entries(files),
+        section=described(section),
         parameters={
-            "confidence": msgspec.to_builtins(model.confidence),
             "training": settings.model_dump(mode="json", exclude={"reports"})
             | {"parameters": context.algorithm.parameters.model_dump(mode="json")},
             **built.parameters(),
             **notes_on,
-            **environment(),
             **notes,
         },
         metrics=metrics,
     )
     return manifest, files
-
-
-def open_version(directory: Path, manifest: Manifest) -> Catalogue:
-    """Open what `write_version` wrote, as the service opens it."""
-    return Catalogue.of(Index.open(directory, manifest))
 
 
 def publish(registry: ModelRegistry, manifest: Manifest, files: dict[str, Path]) -> None:

@@ -9,15 +9,16 @@ import msgspec
 import polars as pl
 
 from recsys.errors import CorruptArtefact, GateRefused, InvalidInput, NotEnoughData, NotFound
-from recsys.index.index import Index
-from recsys.models.manifest import Manifest
+from recsys.models.kinds import RecommenderSection, section_of
+from recsys.models.manifest import GateVerdict, Manifest
+from recsys.opening import open_recommender
 from recsys.scratch import scratch_folder
 from recsys.stores.event_log import InteractionLog
 from recsys.stores.model_registry import ModelRegistry
 from training.evaluation.splits import Split, split_by_time
 from training.gate import Artefact, Check, Evidence, judge, reasons
 from training.monitoring.data_shift import DataShift, data_shift
-from training.provenance import RUNTIME_SETTINGS, differences, snapshot_digest
+from training.provenance import RUNTIME_SETTINGS, differences
 from training.recommender import dataset as data
 from training.recommender.algorithms import open_algorithm
 from training.recommender.algorithms.protocol import Fit
@@ -59,7 +60,7 @@ def run(
                 f"(of several visits per user, over more than {settings.holdout_days:g} days), or force with a reason"
             )
         shift = _shift(dataset, compared.live_manifest)
-        notes = _notes(dataset, split, compared, shift, request)
+        notes = _notes(split, compared, shift, request)
         # The same recipe on all interactions: the newest weeks are the most valuable for serving.
         model = context.fit(dataset.interactions, dataset.watermark, "learning from everything")
         manifest, files = write_version(context, folder / "final", model, metrics=compared.metrics(), notes=notes)
@@ -121,50 +122,50 @@ def _snapshot(
     if like is None:
         return data.load(log, request.log_version, settings)
     try:
-        index = Index.open(registry.fetch(like.version, folder / "like"), like)
-        interactions = data.load(log, like.log_version, settings)
+        index = open_recommender(registry.fetch(like.version, folder / "like"), like).index
+        log_version = index.section.log_version
+        interactions = data.load(log, log_version, settings)
     except (CorruptArtefact, NotFound) as error:
         raise InvalidInput("like", f"{like.version} cannot be made again: {error}") from error
     except InvalidInput as error:
-        reason = f"{like.version} was learned from version {like.log_version} of the interaction log: {error.reason}"
+        reason = f"{like.version} was learned from version {log_version} of the interaction log: {error.reason}"
         raise InvalidInput("like", reason) from error
-    items = filter(None, map(index.item, range(like.items)))
+    items = filter(None, map(index.item, range(len(index))))
     return replace(interactions, items={item.item_id: item for item in items})
 
 
 def _shift(dataset: data.Dataset, live: Manifest | None) -> DataShift | None:
     if live is None:
         return None
-    previous_count = live.parameters.get("data", {}).get("interactions")
-    return data_shift(dataset.interactions, live.watermark, dataset.items, previous_count)
+    previous_count = live.provenance.data.get("interactions")
+    return data_shift(
+        dataset.interactions, section_of(live, RecommenderSection).watermark, dataset.items, previous_count
+    )
 
 
 def _evidence(compared: Comparison, manifest: Manifest, shift: DataShift | None) -> Evidence:
     recall = next((trial["recall"] for trial in manifest.parameters["search_tried"] if trial["chosen"]), 1.0)
     live = compared.live_manifest
-    artefact = Artefact(recall, _megabytes(manifest), _megabytes(live) if live else None)
+    artefact = Artefact(recall, manifest.size / 1e6, live.size / 1e6 if live else None)
     fair = None if compared.live_note else compared.live
     return Evidence(compared.candidate, compared.popularity, fair, compared.leads, artefact, shift)
 
 
-def _megabytes(manifest: Manifest) -> float:
-    return sum(entry.size for entry in manifest.files.values()) / 1e6
-
-
 def _with_verdict(manifest: Manifest, checks: Sequence[Check], request: RunRequest) -> Manifest:
     refused = reasons(checks)
-    gate = {"passed": not refused, "reasons": refused, "forced": bool(refused) and request.force}
+    verdict = GateVerdict(
+        passed=not refused,
+        reasons=refused,
+        forced=bool(refused) and request.force,
+        checks=msgspec.to_builtins([*checks]),
+    )
     like = {"like": request.like.version} if request.like else {}
-    verdict = {"gate": gate, "checks": msgspec.to_builtins([*checks])} | like
-    return msgspec.structs.replace(manifest, parameters=manifest.parameters | verdict)
+    return msgspec.structs.replace(manifest, verdict=verdict, parameters=manifest.parameters | like)
 
 
-def _notes(
-    dataset: data.Dataset, split: Split, compared: Comparison, shift: DataShift | None, request: RunRequest
-) -> dict[str, Any]:
+def _notes(split: Split, compared: Comparison, shift: DataShift | None, request: RunRequest) -> dict[str, Any]:
     newcomers = split.future.filter(~pl.col("user_id").is_in(split.past["user_id"].unique().implode()))
     return {
-        "data": {"interactions": dataset.interactions.height, "digest": snapshot_digest(dataset.interactions)},
         "shift": {} if shift is None else msgspec.to_builtins(shift),
         "split": {
             "cutoff": split.cutoff.isoformat(),

@@ -8,6 +8,7 @@ from cronsim import CronSim, CronSimError
 
 from recsys.errors import InvalidInput
 from recsys.messages.interaction import IMPRESSION
+from recsys.models.kinds import RecommenderSection, section_of
 from recsys.models.manifest import Manifest
 from recsys.stores.event_log import InteractionLog
 from training.monitoring.data_shift import DataShift, data_shift
@@ -76,8 +77,9 @@ def since(log: InteractionLog, live: Manifest, *, shares: bool) -> DataShift:
 
     An event that arrives late, with a time before the watermark, is not new. Raises `LogUnavailable`.
     """
+    watermark = section_of(live, RecommenderSection).watermark
     tastes = log.read().filter(pl.col("type") != IMPRESSION)
     if not shares:
-        newer = tastes.filter(pl.col("occurred_at") > live.watermark).select(pl.len()).collect().item()
+        newer = tastes.filter(pl.col("occurred_at") > watermark).select(pl.len()).collect().item()
         return DataShift(None, newer)
-    return data_shift(tastes.select("occurred_at", "item_id", "type").collect(), live.watermark, ())
+    return data_shift(tastes.select("occurred_at", "item_id", "type").collect(), watermark, ())

@@ -1,12 +1,13 @@
 """HTTP bodies, as msgspec Structs: decoded, encoded and documented (app.http.openapi) from one definition."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from recsys.messages.interaction import Id, Interaction, InteractionType, Timestamp
 from recsys.messages.item import Item, PropertyName, PropertyValue, Text
+from recsys.models.manifest import GateVerdict
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,27 +127,48 @@ class UserAnswer(msgspec.Struct, frozen=True):
 
 
 class VersionAnswer(msgspec.Struct, frozen=True):
-    """One index version with the aliases that point to it and its metrics from training."""
+    """One version with the aliases that point to it and its metrics from training.
 
+    `summary` says in a line what it is, `section` what only its `kind` has. `verdict`: null where no gate was asked.
+    """
+
+    model: str
     version: str
+    kind: str
     created_at: datetime
-    algorithm: str
-    items: int
-    users: int
+    summary: str
     aliases: list[str]
     metrics: dict[str, float]
+    verdict: GateVerdict | None
+    section: dict[str, Any]
 
 
 class VersionsAnswer(msgspec.Struct, frozen=True):
     """`serving` answers on this replica; `loaded` are in its memory and can be asked, `serving` first.
 
-    `fallback`: why `serving` is not what the alias names.
+    Of a model that this replica does not answer from they are null and empty. `fallback`: why `serving` is not what
+    the alias names.
     """
 
     serving: str | None
     loaded: list[str]
     versions: list[VersionAnswer]
     fallback: str | None = None
+
+
+class ModelAnswer(msgspec.Struct, frozen=True):
+    """A model, the kind of its newest version, and the version that its alias `live` names."""
+
+    model: str
+    kind: str | None
+    versions: int
+    live: str | None
+
+
+class ModelsAnswer(msgspec.Struct, frozen=True):
+    """Every model that anything was published of, by name."""
+
+    models: list[ModelAnswer]
 
 
 class MoveBody(Body, frozen=True):
@@ -158,6 +180,7 @@ class MoveBody(Body, frozen=True):
 class MoveAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """`cleared`: from then on the alias points nowhere; `version` is the one it left."""
 
+    model: str
     alias: str
     version: str
     sequence: int

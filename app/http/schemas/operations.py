@@ -110,13 +110,14 @@ class ChecksAnswer(msgspec.Struct, frozen=True):
 class VersionDifference(msgspec.Struct, frozen=True):
     """What changes from version `a` to version `b`, as `millirec versions diff --json` prints it.
 
-    `overlap` is `None` where no user is in both versions, `norms` where no item is.
+    `overlap` is `None` where no user is in both versions, `norms` where no item is; all three for what is no
+    recommender.
     """
 
     a: str
     b: str
     metrics: dict[str, tuple[float | None, float | None]]
     parameters: dict[str, tuple[Any, Any]]
-    items: dict[str, Any]
+    items: dict[str, Any] | None
     overlap: dict[str, Any] | None
     norms: dict[str, Any] | None

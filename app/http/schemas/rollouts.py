@@ -11,7 +11,8 @@ from recsys.experiments.canary import Finding, Verdict
 from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout, Share, Steps
 from recsys.experiments.shadow import ShadowReport
 from recsys.messages.interaction import InteractionType, to_the_end
-from recsys.models.manifest import VERSION_PATTERN, Alias, AliasMove
+from recsys.models.alias_move import Alias, AliasMove
+from recsys.models.manifest import VERSION_PATTERN
 from recsys.stores.model_registry.rollouts import SHADOW_SHARE
 
 VersionId = Annotated[str, msgspec.Meta(pattern=to_the_end(VERSION_PATTERN))]

@@ -61,14 +61,18 @@ def _metrics(first: dict[str, float], second: dict[str, float]) -> None:
     ui.table(rows=rows, columns=columns, row_key="metric", pagination=12).classes("w-full").props("flat dense")
 
 
-def _facts(difference: Json) -> None:
-    items, overlap, norms = difference["items"], difference["overlap"], difference["norms"]
+def _items(items: Json) -> list[tuple[str, str]]:
     facts = [("Items", f"{items['common']:,} in both, {items['gained']:,} gained, {items['lost']:,} lost")]
     examples = {name: ", ".join(items[f"{name}_examples"]) for name in ("gained", "lost")}
-    facts += [(f"{name.capitalize()}, most popular", text) for name, text in examples.items() if text]
-    if overlap is None:
+    return facts + [(f"{name.capitalize()}, most popular", text) for name, text in examples.items() if text]
+
+
+def _facts(difference: Json) -> None:
+    items, overlap, norms = difference["items"], difference["overlap"], difference["norms"]
+    facts = [] if items is None else _items(items)
+    if items is not None and overlap is None:
         facts.append(("Answers", "no user is known to both versions"))
-    else:
+    if overlap is not None:
         users = f"{overlap['users']:,} of {overlap['known_to_both']:,} users that both know"
         facts += [
             (f"Overlap@{overlap['k']}", f"{overlap['mean']:.3f} on average, of {users}"),

@@ -36,7 +36,7 @@ def co_occurrence(
     catalogue: Catalogue, anchors: Rows, allowed: AllowedRows | None, excluded: frozenset[int], count: int
 ) -> Ranked:
     """The items most often bought with the anchors, by summed co-occurrence."""
-    neighbours = [catalogue.index.together.of(row) for row in anchors.tolist() if row < len(catalogue.index)]
+    neighbours = [catalogue.index.co_occurrence.of(row) for row in anchors.tolist() if row < len(catalogue.index)]
     if not neighbours:
         return NOTHING
     rows, places = np.unique(np.concatenate([rows for rows, _ in neighbours]).astype(np.int64), return_inverse=True)
@@ -50,6 +50,6 @@ def of_anchors(catalogue: Catalogue, anchors: Rows, row: int) -> Scores:
     scores = np.zeros(len(anchors), np.float32)
     for position, anchor in enumerate(anchors.tolist()):
         if anchor < len(index):
-            rows, values = index.together.of(anchor)
+            rows, values = index.co_occurrence.of(anchor)
             scores[position] = values[rows == row].sum()
     return scores

@@ -134,7 +134,7 @@ def _stored(draft: Draft, index: Index) -> None:
     draft.entries = (*(features.history if features else ()), *visit)
     if features and not visit:
         stored = features.embeddings.get(index.version)
-        if stored is not None and stored.shape == (index.manifest.dimensions,):
+        if stored is not None and stored.shape == (index.section.dimensions,):
             draft.fallback_level, draft.vector = FallbackLevel.EMBEDDING, stored
             return
     if not draft.has_history:

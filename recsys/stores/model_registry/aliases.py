@@ -1,7 +1,7 @@
 """What operators do with versions. Rollback is a promote of the previous version: there is no second path."""
 
 from recsys.errors import Conflict
-from recsys.models.manifest import LIVE, PIN, PREVIOUS, AliasMove, in_service
+from recsys.models.alias_move import LIVE, PIN, PREVIOUS, AliasMove, in_service
 from recsys.stores.model_registry.protocol import ModelRegistry
 
 
@@ -30,7 +30,13 @@ def previous(registry: ModelRegistry, alias: str = LIVE) -> str | None:
 
 
 def earlier(registry: ModelRegistry, alias: str = LIVE) -> list[str]:
-    """The versions that one rollback of `alias` after another would bring back, of those that still exist.
+    """The versions that one rollback of `alias` after another would bring back, of those that still exist."""
+    existing = {manifest.version for manifest in registry.versions()}
+    return [version for version in named_earlier(registry, alias) if version in existing]
+
+
+def named_earlier(registry: ModelRegistry, alias: str = LIVE) -> list[str]:
+    """The versions that `alias` named and went on from, the newest first, whether or not they exist or can be read.
 
     A move back to an earlier version undoes all that came after it: after A, B, C and a rollback to B, the
     next rollback goes on to A, never forward to the C that was just found wanting.
@@ -41,8 +47,7 @@ def earlier(registry: ModelRegistry, alias: str = LIVE) -> list[str]:
             continue
         path = path[: path.index(move.version)] if move.version in path else path
         path.append(move.version)
-    existing = {manifest.version for manifest in registry.versions()}
-    return [version for version in reversed(path[:-1]) if version in existing]
+    return path[-2::-1]
 
 
 def pin(registry: ModelRegistry, version: str, *, actor: str, reason: str) -> AliasMove:

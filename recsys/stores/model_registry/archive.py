@@ -37,7 +37,7 @@ def export_version(registry: ModelRegistry, version: str, cache: Path, file: Pat
 
 
 def import_version(registry: ModelRegistry, file: Path, scratch: Path) -> Manifest:
-    """Publish what `export_version` wrote, by way of a folder in `scratch`.
+    """Publish what `export_version` wrote, under the model that it is of, by way of a folder in `scratch`.
 
     Nothing is written that the manifest, which comes first, does not name with this size, nor more than there is room
     for. Raises `CorruptArtefact`, `Conflict` when the version exists.
@@ -50,7 +50,7 @@ def import_version(registry: ModelRegistry, file: Path, scratch: Path) -> Manife
         except _damage() as error:
             raise CorruptArtefact(f"{file}: {error}") from error
         try:
-            registry.publish(manifest, files)
+            registry.of(manifest.model).publish(manifest, files)
         except InvalidInput as error:
             raise CorruptArtefact(f"{file}: {error}") from error
     return manifest

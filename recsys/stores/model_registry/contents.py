@@ -8,15 +8,25 @@ import msgspec
 
 from recsys.clients.download import digest_of
 from recsys.errors import CorruptArtefact, InvalidInput
-from recsys.models.manifest import Manifest
+from recsys.models.manifest import FORMAT_VERSION, Manifest, check_format
 
 MANIFEST = "manifest.json"
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
+class _Format(msgspec.Struct):
+    """What is read of a manifest before the rest: an older one has other fields."""
+
+    format_version: int = FORMAT_VERSION
+
+
 def read_manifest(raw: bytes, version: str) -> Manifest:
-    """The manifest of `version`. Raises `CorruptArtefact`, also for files that would lie elsewhere."""
+    """The manifest of `version`. Raises `CorruptArtefact`, also for files that would lie elsewhere.
+
+    An older format is refused by name; of a newer one the header is read, as far as it can be.
+    """
     try:
+        check_format(version, min(msgspec.json.decode(raw, type=_Format).format_version, FORMAT_VERSION))
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptArtefact(f"version {version}, file {MANIFEST}: {error}") from error

@@ -1,7 +1,7 @@
-"""This machine's copies of versions: `into/{version}/`, complete and verified or not there at all.
+"""This machine's copies of versions: `into/{model}/{version}/`, complete and verified or not there at all.
 
-`into/.served-{alias}.json` says which of them an alias put in service here last, so that a service that starts while
-the registry is away has something to answer from.
+`into/{model}/.served-{alias}.json` says which of them an alias put in service here last, so that a service that starts
+while the registry is away has something to answer from.
 """
 
 import fcntl
@@ -47,15 +47,17 @@ def local_copy(manifest: Manifest, into: Path, source: Source, limit: CacheLimit
 
     A copy is hashed on every use (256 MB take 0.3 s), and made anew when it does not hold.
     """
-    target = into / manifest.version
+    folder = into / manifest.model
+    target = folder / manifest.version
     try:
-        with _alone(into):
+        with _alone(folder):
             if not _holds(target, manifest):
                 _copy(manifest, target, source)
             os.utime(target)
-            _evict(into, limit, target)
+            _evict(folder, limit, target)
+            _remove_abandoned(into)
     except OSError as error:
-        raise RegistryUnavailable(f"version {manifest.version} cannot be copied to {into}: {error}") from error
+        raise RegistryUnavailable(f"version {manifest.version} cannot be copied to {folder}: {error}") from error
     return target
 
 
@@ -72,7 +74,7 @@ def hold(directory: Path, owner: object) -> None:
 
 def remember(into: Path, alias: str, manifest: Manifest) -> None:
     """Note that `alias` put this version in service here; where that fails, only a start without registry suffers."""
-    record = _record(into, alias)
+    record = _record(into / manifest.model, alias)
     earlier = [served for served in _read(record) if served.version != manifest.version]
     try:
         write_whole(record, msgspec.json.encode([manifest, *earlier[: REMEMBERED - 1]]), durable=True)
@@ -80,32 +82,32 @@ def remember(into: Path, alias: str, manifest: Manifest) -> None:
         log.warning("what is served cannot be recorded", record=str(record), error=str(error))
 
 
-def remembered(into: Path, alias: str) -> tuple[Manifest, Path] | None:
-    """The version that `alias` put in service here last, of those whose copy is there and holds."""
-    served = ((manifest, into / manifest.version) for manifest in _read(_record(into, alias)))
+def remembered(into: Path, model: str, alias: str) -> tuple[Manifest, Path] | None:
+    """The version of `model` that `alias` put in service here last, of those whose copy is there and holds."""
+    folder = into / model
+    served = ((manifest, folder / manifest.version) for manifest in _read(_record(folder, alias)))
     return next(((manifest, target) for manifest, target in served if _holds(target, manifest)), None)
 
 
 def _read(record: Path) -> list[Manifest]:
-    """Newest first; an earlier release noted the newest alone."""
+    """Newest first."""
     try:
-        noted = msgspec.json.decode(record.read_bytes(), type=list[Manifest] | Manifest)
+        return msgspec.json.decode(record.read_bytes(), type=list[Manifest])
     except FileNotFoundError:
         return []
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("the record of what was served cannot be read", record=str(record), error=str(error))
         return []
-    return noted if isinstance(noted, list) else [noted]
 
 
-def _record(into: Path, alias: str) -> Path:
-    return into / f".served-{alias}.json"
+def _record(folder: Path, alias: str) -> Path:
+    return folder / f".served-{alias}.json"
 
 
 @contextmanager
-def _alone(into: Path) -> Iterator[None]:
-    into.mkdir(parents=True, exist_ok=True)
-    with (into / ".lock").open("w") as lock:
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -149,21 +151,26 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _evict(into: Path, limit: CacheLimit, newest: Path) -> None:
-    """Copies beyond the limit, the longest unused first, and what was interrupted long ago."""
-    folders = sorted(((path.stat().st_mtime, path) for path in into.iterdir() if path.is_dir()), reverse=True)
-    served = _served(into)
+def _evict(folder: Path, limit: CacheLimit, newest: Path) -> None:
+    """Remove copies beyond the limit, the longest unused first, and what was interrupted long ago."""
+    folders = sorted(((path.stat().st_mtime, path) for path in folder.iterdir() if path.is_dir()), reverse=True)
+    served = _served(folder)
     copies, size = 0, 0
-    for used_at, path in folders:
+    _remove_abandoned(folder)
+    for _, path in folders:
         if path.name.startswith("."):
-            if used_at < time.time() - ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)
             continue
         own = sum(file.stat().st_size for file in path.iterdir())
         too_much = copies >= limit.versions or (limit.size is not None and size + own > limit.size)
         if too_much and path != newest and path.name not in served and _evicted(path):
             continue
         copies, size = copies + 1, size + own
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(".*"):
+        if path.is_dir() and path.stat().st_mtime < time.time() - ABANDONED:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _evicted(path: Path) -> bool:
@@ -180,6 +187,6 @@ def _evicted(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _served(into: Path) -> set[str]:
+def _served(folder: Path) -> set[str]:
     """The versions that a start without registry would serve."""
-    return {noted[0].version for path in into.glob(_record(into, "*").name) if (noted := _read(path))}
+    return {noted[0].version for path in folder.glob(_record(folder, "*").name) if (noted := _read(path))}

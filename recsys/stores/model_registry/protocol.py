@@ -1,4 +1,4 @@
-"""The model registry: immutable versions, audited aliases and placements; written by training and operators."""
+"""The model registry: immutable versions and audited aliases of each model; written by training and operators."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -6,18 +6,32 @@ from pathlib import Path
 from typing import Protocol
 
 from recsys.experiments.rollout import Rollout
-from recsys.models.manifest import AliasMove, Manifest
-from recsys.recommender.placement import Placement, PlacementChange
+from recsys.models.alias_move import AliasMove
+from recsys.models.manifest import Manifest
 
 
 class ModelRegistry(Protocol):
-    """Versions, aliases and placements. Methods block: call them from a thread. All raise `RegistryUnavailable`."""
+    """Versions and aliases of one `model`. Methods block: call them from a thread. All raise `RegistryUnavailable`.
+
+    Nothing here depends on the model's kind. `RegistryOutdated` is raised where the answer would be that there is
+    nothing, and the registry holds what an earlier release wrote.
+    """
+
+    model: str
+
+    def of(self, model: str) -> "ModelRegistry":
+        """The versions and aliases of another model in the same registry. Raises `InvalidInput` for what is no name."""
+        ...
+
+    def models(self) -> list[str]:
+        """The names of the models that anything was published of, sorted."""
+        ...
 
     def publish(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
         """Write `files` (name -> local file) and then the manifest.
 
         Raises `Conflict` when the version exists, `InvalidInput` when `manifest.files` does not
-        match `files` (names, sizes, checksums).
+        match `files` (names, sizes, checksums), is of another model, or has a section that does not fit its kind.
         """
         ...
 
@@ -32,7 +46,7 @@ class ModelRegistry(Protocol):
     def fetch(self, version: str, into: Path) -> Path:
         """The directory holding the version's files, each verified against the manifest.
 
-        Files are copied to `into/version` unless they are there and verified already; a copy that was interrupted
+        Files are copied to `into/model/version` unless they are there and verified already; a copy that was interrupted
         goes on where it stopped. Raises `NotFound`, or `CorruptArtefact` naming the file; a corrupt copy is never
         left behind.
         """
@@ -78,21 +92,6 @@ class ModelRegistry(Protocol):
 
         Raises `InvalidInput` for what is no alias that can be moved so, `NotFound`, or `Conflict` when another
         move won, or there is one that is not the `last_sequence` (its sequence) which the caller has seen.
-        """
-        ...
-
-    def placements(self) -> dict[str, PlacementChange]:
-        """The newest change of every placement that was ever changed; one that was taken back says `None`."""
-        ...
-
-    def placement_history(self, name: str) -> list[PlacementChange]:
-        """The changes of placement `name`, oldest first."""
-        ...
-
-    def change_placement(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
-        """Set placement `name`, or take back what was set with `None`.
-
-        Raises `InvalidInput` for what is no name, `Conflict` when another change won.
         """
         ...
 

@@ -8,7 +8,7 @@ import msgspec
 
 from recsys.errors import Conflict, InvalidInput, NotFound
 from recsys.experiments.rollout import STEP_SECONDS, STEPS, Rollout, checked_steps, next_share
-from recsys.models.manifest import CANARY, LIVE, SHADOW, AliasMove
+from recsys.models.alias_move import CANARY, LIVE, SHADOW, AliasMove
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.protocol import ModelRegistry
 

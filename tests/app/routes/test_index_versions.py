@@ -99,7 +99,7 @@ async def test_a_corrupt_version_is_refused_and_serving_goes_on(
     client: httpx.AsyncClient, registry: ModelRegistry, settings: AppSettings, tmp_path: Path
 ) -> None:
     publish_small_version(registry, tmp_path / "built", "broken", seed=3)
-    factors = Path(settings.registry.url) / "versions" / "broken" / "item_factors.npy"
+    factors = Path(settings.registry.url) / "models" / "recommender" / "versions" / "broken" / "item_factors.npy"
     content = bytearray(factors.read_bytes())
     content[-1] ^= 0xFF
     factors.write_bytes(content)

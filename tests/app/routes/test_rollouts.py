@@ -8,7 +8,7 @@ import pytest
 
 from app.settings import AppSettings
 from recsys.experiments.rollout import Outcome, Rollout
-from recsys.models.manifest import CANARY, LIVE
+from recsys.models.alias_move import CANARY, LIVE
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.online import Stores, open_stores

@@ -11,11 +11,13 @@ from app.main import create_app
 from app.settings import AppSettings
 from app.versions import index_watcher
 from app.versions.live_index import LiveIndex, LoadedVersion
+from recsys.clients.objects import Objects
 from recsys.models.manifest import Manifest
 from recsys.recommender.placement import Placement, PlacementChange
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
+from recsys.stores.settings_log.object_store import ObjectStoreSettingsLog
 from tests.app.conftest import client_of
 from tests.environment.waiting import WaitUntil
 
@@ -24,27 +26,36 @@ class HangingRegistry(ObjectStoreModelRegistry):
     """A registry whose calls for administrators hang until they are released."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url)
+        super().__init__(Objects(url))
         self.let_go = threading.Event()
 
     def versions(self) -> list[Manifest]:
         self.let_go.wait(30)
         return super().versions()
 
-    def placement_history(self, name: str) -> list[PlacementChange]:
-        self.let_go.wait(30)
-        return super().placement_history(name)
 
-    def change_placement(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
-        self.let_go.wait(30)
-        return super().change_placement(name, placement, actor=actor)
+class HangingLog(ObjectStoreSettingsLog):
+    """A settings log whose calls for administrators hang until the registry's are released."""
+
+    def __init__(self, hanging: HangingRegistry, url: str) -> None:
+        super().__init__(Objects(url))
+        self._hanging = hanging
+
+    def history(self, name: str) -> list[PlacementChange]:
+        self._hanging.let_go.wait(30)
+        return super().history(name)
+
+    def change(self, name: str, placement: Placement | None, *, actor: str) -> PlacementChange:
+        self._hanging.let_go.wait(30)
+        return super().change(name, placement, actor=actor)
 
 
 @pytest.fixture
 def hanging(settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> HangingRegistry:
     made = HangingRegistry(settings.registry.url)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.5)
-    monkeypatch.setattr("app.main.open_model_registry", lambda *_: made)
+    monkeypatch.setattr("app.main.open_model_registry", lambda *_, **__: made)
+    monkeypatch.setattr("app.main.open_settings_log", lambda _: HangingLog(made, settings.registry.url))
     return made
 
 
@@ -92,7 +103,7 @@ class SecondThoughts(ObjectStoreModelRegistry):
 async def test_a_version_taken_back_while_it_was_loading_never_serves(
     settings: AppSettings, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.main.open_model_registry", lambda *_: SecondThoughts(settings.registry.url))
+    monkeypatch.setattr("app.main.open_model_registry", lambda *_, **__: SecondThoughts(Objects(settings.registry.url)))
     swapped: list[str] = []
     swap = LiveIndex.swap
 

@@ -12,6 +12,7 @@ from app.metrics import LOAD_FAILURES
 from app.settings import AppSettings
 from app.versions import index_watcher
 from recsys.background import DeadlineRunner
+from recsys.clients.objects import Objects
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import promote
 from recsys.stores.model_registry.local_copy import remember, remembered
@@ -78,7 +79,7 @@ async def test_nothing_is_served_that_does_not_hold(
     assert await served(settings) == "first"
     take_away(settings, "nothing")
     cache = settings.registry.cache
-    record, copy = cache / ".served-live.json", cache / "first"
+    record, copy = cache / "recommender" / ".served-live.json", cache / "recommender" / "first"
     match damage:
         case "no record":
             record.unlink()
@@ -89,7 +90,7 @@ async def test_nothing_is_served_that_does_not_hold(
         case "no copy":
             shutil.rmtree(copy)
     assert await served(settings) is None
-    assert remembered(cache, "live") is None
+    assert remembered(cache, "recommender", "live") is None
 
 
 async def test_a_version_that_is_refused_at_the_start_leaves_the_one_before_in_service(
@@ -97,7 +98,9 @@ async def test_a_version_that_is_refused_at_the_start_leaves_the_one_before_in_s
 ) -> None:
     assert await served(settings) == "first"
     promote(registry, "second", actor="test", reason="nobody looked")
-    (Path(settings.registry.url) / "versions" / "second" / "items.faiss").write_bytes(b"damaged")
+    (Path(settings.registry.url) / "models" / "recommender" / "versions" / "second" / "items.faiss").write_bytes(
+        b"damaged"
+    )
     assert await served(settings) == "first"
 
 
@@ -105,7 +108,7 @@ class Stuck(ObjectStoreModelRegistry):
     """A registry on a file system that has stopped answering."""
 
     def __init__(self, url: str, let_go: threading.Event) -> None:
-        super().__init__(url)
+        super().__init__(Objects(url))
         self._let_go = let_go
         self.asked: list[str] = []
 
@@ -121,7 +124,7 @@ async def test_a_registry_that_hangs_delays_a_start_by_its_deadline_and_holds_on
     let_go = threading.Event()
     stuck = Stuck(settings.registry.url, let_go)
     monkeypatch.setattr(index_watcher, "READ_DEADLINE", 0.05)
-    monkeypatch.setattr("app.main.open_model_registry", lambda *_: stuck)
+    monkeypatch.setattr("app.main.open_model_registry", lambda *_, **__: stuck)
     try:
         async with client_of(create_app(settings)) as client:
             assert (await client.get("/health/ready")).json()["index_version"] == "first"
@@ -163,4 +166,4 @@ async def test_calls_run_beside_each_other() -> None:
 
 def test_a_record_that_cannot_be_written_stops_nothing(registry: ModelRegistry, tmp_path: Path) -> None:
     remember(tmp_path / "nowhere", "live", registry.manifest("first"))
-    assert remembered(tmp_path / "nowhere", "live") is None
+    assert remembered(tmp_path / "nowhere", "recommender", "live") is None

@@ -161,7 +161,7 @@ def test_pruning_keeps_the_newest_and_the_young(registry: ObjectStoreModelRegist
 
 def leave_half(registry: ObjectStoreModelRegistry, version: str) -> None:
     for name in ("a.npy", "b.npy"):
-        obstore.put(registry._objects.store, f"versions/{version}/{name}", b"half")
+        obstore.put(registry._objects.store, f"models/recommender/versions/{version}/{name}", b"half")
 
 
 def test_an_upload_that_never_ended_is_collected_and_one_in_progress_is_not(
@@ -173,7 +173,7 @@ def test_an_upload_that_never_ended_is_collected_and_one_in_progress_is_not(
     tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=1)
     assert collect(registry, dry_run=True, now_time=tomorrow) == ["half"]
     assert collect(registry, now_time=tomorrow) == ["half"]
-    assert registry._objects.entries("versions/half") == []
+    assert registry._objects.entries("models/recommender/versions/half") == []
     assert collect(registry, now_time=tomorrow) == []
     assert [one.version for one in registry.versions()] == five
 
@@ -181,6 +181,6 @@ def test_an_upload_that_never_ended_is_collected_and_one_in_progress_is_not(
 def test_a_deletion_that_was_interrupted_is_finished_by_collecting(
     registry: ObjectStoreModelRegistry, five: list[str]
 ) -> None:
-    obstore.delete(registry._objects.store, "versions/v2/manifest.json")
+    obstore.delete(registry._objects.store, "models/recommender/versions/v2/manifest.json")
     assert collect(registry, timedelta(0), now_time=datetime.now(UTC) + timedelta(minutes=1)) == ["v2"]
-    assert registry._objects.entries("versions/v2") == []
+    assert registry._objects.entries("models/recommender/versions/v2") == []

@@ -12,6 +12,7 @@ import obstore
 import pytest
 
 from recsys.clients.download import Part
+from recsys.clients.objects import Objects
 from recsys.errors import CorruptArtefact, RegistryUnavailable
 from recsys.settings import RegistrySettings
 from recsys.stores.model_registry import open_model_registry
@@ -53,7 +54,7 @@ def cut(registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, mo
     cut = Cut(registry, monkeypatch)
     with pytest.raises(RegistryUnavailable, match="cut"):
         registry.fetch("v1", tmp_path / "cache")
-    assert not (tmp_path / "cache" / "v1").exists(), "half a copy is none"
+    assert not (tmp_path / "cache" / "recommender" / "v1").exists(), "half a copy is none"
     return cut
 
 
@@ -66,17 +67,17 @@ def test_a_download_goes_on_where_it_was_cut(registry: ObjectStoreModelRegistry,
 def test_what_was_written_anew_meanwhile_is_read_from_the_start(
     registry: ObjectStoreModelRegistry, cut: Cut, tmp_path: Path
 ) -> None:
-    obstore.put(registry._objects.store, "versions/v1/items.faiss", BIG[::-1])
+    obstore.put(registry._objects.store, "models/recommender/versions/v1/items.faiss", BIG[::-1])
     with pytest.raises(CorruptArtefact, match=r"items\.faiss.*checksum"):
         registry.fetch("v1", tmp_path / "cache")
     assert cut.offsets == [0, 0, 0], "twice: the beginning might have been to blame"
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert [path.name for path in (tmp_path / "cache" / "recommender").iterdir()] == [".lock"]
 
 
 def test_a_beginning_that_was_damaged_is_thrown_away(
     registry: ObjectStoreModelRegistry, cut: Cut, tmp_path: Path
 ) -> None:
-    beginning = tmp_path / "cache" / ".partial-v1" / "items.faiss"
+    beginning = tmp_path / "cache" / "recommender" / ".partial-v1" / "items.faiss"
     with beginning.open("r+b") as file:
         file.write(b"damaged")
     directory = registry.fetch("v1", tmp_path / "cache")
@@ -88,20 +89,22 @@ def test_a_beginning_that_nobody_went_on_with_is_removed_after_a_day(
     folder: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(folder, "v1")
-    ages = {".partial-old": 90_000, ".partial-young": 60, ".import-old": 90_000}
+    ages = {"recommender/.partial-old": 90_000, "recommender/.partial-young": 60, ".import-old": 90_000}
     for name, age in ages.items():
         left = tmp_path / "cache" / name
         left.mkdir(parents=True)
         os.utime(left, (time.time() - age,) * 2)
     folder.fetch("v1", tmp_path / "cache")
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".lock", ".partial-young", "v1"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["recommender"]
+    copied = sorted(path.name for path in (tmp_path / "cache" / "recommender").iterdir())
+    assert copied == [".lock", ".partial-young", "v1"]
 
 
 # The bound
 
 
 def copies(cache: Path) -> list[str]:
-    return sorted(path.name for path in cache.iterdir() if path.is_dir())
+    return sorted(path.name for path in (cache / "recommender").iterdir() if path.is_dir())
 
 
 def published(folder: ObjectStoreModelRegistry, publish: Publish, count: int) -> list[str]:
@@ -120,7 +123,7 @@ def test_copies_are_kept_within_the_limit_of_the_settings(
 
 
 def test_a_version_larger_than_the_cache_is_fetched_all_the_same(publish: Publish, tmp_path: Path) -> None:
-    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"), CacheLimit(versions=1, size=10))
+    registry = ObjectStoreModelRegistry(Objects(str(tmp_path / "registry")), limit=CacheLimit(versions=1, size=10))
     for version in published(registry, publish, 2):
         assert registry.fetch(version, tmp_path / "cache").is_dir()
     assert copies(tmp_path / "cache") == ["v1"]
@@ -128,7 +131,7 @@ def test_a_version_larger_than_the_cache_is_fetched_all_the_same(publish: Publis
 
 def test_what_is_open_or_was_served_last_is_not_evicted(publish: Publish, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"), CacheLimit(versions=1))
+    registry = ObjectStoreModelRegistry(Objects(str(tmp_path / "registry")), limit=CacheLimit(versions=1))
     published(registry, publish, 5)
     index = np.zeros(1)
     hold(registry.fetch("v0", cache), index)
@@ -152,7 +155,7 @@ def hold_in_another_process(directory: str, connection: Connection) -> None:
 
 def test_what_another_process_has_open_is_not_evicted_until_it_ends(publish: Publish, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"), CacheLimit(versions=1))
+    registry = ObjectStoreModelRegistry(Objects(str(tmp_path / "registry")), limit=CacheLimit(versions=1))
     published(registry, publish, 3)
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()

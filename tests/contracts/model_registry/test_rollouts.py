@@ -5,7 +5,7 @@ from typing import TypedDict
 import pytest
 
 from recsys.errors import Conflict, InvalidInput, NotFound
-from recsys.models.manifest import CANARY, SHADOW
+from recsys.models.alias_move import CANARY, SHADOW
 from recsys.stores.model_registry.aliases import promote, versions_in_service
 from recsys.stores.model_registry.object_store import ObjectStoreModelRegistry
 from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop

@@ -11,8 +11,9 @@ from pathlib import Path
 import obstore
 import pytest
 
+from recsys.clients.objects import Objects
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound, RegistryUnavailable
-from recsys.models.manifest import AliasMove
+from recsys.models.alias_move import AliasMove
 from recsys.settings import RegistrySettings
 from recsys.stores.model_registry import open_model_registry
 from recsys.stores.model_registry.memory import MemoryModelRegistry
@@ -37,7 +38,7 @@ def test_what_was_published_is_fetched_byte_for_byte(
     manifest = publish(registry, "v1")
     assert registry.manifest("v1") == manifest
     directory = registry.fetch("v1", tmp_path / "cache")
-    assert directory == tmp_path / "cache" / "v1"
+    assert directory == tmp_path / "cache" / "recommender" / "v1"
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
 
 
@@ -121,7 +122,7 @@ def test_an_unreadable_manifest_is_corrupt_and_hides_no_other_version(
     registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, garbage: bytes
 ) -> None:
     manifest = publish(registry, "v1")
-    obstore.put(registry._objects.store, "versions/v2/manifest.json", garbage)
+    obstore.put(registry._objects.store, "models/recommender/versions/v2/manifest.json", garbage)
     assert registry.versions() == [manifest]
     for call in (registry.manifest, lambda version: registry.fetch(version, tmp_path / "cache")):
         with pytest.raises(CorruptArtefact, match=r"v2.*manifest\.json"):
@@ -132,10 +133,10 @@ def test_a_manifest_of_another_version_or_with_outlandish_names_is_corrupt(
     registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
-    stolen = obstore.get(registry._objects.store, "versions/v1/manifest.json").bytes().to_bytes()
-    obstore.put(registry._objects.store, "versions/v2/manifest.json", stolen)
+    stolen = obstore.get(registry._objects.store, "models/recommender/versions/v1/manifest.json").bytes().to_bytes()
+    obstore.put(registry._objects.store, "models/recommender/versions/v2/manifest.json", stolen)
     evil = json.loads(stolen) | {"version": "v3", "files": {"../../escaped": {"sha256": "00", "size": 1}}}
-    obstore.put(registry._objects.store, "versions/v3/manifest.json", json.dumps(evil).encode())
+    obstore.put(registry._objects.store, "models/recommender/versions/v3/manifest.json", json.dumps(evil).encode())
     for version in ("v2", "v3"):
         with pytest.raises(CorruptArtefact, match=version):
             registry.fetch(version, tmp_path / "cache")
@@ -152,14 +153,14 @@ def test_a_corrupt_file_is_named_and_never_left_behind(
     registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     publish(registry, "v1")
-    path = "versions/v1/item_factors.npy"
+    path = "models/recommender/versions/v1/item_factors.npy"
     if content is None:
         obstore.delete(registry._objects.store, path)
     else:
         obstore.put(registry._objects.store, path, content)
     with pytest.raises(CorruptArtefact, match=rf"v1.*item_factors\.npy.*{reason}"):
         registry.fetch("v1", tmp_path / "cache")
-    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert [entry.name for entry in (tmp_path / "cache" / "recommender").iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPZ" * 1000, None])
@@ -181,7 +182,7 @@ def test_a_good_copy_is_used_again_even_when_the_source_is_broken(
     publish(registry, "v1")
     copy = registry.fetch("v1", tmp_path / "cache") / "items.faiss"
     inode = copy.stat().st_ino
-    obstore.put(registry._objects.store, "versions/v1/items.faiss", b"broken")
+    obstore.put(registry._objects.store, "models/recommender/versions/v1/items.faiss", b"broken")
     assert registry.fetch("v1", tmp_path / "cache") == copy.parent
     assert copy.stat().st_ino == inode
 
@@ -190,7 +191,7 @@ def test_a_copy_that_was_interrupted_does_not_stand_in_the_way(
     registry: ObjectStoreModelRegistry, publish: Publish, tmp_path: Path
 ) -> None:
     publish(registry, "v1")
-    write_files(tmp_path / "cache" / ".partial-v1", {"item_factors.npy": b"half"})
+    write_files(tmp_path / "cache" / "recommender" / ".partial-v1", {"item_factors.npy": b"half"})
     directory = registry.fetch("v1", tmp_path / "cache")
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
 
@@ -202,7 +203,7 @@ def test_only_the_copies_used_last_are_kept(
         publish(registry, f"v{n}", n)
         registry.fetch(f"v{n}", tmp_path / "cache")
         registry.fetch("v0", tmp_path / "cache")
-    kept = sorted(path.name for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    kept = sorted(path.name for path in (tmp_path / "cache" / "recommender").iterdir() if path.is_dir())
     assert kept == ["v0", "v4", "v5", "v6"]
 
 
@@ -217,7 +218,7 @@ def test_a_cache_that_cannot_be_written_says_where(
 
 def fetch_from_another_process(url: str, into: str, barrier: "ProcessBarrier") -> None:
     barrier.wait(timeout=60)
-    directory = ObjectStoreModelRegistry(url).fetch("v1", Path(into))
+    directory = ObjectStoreModelRegistry(Objects(url)).fetch("v1", Path(into))
     assert {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.startswith(".")} == FILES
 
 
@@ -234,7 +235,7 @@ def test_processes_that_fetch_one_version_into_one_cache_all_get_it(
     for worker in workers:
         worker.join(timeout=60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".lock", "v1"]
+    assert sorted(path.name for path in (tmp_path / "cache" / "recommender").iterdir()) == [".lock", "v1"]
 
 
 # Aliases
@@ -271,8 +272,8 @@ def test_an_alias_moves_to_complete_versions_only(registry: ObjectStoreModelRegi
 def test_what_is_no_readable_move_is_passed_over(registry: ObjectStoreModelRegistry, publish: Publish) -> None:
     publish(registry, "v1")
     first = registry.move_alias("live", "v1", actor="test", reason="")
-    obstore.put(registry._objects.store, "aliases/live/00000002.json", b"{half a")
-    obstore.put(registry._objects.store, "aliases/live/notes.txt", b"remember the milk")
+    obstore.put(registry._objects.store, "models/recommender/aliases/live/00000002.json", b"{half a")
+    obstore.put(registry._objects.store, "models/recommender/aliases/live/notes.txt", b"remember the milk")
     assert registry.alias("live") == first
     third = registry.move_alias("live", "v1", actor="test", reason="")
     assert third.sequence == 3
@@ -314,7 +315,7 @@ def test_of_racing_moves_exactly_one_takes_each_sequence(registry: ObjectStoreMo
 
 
 def move_from_another_process(url: str, actor: str, barrier: "ProcessBarrier") -> None:
-    registry = ObjectStoreModelRegistry(url)
+    registry = ObjectStoreModelRegistry(Objects(url))
     barrier.wait(timeout=60)
     done = 0
     while done < 20:
@@ -355,7 +356,7 @@ def test_a_deleted_version_is_gone_with_its_files(
     kept = publish(registry, "v10")
     registry.delete("v1")
     assert registry.versions() == [kept]
-    assert registry._objects.entries("versions/v1") == []
+    assert registry._objects.entries("models/recommender/versions/v1") == []
     assert registry.fetch("v10", tmp_path / "cache").is_dir()
     with pytest.raises(NotFound):
         registry.fetch("v1", tmp_path / "cache")
@@ -382,10 +383,10 @@ def test_a_version_in_service_is_not_deleted(registry: ObjectStoreModelRegistry,
 def test_a_registry_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryUnavailable, match="file/registry"):
-        ObjectStoreModelRegistry(str(tmp_path / "file" / "registry")).alias("live")
+        ObjectStoreModelRegistry(Objects(str(tmp_path / "file" / "registry"))).alias("live")
     with pytest.raises(RegistryUnavailable, match="ftp://nowhere"):
-        ObjectStoreModelRegistry("ftp://nowhere/registry").alias("live")
-    registry = ObjectStoreModelRegistry(str(tmp_path / "registry"))
+        ObjectStoreModelRegistry(Objects("ftp://nowhere/registry")).alias("live")
+    registry = ObjectStoreModelRegistry(Objects(str(tmp_path / "registry")))
     assert registry.versions() == []
     shutil.rmtree(tmp_path / "registry")
     (tmp_path / "registry").write_text("a file where a folder should be")
@@ -394,7 +395,7 @@ def test_a_registry_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
 
 
 def test_a_folder_may_be_given_as_url(tmp_path: Path, publish: Publish) -> None:
-    publish(ObjectStoreModelRegistry(f"file://{tmp_path}/registry"), "v1")
+    publish(ObjectStoreModelRegistry(Objects(f"file://{tmp_path}/registry")), "v1")
     opened = open_model_registry(RegistrySettings(url=str(tmp_path / "registry")))
     assert [manifest.version for manifest in opened.versions()] == ["v1"]
     assert isinstance(open_model_registry(RegistrySettings(backend="memory")), MemoryModelRegistry)

@@ -5,7 +5,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from recsys.models.manifest import FileEntry, Manifest
+from recsys.models.kinds import ConfidenceParameters, Kind, RecommenderSection, described
+from recsys.models.manifest import FileEntry, Manifest, Provenance
 from recsys.stores.model_registry import ModelRegistry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,17 +29,22 @@ def write_files(directory: Path, files: dict[str, bytes]) -> dict[str, Path]:
 
 
 def manifest_of(version: str, files: dict[str, bytes] = FILES, day: int = 0) -> Manifest:
-    return Manifest(
-        version=version,
-        created_at=START + timedelta(days=day),
+    section = RecommenderSection(
         algorithm="als",
         dimensions=64,
         items=10,
         users=20,
         log_version=3,
         watermark=START,
-        code_version="0.1.0",
+        confidence=ConfidenceParameters(alpha=40.0, regularization=0.1, reference_ms=0, type_weights={"view": 0.2}),
+    )
+    return Manifest(
+        version=version,
+        kind=Kind.RECOMMENDER,
+        created_at=START + timedelta(days=day),
+        provenance=Provenance(code_version="0.1.0"),
+        section=described(section),
         files={n: FileEntry(sha256=sha256(content).hexdigest(), size=len(content)) for n, content in files.items()},
-        parameters={"confidence": {"alpha": 40.0, "type_weights": {"view": 0.2}}, "factors": 64},
+        parameters={"factors": 64},
         metrics={"recall@20": 0.27},
     )

@@ -148,7 +148,9 @@ async def test_without_a_registry_events_still_count(
 async def test_a_corrupt_version_is_left_out_and_the_other_one_served(
     ingest: Ingest, registry: ModelRegistry, stores: Stores, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    (tmp_path / "registry" / "versions" / "second" / "item_factors.npy").write_bytes(b"garbage")
+    (tmp_path / "registry" / "models" / "recommender" / "versions" / "second" / "item_factors.npy").write_bytes(
+        b"garbage"
+    )
     async with ingest.consuming("features"):
         await ingest.send([bought(1)])
 

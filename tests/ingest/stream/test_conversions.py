@@ -8,7 +8,7 @@ import numpy as np
 from ingest.stream.features import note_conversions
 from recsys.experiments.rollout import Outcome, Rollout
 from recsys.messages.interaction import Interaction
-from recsys.models.manifest import AliasMove
+from recsys.models.alias_move import AliasMove
 from recsys.stores.online import memory_stores
 from recsys.users import PositionedMessage
 

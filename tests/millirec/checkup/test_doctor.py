@@ -174,8 +174,8 @@ async def test_an_alias_that_nobody_can_load_is_named_with_the_command_that_move
 ) -> None:
     versions = open_model_registry(settings.registry)
     promote(versions, "first", actor="test", reason="to look at", alias="candidate")
-    shutil.rmtree(tmp_path / "registry" / "versions" / "first")
-    manifest = tmp_path / "registry" / "versions" / "second" / "manifest.json"
+    shutil.rmtree(tmp_path / "registry" / "models" / "recommender" / "versions" / "first")
+    manifest = tmp_path / "registry" / "models" / "recommender" / "versions" / "second" / "manifest.json"
     later = msgspec.json.decode(manifest.read_bytes()) | {"format_version": FORMAT_VERSION + 1}
     manifest.write_bytes(msgspec.json.encode(later))
     found = [one for one in await registry.model_registry(settings) if one.state is State.WRONG]
@@ -189,7 +189,7 @@ async def test_an_alias_that_nobody_can_load_is_named_with_the_command_that_move
 async def test_a_version_to_go_back_to_that_this_release_does_not_read_is_noted(
     settings: Settings, tmp_path: Path
 ) -> None:
-    manifest = tmp_path / "registry" / "versions" / "first" / "manifest.json"
+    manifest = tmp_path / "registry" / "models" / "recommender" / "versions" / "first" / "manifest.json"
     older = msgspec.json.decode(manifest.read_bytes()) | {"format_version": FORMAT_VERSION - 1}
     manifest.write_bytes(msgspec.json.encode(older))
     assert "bring back first" in named(await registry.model_registry(settings), State.NOTE)["alias previous"]
@@ -200,22 +200,22 @@ async def test_a_rollout_that_was_forgotten_and_one_by_hand_are_noted(settings: 
     start_shadow(versions, "first", actor="test", reason="test")
     promote(versions, "first", actor="test", reason="test", alias="canary")
     assert named(await registry.model_registry(settings), State.NOTE).keys() == {"alias canary"}
-    (move,) = (tmp_path / "registry" / "aliases" / "shadow").iterdir()
+    (move,) = (tmp_path / "registry" / "models" / "recommender" / "aliases" / "shadow").iterdir()
     told = msgspec.json.decode(move.read_bytes()) | {"moved_at": datetime.now(UTC) - timedelta(days=8)}
     move.write_bytes(msgspec.json.encode(told))
     assert "for 8 days" in named(await registry.model_registry(settings), State.NOTE)["alias shadow"]
 
 
 async def test_nothing_live_is_wrong_and_an_empty_registry_a_note(settings: Settings, tmp_path: Path) -> None:
-    shutil.rmtree(tmp_path / "registry" / "aliases")
+    shutil.rmtree(tmp_path / "registry" / "models" / "recommender" / "aliases")
     (nothing,) = [one for one in await registry.model_registry(settings) if one.state is State.WRONG]
     assert (nothing.section, "promote second" in nothing.todo) == ("no-version", True)
-    shutil.rmtree(tmp_path / "registry" / "versions")
+    shutil.rmtree(tmp_path / "registry" / "models" / "recommender" / "versions")
     assert "train one" in named(await registry.model_registry(settings), State.NOTE)["model registry"]
 
 
 async def test_half_an_upload_is_noted_after_a_day(settings: Settings, tmp_path: Path) -> None:
-    half = tmp_path / "registry" / "versions" / "half" / "item_factors.npy"
+    half = tmp_path / "registry" / "models" / "recommender" / "versions" / "half" / "item_factors.npy"
     half.parent.mkdir()
     half.write_bytes(b"half")
     assert "uploads" not in named(await registry.model_registry(settings), State.NOTE)
@@ -227,7 +227,7 @@ async def test_half_an_upload_is_noted_after_a_day(settings: Settings, tmp_path:
 async def test_a_file_that_does_not_match_its_manifest_is_found_when_asked_to_look_deep(
     settings: Settings, tmp_path: Path
 ) -> None:
-    file = next((tmp_path / "registry" / "versions" / "first").glob("item_factors*"))
+    file = next((tmp_path / "registry" / "models" / "recommender" / "versions" / "first").glob("item_factors*"))
     file.write_bytes(file.read_bytes()[::-1])
     assert named(await registry.model_registry(settings), State.WRONG) == {}
     assert file.name in named(await registry.deep_registry(settings), State.WRONG)["version first"]

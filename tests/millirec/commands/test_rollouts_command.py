@@ -12,7 +12,7 @@ from millirec.commands import rollouts
 from millirec.terminal import console
 from recsys.errors import NotFound
 from recsys.experiments.rollout import Outcome
-from recsys.models.manifest import CANARY, LIVE, SHADOW
+from recsys.models.alias_move import CANARY, LIVE, SHADOW
 from recsys.settings import RegistrySettings, StoreSettings
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote

@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 
 from millirec.commands import versions
 from millirec.terminal import console
-from millirec.version_diff import diff_versions, open_catalogue
+from millirec.version_diff import diff_versions
 from recsys.errors import Conflict, CorruptArtefact, InvalidInput, NotFound
 from recsys.index.artefact import IndexContents, file_entries, write_artefact
 from recsys.models.manifest import Manifest
+from recsys.opening import fetch_recommender
 from recsys.settings import RegistrySettings
 from recsys.stores.model_registry import ModelRegistry, open_model_registry
 from recsys.stores.model_registry.aliases import promote
@@ -60,7 +61,7 @@ def test_a_version_is_shown_for_people_and_for_programs(registry: ModelRegistry)
 
 
 def test_the_checks_of_the_gate_are_in_json_and_not_in_a_cell(registry: ModelRegistry, tmp_path: Path) -> None:
-    manifest = tmp_path / "registry" / "versions" / "second" / "manifest.json"
+    manifest = tmp_path / "registry" / "models" / "recommender" / "versions" / "second" / "manifest.json"
     made = msgspec.json.decode(manifest.read_bytes())
     made["parameters"]["checks"] = [{"name": "recall@20", "passed": True}]
     manifest.write_bytes(msgspec.json.encode(made))
@@ -97,7 +98,7 @@ def test_a_pinned_version_outlives_a_prune(registry: ModelRegistry) -> None:
 
 
 def test_leftovers_are_collected_once_they_are_old_enough(registry: ModelRegistry, tmp_path: Path) -> None:
-    left = tmp_path / "registry" / "versions" / "half"
+    left = tmp_path / "registry" / "models" / "recommender" / "versions" / "half"
     left.mkdir()
     (left / "a.npy").write_bytes(b"half")
     assert "nothing to delete" in printed("collect")
@@ -124,7 +125,7 @@ def test_a_version_is_taken_to_another_registry_by_a_file(
 
 def publish_variant(registry: ModelRegistry, directory: Path, like: str, version: str) -> None:
     """`like` with items `i0` to `i9` gone and `n0` to `n4` new, factors of the others twice as long, alpha 20."""
-    index = open_catalogue(registry, RegistrySettings(cache=directory / "cache"), like).index
+    index = fetch_recommender(registry, like, directory / "cache").index
     kept = np.arange(10, len(index))
     ids = [*index.item_id.ids(kept), *(f"n{n}" for n in range(5))]
     factors = np.concatenate([2 * index.item_factors[kept], index.item_factors[:5]])
@@ -139,13 +140,13 @@ def publish_variant(registry: ModelRegistry, directory: Path, like: str, version
     search_index = faiss.IndexFlatIP(factors.shape[1])
     search_index.add(factors)
     files = write_artefact(directory / version, contents, search_index)
+    confidence = index.manifest.section["confidence"]
     manifest = msgspec.structs.replace(
         index.manifest,
         version=version,
-        items=len(ids),
+        section=index.manifest.section | {"items": len(ids), "confidence": confidence | {"alpha": 20.0}},
         files=file_entries(files),
         metrics={"recall@20": 0.6, "coverage": 0.9},
-        parameters={"confidence": {**index.manifest.parameters["confidence"], "alpha": 20.0}},
     )
     registry.publish(manifest, files)
 
@@ -154,6 +155,7 @@ def test_a_version_differs_in_nothing_from_itself(registry: ModelRegistry, tmp_p
     settings = RegistrySettings(cache=tmp_path / "cache")
     found = diff_versions(registry, settings, "first", "first", users=100, k=10)
     assert found.parameters == {}
+    assert found.items is not None
     assert (found.items.common, found.items.gained, found.items.lost) == (40, 0, 0)
     assert found.overlap is not None
     assert found.norms is not None

@@ -17,6 +17,7 @@ from recsys.filters.expression import compile_expression
 from recsys.index.artefact import IndexContents, file_entries, without_unreadable, write_artefact
 from recsys.index.index import Index
 from recsys.messages.item import Item
+from recsys.models.kinds import RecommenderSection, section_of
 from recsys.stores.model_registry.memory import MemoryModelRegistry
 from tests.environment.versions import ITEMS, WATERMARK, publish_small_version, small_item
 
@@ -124,10 +125,11 @@ def test_a_manifest_without_confidence_is_refused(tmp_path: Path) -> None:
     import msgspec
 
     manifest = publish_small_version(MemoryModelRegistry(), tmp_path, "v")
-    assert manifest.watermark == WATERMARK
-    for parameters in ({}, {"confidence": {"alpha": "much"}}):
+    assert section_of(manifest, RecommenderSection).watermark == WATERMARK
+    bare = {name: value for name, value in manifest.section.items() if name != "confidence"}
+    for section in (bare, bare | {"confidence": {"alpha": "much"}}):
         with pytest.raises(CorruptArtefact):
-            Index.open(tmp_path / "v", msgspec.structs.replace(manifest, parameters=parameters))
+            Index.open(tmp_path / "v", msgspec.structs.replace(manifest, section=section))
 
 
 @pytest.mark.parametrize("damage", [b"{", b"\xff\xff", b'{"kind":"item"}', b"[" * 3000])

@@ -42,9 +42,11 @@ def test_our_format_is_served_as_it_was_meant(tmp_path: Path) -> None:
     assert "i7" not in catalogue.index.item_id.ids(recommend(Query(k=ITEMS), None, catalogue).rows)
 
 
-def test_a_format_of_an_earlier_release_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(CorruptArtefact, match=rf"format-1 has artefact format 1, this release reads {FORMAT_VERSION}"):
-        Index.open(*kept("format-1", tmp_path))
+@pytest.mark.parametrize("number", range(1, FORMAT_VERSION))
+def test_a_format_of_an_earlier_release_is_refused_by_name_with_what_to_do(tmp_path: Path, number: int) -> None:
+    refusal = rf"format-{number} has artefact format {number}, this release reads {FORMAT_VERSION}: train anew"
+    with pytest.raises(CorruptArtefact, match=refusal):
+        kept(f"format-{number}", tmp_path)
 
 
 def test_a_format_of_a_later_release_is_refused_by_name_though_its_files_look_like_ours(tmp_path: Path) -> None:

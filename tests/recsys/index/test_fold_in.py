@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from recsys.index.factors import ConfidenceParameters, Normal, confidences, decayed_weights, fold_in, gram
+from recsys.index.factors import Normal, confidences, decayed_weights, fold_in, gram
+from recsys.models.kinds import ConfidenceParameters
 from recsys.users import HistoryEntry
 
 DAY_MS = 86_400_000

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from recsys.index.allowed import AllowedRows
 from recsys.index.factors import Matrix
-from recsys.index.search import SearchIndex, SearchSpec
+from recsys.index.search import SearchIndex
+from recsys.models.kinds import SearchSpec
 from training.recommender.index_build import augmented, recall_of
 
 RNG = np.random.default_rng(5)
@@ -120,7 +121,8 @@ MEASURE = """
 import sys
 import numpy as np
 from pathlib import Path
-from recsys.index.search import SearchIndex, SearchSpec
+from recsys.index.search import SearchIndex
+from recsys.models.kinds import SearchSpec
 
 def anonymous():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

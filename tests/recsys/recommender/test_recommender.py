@@ -304,7 +304,7 @@ def test_a_manifest_that_does_not_fit_its_arrays_is_refused(
 ) -> None:
     directory, manifest = version
     with pytest.raises(CorruptArtefact):
-        Index.open(directory, msgspec.structs.replace(manifest, **change))
+        Index.open(directory, msgspec.structs.replace(manifest, section=manifest.section | change))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from recsys.errors import NotEnoughData
-from recsys.index.factors import ConfidenceParameters, confidences, decayed_weights
+from recsys.index.factors import confidences, decayed_weights
 from recsys.messages.interaction import IMPRESSION, epoch_ms
+from recsys.models.kinds import ConfidenceParameters
 from recsys.stores.event_log.memory import MemoryInteractionLog
 from tests.training.conftest import DAYS, START, checkerboard, log_of
 from training.evaluation.splits import split_by_time

@@ -65,7 +65,7 @@ def test_the_snapshot_is_what_a_consumer_would_fold_in(small: TrainSettings, tmp
     manifest = run(settings, log_of(rows), registry, RunRequest(**WHO)).manifest
     index = Index.open(registry.fetch(manifest.version, tmp_path), manifest)
     remembered = list(histories(newest_per_user(rows.sort("occurred_at", "event_id"), 7)))
-    assert len(remembered) == manifest.users == 40
+    assert len(remembered) == manifest.section["users"] == 40
     for (user, _), vector in zip(remembered, index.fold_in_many([history for _, history in remembered]), strict=True):
         assert vector is not None
         snapshot = index.snapshot(user)
@@ -95,9 +95,10 @@ def test_nobody_to_judge_by_is_published_only_by_force_and_without_numbers(small
     result = run(small, log, registry, RunRequest(actor="ann", reason="the first week", force=True))
     assert registry.versions() == [result.manifest]
     assert result.manifest.metrics == {}
-    gate = result.manifest.parameters["gate"]
-    assert gate["forced"] is True
-    assert "gate.min_users" in gate["reasons"][0]
+    verdict = result.manifest.verdict
+    assert verdict is not None
+    assert verdict.forced is True
+    assert "gate.min_users" in verdict.reasons[0]
     assert "nothing was measured" in result.report.read_text()
     assert render(result) is not None
 
@@ -135,7 +136,7 @@ def test_a_live_version_that_cannot_be_opened_stops_nobody(small: TrainSettings,
     registry, log = open_model_registry(RegistrySettings(url=str(tmp_path / "registry"))), log_of(checkerboard())
     live = run(small, log, registry, RunRequest(**WHO)).manifest.version
     promote(registry, live, **WHO)
-    (tmp_path / "registry" / "versions" / live / "items.faiss").write_bytes(b"rotten")
+    (tmp_path / "registry" / "models" / "recommender" / "versions" / live / "items.faiss").write_bytes(b"rotten")
     result = run(small, log, registry, RunRequest(**WHO))
     assert result.live is None
     assert "items.faiss" in result.live_note

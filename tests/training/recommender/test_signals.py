@@ -177,7 +177,7 @@ def test_items_nobody_touched_are_neither_popular_nor_trending_nor_anyones_neigh
     assert with_cold_items.item_id.ids(cold) == [f"i{ITEMS}", f"i{ITEMS + 1}"]
     assert not with_cold_items.popularity[cold].any()
     assert not with_cold_items.trending[cold].any()
-    assert not np.isin(with_cold_items.together.rows, cold).any()
+    assert not np.isin(with_cold_items.co_occurrence.rows, cold).any()
 
 
 def test_no_more_cold_items_join_than_are_asked_for() -> None:

@@ -48,7 +48,7 @@ def test_like_a_version_has_its_factors_though_log_catalogue_and_settings_went_o
 ) -> None:
     registry = MemoryModelRegistry()
     first = made(small, log, registry)
-    assert first.items == 44, "four cold items are among them"
+    assert first.section["items"] == 44, "four cold items are among them"
     log.append(checkerboard().tail(800), {"test-0": 3999})
     log.append_items([Item(item_id="i1", updated_at=START + timedelta(days=1), title="something else")])
     other = small.model_copy(update={"seed": 1, "factors": 4, "threads": 2})
@@ -70,7 +70,7 @@ def test_who_was_erased_since_does_not_come_back_and_it_says_so(small: TrainSett
     gone = Erasure(event_id="gone", user_id="u3", occurred_at=START + timedelta(days=200))
     log.erase([PositionedMessage("test-0", 3200, gone)])
     result = run(small, log, registry, RunRequest(actor="bob", reason="audit", like=first))
-    assert result.manifest.parameters["data"]["interactions"] == 3200 - 80
+    assert result.manifest.provenance.data["interactions"] == 3200 - 80
     assert result.rebuilt is not None
     assert result.rebuilt[1][0] == f"{FACTORS} differs"
     assert {one.partition(" ")[0] for one in result.rebuilt[1][1:]} == {"data.digest", "data.interactions"}
@@ -80,7 +80,7 @@ def test_who_was_erased_since_does_not_come_back_and_it_says_so(small: TrainSett
 def test_other_code_that_gives_the_same_factors_is_told_too(small: TrainSettings, log: InteractionLog) -> None:
     registry = MemoryModelRegistry()
     first = made(small, log, registry)
-    older = msgspec.structs.replace(first, code_version="0.0.9")
+    older = msgspec.structs.replace(first, provenance=msgspec.structs.replace(first.provenance, code_version="0.0.9"))
     result = run(small, log, registry, RunRequest(actor="bob", reason="audit", like=older))
     assert result.rebuilt is not None
     assert [one.partition(",")[0] for one in result.rebuilt[1]] == ["code was '0.0.9'"]
@@ -94,7 +94,9 @@ def test_a_snapshot_that_is_no_longer_kept_is_told_by_name(small: TrainSettings,
         log.append(checkerboard().slice(3200 + n, 1), {"test-0": 3200 + n})
     log.compact()
     log.vacuum(0.0)
-    with pytest.raises(InvalidInput, match=rf"{first.version} .*version {first.log_version} of the interaction log"):
+    with pytest.raises(
+        InvalidInput, match=rf"{first.version} .*version {first.section['log_version']} of the interaction log"
+    ):
         run(small, log, registry, RunRequest(actor="bob", reason="audit", like=first))
 
 

@@ -54,11 +54,12 @@ def test_the_manifest_says_all_that_the_run_was(small: TrainSettings) -> None:
     log = log_of(checkerboard())
     manifest = run(small, log, registry, RunRequest(actor="ann", reason="weekly")).manifest
     assert manifest == registry.manifest(manifest.version)
-    assert manifest.log_version == log.version()
+    assert manifest.section["log_version"] == log.version()
     assert manifest.parameters["training"]["seed"] == small.seed
     assert manifest.parameters["run"] == {"actor": "ann", "reason": "weekly"}
     assert manifest.parameters["split"]["evaluated_users"] == 40
-    assert manifest.parameters["gate"] == {"passed": True, "reasons": [], "forced": False}
+    assert manifest.verdict is not None
+    assert (manifest.verdict.passed, manifest.verdict.reasons, manifest.verdict.forced) == (True, [], False)
     assert manifest.metrics["recall@20"] > manifest.metrics["popularity recall@20"]
 
 
@@ -82,7 +83,8 @@ def test_a_forced_version_is_published_and_says_so(small: TrainSettings) -> None
     manifest = run(
         settings, log_of(checkerboard()), registry, RunRequest(actor="ann", reason="we know why", force=True)
     ).manifest
-    assert manifest.parameters["gate"]["forced"] is True
+    assert manifest.verdict is not None
+    assert manifest.verdict.forced is True
     assert registry.versions() == [manifest]
 
 
