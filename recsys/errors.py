@@ -11,6 +11,7 @@ RecsysError
 │   └── RegistryUnavailable
 │       └── RegistryOutdated
 ├── CorruptArtefact       a checksum, shape or format does not hold; never serve it
+│   └── OutdatedArtefact  an earlier release wrote it, in a format that this one does not read
 ├── GateRefused           a version did not pass the quality gate
 └── NotEnoughData         training was asked to learn from too little
 
@@ -83,6 +84,10 @@ class RegistryOutdated(RegistryUnavailable):
 
 class CorruptArtefact(RecsysError):
     """An artefact's checksum, shape or format version does not hold."""
+
+
+class OutdatedArtefact(CorruptArtefact):
+    """An earlier release wrote the artefact, in a format that this one does not read: train anew."""
 
 
 class GateRefused(RecsysError):

@@ -8,7 +8,7 @@ from typing import TypeVar
 import structlog
 
 from app.metrics import LOAD_FAILURES, SWAP_SECONDS
-from app.versions.live_index import Fallback, LiveIndex, LoadedVersion
+from app.versions.live_index import LiveIndex, LoadedVersion
 from app.versions.loader import (
     LOAD_DEADLINE,
     PROOF_DEADLINE,
@@ -16,7 +16,7 @@ from app.versions.loader import (
     Openings,
     VersionLoader,
     call_registry,
-    cause_of,
+    fallback_for,
     open_directory,
 )
 from recsys.background import DeadlineRunner
@@ -128,7 +128,7 @@ class IndexWatcher:
             LOAD_FAILURES.labels("registry_unavailable").inc()
             log_throttled(log, "warning", "the registry cannot be read, serving on", error=str(error))
             if self._live_index.current is None:
-                self._live_index.fall_back(Fallback(None, cause_of(error), str(error)))
+                self._live_index.fall_back(fallback_for(None, error))
             return unless
         current = self._live_index.current
         if move is not None and (current is None or current.index.version != move.version):
@@ -139,7 +139,7 @@ class IndexWatcher:
     def _fall_back(self, version: str) -> None:
         refusal = self._loader.refusal(version)
         if refusal is not None:
-            self._live_index.fall_back(Fallback(version, cause_of(refusal), str(refusal)))
+            self._live_index.fall_back(fallback_for(version, refusal))
 
     async def _serve_earlier(self) -> None:
         """Serve the newest version that the alias named earlier and that can be loaded."""

@@ -43,16 +43,18 @@ async def catch_up(loaded: LoadedVersion, items: ItemStore) -> LoadedVersion:
 class Fallback:
     """A reason for answers by another version than the alias names; `version` is `None` if the registry cannot be read.
 
-    `cause` is one word and public; `detail` is for the log.
+    `cause` is one word and public, and so is whether an earlier release wrote it; `detail` is for the log.
     """
 
     version: str | None
     cause: str
     detail: str
+    outdated: bool = False
 
     def __str__(self) -> str:
         subject = "what is live" if self.version is None else f"version {self.version}"
-        return f"{subject} cannot be loaded ({self.cause})"
+        advice = ": an earlier release wrote it, train anew" if self.outdated else ""
+        return f"{subject} cannot be loaded ({self.cause}{advice})"
 
 
 class LiveIndex:

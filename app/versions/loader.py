@@ -9,9 +9,17 @@ from typing import TypeVar
 import structlog
 
 from app.metrics import LOAD_FAILURES
-from app.versions.live_index import LiveIndex, LoadedVersion, catch_up
+from app.versions.live_index import Fallback, LiveIndex, LoadedVersion, catch_up
 from recsys.background import DeadlineRunner
-from recsys.errors import CorruptArtefact, NotFound, RecsysError, RegistryUnavailable, StoreUnavailable
+from recsys.errors import (
+    CorruptArtefact,
+    NotFound,
+    OutdatedArtefact,
+    RecsysError,
+    RegistryOutdated,
+    RegistryUnavailable,
+    StoreUnavailable,
+)
 from recsys.models.manifest import RECOMMENDER, Manifest
 from recsys.opening import open_recommender, try_version, warm
 from recsys.retries import backoffs
@@ -118,7 +126,14 @@ class VersionLoader:
 
 def cause_of(error: RecsysError) -> str:
     """The value of the metric's label for `error`."""
-    return {CorruptArtefact: "corrupt", NotFound: "missing"}.get(type(error), "registry_unavailable")
+    causes = {CorruptArtefact: "corrupt", NotFound: "missing"}
+    return next((cause for kind, cause in causes.items() if isinstance(error, kind)), "registry_unavailable")
+
+
+def fallback_for(version: str | None, error: RecsysError) -> Fallback:
+    """The note that `error` keeps `version`, or whatever is live, from being served."""
+    outdated = isinstance(error, OutdatedArtefact | RegistryOutdated)
+    return Fallback(version, cause_of(error), str(error), outdated)
 
 
 async def call_registry(calls: DeadlineRunner, deadline: float, call: Callable[..., T], *arguments: object) -> T:

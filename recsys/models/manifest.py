@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from recsys.errors import CorruptArtefact
+from recsys.errors import CorruptArtefact, OutdatedArtefact
 from recsys.messages.interaction import to_the_end
 
 FORMAT_VERSION = 3
@@ -86,14 +86,10 @@ def check_format(version: str, format_version: int) -> None:
     """Raise `CorruptArtefact`, saying what to do, unless this release reads the format."""
     if format_version == FORMAT_VERSION:
         return
-    advice = (
-        "train anew (millirec train), it cannot be converted"
-        if format_version < FORMAT_VERSION
-        else "a later release wrote it: upgrade this one"
-    )
-    raise CorruptArtefact(
-        f"version {version} has artefact format {format_version}, this release reads {FORMAT_VERSION}: {advice}"
-    )
+    text = f"version {version} has artefact format {format_version}, this release reads {FORMAT_VERSION}"
+    if format_version < FORMAT_VERSION:
+        raise OutdatedArtefact(f"{text}: train anew (millirec train), it cannot be converted")
+    raise CorruptArtefact(f"{text}: a later release wrote it, upgrade this one")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
 from millirec.console.panels.rollout_dialog import move
 from millirec.console.panels.version_compare import compare
@@ -13,6 +14,7 @@ from millirec.console.service.client import ApiClient, ApiProblem
 from millirec.console.service.monitor import Monitor
 from millirec.console.widgets.notices import banner, empty
 from millirec.console.widgets.page_registry import page
+from recsys.models.manifest import RECOMMENDER
 
 HISTORY = 200
 COLUMNS = [
@@ -45,9 +47,13 @@ class VersionsPage:
         self._api = api
         self._monitor: Monitor = ui.context.client.request.state.monitor
         self._answer: dict[str, Any] = {}
+        self._model = str(ui.context.client.request.query_params.get("model") or RECOMMENDER)
 
     async def build(self) -> None:
-        """Draw the page."""
+        """Draw the page, with a choice of the model where there are several."""
+        names = [entry["model"] for entry in await _models(self._api)]
+        if len(names) > 1:
+            ui.select(names, label="Model", value=self._model, on_change=self._choose).classes("w-64")
         self._list = ui.column().classes("w-full gap-3")
         self._compared = ui.column().classes("w-full gap-3")
         self._compared.set_visibility(False)
@@ -55,17 +61,22 @@ class VersionsPage:
         self._history = ui.card().classes("w-full min-w-0")
         await self._reload()
 
+    async def _choose(self, event: ValueChangeEventArguments[Any]) -> None:
+        self._model = event.value
+        self._compared.set_visibility(False)
+        await self._reload()
+
     async def _reload(self) -> None:
-        self._answer = await self._api.get("/versions")
+        self._answer = await self._api.get("/versions", model=self._model)
         version = ui.context.client.request.query_params.get("version")
         for part in (self._list, self._plot, self._history):
             part.clear()
         with self._list:
-            VersionList(self._api, self._reload, self._compare, self._change).build(self._answer, version)
+            VersionList(self._api, self._reload, self._compare, self._change).build(self._answer, version, self._model)
         with self._plot:
             VersionPlot(self._answer["versions"])
         with self._history:
-            await _show_history(self._api)
+            await _show_history(self._api, self._model)
 
     async def _compare(self, first: str, second: str) -> None:
         by_name = {version["version"]: version for version in self._answer["versions"]}
@@ -75,14 +86,28 @@ class VersionsPage:
             await compare(self._api, by_name[first], by_name[second])
 
     async def _change(self, path: str, reason: str, title: str) -> None:
-        await move(self._api, self._monitor, path, reason, title)
+        if self._model == RECOMMENDER:
+            await move(self._api, self._monitor, path, reason, title)
+        else:
+            await self._api.post(path, {"reason": reason}, model=self._model)
         await self._reload()
 
 
-async def _show_history(api: ApiClient) -> None:
+async def _models(api: ApiClient) -> list[dict[str, Any]]:
+    """Return the models of the registry; none where an earlier release wrote it, or the service is older."""
+    try:
+        models: list[dict[str, Any]] = (await api.get("/models"))["models"]
+    except ApiProblem as problem:
+        if problem.status not in {404, 405, 503}:
+            raise
+        return []
+    return models
+
+
+async def _show_history(api: ApiClient, model: str) -> None:
     ui.label("History").classes("font-medium")
     try:
-        moves = (await api.get("/versions/history", limit=HISTORY))["moves"]
+        moves = (await api.get("/versions/history", limit=HISTORY, model=model))["moves"]
     except ApiProblem as problem:
         if problem.status not in {404, 405}:
             raise

@@ -31,7 +31,7 @@ async def compare(api: ApiClient, first: Json, second: Json) -> None:
                 ui.label("Reading both artefacts ...").classes("m-dim")
     path = f"/versions/{first['version']}/difference/{second['version']}"
     try:
-        difference = await api.get(path, timeout=PATIENCE)
+        difference = await api.get(path, timeout=PATIENCE, model=first["model"])
     except (ApiDown, ApiProblem) as problem:
         with rest:
             banner(f"Not compared: {problem}", kind="warn", icon="warning")

@@ -17,9 +17,7 @@ COLUMNS: list[Json] = [
     {"name": "version", "label": "Version", "field": "version", "align": "left", "classes": "m-mono", "sortable": True},
     {"name": "aliases", "label": "Points here", "field": "aliases", "align": "left"},
     {"name": "created", "label": "Trained (UTC)", "field": "created", "align": "left", "sortable": True},
-    {"name": "algorithm", "label": "Algorithm", "field": "algorithm", "align": "left"},
-    {"name": "items", "label": "Items", "field": "items", "sortable": True},
-    {"name": "users", "label": "Users", "field": "users", "sortable": True},
+    {"name": "summary", "label": "What it is", "field": "summary", "align": "left"},
     *({"name": metric, "label": metric, "field": metric, "sortable": True} for metric in METRICS),
 ]
 ALIASES = """<q-td :props="props"><q-badge v-for="one in props.value" :key="one" class="q-mr-xs"
@@ -29,7 +27,7 @@ ITEM = """<div class="col-12 q-py-xs"><div class="m-entry row items-center no-wr
 <q-checkbox v-model="props.selected" :aria-label="'tick ' + props.row.version"></q-checkbox><div>
 <div><span class="m-mono">{{ props.row.version }}</span> <q-badge v-for="one in props.row.aliases" :key="one"
 class="q-mr-xs" :outline="one !== 'live'" color="primary">{{ one }}</q-badge></div>
-<div class="m-dim text-sm">{{ props.row.created }}, {{ props.row.items }} items, {{ props.row.users }} users,
+<div class="m-dim text-sm">{{ props.row.created }}, {{ props.row.summary }},
 recall@20 {{ props.row['recall@20'] }}, ndcg@20 {{ props.row['ndcg@20'] }}</div></div></div></div>"""
 """A version on a phone."""
 
@@ -50,8 +48,9 @@ class VersionList:
         self._change = change
         self._versions: dict[str, Json] = {}
 
-    def build(self, answer: Json, ticked: str | None) -> None:
-        """Draw the answer of GET /versions."""
+    def build(self, answer: Json, ticked: str | None, model: str) -> None:
+        """Draw the answer of GET /versions about `model`."""
+        self._model = model
         self._versions = {version["version"]: version for version in answer["versions"]}
         if not self._versions:
             empty("No version yet", "Train one: millirec train. It shows up here once it is published.", "inventory_2")
@@ -108,7 +107,8 @@ class VersionList:
         )
         reason = await ask_reason(self._api, f"{verb} {version['version']}?", text, verb)
         if reason:
-            await self._api.post(f"/versions/{version['version']}/{verb.lower()}", {"reason": reason})
+            path = f"/versions/{version['version']}/{verb.lower()}"
+            await self._api.post(path, {"reason": reason}, model=self._model)
             await self._reload()
 
     async def _compare_ticked(self) -> None:
@@ -123,9 +123,7 @@ def _row(version: Json) -> Json:
         "version": version["version"],
         "aliases": version["aliases"],
         "created": f"{created:%Y-%m-%d %H:%M}",
-        "algorithm": version["algorithm"],
-        "items": version["items"],
-        "users": version["users"],
+        "summary": version["summary"],
         **measured,
     }
 

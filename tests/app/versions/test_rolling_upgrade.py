@@ -95,6 +95,7 @@ async def test_a_replica_that_starts_on_it_answers_from_the_version_before_it_an
         health = (await client.get("/health/ready")).json()
         assert health["index_version"] == "first"
         assert foreign in health["fallback"]
+        assert ("train anew" in health["fallback"]) == (foreign == "format-2")
         promote(registry, "second", actor="test", reason="of our release")
 
         async def follows() -> bool:
@@ -170,8 +171,10 @@ async def test_a_replica_that_starts_on_the_layout_of_an_earlier_release_says_so
         for path in ("/health/ready", "/recommend", "/versions"):
             refusal = await client.get(path)
             assert refusal.status_code == 503
-            assert "versions/ and aliases/ of an earlier release" in refusal.json()["detail"]
             assert "train anew" in refusal.json()["detail"]
+        assert "versions/ and aliases/ of an earlier release" in refusal.json()["detail"], (
+            "operators get the whole of it"
+        )
         publish_small_version(registry, tmp_path / "built", "third")
         promote(registry, "third", actor="test", reason="trained anew")
 
