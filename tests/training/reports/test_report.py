@@ -64,7 +64,8 @@ def test_the_report_shows_what_was_measured_in_one_file_without_scripts(result: 
     for evaluation in result.evaluations:
         assert evaluation.name in page.text
         assert f"{evaluation.metrics['recall@20']:.3f}" in page.text
-    assert f"{result.manifest.items:,}, {result.manifest.users:,}" in page.text
+    section = result.manifest.section
+    assert f"{section['items']:,}, {section['users']:,}" in page.text
     assert page.elements.isdisjoint({"script", "link", "img", "iframe", "object"})
     references = {value for name, value in page.attributes if name in {"src", "href", "xlink:href"}}
     assert all(value.startswith("#") for value in references), "nothing is loaded from elsewhere"
