@@ -16,7 +16,7 @@ from recsys.errors import StoreUnavailable
 from recsys.experiments.rollout import Outcome
 from recsys.index.index import Index
 from recsys.messages.interaction import Interaction
-from recsys.models.manifest import AliasMove
+from recsys.models.alias_move import AliasMove
 from recsys.retries import compare_and_set
 from recsys.stores.online import Stores
 from recsys.stores.outcomes import OutcomeStore
