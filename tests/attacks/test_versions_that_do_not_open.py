@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from recsys.models.manifest import FileEntry, Manifest
+from recsys.models.manifest import FORMAT_VERSION, FileEntry, Manifest
 from recsys.settings import StoreSettings
 from recsys.stores.model_registry import ModelRegistry
 from recsys.stores.model_registry.aliases import aliases_of, promote
@@ -32,7 +32,7 @@ DAMAGES = {
     "a missing file": "popularity.npy: it is missing",
     "nonsense with the right checksum": "",
     "arrays of another shape": "shape",
-    "a format of tomorrow": "format 3, this release reads 2",
+    "a format of tomorrow": f"format {FORMAT_VERSION + 1}, this release reads {FORMAT_VERSION}",
     "an unreadable manifest": "manifest.json",
 }
 
@@ -75,7 +75,7 @@ def spoil(registry: Path, version: str, damage: str) -> None:
             np.save(folder / "popularity.npy", np.ones(3, np.float32))
             replace(folder, "popularity.npy", (folder / "popularity.npy").read_bytes())
         case "a format of tomorrow":
-            changed(folder, format_version=3)
+            changed(folder, format_version=FORMAT_VERSION + 1)
         case "an unreadable manifest":
             (folder / MANIFEST).write_bytes(b"{")
 
@@ -284,7 +284,7 @@ def test_without_registry_a_damaged_copy_makes_room_for_the_one_served_before_it
     wait_until_sync(lambda: httpx.get(url).json()["index_version"] == "second", 30.0)
     deployment.stop()
     deployment.processes.clear()
-    (deployment.folder / "cache/second/items.faiss").write_bytes(b"damaged")
+    (deployment.folder / "cache/recommender/second/items.faiss").write_bytes(b"damaged")
     (deployment.folder / "registry").rename(deployment.folder / "away")
     deployment.start("serve", "serve", "--port", str(deployment.port))
     body = health(deployment).json()
