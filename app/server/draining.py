@@ -67,12 +67,16 @@ class Draining:
 
         def drain(number: int, frame: FrameType | None) -> None:
             """Begin to drain at the first signal, pass on any later one to the server."""
-            if self._leaving is None:
+            if not server.started:
+                leave_unstarted(server)
+            elif self._leaving is None:
                 self._leaving = loop.create_task(self._leave(server))
             else:
                 server.handle_exit(number, frame)
 
         signal.signal(signal.SIGTERM, drain)
+        if server.should_exit:
+            leave_unstarted(server)
 
     async def _leave(self, server: Server) -> None:
         log.info("draining", seconds=self._seconds)
@@ -129,13 +133,35 @@ def protocol_of(server: Server) -> Any:
     return protocol_class(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
 
 
+class WorkerConfig(Config):
+    """The configuration of worker processes, which end at once at a SIGTERM that comes while they start.
+
+    Going on, they would keep the shared port open after the workers that accept, and reset the connections that it
+    queues when they close it.
+    """
+
+    def load(self) -> None:
+        """Import and build the application; the server's handler of SIGTERM stands back meanwhile."""
+        stop = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().load()
+        signal.signal(signal.SIGTERM, stop)
+
+
+def leave_unstarted(server: Server) -> None:
+    """End a server that does not accept connections yet: a worker at once, another when it has started."""
+    if isinstance(server.config, WorkerConfig):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    server.handle_exit(signal.SIGTERM, None)
+
+
 class Workers(Multiprocess):
     """Worker processes on one port, which closes when all of them are told to end.
 
     Left open in this process, it would go on queueing connections that no worker accepts.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         super().__init__(config, [config.bind_socket()])
 
     def terminate_all(self) -> None:

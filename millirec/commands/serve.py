@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         """Answer HTTP requests. OpenAPI documentation is at /docs."""
         import uvicorn
 
-        from app.server.draining import Workers
+        from app.server.draining import WorkerConfig, Workers
         from app.server.limits import raise_open_files
         from app.server.protocol import Protocol
         from app.spool.folder import check_folder
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         with ExitStack() as stack:
             if count > 1 and MULTIPROC not in os.environ:
                 os.environ[MULTIPROC] = str(stack.enter_context(scratch_folder("metrics")))
-            config = uvicorn.Config(
+            config = (WorkerConfig if count > 1 else uvicorn.Config)(
                 "millirec.service:create",
                 factory=True,
                 host=settings.host,
@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
                 timeout_graceful_shutdown=round(settings.shutdown_timeout),
                 timeout_worker_healthcheck=WORKER_HEALTH_CHECK,
             )
-            if count > 1:
+            if isinstance(config, WorkerConfig):
                 Workers(config).run()
             else:
                 with suppress(KeyboardInterrupt):

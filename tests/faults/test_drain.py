@@ -73,7 +73,6 @@ def test_whoever_goes_on_asking_is_answered_or_refused_but_never_torn_off(
         with shopping(shoppers):
             shoppers.go_on(300)
             made.processes["serve"].send_signal(signal.SIGTERM)
-            shoppers.go_on(100)
             assert made.processes["serve"].wait(15) in {0, -signal.SIGTERM}
             wait_until_sync(lambda: shoppers.refused > 0)
     assert shoppers.failures == []
