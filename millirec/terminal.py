@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.text import Text
-from typer._click.exceptions import ClickException
+from typer import TyperException
 from typer.core import TyperGroup
 
 from recsys.errors import GateRefused, InvalidInput, RecsysError, Unavailable
@@ -57,8 +57,10 @@ class PrintableGroup(TyperGroup):
 def _printable_usage() -> Iterator[None]:
     try:
         yield
-    except ClickException as error:
-        error.message = printable(error.message, lines=True)
+    except TyperException as error:
+        # A usage error's own class has no public name; what is printed of one is its `message`.
+        if hasattr(error, "message"):
+            error.message = printable(error.message, lines=True)
         raise
 
 

@@ -193,10 +193,22 @@ def parquet(schema: list[bytes], groups: list[bytes]) -> bytes:
     return b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1"
 
 
-def group(values: int, size: int) -> bytes:
-    """Of one row, with one column of so many values and bytes."""
-    about = field(5, 6) + varint(2 * values) + field(1, 6) + varint(2 * size) + b"\0"
-    return field(1, 9) + sequence([field(3, 12) + about + b"\0"]) + field(2, 6) + varint(2) + b"\0"
+def group(values: int, size: int, columns: int = 1, packed: int = 0) -> bytes:
+    """Of one row, with columns of so many values and bytes, whose pages are right behind the file's magic."""
+    about = field(5, 6) + varint(2 * values) + field(1, 6) + varint(2 * size) + field(1, 6) + varint(2 * packed)
+    about += field(2, 6) + varint(2 * 4) + b"\0"
+    return field(1, 9) + sequence([field(3, 12) + about + b"\0"] * columns) + field(2, 6) + varint(2) + b"\0"
+
+
+def page(size: int, packed: int = 0, kind: int = 0) -> bytes:
+    """Of so many bytes as its header has it, packed into nothing."""
+    return field(1, 5) + varint(2 * kind) + field(1, 5) + varint(2 * size) + field(1, 5) + varint(2 * packed) + b"\0"
+
+
+def paged(pages: bytes, columns: int = 1) -> bytes:
+    """A file whose footer says nothing of what its pages hold."""
+    schema = [element(b"r", columns), *(element(b"c%d" % n) for n in range(columns))]
+    return b"PAR1" + pages + parquet(schema, [group(1, 1, columns, len(pages))])[4:]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +218,12 @@ def group(values: int, size: int) -> bytes:
         (parquet([element(b"r", 300_000)] + [element(b"c")] * 300_000, []), "has more than 2,000 columns"),
         (parquet([element(b"r", 1), element(b"x")], [group(10**12, 100)]), "smaller row groups"),
         (parquet([element(b"r", 1), element(b"x")], [group(1, 1 << 40)]), "smaller row groups"),
+        (parquet([element(b"r", 9), *[element(b"x")] * 9], [group(1, 1 << 28, 9)]), "smaller row groups"),
+        (paged(page(1 << 30)), "smaller row groups"),
+        (paged(page(1 << 30, kind=2) + page(1)), "smaller row groups"),
+        (paged(page(1 << 28) * 3), "smaller row groups"),
+        (paged(page(1 << 28), columns=9), "smaller row groups"),
+        (paged(field(2, 5) + varint(1) + b"\0"), "is damaged"),
         (b"PAR1" + b"\xff" * 100 + struct.pack("<I", 100) + b"PAR1", "is damaged"),
         (b"PAR1" + struct.pack("<I", (1 << 32) - 1) + b"PAR1", "is damaged"),
         (b"PAR1", "is damaged"),
@@ -216,6 +234,12 @@ def group(values: int, size: int) -> bytes:
         "columns",
         "a list of 10^12",
         "a page of 1 TB",
+        "many large columns",
+        "a page larger than its column",
+        "a large dictionary",
+        "pages that add up",
+        "columns that add up",
+        "a page of less than nothing",
         "nonsense",
         "a long footer",
         "a short file",
@@ -225,6 +249,12 @@ def group(values: int, size: int) -> bytes:
 def test_a_parquet_footer_that_would_end_the_process_is_refused(shop: Shop, content: bytes, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         shop.load(shop.file("file.parquet", content), None)
+
+
+def test_a_parquet_file_of_too_many_pages_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.sources.files.parquet_footer.MAX_PAGES", 1000)
+    with pytest.raises(InvalidInput, match="more than 1,000 pages"):
+        shop.load(shop.file("file.parquet", paged(page(1) * 1001)), None)
 
 
 LAUGHS = "\n".join(

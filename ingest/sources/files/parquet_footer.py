@@ -1,21 +1,32 @@
-"""Checks of a Parquet file's footer, before a library reads it.
+"""Checks of a Parquet file's footer and page headers, before a library reads it.
 
 The footer is Thrift in the compact protocol. A schema that is nested deeply enough ends the process inside the library,
 a million columns take it a minute, and a list of a billion equal values lies in a few bytes.
 """
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from ingest.sources.rows import MAX_DEPTH, TOO_DEEP, too_many_columns
 
 MAX_FOOTER = 16 << 20
 MAX_CHUNK = 1 << 29
 """Bytes of one column of a row group, unpacked."""
+MAX_GROUP = 1 << 31
+"""Bytes of all columns of a row group, unpacked."""
+MAX_PAGES = 1 << 20
+"""Pages of a file: the header of each is looked at."""
+PAGE_HEADER, MAX_PAGE_HEADER = 128, 1 << 20
+"""Bytes of a page's header, most often and at most: it may hold the least and the greatest of its values."""
 MAX_LISTED = 1 << 25
 """Values of one column of a row group beyond one per row."""
 MAGIC = b"PAR1"
+
+GROUP, VALUES, UNPACKED, PACKED, DATA, DICTIONARY = -1, 5, 6, 7, 9, 11
+"""Fields of a column's metadata, and the number of its row group."""
 
 BOOLEANS, BYTE, NUMBERS, DOUBLE, BINARY, SEQUENCES, MAP, STRUCT = (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 11, 12
 
@@ -26,6 +37,11 @@ class _Compact:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+
+    @property
+    def at(self) -> int:
+        """How many bytes were read."""
+        return self._at
 
     def number(self) -> int:
         """Return the next integer, zigzag-decoded."""
@@ -104,7 +120,8 @@ class _Compact:
 def reason_against(path: Path, max_columns: int) -> str:
     """Return why a Parquet file cannot be read in bounded memory; empty where it can."""
     try:
-        return _wrong(_Compact(_footer(path)), max_columns)
+        chunks: list[dict[int, int]] = []
+        return _wrong(_Compact(_footer(path)), max_columns, chunks) or _wrong_pages(path, chunks)
     except (IndexError, ValueError, OSError) as error:
         return f"is damaged: its footer cannot be read: {error}"
 
@@ -123,13 +140,13 @@ def _footer(path: Path) -> bytes:
         return file.read(length)
 
 
-def _wrong(footer: _Compact, max_columns: int) -> str:
+def _wrong(footer: _Compact, max_columns: int, chunks: list[dict[int, int]]) -> str:
     reason = ""
     for number, kind in footer.fields():
         if number == 2 and kind in SEQUENCES:
             reason = _wrong_schema(footer, max_columns)
         elif number == 4 and kind in SEQUENCES:
-            reason = _wrong_groups(footer)
+            reason = _wrong_groups(footer, chunks)
         else:
             footer.skip(kind)
         if reason:
@@ -164,37 +181,87 @@ def _wrong_schema(footer: _Compact, max_columns: int) -> str:
     return ""
 
 
-def _wrong_groups(footer: _Compact) -> str:
+def _wrong_groups(footer: _Compact, chunks: list[dict[int, int]]) -> str:
     count, _ = footer.sequence()
-    for _ in range(count):
-        rows = most_values = most_bytes = 0
+    for group in range(count):
+        rows = 0
+        own: list[dict[int, int]] = []
         for number, kind in footer.fields():
             if number == 1 and kind in SEQUENCES:
-                most_values, most_bytes = _largest_chunk(footer)
+                own = list(_chunks(footer, group))
             elif number == 3 and kind in NUMBERS:
                 rows = footer.number()
             else:
                 footer.skip(kind)
-        if most_bytes > MAX_CHUNK or most_values - rows > MAX_LISTED:
-            return (
-                f"has a row group with {most_values:,} values in {most_bytes:,} bytes of one column: "
-                "write it with smaller row groups"
-            )
+        values = max((chunk[VALUES] for chunk in own), default=0)
+        if reason := _too_large(values - rows, [chunk[UNPACKED] for chunk in own]):
+            return reason
+        chunks += own
     return ""
 
 
-def _largest_chunk(footer: _Compact) -> tuple[int, int]:
-    """The most values and the most unpacked bytes of a column."""
+def _too_large(listed: int, sizes: Sequence[int]) -> str:
+    if listed <= MAX_LISTED and max(sizes, default=0) <= MAX_CHUNK and sum(sizes) <= MAX_GROUP:
+        return ""
+    return (
+        f"has a row group with {max(listed, 0):,} values beyond one per row, {sum(sizes):,} bytes in all "
+        f"and {max(sizes, default=0):,} of one column: write it with smaller row groups"
+    )
+
+
+def _chunks(footer: _Compact, group: int) -> Iterator[dict[int, int]]:
+    """Yield the numbers of each column's metadata that say what it holds and where."""
     count, _ = footer.sequence()
-    largest = {5: 0, 6: 0}
     for _ in range(count):
+        chunk = {GROUP: group} | dict.fromkeys((VALUES, UNPACKED, PACKED, DATA, DICTIONARY), 0)
         for number, kind in footer.fields():
             if number != 3 or kind != STRUCT:
                 footer.skip(kind)
                 continue
             for inner, inner_kind in footer.fields():
-                if inner in largest and inner_kind in NUMBERS:
-                    largest[inner] = max(largest[inner], footer.number())
+                if inner in chunk and inner_kind in NUMBERS:
+                    chunk[inner] = footer.number()
                 else:
                     footer.skip(inner_kind)
-    return largest[5], largest[6]
+        yield chunk
+
+
+def _wrong_pages(path: Path, chunks: Sequence[dict[int, int]]) -> str:
+    """Measure row groups by the headers of their pages: memory is taken by those, whatever the footer says."""
+    pages = 0
+    sizes: dict[int, list[int]] = defaultdict(list)
+    with path.open("rb") as file:
+        for chunk in chunks:
+            at = min(filter(None, (chunk[DATA], chunk[DICTIONARY])), default=0)
+            end, unpacked = at + chunk[PACKED], 0
+            while at < end:
+                length, size, packed = _page(file, at)
+                at += length + packed
+                unpacked += size
+                pages += 1
+                if pages > MAX_PAGES:
+                    return f"has more than {MAX_PAGES:,} pages: write it with larger ones"
+            sizes[chunk[GROUP]].append(unpacked)
+    return next(filter(None, (_too_large(0, group) for group in sizes.values())), "")
+
+
+def _page(file: IO[bytes], at: int) -> tuple[int, int, int]:
+    """The length of the page's header, and the bytes that follow unpacked and packed."""
+    try:
+        return _page_within(file, at, PAGE_HEADER)
+    except IndexError:
+        return _page_within(file, at, MAX_PAGE_HEADER)
+
+
+def _page_within(file: IO[bytes], at: int, length: int) -> tuple[int, int, int]:
+    file.seek(at)
+    header = _Compact(file.read(length))
+    sizes = {2: 0, 3: 0}
+    for number, kind in header.fields():
+        if number in sizes and kind in NUMBERS:
+            sizes[number] = header.number()
+        else:
+            header.skip(kind)
+    if min(sizes.values()) < 0:
+        raise ValueError("a page of less than no bytes")
+    return header.at, sizes[2], sizes[3]
