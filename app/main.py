@@ -9,27 +9,24 @@ from typing import Any, Protocol
 import faiss
 import msgspec
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
-from fastapi.middleware.cors import CORSMiddleware
+from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import metrics
-from app.http import openapi, problems
-from app.http.admission import Admission
-from app.http.bodies import Bodies
+from app.http.admission import admissions_of
 from app.http.callers import Callers
 from app.http.cursor import Cursors, secret_of
-from app.http.dependencies import Services
+from app.http.dispatch import table_of
 from app.http.docs_page import docs_page
-from app.http.documents import Document, Documents
+from app.http.documents import Document
+from app.http.edge import Edge
 from app.http.expressions import Expressions
-from app.http.hot_routes import HotRoutes
-from app.http.long_heads import LongHeads
-from app.http.middleware import RequestMetrics
-from app.http.origins import JsonBodies, OriginCheck
+from app.http.openapi import describe
+from app.http.services import Services
 from app.http.turns import Turns
-from app.http.utf8 import only_utf8
+from app.http.typed_routes import TypedRouter
 from app.metrics import WATCHER_FAILURES
 from app.routes import (
     health,
@@ -80,52 +77,26 @@ PARTS = (recommendations, interactions, users, items, placements, index_versions
 ROUTERS = (*(part.router for part in PARTS), index_versions.models_router)
 
 
-def create_app(settings: AppSettings, version: str = "0", more_routers: Sequence[APIRouter] = ()) -> FastAPI:
+def create_app(settings: AppSettings, version: str = "0", more_routers: Sequence[TypedRouter] = ()) -> FastAPI:
     """The service, ready for an ASGI server; everything it needs is opened in its lifespan.
 
     `more_routers` are those of whoever runs it, documented and guarded like its own.
     """
-    routers = (*ROUTERS, *more_routers)
+    turns = Turns()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Open the services at the start and close them at the end."""
         async with AsyncExitStack() as stack:
-            app.state.services = await _open_services(settings, stack)
+            callers.warn()
+            app.state.services = await _open_services(settings, turns, stack)
             yield
 
-    app = Service(
-        title="millirec",
-        version=version,
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        dependencies=[Depends(only_utf8)],
-        separate_input_output_schemas=False,
-        # What the service says about itself comes from `documents`.
-        openapi_url=None,
-        # A redirect would name the scheme that a proxy speaks to this process, and send a client from https to http.
-        redirect_slashes=False,
-    )
-    for router in routers:
-        app.include_router(router)
-    problems.install(app)
-    openapi.install(app, routers)
-    serve = settings.serve
-    bodies = Bodies(serve.max_body_bytes, serve.max_bodies_bytes, shared=len({key.name for key in serve.keys}) > 1)
-    app.add_middleware(problems.LastResort, bodies=bodies)
-    app.add_middleware(RequestMetrics)
-    routes = [route for router in ROUTERS for route in router.routes]
-    app.entrance = LongHeads(app.entrance, lambda: app.state.services, routes)
-    app.entrance = Documents(app.entrance, _documents(app, settings))
-    app.entrance = HotRoutes(app.entrance, recommendations.HOT, lambda: app.state.services, bodies)
-    if not serve.keys:
-        app.entrance = JsonBodies(app.entrance)
-    if serve.cors_origins:
-        app.entrance = CORSMiddleware(
-            app.entrance, allow_origins=serve.cors_origins, allow_methods=["*"], allow_headers=["*"]
-        )
-    if not serve.keys:
-        app.entrance = OriginCheck(app.entrance, serve.host, serve.allowed_hosts, serve.cors_origins)
+    callers = Callers(settings.serve)
+    app = Service((*ROUTERS, *more_routers), title="millirec", version=version, lifespan=lifespan)
+    admissions = admissions_of(settings.serve, shared=callers.several)
+    table = table_of(app.typed, _documents(app, settings), app.default_entry, lambda: app.state.services, admissions)
+    app.edge = Edge(table, callers, turns, settings.serve)
     return app
 
 
@@ -141,21 +112,41 @@ def _documents(app: FastAPI, settings: AppSettings) -> dict[str, Document]:
 
 
 class Service(FastAPI):
-    """FastAPI with an `entrance`: the ASGI application that gets each request before FastAPI's own middleware."""
+    """FastAPI behind the `edge`, which gets each request and may pass it on to the `default_entry`."""
 
-    def __init__(self, **described: Any) -> None:
-        super().__init__(**described)
-        self.entrance: ASGIApp = super().__call__
+    edge: ASGIApp
+
+    def __init__(self, routers: Sequence[TypedRouter], **described: Any) -> None:
+        super().__init__(
+            description=DESCRIPTION,
+            separate_input_output_schemas=False,
+            # What the service says about itself comes from `documents`.
+            openapi_url=None,
+            # A redirect would name the scheme that a proxy speaks to this process, and lead from https to http.
+            redirect_slashes=False,
+            **described,
+        )
+        self.typed = [route for router in routers for route in router.typed]
+        for router in routers:
+            self.include_router(router)
+        self.default_entry: ASGIApp = super().__call__
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.entrance(scope, receive, send)
+        await (self.edge if scope["type"] == "http" else self.default_entry)(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Nothing but the router: errors leave it as they are, and the edge answers them."""
+        return AsyncExitStackMiddleware(self.router)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document: FastAPI's paths with the Structs of the typed routes."""
+        document = super().openapi()
+        describe(document, self.typed)
+        return document
 
 
-async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Services:
+async def _open_services(settings: AppSettings, turns: Turns, stack: AsyncExitStack) -> Services:
     serve = settings.serve
-    callers = Callers(serve)
-    callers.warn()
-    singles, batches = (Admission(limit, shared=callers.several) for limit in (serve.max_in_flight, serve.max_batches))
     # Requests share the cores among themselves; a search that takes them all would make others wait.
     faiss.omp_set_num_threads(1)
     stores = open_stores(settings.store)
@@ -210,10 +201,7 @@ async def _open_services(settings: AppSettings, stack: AsyncExitStack) -> Servic
     return Services(
         settings=serve,
         bounds=settings.bounds,
-        callers=callers,
-        turns=Turns(),
-        singles=singles,
-        batches=batches,
+        turns=turns,
         expressions=expressions,
         cursors=Cursors(secret_of(serve)),
         answerer=answerer,

@@ -165,6 +165,13 @@ class ServeSettings(Section):
     max_batches: int = Field(
         16, ge=1, le=10_000, description="batches of recommendations being answered in one process before more get 503"
     )
+    max_waiting: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="requests of all other routes, which wait for a store, the topic or the registry, in one process "
+        "before more get 503",
+    )
     max_batch_items: int = Field(
         100_000, ge=1, le=10_000_000, description="users x k of one batch; what it may have in its answer"
     )

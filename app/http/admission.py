@@ -5,20 +5,33 @@ request waits is the number of those in front of it times what one of them costs
 bound on the wait: 32 of 200 microseconds are 6 ms.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 
 import msgspec
 
+from app.http.response import PROBLEM_TYPE, WholeResponse
 from app.http.schemas.events import Problem
 from app.metrics import REFUSED, REQUESTS_SHED
+from app.settings import ServeSettings
 
-RETRY_AFTER = 1
+RETRY_AFTER = (b"retry-after", b"1")
 """Seconds."""
-RETRY = {"Retry-After": str(RETRY_AFTER)}
 RESERVE = 4
 """One slot in so many is for callers with less than their share."""
+MAX_UNREAD = 33_554_432
+"""Bytes of answers to batches that a caller has yet to read, before more batches get 429."""
+
+
+class Slots(Enum):
+    """Which slots a request takes: those of lists, of batches, or of what waits for a store, the topic or a thread."""
+
+    SINGLES = "singles"
+    BATCHES = "batches"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +39,14 @@ class Refusal:
     """A complete response, built once, since refusing a request must be cheap."""
 
     problem: Problem
-    body: bytes
-    headers: list[tuple[bytes, bytes]]
+    response: WholeResponse
 
     @classmethod
     def of(cls, problem: Problem) -> "Refusal":
         """The refusal that answers with `problem` as JSON and a Retry-After header."""
         body = msgspec.json.encode(problem)
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"retry-after", str(RETRY_AFTER).encode()),
-        ]
-        return cls(problem, body, headers)
+        length = (b"content-length", b"%d" % len(body))
+        return cls(problem, WholeResponse(problem.status, [PROBLEM_TYPE, length, RETRY_AFTER], (body,)))
 
 
 FULL = Refusal.of(Problem("Temporarily unavailable", 503, "more requests than can be answered in time; try again"))
@@ -101,3 +109,37 @@ class Admission:
             yield
         finally:
             self.leave(caller)
+
+
+def admissions_of(serve: ServeSettings, *, shared: bool) -> dict[Slots, Admission]:
+    """The slots of a process, by kind; `shared` among several callers."""
+    limits = {
+        Slots.SINGLES: serve.max_in_flight,
+        Slots.BATCHES: serve.max_batches,
+        Slots.WAITING: serve.max_waiting,
+    }
+    return {slots: Admission(limit, shared=shared) for slots, limit in limits.items()}
+
+
+class UnreadAnswers:
+    """The bytes of answers to batches that clients have yet to read, by caller: their slots are free already."""
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+
+    def check(self, caller: str) -> None:
+        """Raises `Overload` where the caller leaves too much unread."""
+        if self._held[caller] > MAX_UNREAD:
+            REFUSED.labels(caller, "unread").inc()
+            raise Overload(UNREAD)
+
+    @contextmanager
+    def holding(self, caller: str, size: int) -> Iterator[None]:
+        """Count an answer of `size` bytes during the block, in which it is sent."""
+        self._held[caller] += size
+        try:
+            yield
+        finally:
+            self._held[caller] -= size
+            if not self._held[caller]:
+                del self._held[caller]

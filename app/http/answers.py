@@ -44,5 +44,11 @@ def items_of(reply: Reply, properties: Sequence[str], whys: Sequence[Why] = ()) 
 
 
 def recommendation_id() -> str:
-    """Unique, sorts by time: microseconds since 1970 and 48 random bits, in hexadecimal."""
-    return f"{time_ns() // 1000:014x}{getrandbits(48):012x}"
+    """A UUID of version 7 (RFC 9562, section 5.7), which sorts by time.
+
+    48 bits of milliseconds since 1970, 12 bits of the fraction (section 6.2, method 3), 62 random bits.
+    """
+    milliseconds, rest = divmod(time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    text = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | getrandbits(62):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -3,7 +3,7 @@
 from collections import Counter
 from contextlib import suppress
 
-from starlette.types import Message, Receive
+from starlette.types import Receive
 from starlette.types import Scope as Connection
 
 from app.http.turns import CALLER
@@ -66,7 +66,6 @@ class Body:
         self._receive = receive
         self._held = 0
         self._caller = ""
-        self._read = False
 
     async def read(self) -> bytes:
         """The whole body. Raises `BodyTooLarge` (at once, if Content-Length says so), `Unavailable`, `ClientGone`."""
@@ -82,13 +81,6 @@ class Body:
             self._hold(len(parts[-1]))
             more_body = message.get("more_body", False)
         return b"".join(parts)
-
-    async def receive(self) -> Message:
-        """An ASGI `receive` that gives the whole body as one message."""
-        if self._read:
-            return await self._receive()
-        self._read = True
-        return {"type": "http.request", "body": await self.read(), "more_body": False}
 
     def release(self) -> None:
         """Give back the bytes that this body takes up."""

@@ -1,13 +1,16 @@
 """Callers: who sent a request, by its key; what they may do and how often."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from math import ceil
 from time import perf_counter
+from typing import Annotated
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.types import Scope as Connection
 
 from app.metrics import REFUSED
 from app.settings import NARROWED, ApiKey, Scope, ServeSettings
@@ -17,6 +20,21 @@ ANYBODY = "anonymous"
 NO_LIMIT = 0.0
 UNKNOWN_KEY = ("send a valid key in X-API-Key or as a bearer token", {"WWW-Authenticate": "Bearer"})
 """Detail and headers of a 401."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Marks the parameter of a route that is the caller's name: a caller with any of `scopes`."""
+
+    scopes: tuple[Scope, ...]
+
+
+Recommending = Annotated[str, Needs((Scope.RECOMMEND,))]
+Producing = Annotated[str, Needs((Scope.EVENTS,))]
+Curating = Annotated[str, Needs((Scope.CATALOGUE,))]
+ReadingItems = Annotated[str, Needs((Scope.CATALOGUE, Scope.ADMIN))]
+CaringForUsers = Annotated[str, Needs((Scope.USERS, Scope.ADMIN))]
+Administering = Annotated[str, Needs((Scope.ADMIN,))]
 
 
 class RateLimit:
@@ -118,3 +136,16 @@ def _scope_problem(caller: Caller, scopes: Sequence[Scope]) -> str:
     detail = f"the key of {caller.name!r} does not have the scope {named}"
     narrowed = Scope.EVENTS in caller.scopes and not NARROWED.isdisjoint(scopes)
     return f"{detail}, which 'events' no longer includes" if narrowed else detail
+
+
+def presented_key(connection: Connection) -> bytes:
+    """The key of a request: from `X-API-Key`, else the bearer token; empty without one."""
+    token = b""
+    for name, value in connection["headers"]:
+        if name == b"x-api-key":
+            if key := bytes(value).strip():
+                return key
+        elif name == b"authorization" and not token:
+            kind, _, credentials = value.strip().partition(b" ")
+            token = credentials.strip() if kind.lower() == b"bearer" else b""
+    return token

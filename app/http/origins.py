@@ -9,10 +9,11 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from app.http.callers import ANYBODY
 from app.http.problems import problem_response
+from app.http.response import WholeResponse
 from app.http.schemas.events import Problem
 from app.metrics import REFUSED
 
@@ -49,24 +50,17 @@ def is_loopback(host: str) -> bool:
 
 
 class OriginCheck:
-    """ASGI. The Host header has to name this service, and a browser's request has to come from a page that may."""
+    """Refuses requests for other hosts, and those of a browser from a page that may not send them."""
 
-    def __init__(self, app: ASGIApp, host: str, allowed_hosts: Collection[str], origins: Collection[str]) -> None:
-        self._app = app
+    def __init__(self, host: str, allowed_hosts: Collection[str], origins: Collection[str]) -> None:
         self._names = LOOPBACK_NAMES | {host.lower(), *(name.lower() for name in allowed_hosts)}
         self._takes_addresses = not is_loopback(host)
         self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
         # Few names come again and again; the bound is for those who try many.
         self._names_us = lru_cache(maxsize=256)(self._is_ours)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._problem(scope) if scope["type"] == "http" else None
-        if problem is None:
-            await self._app(scope, receive, send)
-        else:
-            await refuse(problem, scope, receive, send)
-
-    def _problem(self, scope: Scope) -> Problem | None:
+    def refusal(self, scope: Scope) -> WholeResponse | None:
+        """The response to a request that is refused, which is counted; `None` for one that may pass."""
         host = origin = site = b""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -76,11 +70,12 @@ class OriginCheck:
             elif name == b"sec-fetch-site":
                 site = value
         if not self._names_us(host):
-            return FOREIGN_HOST
+            return _counted(FOREIGN_HOST)
         if origin:
             ours = host and _authority(origin) == host
-            return None if ours or origin in self._origins else FOREIGN_PAGE
-        return FOREIGN_PAGE if site in (b"cross-site", b"same-site") and not _follows_a_link(scope) else None
+            return None if ours or origin in self._origins else _counted(FOREIGN_PAGE)
+        foreign = site in (b"cross-site", b"same-site") and not _follows_a_link(scope)
+        return _counted(FOREIGN_PAGE) if foreign else None
 
     def _is_ours(self, host: bytes) -> bool:
         """Whether the Host header names this service. A foreign name may come from DNS rebinding; an address cannot."""
@@ -92,23 +87,17 @@ class OriginCheck:
         return text in self._names or (self._takes_addresses and _is_address(text))
 
 
-class JsonBodies:
-    """ASGI. A body has to say that it is JSON, which a page of another origin may not send without asking first."""
+def refusal_of_body(scope: Scope) -> WholeResponse | None:
+    """The response, which is counted, to a body that does not say that it is JSON.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in BODILESS or _is_json(scope):
-            await self._app(scope, receive, send)
-        else:
-            await refuse(NOT_JSON, scope, receive, send)
+    A page of another origin may send no JSON without asking first.
+    """
+    return None if scope["method"] in BODILESS or _is_json(scope) else _counted(NOT_JSON)
 
 
-async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with `problem`, and count it."""
+def _counted(problem: Problem) -> WholeResponse:
     REFUSED.labels(ANYBODY, REASONS[problem.status]).inc()
-    await problem_response(problem)(scope, receive, send)
+    return problem_response(problem)
 
 
 def _follows_a_link(scope: Scope) -> bool:

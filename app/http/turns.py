@@ -19,7 +19,6 @@ class Turns:
     """Those of this process; lives on the event loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
         self._due = False
 
@@ -28,7 +27,8 @@ class Turns:
 
         The `next_piece` of what has begun goes before what has not: then its memory is free again, and it is answered.
         """
-        waiting = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_future()
         queue = self._queues.setdefault(connection.get(CALLER, ""), deque())
         if next_piece:
             queue.appendleft(waiting)
@@ -36,7 +36,7 @@ class Turns:
             queue.append(waiting)
         if not self._due:
             self._due = True
-            self._loop.call_soon(self._next)
+            loop.call_soon(self._next)
         await waiting
 
     def _next(self) -> None:
@@ -52,4 +52,4 @@ class Turns:
                 break
         self._due = bool(self._queues)
         if self._due:
-            self._loop.call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._next)

@@ -3,18 +3,21 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from uuid import uuid4
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.types import Scope as Connection
 
-from app.http.dependencies import Curating, Producing, Services, Use, decode, decode_body, json_response
+from app.http.callers import Curating, Producing
+from app.http.decoding import decode
 from app.http.event_ids import HEADER, MAX_KEY_LENGTH, derived_id, idempotency_key
-from app.http.openapi import gives, heeds, takes
+from app.http.openapi import header
 from app.http.outline import count_entries
 from app.http.problems import PartialFailure
 from app.http.schemas.events import EventBody, EventsBody, ItemBody, ItemsBody, Receipt, Receipts
+from app.http.services import Services
+from app.http.typed_routes import JsonOf, TypedRouter
 from app.metrics import EVENTS
 from app.spool.producer import Destination, outgoing_of
 from recsys.catalogue.catalogue import Catalogue
@@ -26,7 +29,7 @@ from recsys.messages.validation import TimeSpan, span_at_door, validate
 from recsys.messages.wire import Message
 from recsys.stores.topic import Outgoing
 
-router = APIRouter(tags=["interactions"])
+router = TypedRouter(tag="interactions")
 B = TypeVar("B", bound=msgspec.Struct)
 PIECE = 16_384
 """Bytes of a batch that are looked at in one turn, with so many more for each entry:"""
@@ -35,24 +38,26 @@ UNCOUNTED = 16_384
 """Commas in a list of entries that is decoded without counting them first: a millisecond."""
 
 
-class _Batch(msgspec.Struct):
-    """A batch, whose lists are passed over until their entries were counted."""
+class _Lists(msgspec.Struct):
+    """The body of a batch, whose lists are passed over until their entries were counted."""
 
     events: msgspec.Raw = msgspec.Raw()
     items: msgspec.Raw = msgspec.Raw()
 
 
-@router.post(
+@router.answers(
+    "POST",
     "/events",
-    status_code=202,
-    responses=gives(Receipts, 413, 422, 503, ok=202),
-    response_class=Response,
-    openapi_extra=takes(
-        EventBody, EventsBody, example={"user_id": "17850", "item_id": "85123A", "type": "purchase", "event_id": "o-1"}
-    )
-    | heeds(HEADER, MAX_KEY_LENGTH, "the same key with the same body is the same events, whatever the time"),
+    status=202,
+    example={"user_id": "17850", "item_id": "85123A", "type": "purchase", "event_id": "o-1"},
+    headers=[header(HEADER, MAX_KEY_LENGTH, "the same key with the same body is the same events, whatever the time")],
 )
-async def post_events(services: Use, caller: Producing, request: Request) -> Response:
+async def post_events(
+    services: Services,
+    caller: Producing,
+    connection: Connection,
+    content: Annotated[bytes, JsonOf((EventBody, EventsBody))],
+) -> Receipts:
     """One event, or up to 1,000 as `{"events": [...]}`; idempotent by `event_id`, or by `Idempotency-Key`.
 
     202 means: every receipt marked `accepted` is safely on the topic, or on this machine's disk to go there
@@ -62,26 +67,24 @@ async def post_events(services: Use, caller: Producing, request: Request) -> Res
     twice, if every event has an `event_id` or an `occurred_at`, or the request an `Idempotency-Key`.
     """
     received_at = datetime.now(UTC)
-    key = idempotency_key(request.scope["headers"], caller)
+    key = idempotency_key(connection["headers"], caller)
 
     def to_message(body: EventBody, position: int) -> Interaction:
         """The interaction for one event; `position` is its place in the request."""
         event_id = body.event_id or derived_id(body, key, position) or str(uuid4())
         return body.to_interaction(event_id, received_at)
 
-    return await _publish(
-        services, request, "events", EventBody, to_message, span_at_door(services.bounds, received_at)
-    )
+    batch = _Batch(services, connection, content, "events", span_at_door(services.bounds, received_at))
+    return await batch.publish(EventBody, to_message)
 
 
-@router.put(
-    "/items",
-    status_code=202,
-    responses=gives(Receipts, 413, 422, 503, ok=202),
-    response_class=Response,
-    openapi_extra=takes(ItemBody, ItemsBody, example={"item_id": "85123A", "available": False}),
-)
-async def put_items(services: Use, _: Curating, request: Request) -> Response:
+@router.answers("PUT", "/items", status=202, example={"item_id": "85123A", "available": False})
+async def put_items(
+    services: Services,
+    _: Curating,
+    connection: Connection,
+    content: Annotated[bytes, JsonOf((ItemBody, ItemsBody))],
+) -> Receipts:
     """Add or change one item, or up to 1,000 as `{"items": [...]}`; a field left out stays as it was.
 
     `available: false` hides an item from every answer within a second. A new item can be recommended
@@ -98,7 +101,8 @@ async def put_items(services: Use, _: Curating, request: Request) -> Response:
         # Each item gets a different time, so that of two updates the later one is known.
         return _with_room(body.to_item(received_at + timedelta(microseconds=position)), catalogue)
 
-    return await _publish(services, request, "items", ItemBody, to_item, span_at_door(services.bounds, received_at))
+    batch = _Batch(services, connection, content, "items", span_at_door(services.bounds, received_at))
+    return await batch.publish(ItemBody, to_item)
 
 
 def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
@@ -109,60 +113,54 @@ def _with_room(update: Item, catalogue: Catalogue | None) -> Item:
     return update
 
 
-async def _publish(
-    services: Services,
-    request: Request,
-    name: str,
-    kind: type[B],
-    to_message: Callable[[B, int], Message],
-    span: TimeSpan,
-) -> Response:
-    # Before the work of decoding, so that turning many away costs little.
-    services.producer.make_sure_of_room(len(await request.body()))
-    pieces = _Pieces(services, request)
-    listed: msgspec.Raw = getattr(await decode_body(request, _Batch), name)
-    single = not len(listed)
-    raws = [await request.body()] if single else await _entries(name, listed, services.settings.max_batch, pieces)
-    decoded: list[Message | InvalidInput] = []
-    outgoing: list[Outgoing] = []
-    for position, raw in enumerate(raws):
-        await pieces.work_on(len(raw) + ENTRY)
-        prefix = "" if single else f"{name}.{position}"
-        try:
-            body = decode(raw, kind, prefix)
-            message = _valid(body, partial(to_message, body, position), span, prefix)
-            decoded.append(message)
-            outgoing.append(outgoing_of(message))
-        except InvalidInput as error:
-            decoded.append(error)
-    return await _send(services, decoded, outgoing)
+class _Batch:
+    """The entries in the body of a request, or its only one, on their way to the topic; looked at in pieces."""
 
-
-class _Pieces:
-    """The work on a batch, which waits for its next turn where a piece has become long."""
-
-    def __init__(self, services: Services, request: Request) -> None:
+    def __init__(self, services: Services, connection: Connection, content: bytes, name: str, span: TimeSpan) -> None:
         self._services = services
-        self._request = request
+        self._connection = connection
+        self._content = content
+        self._name = name
+        self._span = span
         self._looked_at = 0
 
-    async def work_on(self, size: int) -> None:
-        """Wait until so many bytes more may be looked at."""
+    async def publish(self, kind: type[B], to_message: Callable[[B, int], Message]) -> Receipts:
+        """The receipts of all entries. Raises `InvalidInput` where all are wrong, and `Unavailable`."""
+        # Before the work of decoding, so that turning many away costs little.
+        self._services.producer.make_sure_of_room(len(self._content))
+        listed: msgspec.Raw = getattr(decode(self._content, _Lists), self._name)
+        raws = await self._entries(listed) if len(listed) else [self._content]
+        decoded: list[Message | InvalidInput] = []
+        outgoing: list[Outgoing] = []
+        for position, raw in enumerate(raws):
+            await self._work_on(len(raw) + ENTRY)
+            prefix = f"{self._name}.{position}" if len(listed) else ""
+            try:
+                body = decode(raw, kind, prefix)
+                message = _valid(body, partial(to_message, body, position), self._span, prefix)
+                decoded.append(message)
+                outgoing.append(outgoing_of(message))
+            except InvalidInput as error:
+                decoded.append(error)
+        return await _send(self._services, decoded, outgoing)
+
+    async def _work_on(self, size: int) -> None:
+        """Wait until so many bytes more may be looked at: for the next turn where a piece has become long."""
         if self._looked_at > PIECE:
-            await self._services.turns.turn(self._request.scope, next_piece=True)
+            await self._services.turns.turn(self._connection, next_piece=True)
             self._looked_at = 0
         self._looked_at += size
 
-
-async def _entries(name: str, listed: msgspec.Raw, limit: int, pieces: _Pieces) -> Sequence[bytes | msgspec.Raw]:
-    """The entries of a batch, of which a bad one does not spoil the rest. Raises `InvalidInput`."""
-    if bytes(listed).count(b",") > UNCOUNTED:
-        for size in count_entries(name, listed, limit):
-            await pieces.work_on(size)
-    raws = decode(listed, list[msgspec.Raw], name)
-    if not 1 <= len(raws) <= limit:
-        raise InvalidInput(name, f"holds {len(raws)} entries, between 1 and {limit} are allowed")
-    return raws
+    async def _entries(self, listed: msgspec.Raw) -> Sequence[bytes | msgspec.Raw]:
+        """The entries of a list, of which a bad one does not spoil the rest. Raises `InvalidInput`."""
+        limit = self._services.settings.max_batch
+        if bytes(listed).count(b",") > UNCOUNTED:
+            for size in count_entries(self._name, listed, limit):
+                await self._work_on(size)
+        raws = decode(listed, list[msgspec.Raw], self._name)
+        if not 1 <= len(raws) <= limit:
+            raise InvalidInput(self._name, f"holds {len(raws)} entries, between 1 and {limit} are allowed")
+        return raws
 
 
 def _valid(body: msgspec.Struct, to_message: Callable[[], Message], span: TimeSpan, prefix: str) -> Message:
@@ -184,7 +182,7 @@ def _path(prefix: str, field: str) -> str:
 
 async def _send(
     services: Services, decoded: Sequence[Message | InvalidInput], outgoing: Sequence[Outgoing]
-) -> Response:
+) -> Receipts:
     outcomes = iter(await services.producer.keep(outgoing))
     receipts: list[Receipt] = []
     errors: list[InvalidInput] = []
@@ -213,4 +211,4 @@ async def _send(
     if counts["unavailable"]:
         detail = f"{counts['accepted']} of {len(outgoing)} messages could be kept; send the same request again"
         raise PartialFailure(detail, retry_after, receipts)
-    return json_response(Receipts(counts["accepted"], counts["rejected"], receipts), 202)
+    return Receipts(counts["accepted"], counts["rejected"], receipts)

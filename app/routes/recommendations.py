@@ -1,21 +1,20 @@
 """/recommend, /recommend/batch, /items/{id}/similar, /popular, /trending, /new, /explain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path
 from pydantic import StringConstraints
 from starlette.types import Scope as Connection
 
+from app.http.admission import Slots
 from app.http.answers import answer, items_of, recommendation_id
+from app.http.callers import Recommending
 from app.http.cursor import Question
-from app.http.dependencies import Recommending, Services, Use, decode, query_parameters
-from app.http.hot_routes import HotRoute, document
-from app.http.openapi import gives, reads, takes
 from app.http.schemas.recommendations import (
     Answer,
     BatchAnswer,
@@ -31,8 +30,9 @@ from app.http.schemas.recommendations import (
     known_placement,
     query_of,
 )
+from app.http.services import Services
+from app.http.typed_routes import Encoded, QueryString, TypedRouter
 from app.serving.answerer import Reply, replies
-from app.settings import Scope
 from recsys.errors import InvalidInput, NotFound
 from recsys.index.id_map import UNKNOWN
 from recsys.messages.interaction import ID_PATTERN, MAX_ID_LENGTH
@@ -41,29 +41,53 @@ from recsys.recommender.pipeline import still_allowed
 from recsys.recommender.placement import MAX_K, READY_MADE, Candidates, Placement, Source
 from recsys.recommender.query import Query
 
-router = APIRouter(tags=["recommendations"])
+router = TypedRouter(tag="recommendations")
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN)]
 ItemId = Annotated[Id, Path(description="the item")]
 PAGE_DEPTH = 10
 """Pages that a cursor holds."""
+EXAMPLE = {
+    "recommendation_id": "019acb2f-8c1e-7d3a-9f0b-7a2c4d5e6f70",
+    "index_version": "20111209-125000-4c1d2e",
+    "degraded": False,
+    "fallback_level": "embedding",
+    "items": [
+        {"item_id": "85123A", "score": 0.91, "source": "personal", "properties": {"title": "WHITE HANGING HEART"}}
+    ],
+}
+BODY_EXAMPLE = {
+    "user_id": "17850",
+    "k": 5,
+    "cart_items": ["85123A"],
+    "filter": 'price < 5 and not categories = "Christmas"',
+    "boosts": [{"when": "price >= 3", "factor": 1.2}],
+    "properties": ["title", "price"],
+}
 
 
-async def recommend(services: Services, scope: Connection, _: bytes) -> bytes:
+@router.answers("GET", "/recommend", slots=Slots.SINGLES, answer_example=EXAMPLE)
+async def recommend(
+    services: Services,
+    _: Recommending,
+    connection: Connection,
+    params: Annotated[RecommendBody, QueryString(RecommendParams)],
+) -> Answer:
     """Personal items for a user, best first; trending or popular items for an unknown user."""
-    return msgspec.json.encode(
-        await _recommend(services, scope, query_parameters(scope, RecommendBody, RecommendParams))
-    )
+    return await _recommend(services, connection, params)
 
 
-async def recommend_by_body(services: Services, scope: Connection, body: bytes) -> bytes:
+@router.answers("POST", "/recommend", slots=Slots.SINGLES, example=BODY_EXAMPLE, answer_example=EXAMPLE)
+async def recommend_by_body(services: Services, _: Recommending, connection: Connection, body: RecommendBody) -> Answer:
     """Personal items for a user, asked for with a body: for long lists, context and boosts."""
-    return msgspec.json.encode(await _recommend(services, scope, decode(body, RecommendBody)))
+    return await _recommend(services, connection, body)
 
 
-async def recommend_batch(services: Services, _: Connection, body: bytes) -> list[bytes]:
+@router.answers(
+    "POST", "/recommend/batch", slots=Slots.BATCHES, batch=True, example={"users": ["17850", "13047"], "k": 5}
+)
+async def recommend_batch(services: Services, _: Recommending, params: BatchBody) -> Encoded[BatchAnswer]:
     """Many users in one call, all answered by one version: for mails, exports and pages rendered ahead."""
-    params = decode(body, BatchBody)
     placement = known_placement(services.placements(), params.placement)
     k, max_items = params.k or placement.k, services.settings.max_batch_items
     if k * len(params.users) > max_items:
@@ -74,7 +98,7 @@ async def recommend_batch(services: Services, _: Connection, body: bytes) -> lis
     batch = _Batch(params.users, names_of(params, placement))
     parts = await services.answerer.answer_all(queries, batch.encode)
     opening = msgspec.json.encode(BatchAnswer(recommendation_id(), batch.version, batch.degraded, []))
-    return [opening[: -len(CLOSING)], *parts, CLOSING]
+    return Encoded([opening[: -len(CLOSING)], *parts, CLOSING])
 
 
 CLOSING = b"]}"
@@ -107,27 +131,31 @@ POPULAR = Placement(sources=(Candidates(Source.POPULAR),))
 SIMILAR = Placement(sources=(Candidates(Source.SIMILAR),), fallback=())
 
 
-async def popular(services: Services, scope: Connection, _: bytes) -> bytes:
+@router.answers("GET", "/popular", slots=Slots.SINGLES)
+async def list_popular(services: Services, _: Recommending, params: Annotated[ListParams, QueryString()]) -> Answer:
     """The items most in demand now, the same for every user."""
-    return await _list(services, query_parameters(scope, ListParams), POPULAR)
+    return await _list(services, params, POPULAR)
 
 
-async def trending(services: Services, scope: Connection, _: bytes) -> bytes:
+@router.answers("GET", "/trending", slots=Slots.SINGLES)
+async def list_trending(
+    services: Services, _: Recommending, params: Annotated[TrendingParams, QueryString()]
+) -> Answer:
     """Items more in demand than usual within a window of time; of one category with `filter`."""
-    params = query_parameters(scope, TrendingParams)
     return await _list(services, params, msgspec.structs.replace(READY_MADE["trending"], trending_hours=params.hours))
 
 
-async def new(services: Services, scope: Connection, _: bytes) -> bytes:
+@router.answers("GET", "/new", slots=Slots.SINGLES)
+async def list_new(services: Services, _: Recommending, params: Annotated[ListParams, QueryString()]) -> Answer:
     """Items without interactions, the latest first; `placement=new` ranks them for a user."""
-    return await _list(services, query_parameters(scope, ListParams), READY_MADE["new"])
+    return await _list(services, params, READY_MADE["new"])
 
 
-async def explain(services: Services, scope: Connection, raw: bytes) -> bytes:
+@router.answers("POST", "/explain", 404, slots=Slots.SINGLES, example={"user_id": "17850", "item_id": "85123A", "k": 5})
+async def explain_item(services: Services, _: Recommending, connection: Connection, body: ExplainBody) -> ExplainAnswer:
     """Why an item is in the answer to a question, or which stage removed it."""
-    body = decode(raw, ExplainBody)
     await services.expressions.ready(body)
-    await services.turns.turn(scope)
+    await services.turns.turn(connection)
     reply, trace = await services.answerer.trace(
         query_of(body, known_placement(services.placements(), body.placement), now_ms()), body.placement
     )
@@ -139,39 +167,20 @@ async def explain(services: Services, scope: Connection, raw: bytes) -> bytes:
     removed = explanation.why_not(row)
     rank = None if removed else result.rows.tolist().index(row) + 1
     reason = None if rank is None else explanation.why()[rank - 1]
-    return msgspec.json.encode(
-        ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, reason, removed)
-    )
+    return ExplainAnswer(body.item_id, result.version, result.fallback_level, rank, reason, removed)
 
 
-HOT: Mapping[tuple[str, str], HotRoute] = {
-    ("GET", "/recommend"): HotRoute(recommend, Scope.RECOMMEND),
-    ("POST", "/recommend"): HotRoute(recommend_by_body, Scope.RECOMMEND),
-    ("POST", "/recommend/batch"): HotRoute(recommend_batch, Scope.RECOMMEND, batch=True),
-    ("GET", "/popular"): HotRoute(popular, Scope.RECOMMEND),
-    ("GET", "/trending"): HotRoute(trending, Scope.RECOMMEND),
-    ("GET", "/new"): HotRoute(new, Scope.RECOMMEND),
-    ("POST", "/explain"): HotRoute(explain, Scope.RECOMMEND),
-}
-"""Answered by `HotRoutes`."""
-
-
-@router.get(
-    "/items/{item_id}/similar",
-    responses=gives(Answer, 400, 404, 422, 503),
-    response_class=Response,
-    openapi_extra=reads(ListParams),
-)
-async def similar(request: Request, services: Use, caller: Recommending, item_id: ItemId) -> Response:
+@router.answers("GET", "/items/{item_id}/similar", 404, slots=Slots.SINGLES)
+async def list_similar(
+    services: Services, _: Recommending, item_id: ItemId, params: Annotated[ListParams, QueryString()]
+) -> Answer:
     """Items that go to the same people as this one."""
-    with services.singles.slot(caller):
-        if services.answerer.live().catalogue.rows([item_id])[0] == UNKNOWN:
-            raise NotFound("item", item_id)
-        content = await _list(services, query_parameters(request.scope, ListParams), SIMILAR, (item_id,))
-    return Response(content, media_type="application/json")
+    if services.answerer.live().catalogue.rows([item_id])[0] == UNKNOWN:
+        raise NotFound("item", item_id)
+    return await _list(services, params, SIMILAR, (item_id,))
 
 
-async def _list(services: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> bytes:
+async def _list(services: Services, params: ListParams, placement: Placement, items: tuple[str, ...] = ()) -> Answer:
     await services.expressions.ready(params)
     default = known_placement(services.placements(), "default")
     query = Query(
@@ -181,15 +190,15 @@ async def _list(services: Services, params: ListParams, placement: Placement, it
         placement=placement,
         now_ms=now_ms(),
     )
-    return msgspec.json.encode(answer(await services.batcher.recommend(query), names_of(params, default)))
+    return answer(await services.batcher.recommend(query), names_of(params, default))
 
 
-async def _recommend(services: Services, scope: Connection, body: RecommendBody) -> Answer:
+async def _recommend(services: Services, connection: Connection, body: RecommendBody) -> Answer:
     await services.expressions.ready(body)
     placement = known_placement(services.placements(), body.placement)
     query, names = query_of(body, placement, now_ms()), names_of(body, placement)
     if body.explain:
-        await services.turns.turn(scope)
+        await services.turns.turn(connection)
         reply, trace = await services.answerer.trace(query, body.placement)
         whys = Explanation(trace, reply.result, reply.live.catalogue).why()
         return answer(reply, names, whys=whys)
@@ -217,47 +226,3 @@ def names_of(params: ListParams, placement: Placement) -> tuple[str, ...]:
 def now_ms() -> int:
     """The current time in milliseconds since 1970."""
     return int(time() * 1000)
-
-
-EXAMPLE = {
-    "recommendation_id": "0643f2b81a5c3e9d1f0b7a2c4d5e",
-    "index_version": "20111209-125000-4c1d2e",
-    "degraded": False,
-    "fallback_level": "embedding",
-    "items": [
-        {"item_id": "85123A", "score": 0.91, "source": "personal", "properties": {"title": "WHITE HANGING HEART"}}
-    ],
-}
-BODY_EXAMPLE = {
-    "user_id": "17850",
-    "k": 5,
-    "cart_items": ["85123A"],
-    "filter": 'price < 5 and not categories = "Christmas"',
-    "boosts": [{"when": "price >= 3", "factor": 1.2}],
-    "properties": ["title", "price"],
-}
-document(router, HOT, ("GET", "/recommend"), gives(Answer, 400, 422, 503, example=EXAMPLE), reads(RecommendParams))
-document(
-    router,
-    HOT,
-    ("POST", "/recommend"),
-    gives(Answer, 413, 422, 503, example=EXAMPLE),
-    takes(RecommendBody, example=BODY_EXAMPLE),
-)
-document(
-    router,
-    HOT,
-    ("POST", "/recommend/batch"),
-    gives(BatchAnswer, 413, 422, 503),
-    takes(BatchBody, example={"users": ["17850", "13047"], "k": 5}),
-)
-document(router, HOT, ("GET", "/popular"), gives(Answer, 400, 422, 503), reads(ListParams))
-document(router, HOT, ("GET", "/trending"), gives(Answer, 400, 422, 503), reads(TrendingParams))
-document(router, HOT, ("GET", "/new"), gives(Answer, 400, 422, 503), reads(ListParams))
-document(
-    router,
-    HOT,
-    ("POST", "/explain"),
-    gives(ExplainAnswer, 404, 413, 422, 503),
-    takes(ExplainBody, example={"user_id": "17850", "item_id": "85123A", "k": 5}),
-)

@@ -3,27 +3,26 @@
 from functools import partial
 
 import msgspec
-from fastapi import APIRouter, Request, Response
 
-from app.http.dependencies import Administering, Services, Use, decode_body, json_response
-from app.http.openapi import gives, takes
+from app.http.callers import Administering
 from app.http.schemas.events import MoveAnswer, MoveBody
 from app.http.schemas.rollouts import CanaryBody, RolloutsAnswer, ShadowAnswer, ShadowBody, canary_answer
+from app.http.services import Services
+from app.http.typed_routes import TypedRouter
 from app.routes.index_versions import Model, make_move
 from app.versions.canary_guard import judged
 from recsys.experiments.shadow import report
 from recsys.models.alias_move import CANARY, SHADOW, AliasMove
 from recsys.models.manifest import RECOMMENDER
-from recsys.stores.model_registry import ModelRegistry
-from recsys.stores.model_registry.rollouts import advance_canary, start_canary, start_shadow, stop
+from recsys.stores.model_registry import ModelRegistry, rollouts
 
-router = APIRouter(prefix="/rollouts", tags=["rollouts"])
-MOVES = gives(MoveAnswer, 404, 409, 413, 422, 503)
-REASON_BODY = takes(MoveBody, example={"reason": "enough seen"})
+router = TypedRouter("/rollouts", tag="rollouts")
+REASON = {"reason": "enough seen"}
+START = {"version": "20111209-125000-4c1d2e", "reason": "passed the gate"}
 
 
-@router.get("", responses=gives(RolloutsAnswer, 503), response_class=Response)
-async def rollouts(services: Use, _: Administering, model: Model = RECOMMENDER) -> Response:
+@router.answers("GET", "")
+async def get_rollouts(services: Services, _: Administering, model: Model = RECOMMENDER) -> RolloutsAnswer:
     """The canary with its guardrails as they stand, and the report of the shadow."""
     moves = await services.watcher.ask(services.registry.of(model).aliases)
     canary, shadow = moves.get(CANARY), moves.get(SHADOW)
@@ -44,23 +43,20 @@ async def rollouts(services: Use, _: Administering, model: Model = RECOMMENDER) 
             loaded=_is_loaded(services, shadow),
         )
         answer = msgspec.structs.replace(answer, shadow=shadow_answer)
-    return json_response(answer)
+    return answer
 
 
-@router.post(
-    "/canary",
-    responses=MOVES,
-    response_class=Response,
-    openapi_extra=takes(CanaryBody, example={"version": "20111209-125000-4c1d2e", "reason": "passed the gate"}),
-)
-async def begin_canary(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
+@router.answers("POST", "/canary", 404, 409, example=START)
+async def start_canary(
+    services: Services, actor: Administering, body: CanaryBody, model: Model = RECOMMENDER
+) -> MoveAnswer:
     """Have a version answer a small share of the users, and ever more of them while no guardrail is breached."""
-    body, registry = await decode_body(request, CanaryBody), services.registry.of(model)
+    registry = services.registry.of(model)
     return await make_move(
         services,
         registry,
         partial(
-            start_canary,
+            rollouts.start_canary,
             registry,
             body.version,
             actor=actor,
@@ -73,45 +69,47 @@ async def begin_canary(services: Use, actor: Administering, request: Request, mo
     )
 
 
-@router.post("/canary/advance", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
-async def further_canary(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
+@router.answers("POST", "/canary/advance", 404, 409, example=REASON)
+async def advance_canary(
+    services: Services, actor: Administering, body: MoveBody, model: Model = RECOMMENDER
+) -> MoveAnswer:
     """Go on to the next step without waiting; after the last one the version is promoted."""
-    body, registry = await decode_body(request, MoveBody), services.registry.of(model)
+    registry = services.registry.of(model)
     running = await services.watcher.ask(registry.alias, CANARY)
-    make = partial(advance_canary, registry, actor=actor, reason=body.reason)
+    make = partial(rollouts.advance_canary, registry, actor=actor, reason=body.reason)
     return await make_move(services, registry, make, None if running is None else running.version)
 
 
-@router.post("/canary/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
-async def end_canary(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
+@router.answers("POST", "/canary/stop", 404, 409, example=REASON)
+async def stop_canary(
+    services: Services, actor: Administering, body: MoveBody, model: Model = RECOMMENDER
+) -> MoveAnswer:
     """Stop the canary: the live version answers all users again."""
-    return await _stop_rollout(services, services.registry.of(model), CANARY, actor, request)
+    return await _stop_rollout(services, services.registry.of(model), CANARY, actor, body)
 
 
-@router.post(
-    "/shadow",
-    responses=MOVES,
-    response_class=Response,
-    openapi_extra=takes(ShadowBody, example={"version": "20111209-125000-4c1d2e", "reason": "how different is it?"}),
-)
-async def begin_shadow(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
+@router.answers("POST", "/shadow", 404, 409, example=START)
+async def start_shadow(
+    services: Services, actor: Administering, body: ShadowBody, model: Model = RECOMMENDER
+) -> MoveAnswer:
     """Have a version answer a share of the requests too; its answers only go into the report."""
-    body, registry = await decode_body(request, ShadowBody), services.registry.of(model)
-    make = partial(start_shadow, registry, body.version, actor=actor, reason=body.reason, share=body.share)
+    registry = services.registry.of(model)
+    make = partial(rollouts.start_shadow, registry, body.version, actor=actor, reason=body.reason, share=body.share)
     return await make_move(services, registry, make, body.version)
 
 
-@router.post("/shadow/stop", responses=MOVES, response_class=Response, openapi_extra=REASON_BODY)
-async def end_shadow(services: Use, actor: Administering, request: Request, model: Model = RECOMMENDER) -> Response:
+@router.answers("POST", "/shadow/stop", 404, 409, example=REASON)
+async def stop_shadow(
+    services: Services, actor: Administering, body: MoveBody, model: Model = RECOMMENDER
+) -> MoveAnswer:
     """Stop the shadow: the version answers no more requests."""
-    return await _stop_rollout(services, services.registry.of(model), SHADOW, actor, request)
+    return await _stop_rollout(services, services.registry.of(model), SHADOW, actor, body)
 
 
 async def _stop_rollout(
-    services: Services, registry: ModelRegistry, alias: str, actor: str, request: Request
-) -> Response:
-    body = await decode_body(request, MoveBody)
-    return await make_move(services, registry, partial(stop, registry, alias, actor=actor, reason=body.reason))
+    services: Services, registry: ModelRegistry, alias: str, actor: str, body: MoveBody
+) -> MoveAnswer:
+    return await make_move(services, registry, partial(rollouts.stop, registry, alias, actor=actor, reason=body.reason))
 
 
 def _is_loaded(services: Services, move: AliasMove) -> bool:

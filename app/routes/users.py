@@ -6,12 +6,13 @@ from uuid import uuid4
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path
 
-from app.http.dependencies import CaringForUsers, Services, Use, decode_body, json_response
-from app.http.openapi import gives, takes
+from app.http.callers import CaringForUsers
 from app.http.schemas.admin import MergeBody
 from app.http.schemas.events import Receipt, Receipts, RememberedInteraction, UserAnswer
+from app.http.services import Services
+from app.http.typed_routes import TypedRouter
 from app.routes.recommendations import Id
 from recsys.errors import InvalidInput, NotFound, RegistryUnavailable
 from recsys.messages.interaction import MAX_ID_LENGTH, Erasure, Merge, epoch_ms, from_epoch_ms
@@ -19,31 +20,29 @@ from recsys.stores.receipts import ErasureReceipt, forgotten
 
 log = structlog.get_logger()
 ReceiptId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, description="as DELETE gave it")]
-router = APIRouter(prefix="/users", tags=["users"])
+router = TypedRouter("/users", tag="users")
 
 
-@router.get("/{user_id}", responses=gives(UserAnswer, 422, 503), response_class=Response)
-async def get_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
+@router.answers("GET", "/{user_id}")
+async def get_user(services: Services, _: CaringForUsers, user_id: Id) -> UserAnswer:
     """The online features of a user with their interactions, newest first. An unknown user is no error."""
     live = services.answerer.live()
     features = (await services.stores.users.read([user_id], live.index.version))[0]
-    return json_response(
-        UserAnswer(
-            user_id=user_id,
-            known=features.revision > 0,
-            revision=features.revision,
-            in_snapshot=live.index.snapshot(user_id) is not None,
-            embedding_stored=live.index.version in features.embeddings,
-            interactions=[
-                RememberedInteraction(entry.item_id, entry.type, from_epoch_ms(entry.at_ms))
-                for entry in reversed(features.history)
-            ],
-        )
+    return UserAnswer(
+        user_id=user_id,
+        known=features.revision > 0,
+        revision=features.revision,
+        in_snapshot=live.index.snapshot(user_id) is not None,
+        embedding_stored=live.index.version in features.embeddings,
+        interactions=[
+            RememberedInteraction(entry.item_id, entry.type, from_epoch_ms(entry.at_ms))
+            for entry in reversed(features.history)
+        ],
     )
 
 
-@router.delete("/{user_id}", status_code=202, responses=gives(Receipts, 422, 503, ok=202), response_class=Response)
-async def delete_user(services: Use, _: CaringForUsers, user_id: Id) -> Response:
+@router.answers("DELETE", "/{user_id}", status=202)
+async def delete_user(services: Services, _: CaringForUsers, user_id: Id) -> Receipts:
     """Erase a user. The erasure follows their earlier events on the topic, so that none of them comes back.
 
     202 means the request is safely kept; features go as soon as the consumer reaches it, the next index
@@ -60,8 +59,8 @@ async def delete_user(services: Use, _: CaringForUsers, user_id: Id) -> Response
     return answer
 
 
-@router.get("/{user_id}/erasures/{receipt}", responses=gives(ErasureReceipt, 404, 422, 503), response_class=Response)
-async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: ReceiptId) -> Response:
+@router.answers("GET", "/{user_id}/erasures/{receipt}", 404)
+async def get_erasure(services: Services, _: CaringForUsers, user_id: Id, receipt: ReceiptId) -> ErasureReceipt:
     """The state of an erasure and its times: proof for the user who requested it.
 
     `features_removed_at` is when it was first seen that nothing from before the erasure is left online. Rows of the
@@ -77,23 +76,16 @@ async def get_erasure(services: Use, _: CaringForUsers, user_id: Id, receipt: Re
             removed_at = datetime.now(UTC)
             await services.watcher.ask(services.receipts.note, "features", receipt, removed_at)
             record = msgspec.structs.replace(record, features_removed_at=removed_at)
-    return json_response(record)
+    return record
 
 
-@router.post(
-    "/{user_id}/merge",
-    status_code=202,
-    responses=gives(Receipts, 413, 422, 503, ok=202),
-    response_class=Response,
-    openapi_extra=takes(MergeBody, example={"from": "anonymous-8f3a"}),
-)
-async def merge_user(services: Use, _: CaringForUsers, user_id: Id, request: Request) -> Response:
+@router.answers("POST", "/{user_id}/merge", status=202, example={"from": "anonymous-8f3a"})
+async def merge_user(services: Services, _: CaringForUsers, user_id: Id, body: MergeBody) -> Receipts:
     """Move all interactions of `from` to this user, after a login; `from` becomes an unknown user.
 
     It takes its place on the topic behind everything that `from` did before; what `from` does later stays with
     `from`, until the next merge. Safe to repeat. The receipt's id is the merge's event id.
     """
-    body = await decode_body(request, MergeBody)
     if body.source == user_id:
         raise InvalidInput("from", "is the user itself")
     occurred_at = datetime.now(UTC)
@@ -102,8 +94,8 @@ async def merge_user(services: Use, _: CaringForUsers, user_id: Id, request: Req
     )
 
 
-async def _send(services: Services, message: Erasure | Merge) -> Response:
+async def _send(services: Services, message: Erasure | Merge) -> Receipts:
     failure = (await services.producer.send([message]))[0]
     if failure is not None:
         raise failure
-    return json_response(Receipts(1, 0, [Receipt(message.event_id, "accepted")]), 202)
+    return Receipts(1, 0, [Receipt(message.event_id, "accepted")])

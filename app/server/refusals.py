@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from app.http.problems import MEDIA_TYPE
+from app.http.response import PROBLEM
 from app.http.schemas.events import Problem
 
 
@@ -22,7 +22,7 @@ class Refusal:
         body = msgspec.json.encode(Problem(status.phrase, status.value, detail))
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}",
-            f"content-type: {MEDIA_TYPE}",
+            f"content-type: {PROBLEM}",
             f"content-length: {len(body)}",
             "connection: close",
             *headers,

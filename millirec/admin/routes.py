@@ -7,10 +7,9 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path
 
-from app.http.dependencies import Administering, Use, decode_body, json_response, query_parameters
-from app.http.openapi import gives, reads, takes
+from app.http.callers import Administering
 from app.http.schemas.operations import (
     DiscardBody,
     ImportAnswer,
@@ -23,6 +22,8 @@ from app.http.schemas.operations import (
     ReplayBody,
     VersionDifference,
 )
+from app.http.services import Services
+from app.http.typed_routes import Encoded, QueryString, TypedRouter
 from app.routes.index_versions import Model, VersionId
 from ingest.batch.report import FileReport
 from millirec.admin.comparison import Comparisons
@@ -34,7 +35,7 @@ from recsys.stores.dead_letters.protocol import DeadLetter, LetterQuery, Status
 Letter = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="a dead letter")]
 
 
-def operator_routes(settings: Settings) -> list[APIRouter]:
+def operator_routes(settings: Settings) -> list[TypedRouter]:
     """Return the routers of operators; none where the table engine is not installed."""
     if find_spec("deltalake") is None:
         return []
@@ -42,90 +43,71 @@ def operator_routes(settings: Settings) -> list[APIRouter]:
     return [_letters(access), _imports(access), _comparisons(Comparisons())]
 
 
-def _letters(access: LogAccess) -> APIRouter:
-    router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+def _letters(access: LogAccess) -> TypedRouter:
+    router = TypedRouter("/dead-letters", tag="dead letters")
 
-    @router.get(
-        "", responses=gives(LettersAnswer, 404, 422, 503), response_class=Response, openapi_extra=reads(LetterParams)
-    )
-    async def list_letters(request: Request, _: Administering) -> Response:
+    @router.answers("GET", "", 404)
+    async def list_letters(_: Administering, params: Annotated[LetterParams, QueryString()]) -> LettersAnswer:
         """Messages that could not be applied, those seen last first."""
         access.require_log()
-        params = query_parameters(request.scope, LetterParams)
         status = None if params.status == "all" else Status(params.status)
         query = LetterQuery(status, params.reason.strip(), params.field, limit=params.limit)
-        return json_response(LettersAnswer([_answer(letter) for letter in await access.letters(query)]))
+        return LettersAnswer([_answer(letter) for letter in await access.letters(query)])
 
-    @router.post(
-        "/replay",
-        responses=gives(LetterCountAnswer, 404, 413, 422, 503),
-        response_class=Response,
-        openapi_extra=takes(ReplayBody, example={"letters": ["00c0ffee00c0ffee"]}),
-    )
-    async def replay_letters(actor: Administering, request: Request) -> Response:
+    @router.answers("POST", "/replay", 404, example={"letters": ["00c0ffee00c0ffee"]})
+    async def replay_letters(actor: Administering, body: ReplayBody) -> LetterCountAnswer:
         """Send messages onto the topic again, unchanged; what is still wrong becomes a dead letter again."""
-        body = await decode_body(request, ReplayBody)
         access.require_log()
         letters = await access.named(body.letters)
-        return json_response(LetterCountAnswer(await access.replay(letters, _signed(actor, body.person))))
+        return LetterCountAnswer(await access.replay(letters, _signed(actor, body.person)))
 
-    @router.post(
-        "/discard",
-        responses=gives(LetterCountAnswer, 404, 413, 422, 503),
-        response_class=Response,
-        openapi_extra=takes(DiscardBody, example={"letters": ["00c0ffee00c0ffee"], "reason": "a test event"}),
-    )
-    async def discard_letters(actor: Administering, request: Request) -> Response:
+    @router.answers("POST", "/discard", 404, example={"letters": ["00c0ffee00c0ffee"], "reason": "a test event"})
+    async def discard_letters(actor: Administering, body: DiscardBody) -> LetterCountAnswer:
         """Erase messages for good; who did it and why stays."""
-        body = await decode_body(request, DiscardBody)
         access.require_log()
         letters = await access.named(body.letters)
-        return json_response(LetterCountAnswer(await access.discard(letters, _signed(actor, body.person), body.reason)))
+        return LetterCountAnswer(await access.discard(letters, _signed(actor, body.person), body.reason))
 
-    @router.get("/{letter}/message", responses=gives(LetterContent, 404, 422, 503), response_class=Response)
-    async def get_letter(_: Administering, letter: Letter) -> Response:
+    @router.answers("GET", "/{letter}/message", 404)
+    async def get_letter(_: Administering, letter: Letter) -> LetterContent:
         """One dead letter with its message, as it came."""
         access.require_log()
         [dead_letter] = await access.named([letter])
         content = await access.content(dead_letter)
         if content is None:
-            return json_response(LetterContent(_answer(dead_letter)))
-        return json_response(LetterContent(_answer(dead_letter, content.key), dict(content.headers), content.value))
+            return LetterContent(_answer(dead_letter))
+        return LetterContent(_answer(dead_letter, content.key), dict(content.headers), content.value)
 
     return router
 
 
-def _imports(access: LogAccess) -> APIRouter:
-    router = APIRouter(tags=["imports"])
+def _imports(access: LogAccess) -> TypedRouter:
+    router = TypedRouter(tag="imports")
 
-    @router.get("/imports", responses=gives(ImportsAnswer, 503), response_class=Response)
-    async def list_imports(_: Administering) -> Response:
+    @router.answers("GET", "/imports")
+    async def list_imports(_: Administering) -> ImportsAnswer:
         """Finished imports of this machine, the last first."""
         imports = await access.imports()
-        return json_response(ImportsAnswer([_import(finished, report) for finished, report in imports]))
+        return ImportsAnswer([_import(finished, report) for finished, report in imports])
 
     return router
 
 
-def _comparisons(comparisons: Comparisons) -> APIRouter:
-    router = APIRouter(prefix="/versions", tags=["versions of models"])
+def _comparisons(comparisons: Comparisons) -> TypedRouter:
+    router = TypedRouter("/versions", tag="versions of models")
 
-    @router.get(
-        "/{version}/difference/{other_version}",
-        responses=gives(VersionDifference, 404, 422, 503),
-        response_class=Response,
-    )
-    async def difference(
-        services: Use,
+    @router.answers("GET", "/{version}/difference/{other_version}", 404)
+    async def compare_versions(
+        services: Services,
         _: Administering,
         version: VersionId,
         other_version: VersionId,
         model: Model = RECOMMENDER,
-    ) -> Response:
+    ) -> Encoded[VersionDifference]:
         """Compare two versions; takes seconds, since both are read."""
         for name in (version, other_version):
             await services.watcher.ask(services.registry.of(model).manifest, name)
-        return Response(await comparisons.compare(model, version, other_version), media_type="application/json")
+        return Encoded([await comparisons.compare(model, version, other_version)])
 
     return router
 

@@ -97,11 +97,12 @@ def test_no_more_than_the_burst_and_the_rate_over_time(per_second: float, burst:
             admitted += 1
 
 
-async def test_beside_a_key_that_takes_all_it_can_another_gets_in(valkey_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/recommend", "/popular", "/trending", "/new", "/items/i1/similar"])
+async def test_beside_a_key_that_takes_all_it_can_another_gets_in(valkey_url: str, tmp_path: Path, path: str) -> None:
     settings = app_settings(valkey_url, tmp_path, keys=[key("hog"), key("shop")], max_in_flight=8)
     async with client_of(create_app(settings)) as client:
-        hog = [asyncio.create_task(client.get("/recommend", headers={"X-API-Key": "hog"})) for _ in range(40)]
-        shop = await client.get("/recommend", headers={"X-API-Key": "shop"})
+        hog = [asyncio.create_task(client.get(path, headers={"X-API-Key": "hog"})) for _ in range(40)]
+        shop = await client.get(path, headers={"X-API-Key": "shop"})
         answers = [answer.status_code for answer in await asyncio.gather(*hog)]
         assert shop.status_code == 200
         assert set(answers) == {200, 429}, "all but the quarter that is for others"

@@ -67,8 +67,8 @@ def test_two_who_take_all_they_can_leave_room_for_a_third() -> None:
 
 @pytest.mark.parametrize("refusal", [FULL, SHARE])
 def test_the_answer_to_those_turned_away_is_a_problem_with_a_time_to_come_back(refusal: Refusal) -> None:
-    headers = dict(refusal.headers)
-    assert int(headers[b"content-length"]) == len(refusal.body)
+    headers = dict(refusal.response.headers)
+    assert int(headers[b"content-length"]) == len(refusal.response.body)
     assert headers[b"content-type"] == b"application/problem+json"
     assert int(headers[b"retry-after"]) >= 1
-    assert json.loads(refusal.body)["status"] == refusal.problem.status
+    assert json.loads(refusal.response.body)["status"] == refusal.problem.status

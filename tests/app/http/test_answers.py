@@ -1,11 +1,14 @@
 """Pages, batches, explanations and placements, as a frontend asks for them; and every body fits its schema."""
 
+from time import time
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import httpx
 import jsonschema_rs
 import pytest
 
+from app.http.answers import recommendation_id
 from app.settings import ServeSettings
 
 
@@ -144,3 +147,14 @@ async def test_real_answers_fit_the_published_schema(client: httpx.AsyncClient) 
     assert described == {"$ref": "#/components/schemas/Answer"}
     named = {one["name"] for one in document["paths"]["/recommend"]["get"]["parameters"]}
     assert {"user_id", "k", "placement", "session_items", "cart_items", "filter", "explain", "cursor"} <= named
+
+
+def test_the_id_of_an_answer_is_a_uuid_that_sorts_by_time() -> None:
+    began = time() * 1000
+    ids = [recommendation_id() for _ in range(1000)]
+    versions = {(UUID(name).version, UUID(name).variant, str(UUID(name)) == name) for name in ids}
+    assert versions == {(7, RFC_4122, True)}
+    assert len(set(ids)) == len(ids)
+    moments = [UUID(name).int >> 64 for name in ids]
+    assert moments == sorted(moments)
+    assert int(began) <= UUID(ids[0]).int >> 80 <= UUID(ids[-1]).int >> 80 <= time() * 1000

@@ -6,9 +6,13 @@ import threading
 import httpx
 import pytest
 
-from app.http.documents import READERS, Document, Documents
+from app.http.callers import Callers
+from app.http.dispatch import DispatchTable, Entry
+from app.http.documents import READERS, Document
+from app.http.edge import Edge
+from app.http.turns import Turns
 from app.main import create_app
-from app.settings import AppSettings
+from app.settings import AppSettings, ServeSettings
 from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import client_of
 
@@ -57,7 +61,7 @@ async def test_more_readers_than_there_is_room_for_are_turned_away_and_the_other
         assert go_on.wait(30)
         return b"text"
 
-    slow = httpx.ASGITransport(Documents(_nothing, {"/slow": Document("text/plain", build)}))
+    slow = httpx.ASGITransport(edge_of("/slow", Document("text/plain", build)))
     async with httpx.AsyncClient(transport=slow, base_url="http://localhost", timeout=30.0) as client:
         import asyncio
 
@@ -80,7 +84,7 @@ async def test_a_document_that_cannot_be_made_is_a_problem_and_tried_anew() -> N
             raise OSError("gone")
         return b"text"
 
-    transport = httpx.ASGITransport(Documents(_nothing, {"/some": Document("text/plain", build)}))
+    transport = httpx.ASGITransport(edge_of("/some", Document("text/plain", build)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.get("/some")).status_code == 500
         assert (await client.get("/some")).text == "text"
@@ -88,5 +92,8 @@ async def test_a_document_that_cannot_be_made_is_a_problem_and_tried_anew() -> N
     assert makings == [1, 1]
 
 
-async def _nothing(*_: object) -> None:
-    raise AssertionError("nobody asked for this")
+def edge_of(path: str, document: Document) -> Edge:
+    """An edge with this document alone."""
+    table, serve = DispatchTable(), ServeSettings()
+    table.add("GET", Entry(path, document.answer, admission=document.admission, keeps_slot=True))
+    return Edge(table, Callers(serve), Turns(), serve)
