@@ -37,6 +37,7 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/placements/home/history", None, {"admin"}),
     ("PUT", "/placements/banner", {"k": 3}, {"admin"}),
     ("DELETE", "/placements/banner", None, {"admin"}),
+    ("GET", "/models", None, {"admin"}),
     ("GET", "/versions", None, {"admin"}),
     ("GET", "/versions/history", None, {"admin"}),
     ("GET", "/versions/first/checks", None, {"admin"}),
