@@ -77,7 +77,7 @@ def test_text_of_others_is_escaped_wherever_the_report_has_it(result: TrainingRe
     manifest = msgspec.structs.replace(
         result.manifest,
         version=HOSTILE,
-        algorithm=HOSTILE,
+        section={**result.manifest.section, "algorithm": HOSTILE},
         parameters={**result.manifest.parameters, "search_tried": [trial]},
     )
     hostile = replace(
