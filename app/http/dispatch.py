@@ -1,4 +1,4 @@
-"""Dispatch: the one table of what is answered where; FastAPI is the entry of all routes with parameters in the path."""
+"""Dispatch: the one table of what is answered where; FastAPI is the entry of routes whose parameters it resolves."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass

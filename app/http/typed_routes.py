@@ -1,6 +1,7 @@
 """Typed routes: a function from Structs to a Struct is a route, decoded, encoded and documented by its signature.
 
-A route without parameters in its path is called by the edge itself; FastAPI resolves the others, and their paths alone.
+A route without FastAPI parameters is called by the edge itself; FastAPI resolves the others: what is in the path, and
+the `model` and `limit` of a query.
 """
 
 import asyncio
