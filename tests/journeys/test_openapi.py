@@ -32,9 +32,10 @@ def test_schemathesis_finds_no_server_error_and_no_violation(
             publish_small_version(registry, tmp_path / "built", version, seed)
             promote(registry, version, actor="test", reason="start")
         deployment.serve()
+        # One worker: before Python 3.11.5 two threads that parse code at once may raise SystemError.
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{deployment.url}/openapi.json"),
-            *("--checks", "all", "--max-examples", str(examples), "--seed", "20111209", "--workers", "2"),
+            *("--checks", "all", "--max-examples", str(examples), "--seed", "20111209", "--workers", "1"),
             *("--exclude-checks", ",".join(EXCLUDED)),
             *("--request-timeout", "10", "--suppress-health-check", "all", "--no-color"),
         ]

@@ -18,7 +18,7 @@ from recsys.stores.model_registry import ModelRegistry
 from tests.app.conftest import JSON, KEYS, client_of
 from tests.environment.waiting import wait_until
 
-OPERATION_IDS = Path(__file__).parents[3] / "docs" / "schemas" / "operation_ids.tsv"
+OPERATION_IDS = Path(__file__).parents[3] / "docs" / "operation_ids.tsv"
 OPERATORS = re.compile(r"\w+ (/dead-letters|/imports|/versions/{version}/difference)")
 """Only where the table engine is installed."""
 

@@ -23,7 +23,7 @@ from tests.ingest.shop import ROWS, Shop, delta_shop, shop_frame
 STEPS = {
     "the items of a batch": (DeltaInteractionLog, "append_items"),
     "the files of a batch": (ImportFolder, "write"),
-    "a file": (checkpoint, "_write"),
+    "a file": (checkpoint, "write_whole"),
     "the commit": (DeltaInteractionLog, "append"),
     "the mark behind the commit": (ImportFolder, "confirm"),
     "the report": (ImportFolder, "finish"),
@@ -123,7 +123,7 @@ def killed_at(step: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
             (MemoryInteractionLog, "append_items"),
             (MemoryInteractionLog, "append"),
             (ImportFolder, "confirm"),
-            (checkpoint, "_write"),
+            (checkpoint, "write_whole"),
         ]
         for owner, name in targets:
             within.setattr(owner, name, wrapped(getattr(owner, name)))
