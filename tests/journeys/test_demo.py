@@ -45,9 +45,9 @@ def demo(data: Path, *arguments: str) -> str:
 @pytest.mark.timeout(400)
 def test_the_demo_keeps_its_promises_and_leaves_nothing_running(tmp_path: Path) -> None:
     first = demo(tmp_path / "demo")
-    assert first.count("✓") == 11
+    assert first.count("✓") == 12
     again = demo(tmp_path / "demo", "--workers", "2", "--no-console")
-    assert again.count("✓") == 10
+    assert again.count("✓") == 11
     assert "raw rows" not in again, "the second start imports nothing"
     assert left_running(tmp_path) == []
 
