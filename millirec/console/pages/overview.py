@@ -49,7 +49,7 @@ def _aliases(versions: dict[str, Any]) -> None:
         with ui.row().classes("w-full items-center gap-3"):
             ui.badge(alias).props("outline" if alias != "live" else "").classes("min-w-[72px] justify-center")
             ui.link(version["version"], f"/versions?version={version['version']}").classes("m-mono")
-            ui.label(f"{version['items']:,} items, {version['users']:,} users").classes("m-dim text-sm")
+            ui.label(version["summary"]).classes("m-dim text-sm")
 
 
 class Board:
