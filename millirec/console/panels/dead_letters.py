@@ -15,6 +15,9 @@ from millirec.console.widgets.notices import empty
 from recsys.observability.text import printable
 
 Json = dict[str, Any]
+UNREADABLE = {404, 503}
+"""Statuses of a service that cannot reach the log."""
+ADVICE = "The service behind this console needs millirec[ingest], and to reach what consumers do: log, ingest.rejected."
 WAITING, ALL = "waiting", "all"
 STATUSES = [WAITING, "replayed", "discarded", ALL]
 REPLAY_SECONDS = 70.0
@@ -55,22 +58,34 @@ class LettersTable:
             ui.button("Discard", on_click=self._ask_to_discard).props("no-caps outline color=negative")
             ui.button("Replay", on_click=self._ask_to_replay).props("no-caps unelevated")
         self._table.on_select(self._count)
-        await self.refresh()
+        try:
+            await self._load()
+        except ApiProblem as problem:
+            if problem.status not in UNREADABLE:
+                raise
+            self._draw_failure(problem)
 
     async def refresh(self) -> None:
-        """Load the letters of the filters and draw them."""
-        reason = (self._reason.value or "").strip()
-        self._summary.clear()
+        """Load the letters of the filters and draw them, or why they cannot be read."""
         try:
-            answer = await self._api.get("/dead-letters", status=self._status.value, reason=reason or None, limit=LIMIT)
+            await self._load()
         except (ApiDown, ApiProblem) as error:
-            letters = []
-            with self._summary:
-                ui.label(f"Dead letters cannot be read: {error}").classes("text-negative")
-        else:
-            letters = answer["letters"]
-            with self._summary:
-                _summary(letters, self._status.value)
+            self._draw_failure(error)
+
+    async def _load(self) -> None:
+        reason = (self._reason.value or "").strip() or None
+        answer = await self._api.get("/dead-letters", status=self._status.value, reason=reason, limit=LIMIT)
+        self._draw(answer["letters"])
+        with self._summary:
+            _summary(answer["letters"], self._status.value)
+
+    def _draw_failure(self, error: Exception) -> None:
+        self._draw([])
+        with self._summary:
+            empty(f"Dead letters cannot be read: {error}", ADVICE, "cloud_off")
+
+    def _draw(self, letters: list[Json]) -> None:
+        self._summary.clear()
         self._letters = {letter["letter"]: letter for letter in letters}
         self._table.rows = [_row(letter) for letter in letters]
         self._table.selected = []
@@ -126,7 +141,8 @@ class LettersTable:
 
     async def _decide(self, decision: str, chosen: list[Json], **body: str) -> int | None:
         """Replay or discard letters; return how many, or `None` after a notice of what went wrong."""
-        body = body | ({"person": self._api.person} if self._api.person else {})
+        # A key of one's own says who decides; of a shared one the service knows the key alone.
+        body = body | ({"person": self._api.person} if self._api.shares_key else {})
         letters = {"letters": [letter["letter"] for letter in chosen]}
         call = self._api.post(f"/dead-letters/{decision}", letters | body, timeout=REPLAY_SECONDS)
         answer = await self._answer(call)

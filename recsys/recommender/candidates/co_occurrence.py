@@ -4,32 +4,24 @@ import numpy as np
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.allowed import AllowedRows
-from recsys.recommender.candidates.source import ANCHORS, Contributions, best, largest
+from recsys.recommender.candidates.source import AnchorSource, best
 from recsys.recommender.draft import Draft
 from recsys.recommender.placement import Source
-from recsys.recommender.query import FallbackLevel
 from recsys.recommender.ranked import NOTHING, Ranked, Rows, Scores
 
 
-class CoOccurrence:
+class CoOccurrence(AnchorSource):
     """Most often bought together with the items of this visit, the cart, or the user's last ones."""
 
     name = Source.CO_OCCURRENCE
-    needs = frozenset({ANCHORS})
 
-    def candidates(self, draft: Draft, count: int, excluded: frozenset[int]) -> Ranked:
-        """The items bought with the anchors; an item is not its own neighbour."""
-        beside = excluded | frozenset(draft.anchors.tolist())
-        return co_occurrence(draft.catalogue, draft.anchors, draft.allowed, beside, count)
+    def propose(self, draft: Draft, count: int, excluded: frozenset[int]) -> Ranked:
+        """The items bought with the anchors."""
+        return co_occurrence(draft.catalogue, draft.anchors, draft.allowed, excluded, count)
 
-    def fallback_level(self, _: Draft) -> FallbackLevel:
-        """The session's."""
-        return FallbackLevel.SESSION
-
-    def contributions(self, draft: Draft) -> Contributions:
+    def weights(self, draft: Draft, row: int) -> Scores:
         """What each anchor adds to the summed co-occurrence."""
-        catalogue, anchors, ids = draft.catalogue, draft.anchors, draft.catalogue.ids(draft.anchors)
-        return lambda row: largest(ids, of_anchors(catalogue, anchors, row))
+        return of_anchors(draft.catalogue, draft.anchors, row)
 
 
 def co_occurrence(

@@ -4,10 +4,9 @@ import numpy as np
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.index.allowed import AllowedRows
-from recsys.recommender.candidates.source import ANCHORS, Contributions, best, largest
+from recsys.recommender.candidates.source import AnchorSource, best
 from recsys.recommender.draft import Draft
 from recsys.recommender.placement import Source
-from recsys.recommender.query import FallbackLevel
 from recsys.recommender.ranked import NOTHING, Ranked, Rows, Scores
 
 EXACT_SIMILAR = 20_000
@@ -16,25 +15,18 @@ PROPOSED = 20
 """Candidates the search index proposes per similar item wanted: it ranks by inner product, not by cosine."""
 
 
-class Similar:
+class Similar(AnchorSource):
     """Nearest by cosine to the items of this visit, the cart, or the user's last ones."""
 
     name = Source.SIMILAR
-    needs = frozenset({ANCHORS})
 
-    def candidates(self, draft: Draft, count: int, excluded: frozenset[int]) -> Ranked:
-        """The items nearest to the anchors; an item is not its own neighbour."""
-        beside = excluded | frozenset(draft.anchors.tolist())
-        return similar(draft.catalogue, draft.anchors, draft.allowed, beside, count)
+    def propose(self, draft: Draft, count: int, excluded: frozenset[int]) -> Ranked:
+        """The items nearest to the anchors."""
+        return similar(draft.catalogue, draft.anchors, draft.allowed, excluded, count)
 
-    def fallback_level(self, _: Draft) -> FallbackLevel:
-        """The session's."""
-        return FallbackLevel.SESSION
-
-    def contributions(self, draft: Draft) -> Contributions:
+    def weights(self, draft: Draft, row: int) -> Scores:
         """What each anchor adds to the cosine with their sum."""
-        catalogue, anchors, ids = draft.catalogue, draft.anchors, draft.catalogue.ids(draft.anchors)
-        return lambda row: largest(ids, cosines(catalogue, anchors, row))
+        return cosines(draft.catalogue, draft.anchors, row)
 
 
 def similar(

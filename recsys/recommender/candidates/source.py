@@ -1,5 +1,6 @@
 """CandidateSource: what every source answers to, and how rows that may be shown are picked."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Protocol
 
@@ -67,6 +68,33 @@ class Sources:
     def needing(self, field: str) -> frozenset[Source]:
         """The names of the sources that need this field of `Draft`."""
         return self._needing[field]
+
+
+class AnchorSource(ABC):
+    """A source that goes by the items at hand: those of this visit, the cart, or the user's last ones."""
+
+    needs = frozenset({ANCHORS})
+
+    @abstractmethod
+    def propose(self, draft: Draft, count: int, excluded: frozenset[int]) -> Ranked:
+        """Up to `count` rows outside `excluded`, which has the anchors too."""
+
+    @abstractmethod
+    def weights(self, draft: Draft, row: int) -> Scores:
+        """What each anchor (n,) adds to the score of an item."""
+
+    def candidates(self, draft: Draft, count: int, excluded: frozenset[int]) -> Ranked:
+        """The rows that the anchors lead to; an item does not lead to itself."""
+        return self.propose(draft, count, excluded | frozenset(draft.anchors.tolist()))
+
+    def fallback_level(self, _: Draft) -> FallbackLevel:
+        """The session's."""
+        return FallbackLevel.SESSION
+
+    def contributions(self, draft: Draft) -> Contributions:
+        """What each anchor adds to the score."""
+        ids = draft.catalogue.ids(draft.anchors)
+        return lambda row: largest(ids, self.weights(draft, row))
 
 
 def no_contributions(_: int) -> list[Contribution]:
